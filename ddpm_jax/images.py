@@ -1,0 +1,127 @@
+"""Arrays to pictures: uint8, PIL images and grids.
+
+Images are float arrays (B, H, W, C) in [0, 1] with one channel (grey) or three (RGB), as the
+pipelines give them with `output_type="np"` or "jax".
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from numpy.typing import ArrayLike
+from PIL import Image
+
+TILE = 64
+"""The side, in pixels, below which `make_grid` enlarges its tiles."""
+
+MODES = {1: "L", 3: "RGB"}
+"""PIL's mode for each number of channels."""
+
+
+def to_uint8(images: ArrayLike) -> UInt8[np.ndarray, "b h w c"]:
+    """Pixels 0..255 of images in [0, 1]: the nearest, of two equally near the even one.
+
+    Raises ValueError unless `images` is a float array (B, H, W, C) of finite numbers in [0, 1], C
+    being 1 or 3.
+    """
+    return (_checked(images) * 255).round().astype(np.uint8)
+
+
+def to_pil(images: ArrayLike) -> list[Image.Image]:
+    """One PIL image each, mode L for one channel and RGB for three. Raises as `to_uint8`."""
+    pixels = to_uint8(images)
+    # PIL wants grey images without a channel axis.
+    return [Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image) for image in pixels]
+
+
+def make_grid(
+    images: ArrayLike | Sequence[Image.Image],
+    columns: int | None = None,
+    *,
+    padding: int = 2,
+    scale: int | None = None,
+    background: int = 255,
+) -> Image.Image:
+    """All images in one picture, row by row.
+
+    Args:
+        images: an array as `to_uint8` takes it, or PIL images of one size and mode (L or RGB).
+        columns: images in a row. Default: as many as make the number of rows and columns about
+            equal.
+        padding: pixels between the images and around them.
+        scale: whole factor by which each image is enlarged, pixel by pixel, without smoothing.
+            Default: the factor that brings a small image nearest to 64 pixels, else 1.
+        background: grey level, 0 (black) to 255 (white), of the padding and of tiles left over.
+
+    Raises:
+        ValueError: no image, images that differ in size or mode, an argument out of range, or as
+            `to_uint8`.
+    """
+    tiles = _tiles(images)
+    width, height = tiles[0].size
+    columns = math.ceil(math.sqrt(len(tiles))) if columns is None else columns
+    scale = max(1, round(TILE / max(width, height))) if scale is None else scale
+    _check_layout(columns, padding, scale, background)
+    columns = min(columns, len(tiles))
+    rows = math.ceil(len(tiles) / columns)
+    step_x, step_y = width * scale + padding, height * scale + padding
+    size = (columns * step_x + padding, rows * step_y + padding)
+    mode = tiles[0].mode
+    grid = Image.new(mode, size, background if mode == "L" else (background,) * 3)
+    for index, tile in enumerate(tiles):
+        row, column = divmod(index, columns)
+        big = tile.resize((width * scale, height * scale), Image.Resampling.NEAREST)
+        grid.paste(big, (padding + column * step_x, padding + row * step_y))
+    return grid
+
+
+def _checked(images: ArrayLike) -> Float[np.ndarray, "b h w c"]:
+    """The images as float32 (float64 stays), once they are known to be images."""
+    given = np.asarray(images)
+    if given.dtype.kind in "biuc" or given.dtype.kind in "OSU":
+        raise ValueError(f"images must be floats in [0, 1]; got an array of {given.dtype}")
+    array = given if given.dtype == np.float64 else given.astype(np.float32)
+    if array.ndim != 4:
+        raise ValueError(f"images must have the four axes (B, H, W, C); got shape {array.shape}")
+    if array.shape[-1] not in MODES:
+        raise ValueError(
+            f"images must have 1 or 3 channels, last in the shape; got shape {array.shape}"
+        )
+    if 0 in array.shape:
+        raise ValueError(f"there is nothing to show in images of shape {array.shape}")
+    bad = np.count_nonzero(~np.isfinite(array))
+    if bad:
+        raise ValueError(
+            f"images must be finite; {bad} of {array.size} numbers are NaN or infinite"
+        )
+    low, high = array.min(), array.max()
+    if low < 0 or high > 1:
+        raise ValueError(f"images must lie in [0, 1]; these go from {low:g} to {high:g}")
+    return array
+
+
+def _tiles(images: ArrayLike | Sequence[Image.Image]) -> list[Image.Image]:
+    if not (
+        isinstance(images, Sequence) and any(isinstance(image, Image.Image) for image in images)
+    ):
+        return to_pil(images)  # pyright: ignore[reportArgumentType]
+    tiles = [image for image in images if isinstance(image, Image.Image)]
+    kinds = sorted({f"{image.mode} {image.width}x{image.height}" for image in tiles})
+    if len(tiles) != len(images) or len(kinds) > 1 or tiles[0].mode not in MODES.values():
+        raise ValueError(f"images must be of one size and of mode L or RGB; got {', '.join(kinds)}")
+    return tiles
+
+
+def _check_layout(columns: int, padding: int, scale: int, background: int) -> None:
+    faults = []
+    if columns < 1:
+        faults.append(f"columns must be at least 1, got {columns}")
+    if padding < 0:
+        faults.append(f"padding must be at least 0, got {padding}")
+    if scale < 1:
+        faults.append(f"scale must be at least 1, got {scale}")
+    if not 0 <= background <= 255:
+        faults.append(f"background must be in 0..255, got {background}")
+    if faults:
+        raise ValueError("; ".join(faults))
