@@ -1,0 +1,106 @@
+# The stages of .ci/run, one function each. A line "CI: ..." goes into the closing report.
+# shellcheck shell=bash
+
+copy_tree() { # DIR: the tracked files, as they are now; nothing stale comes along
+    mkdir -p "$1"
+    git -C "$repo" ls-files -z | tar -C "$repo" --null -T - -cf - | tar -C "$1" -xf -
+}
+
+readme_command() { # WORD: the line of README that sets up a .venv and ends in a command with WORD
+    grep -m 1 -E "^python3 -m venv \.venv && .*$1" "$repo/README.md"
+}
+
+install() { # VENV ARGUMENTS...: a fresh environment with these requirements, in the current folder
+    [ -d "$1" ] || python3 -m venv "$1"
+    "$1/bin/pip" install -q "${@:2}"
+}
+
+readme_tests() {
+    copy_tree "$work/a" && cd "$work/a"
+    bash -c "$(readme_command pytest)"
+}
+
+readme_main() { # alone on a fresh tree, with an empty compilation cache, and once more
+    copy_tree "$work/b" && cd "$work/b"
+    export XDG_CACHE_HOME=$work/b-cache
+    bash -c "$(readme_command 'ddpm-jax sample')"
+    .venv/bin/ddpm-jax info samples.png
+    rm -r samples.png "$XDG_CACHE_HOME"
+    local first second
+    first=$(seconds .venv/bin/ddpm-jax sample)
+    second=$(seconds .venv/bin/ddpm-jax sample)
+    test -s samples.png
+    echo "CI: first run $first s, second $second s"
+    [ "${first%.*}" -lt 20 ] || { echo "the first run must take under 20 s"; return 1; }
+}
+
+seconds() { # COMMAND...: how long it took
+    local before=$EPOCHREALTIME
+    "$@" 1>&2
+    awk -v a="$before" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f", b - a }'
+}
+
+tools_install() { # one environment for all that follows but the wheel and the oldest set
+    copy_tree "$work/c" && cd "$work/c"
+    # The CPU build where the index has one; it must be there before diffusers asks for torch.
+    install .venv torch==2.13.0
+    install .venv -e '.[test,parity,notebooks,dev]'
+    .venv/bin/pip list
+}
+
+parity() {
+    cd "$work/c"
+    .venv/bin/pytest -m parity
+}
+
+lint() {
+    cd "$work/c"
+    .venv/bin/ruff check
+    .venv/bin/ruff format --check
+}
+
+types() {
+    cd "$work/c"
+    .venv/bin/pyright --pythonpath .venv/bin/python
+}
+
+notebooks() { # those that are there
+    cd "$work/c"
+    local notebook count=0
+    for notebook in notebooks/*.ipynb; do
+        [ -e "$notebook" ] || continue
+        (cd notebooks && ../.venv/bin/jupyter execute --timeout=600 "${notebook#notebooks/}")
+        count=$((count + 1))
+    done
+    echo "CI: $count executed"
+}
+
+import_time() {
+    cd "$work/c"
+    .venv/bin/python .ci/import_time.py
+}
+
+wheel() { # built, then installed alone in an empty environment, away from the source tree
+    cd "$work/c"
+    .venv/bin/python -m build -q --outdir "$work/dist"
+    local file size
+    file=$(echo "$work"/dist/*.whl)
+    size=$(stat -c %s "$file")
+    [ "$size" -lt 12000000 ] || { echo "the wheel has $size bytes, 12 MB are allowed"; return 1; }
+    mkdir "$work/e" && cd "$work/e"
+    install .venv "$file"
+    .venv/bin/ddpm-jax sample
+    .venv/bin/ddpm-jax info samples.png
+    .venv/bin/python -m weights_convert --help >/dev/null
+    echo "CI: $size bytes"
+}
+
+oldest() { # the floor of pyproject.toml; numpy 2.0 wants Python 3.11 or 3.12
+    copy_tree "$work/d" && cd "$work/d"
+    local python=python3
+    python3.11 -c '' 2>/dev/null && python=python3.11
+    "$python" -m venv .venv
+    install .venv jax==0.7.2 jaxlib==0.7.2 flax==0.11.2 'numpy==2.0.*' -e '.[test]'
+    .venv/bin/pip list
+    .venv/bin/pytest
+}
