@@ -1,0 +1,146 @@
+"""The blocks of a UNet: down, middle and up, each a run of residual blocks with or without attention.
+
+Block types are data. Under their names in a config, `DOWN` and `UP` say whether a block attends, and how it resamples.
+
+Reference: Ho et al. 2020, appendix B, arXiv:2006.11239.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from ddpm_jax.models.attention import Attention
+from ddpm_jax.models.layers import Image, make_conv, upsample
+from ddpm_jax.models.resnet import ResnetBlock
+from ddpm_jax.models.style import Style
+
+Resampler = Literal["conv", "resnet"]
+
+
+@dataclass(frozen=True)
+class BlockType:
+    """What a block's name means; a resampler of None is the one that the config chooses."""
+
+    attention: bool
+    resampler: Resampler | None
+
+
+DOWN = {
+    "DownBlock2D": BlockType(attention=False, resampler="conv"),
+    "AttnDownBlock2D": BlockType(attention=True, resampler=None),
+    "ResnetDownsampleBlock2D": BlockType(attention=False, resampler="resnet"),
+}
+UP = {
+    "UpBlock2D": BlockType(attention=False, resampler="conv"),
+    "AttnUpBlock2D": BlockType(attention=True, resampler=None),
+    "ResnetUpsampleBlock2D": BlockType(attention=False, resampler="resnet"),
+}
+MID = "UNetMidBlock2D"
+
+
+def plain_name(name: str) -> str:
+    """The block's name without its old prefix."""
+    return name.removeprefix("UNetRes")
+
+
+class DownBlock(nn.Module):
+    """Residual blocks, then half the size. Also returns what the up path will want, first to last."""
+
+    style: Style
+    features: int
+    layers: int
+    attention: bool
+    resampler: Resampler | None
+    """None: the size stays."""
+    padding: int
+    """Of a resampling convolution: 1 on all sides, or 0 for right and bottom only."""
+
+    @nn.compact
+    def __call__(
+        self, x: Image, emb: Float[Array, "b e"], train: bool = False
+    ) -> tuple[Float[Array, "b h2 w2 c2"], list[Float[Array, "b _ _ _"]]]:
+        skips: list[Array] = []
+        for i in range(self.layers):
+            x = ResnetBlock(self.style, self.features, name=f"resnets.{i}")(x, emb, train)
+            if self.attention:
+                x = Attention(self.style, self.style.groups, name=f"attentions.{i}")(x)
+            skips.append(x)
+        if self.resampler == "conv":
+            x = ConvDownsample(self.style, self.padding, name="downsamplers.0")(x)
+        elif self.resampler == "resnet":
+            block = ResnetBlock(self.style, self.features, "down", name="downsamplers.0")
+            x = block(x, emb, train)
+        return x, skips if self.resampler is None else [*skips, x]
+
+
+class MidBlock(nn.Module):
+    """Residual block, attention, residual block."""
+
+    style: Style
+    attention: bool
+    groups: int
+    """Of the attention's norm, 0 for none."""
+    output_scale: float
+
+    @nn.compact
+    def __call__(self, x: Image, emb: Float[Array, "b e"], train: bool = False) -> Image:
+        style, scale, features = self.style, self.output_scale, x.shape[-1]
+        x = ResnetBlock(style, features, output_scale=scale, name="resnets.0")(x, emb, train)
+        if self.attention:
+            x = Attention(style, self.groups, scale, name="attentions.0")(x)
+        return ResnetBlock(style, features, output_scale=scale, name="resnets.1")(x, emb, train)
+
+
+class UpBlock(nn.Module):
+    """Residual blocks, each joined with the latest skip that is left, then twice the size."""
+
+    style: Style
+    features: int
+    attention: bool
+    resampler: Resampler | None
+    """None: the size stays."""
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Image,
+        skips: list[Float[Array, "b h w _"]],
+        emb: Float[Array, "b e"],
+        train: bool = False,
+    ) -> Float[Array, "b h2 w2 c2"]:
+        for i, skip in enumerate(reversed(skips)):
+            x = jnp.concatenate([x, skip], axis=-1)
+            x = ResnetBlock(self.style, self.features, name=f"resnets.{i}")(x, emb, train)
+            if self.attention:
+                x = Attention(self.style, self.style.groups, name=f"attentions.{i}")(x)
+        if self.resampler == "conv":
+            x = ConvUpsample(self.style, name="upsamplers.0")(x)
+        elif self.resampler == "resnet":
+            block = ResnetBlock(self.style, self.features, "up", name="upsamplers.0")
+            x = block(x, emb, train)
+        return x
+
+
+class ConvDownsample(nn.Module):
+    """3x3 convolution at stride 2."""
+
+    style: Style
+    padding: int
+
+    @nn.compact
+    def __call__(self, x: Image) -> Float[Array, "b h2 w2 c"]:
+        edge = (self.padding, 1)  # before, after
+        return make_conv(self.style, x.shape[-1], "conv", stride=2, padding=(edge, edge))(x)
+
+
+class ConvUpsample(nn.Module):
+    """Nearest neighbour, then 3x3 convolution."""
+
+    style: Style
+
+    @nn.compact
+    def __call__(self, x: Image) -> Float[Array, "b h2 w2 c"]:
+        return make_conv(self.style, x.shape[-1], "conv")(upsample(x))
