@@ -1,0 +1,206 @@
+r"""Writes tables: named registers, readings of the network's output, and rows back as text.
+
+A sampler states levels (alpha, sigma) and what each register becomes, in terms of registers,
+`output`, `x0` and `eps`. With x = alpha x0 + sigma eps and h^2 = alpha^2 + sigma^2 the builder
+supplies, for every prediction type, the network's input x / h and the readings
+
+    (1)  epsilon:       eps = output,     x0 = (x - sigma output) / alpha
+    (2)  sample:        x0  = output,     eps = (x - alpha output) / sigma
+    (3)  v_prediction:  x0  = (alpha / h^2) x - (sigma / h) output,
+                        eps = (sigma / h^2) x + (alpha / h) output
+
+(3) is v = (alpha eps - sigma x0) / h (Salimans and Ho 2022, arXiv:2202.00512, appendix D), for
+variance-preserving (h = 1) and variance-exploding (alpha = 1) methods alike.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from ddpm_jax._typing import PredictionType
+from ddpm_jax.refine import Refine
+from ddpm_jax.table import Row, Table
+
+
+class Level(NamedTuple):
+    """A point of a grid: what the network is told there, and x = alpha x0 + sigma eps."""
+
+    timestep: float
+    alpha: float
+    sigma: float
+
+
+class TableBuilder:
+    """Collects rows in float64 and casts them once, in `build`.
+
+    Args:
+        registers: names of r_0, ..., r_{m-1}; the first is the sample.
+        prediction_type: what the network's output is.
+        refine: what is done to the predicted x0, or None.
+
+    A row gives, for each register that changes, its new value as `{source: coefficient}` over the
+    registers' names, "output", "x0" (refined, where `refine` is given) and "eps" (read from the
+    output as it is). A register that is not mentioned is kept.
+    """
+
+    def __init__(
+        self, registers: Sequence[str], prediction_type: PredictionType, refine: Refine | None
+    ):
+        self._registers = tuple(registers)
+        self._prediction_type: PredictionType = prediction_type
+        self._refine = refine
+        self._rows: list[dict[str, Any]] = []
+
+    def row(
+        self,
+        timestep: float,
+        alpha: float,
+        sigma: float,
+        *,
+        noise: float = 0.0,
+        log_var: tuple[float, float] = (0.0, 0.0),
+        **updates: Mapping[str, float],
+    ) -> None:
+        """Appends a network evaluation at a level, and the update after it."""
+        names = self._registers
+        unknown = [name for name in updates if name not in names]
+        if unknown:
+            raise ValueError(f"no register is called {', '.join(unknown)}; there are {names}")
+        readings = _readings(self._prediction_type, alpha, sigma, len(names))
+        units = np.eye(len(names) + 1, len(names) + 2)
+        sources = dict(zip((*names, "output"), units, strict=True)) | readings
+        if self._refine is not None:
+            sources["x0"] = np.eye(len(names) + 2)[-1]
+        kept = {name: {name: 1.0} for name in names}
+        mix = [
+            sum(
+                (value * sources[source] for source, value in new.items()), np.zeros(len(names) + 2)
+            )
+            for new in (kept | updates).values()
+        ]
+        self._rows.append(
+            {
+                "timestep": timestep,
+                "level": (alpha, sigma),
+                "in_scale": 1.0 / np.hypot(alpha, sigma),
+                "mix": np.stack(mix) if self._refine is not None else np.stack(mix)[:, :-1],
+                "to_x0": readings["x0"][[0, len(names)]],
+                "noise_scale": noise,
+                "log_var": log_var,
+            }
+        )
+
+    def build(
+        self,
+        init_scale: float,
+        dtype: Any = np.float32,
+        *,
+        stochastic: bool = False,
+        learned: bool = False,
+    ) -> Table:
+        """The table, its leaves NumPy arrays of `dtype` (`timestep` is float32 always).
+
+        Args:
+            init_scale: standard deviation of the prior at the first row.
+            dtype: float32, or float64 for the uncast table.
+            stochastic: keep the `noise_scale` column.
+            learned: keep the `log_var` column.
+        """
+        columns: dict[str, Any] = {
+            name: np.asarray([row[name] for row in self._rows], np.float64).astype(dtype)
+            for name in self._rows[0]
+        }
+        columns["timestep"] = np.asarray([row["timestep"] for row in self._rows], np.float32)
+        if not stochastic:
+            columns["noise_scale"] = None
+        if not learned:
+            columns["log_var"] = None
+        refine = jax.tree.map(lambda leaf: np.asarray(leaf, dtype), self._refine)
+        return Table(**columns, init_scale=np.asarray(init_scale, dtype), refine=refine)
+
+
+def transfer(start: Level, end: Level) -> dict[str, float]:
+    """Moves x along a straight line of constant (x0, eps): DDIM's step, in x and eps.
+
+    alpha' x0 + sigma' eps = (alpha' / alpha) x + (sigma' - sigma alpha' / alpha) eps
+    """
+    ratio = end.alpha / start.alpha
+    return {"x": ratio, "eps": end.sigma - start.sigma * ratio}
+
+
+def _readings(
+    prediction_type: PredictionType, alpha: float, sigma: float, registers: int
+) -> dict[str, Float[np.ndarray, "sources"]]:
+    """x0 and eps over the sources (registers, output, x0), equations (1) to (3)."""
+    square = alpha**2 + sigma**2
+    match prediction_type:
+        case "epsilon":
+            pairs = {"x0": (1 / alpha, -sigma / alpha), "eps": (0.0, 1.0)}
+        case "sample":
+            pairs = {"x0": (0.0, 1.0), "eps": (1 / sigma, -alpha / sigma)}
+        case "v_prediction":
+            root = np.sqrt(square)
+            pairs = {"x0": (alpha / square, -sigma / root), "eps": (sigma / square, alpha / root)}
+    vectors = {}
+    for name, (of_x, of_output) in pairs.items():
+        vectors[name] = np.zeros(registers + 2)
+        vectors[name][[0, registers]] = of_x, of_output
+    return vectors
+
+
+def describe(table: Table) -> str:
+    """A table as text, a line per row: `x <- 0.993 x - 0.021 output + 0.01 z`.
+
+    Registers beyond the sample are called r1, r2, ...; a register that keeps its value is left
+    out. `z` is fresh unit noise.
+    """
+    count, registers = len(table), table.num_registers
+    noise = "deterministic" if table.noise_scale is None else "stochastic"
+    head = (
+        f"{count} network evaluations, {registers} register{'s' if registers > 1 else ''}, "
+        f"{noise}, x starts with standard deviation {float(table.init_scale):.4g}"
+    )
+    if table.refine is not None:
+        head += f", x0 refined by {_refine_text(table.refine)}"
+    width = len(str(count - 1))
+    return "\n".join(
+        [head, *(f"{i:{width}d}  {_row_text(row)}" for i, row in enumerate(table))]
+    )  # fmt: skip
+
+
+def _refine_text(refine: Refine) -> str:
+    numbers = ", ".join(f"{k}={float(v):g}" for k, v in vars(refine).items())
+    return f"{type(refine).__name__}({numbers})"
+
+
+def _row_text(row: Row) -> str:
+    registers = row.mix.shape[0]
+    names = ("x", *(f"r{k}" for k in range(1, registers)))
+    sources = (*names, "output", "x0")
+    updates = []
+    for k, name in enumerate(names):
+        terms = [(float(value), source) for value, source in zip(row.mix[k], sources, strict=False)]
+        if k == 0 and row.log_var is not None:
+            low, high = (float(bound) for bound in row.log_var)
+            terms.append((float(row.noise_scale), f"exp(lerp({low:.3g}, {high:.3g}) / 2) z"))
+        elif k == 0 and row.noise_scale is not None:
+            terms.append((float(row.noise_scale), "z"))
+        text = _sum_text(terms)
+        if text != name:
+            updates.append(f"{name} <- {text}")
+    scale = "" if row.in_scale == 1 else f", input {float(row.in_scale):.4g} x"
+    return f"t {float(row.timestep):<8.6g}{scale}  {'; '.join(updates) or 'x kept'}"
+
+
+def _sum_text(terms: Sequence[tuple[float, str]]) -> str:
+    """`1 x`, `0 y` and `-2 z` as "x - 2 z"."""
+    text = ""
+    for value, name in terms:
+        if value == 0:
+            continue
+        sign = (" - " if value < 0 else " + ") if text else ("-" if value < 0 else "")
+        text += sign + (name if abs(value) == 1 else f"{abs(value):.4g} {name}")
+    return text or "0"

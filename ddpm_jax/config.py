@@ -1,0 +1,173 @@
+"""Configs in diffusers' form: JSON files, a read-only view, and the transfer rules.
+
+A scheduler of one kind is made from the config of another by these rules: a field that the target
+has is taken if it was given explicitly; a field that was left at its default is not, so that the
+target's own default holds; a field of a related scheduler that the target lacks is kept aside and
+survives a round trip; any other name is warned about and dropped. A file counts as explicit
+throughout.
+"""
+
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+# Fields of the schedulers that diffusers lets take each other's configs (`_compatibles`).
+FAMILY_FIELDS = frozenset(
+    """
+    num_train_timesteps beta_start beta_end beta_schedule trained_betas variance_type clip_sample
+    prediction_type thresholding dynamic_thresholding_ratio clip_sample_range sample_max_value
+    timestep_spacing steps_offset rescale_betas_zero_snr set_alpha_to_one skip_prk_steps
+    interpolation_type use_karras_sigmas use_exponential_sigmas use_beta_sigmas sigma_min sigma_max
+    timestep_type final_sigmas_type solver_order algorithm_type solver_type lower_order_final
+    euler_at_final use_lu_lambdas use_flow_sigmas flow_shift lambda_min_clipped
+    use_dynamic_shifting time_shift_type predict_x0 disable_corrector solver_p shift_terminal
+    noise_sampler_seed sigma_data sigma_schedule rho
+    """.split()
+)
+
+
+class Config(Mapping[str, Any]):
+    """A read-only mapping with attribute access.
+
+    Equality and hash are those of the class name and the values; `hidden` and `explicit` only
+    serve the transfer rules.
+
+    Attributes:
+        hidden: fields of related classes that this one lacks.
+        explicit: names of the fields that were given, not defaulted.
+    """
+
+    __slots__ = ("class_name", "_values", "hidden", "explicit")
+
+    def __init__(
+        self,
+        values: Mapping[str, Any],
+        *,
+        class_name: str | None = None,
+        hidden: Mapping[str, Any] | None = None,
+        explicit: Iterable[str] | None = None,
+    ):
+        write = object.__setattr__
+        write(self, "class_name", class_name)
+        write(self, "_values", dict(values))
+        write(self, "hidden", dict(hidden or {}))
+        write(self, "explicit", frozenset(values if explicit is None else explicit))
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name not in self._values:
+            raise AttributeError(f"this config has no {name!r}; it has {', '.join(self._values)}")
+        return self._values[name]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError("a config is read-only; make another with from_config(config, ...)")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (self._values, self.class_name, self.hidden, self.explicit)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Config):
+            return dict(self) == other if isinstance(other, Mapping) else NotImplemented
+        return (self.class_name, self._values) == (other.class_name, other._values)
+
+    def __hash__(self) -> int:
+        return hash((self.class_name, tuple(self._values.items())))
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{name}={value!r}" for name, value in self._values.items())
+        return f"{self.class_name or type(self).__name__}({fields})"
+
+
+def _rebuild(values: Any, class_name: Any, hidden: Any, explicit: Any) -> Config:
+    return Config(values, class_name=class_name, hidden=hidden, explicit=explicit)
+
+
+class Transfer(NamedTuple):
+    """A config sorted for a target class."""
+
+    fields: dict[str, Any]
+    hidden: dict[str, Any]
+
+
+def transfer(config: Mapping[str, Any], accepted: Iterable[str], target: str) -> Transfer:
+    """Sorts a config by the transfer rules of this module.
+
+    Args:
+        config: a `Config`, a JSON file's mapping, or diffusers' own config object.
+        accepted: the target's field names.
+        target: the target's name, for warnings.
+    """
+    if not isinstance(config, Mapping):
+        raise ValueError(
+            f"{target} needs a config: a mapping of field names, got {type(config).__name__}"
+        )
+    given = _given(config)
+    if "predict_epsilon" in given:  # before diffusers 0.8; False meant that the output is x0
+        predicts_eps = given.pop("predict_epsilon")
+        given.setdefault("prediction_type", "epsilon" if predicts_eps else "sample")
+    accepted = set(accepted)
+    fields = {name: value for name, value in given.items() if name in accepted}
+    rest = {name: value for name, value in given.items() if name not in accepted}
+    hidden = {name: value for name, value in rest.items() if name in FAMILY_FIELDS}
+    dropped = sorted(set(rest) - set(hidden))
+    if dropped:
+        warnings.warn(
+            f"{target} knows no {', '.join(dropped)}: dropped from its config", stacklevel=3
+        )
+    return Transfer(fields, hidden)
+
+
+def _given(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a config states explicitly, by name; private names left out."""
+    if isinstance(config, Config):
+        return {name: config[name] for name in config if name in config.explicit} | config.hidden
+    defaulted = set(config.get("_use_default_values", ()))
+    return {
+        name: value
+        for name, value in config.items()
+        if not name.startswith("_") and name not in defaulted
+    }
+
+
+def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Raises:
+        ValueError: the file is missing, cannot be read, or does not hold a JSON object.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path} does not exist") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold a JSON object, got {type(content).__name__}")
+    return content
+
+
+def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
+    """Writes a JSON object, sorted; a reader sees the old file or the new one, never a part."""
+    path = Path(path)
+    text = json.dumps(dict(content), indent=2, sort_keys=True) + "\n"
+    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(beside, 0o644)
+        os.replace(beside, path)
+    except BaseException:
+        Path(beside).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,77 @@
+r"""The forward process on device, for training and for those who write their own loops.
+
+    (1)  x   = alpha x0 + sigma eps
+    (2)  v   = alpha eps - sigma x0                      (alpha^2 + sigma^2 = 1)
+    (3)  eps = sigma x + alpha v,   x0 = alpha x - sigma v
+
+Everything is computed in float32 at least: in half precision 1 - alpha^2 is 0 near t = 0.
+References: Ho et al. 2020, arXiv:2006.11239, eq. 4; Salimans and Ho 2022, arXiv:2202.00512.
+"""
+
+from typing import TypeAlias
+
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
+
+Level: TypeAlias = ArrayLike
+"""alpha or sigma: () or (B,)."""
+
+
+def _per_image(level: Level, like: Array) -> Array:
+    """A () or (B,) coefficient, shaped to multiply (B, ...), in float32 at least."""
+    wide = jnp.promote_types(like.dtype, jnp.float32)
+    level = jnp.asarray(level, wide)
+    if level.ndim > 1:
+        raise ValueError(f"a level must be a number or (B,), got shape {level.shape}")
+    return level.reshape(level.shape + (1,) * (like.ndim - 1)) if level.ndim else level
+
+
+def _combine(a: Level, first: Array, b: Level, second: Array) -> Array:
+    """a first + b second, in float32 at least, in the dtype of `first` again."""
+    if first.shape != second.shape:
+        raise ValueError(f"the two images differ in shape: {first.shape} and {second.shape}")
+    of_first, of_second = _per_image(a, first), _per_image(b, first)
+    wide = of_first.dtype
+    return (of_first * first.astype(wide) + of_second * second.astype(wide)).astype(first.dtype)
+
+
+def add_noise(
+    x0: Float[Array, "b h w c"], noise: Float[Array, "b h w c"], alpha: Level, sigma: Level
+) -> Float[Array, "b h w c"]:
+    """x at a noise level, equation (1); alpha and sigma are () or (B,)."""
+    return _combine(alpha, x0, sigma, noise)
+
+
+def velocity(
+    x0: Float[Array, "b h w c"], noise: Float[Array, "b h w c"], alpha: Level, sigma: Level
+) -> Float[Array, "b h w c"]:
+    """v, equation (2); alpha and sigma are () or (B,) with alpha^2 + sigma^2 = 1."""
+    return _combine(-jnp.asarray(sigma), x0, alpha, noise)
+
+
+def x0_from_eps(
+    x: Float[Array, "b h w c"], eps: Float[Array, "b h w c"], alpha: Level, sigma: Level
+) -> Float[Array, "b h w c"]:
+    """x0 by equation (1); needs alpha > 0."""
+    return _combine(1 / jnp.asarray(alpha), x, -jnp.asarray(sigma) / jnp.asarray(alpha), eps)
+
+
+def eps_from_x0(
+    x: Float[Array, "b h w c"], x0: Float[Array, "b h w c"], alpha: Level, sigma: Level
+) -> Float[Array, "b h w c"]:
+    """eps by equation (1); needs sigma > 0."""
+    return _combine(1 / jnp.asarray(sigma), x, -jnp.asarray(alpha) / jnp.asarray(sigma), x0)
+
+
+def x0_from_v(
+    x: Float[Array, "b h w c"], v: Float[Array, "b h w c"], alpha: Level, sigma: Level
+) -> Float[Array, "b h w c"]:
+    """x0 by equation (3); needs alpha^2 + sigma^2 = 1."""
+    return _combine(alpha, x, -jnp.asarray(sigma), v)
+
+
+def eps_from_v(
+    x: Float[Array, "b h w c"], v: Float[Array, "b h w c"], alpha: Level, sigma: Level
+) -> Float[Array, "b h w c"]:
+    """eps by equation (3); needs alpha^2 + sigma^2 = 1."""
+    return _combine(sigma, x, alpha, v)

@@ -1,0 +1,331 @@
+r"""Sampling: one pure step, one compiled loop over a table, and where randomness comes from.
+
+`step` is algebra and takes its noise as an argument. `sample` takes keys, one per image, and is
+the only place that draws: the prior from fold_in(key, 0), row i from fold_in(key, i + 1). So the
+same key starts from the same noise under every scheduler, no draw is used twice, and an image is
+the same alone, in any batch and on any number of devices.
+
+`denoise(params, x, timestep) -> output` is static and compared by identity: define it once.
+Whatever changes between calls belongs in `params`, which may be any pytree.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Key, UInt32
+
+from ddpm_jax._typing import Leaf, Registers
+from ddpm_jax.table import Row, Table
+
+Denoise: TypeAlias = Callable[..., Array]
+"""denoise(params, x, timestep) -> output: (B, H, W, C) and a () float32 timestep to (B, H, W, C),
+or (B, H, W, 2C) where the second half is a learned variance."""
+
+Keys: TypeAlias = Key[Array, "b"] | UInt32[Array, "b 2"]
+"""One key per image; legacy uint32 keys are accepted."""
+
+Images: TypeAlias = Float[Array, "b h w c"]
+
+
+def sample_keys(key: Key[Array, ""] | UInt32[Array, "2"], batch_size: int) -> Key[Array, "b"]:
+    """One key per image: image i's is fold_in(key, i), whatever the batch size.
+
+    Args:
+        key: one key, typed or legacy.
+        batch_size: B, at least 1.
+
+    Returns:
+        (B,) typed keys.
+
+    >>> import jax, ddpm_jax as dj
+    >>> dj.sample_keys(jax.random.key(0), 4).shape
+    (4,)
+    """
+    typed = _typed(key)
+    if typed.shape != ():
+        raise ValueError(f"sample_keys takes one key, got keys of shape {typed.shape}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    return jax.vmap(partial(jax.random.fold_in, typed))(jnp.arange(batch_size))
+
+
+def prior(table: Table, keys: Keys, shape: tuple[int, ...]) -> Images:
+    """Where sampling starts: init_scale z, register 0 at row 0.
+
+    Args:
+        table: the run, for its `init_scale`.
+        keys: (B,) one key per image.
+        shape: (H, W, C) of one image.
+
+    Returns:
+        (B, H, W, C) float32.
+    """
+    drawn = noise(keys, -1, shape)
+    return drawn * jnp.asarray(table.init_scale, drawn.dtype)
+
+
+def noise(keys: Keys, i: int | Leaf, shape: tuple[int, ...]) -> Images:
+    """The unit noise of row i: (B, H, W, C) float32 from fold_in(keys[b], i + 1).
+
+    Args:
+        keys: (B,) one key per image.
+        i: the row, from 0; -1 is the prior's draw. May be a tracer.
+        shape: (H, W, C) of one image.
+    """
+    typed = _typed(keys)
+    if typed.ndim != 1:
+        raise ValueError(f"noise takes one key per image, (B,), got keys of shape {typed.shape}")
+
+    def draw(key: Key[Array, ""]) -> Array:
+        return jax.random.normal(jax.random.fold_in(key, i + 1), shape, jnp.float32)
+
+    return jax.vmap(draw)(typed)
+
+
+def noised(table: Table, x0: Images, keys: Keys) -> Images:
+    """Images noised to the level of the table's first row: alpha x0 + sigma z.
+
+    Starts a run in the middle, from a picture: `scheduler.table(50, start=30)`. z is the draw that
+    `prior` makes from the same keys.
+
+    Args:
+        table: the run; only its first level is read.
+        x0: (B, H, W, C) clean images, usually in [-1, 1].
+        keys: (B,) one key per image.
+    """
+    z = noise(keys, -1, x0.shape[1:]).astype(x0.dtype)
+    alpha, sigma = jnp.asarray(table.level, x0.dtype)[0]
+    return alpha * x0 + sigma * z
+
+
+def predict_x0(row: Row, registers: Registers, output: Array) -> Images:
+    """The clean image that the network's output implies, refined as the row says.
+
+    Args:
+        row: a row of the table.
+        registers: the table's registers, each (B, H, W, C).
+        output: (B, H, W, C), or (B, H, W, 2C) with a learned variance in the second half.
+    """
+    x = registers[0]
+    prediction, _ = _split(row, x, output)
+    to_x0 = row.to_x0.astype(x.dtype)
+    x0 = to_x0[0] * x + to_x0[1] * prediction
+    return x0 if row.refine is None else row.refine(x0)
+
+
+def step(row: Row, registers: Registers, output: Array, noise: Array | None = None) -> Registers:
+    """One row's update, in the dtype of `registers[0]`.
+
+    Args:
+        row: a row of the table.
+        registers: the table's registers, each (B, H, W, C).
+        output: the network's, (B, H, W, C); with twice the channels the first half is the
+            prediction and the second is read by rows with `log_var` (arXiv:2102.09672, eq. 15).
+        noise: (B, H, W, C) unit noise; ignored where the row has no `noise_scale`.
+
+    Returns:
+        The new registers.
+
+    Raises:
+        ValueError: noise is missing, shapes do not fit, or a learned variance is missing.
+    """
+    x = registers[0]
+    prediction, log_std = _split(row, x, output)
+    mix = row.mix.astype(x.dtype)
+    if mix.shape[0] != len(registers):
+        raise ValueError(f"the row mixes {mix.shape[0]} registers, got {len(registers)}")
+    sources = (*registers, prediction)
+    if row.refine is not None:
+        sources = (*sources, predict_x0(row, registers, output))
+    mixed = [
+        sum((mix[k, j] * source for j, source in enumerate(sources[1:], 1)), mix[k, 0] * x)
+        for k in range(len(registers))
+    ]
+    if row.noise_scale is None:
+        return tuple(mixed)
+    if noise is None or noise.shape != x.shape:
+        got = "None" if noise is None else f"shape {noise.shape}"
+        raise ValueError(f"this row adds noise: it needs unit noise of shape {x.shape}, got {got}")
+    std = row.noise_scale.astype(x.dtype)
+    if log_std is not None:
+        std = std * jnp.exp(log_std)
+    return (mixed[0] + std * noise.astype(x.dtype), *mixed[1:])
+
+
+def _split(row: Row, x: Array, output: Array) -> tuple[Array, Array | None]:
+    """The prediction, and the log standard deviation where the row reads a learned variance."""
+    channels = x.shape[-1]
+    if output.shape[:-1] != x.shape[:-1] or output.shape[-1] not in (channels, 2 * channels):
+        raise ValueError(
+            f"the network's output must have shape {x.shape}, or twice the channels with a "
+            f"learned variance, got {output.shape}"
+        )
+    output = output.astype(x.dtype)
+    if row.log_var is None:
+        return output[..., :channels], None
+    if output.shape[-1] != 2 * channels:
+        raise ValueError(
+            f"a learned variance needs an output of {2 * channels} channels, got {output.shape[-1]}"
+        )
+    low, high = row.log_var.astype(x.dtype)[0], row.log_var.astype(x.dtype)[1]
+    share = (output[..., channels:] + 1) / 2  # [-1, 1] spans the bounds
+    return output[..., :channels], (low + share * (high - low)) / 2
+
+
+def sample(
+    denoise: Denoise, params: Any, table: Table, x_T: Images, keys: Keys | None = None
+) -> Images:
+    """Runs a whole table as one compiled, differentiable scan.
+
+    Args:
+        denoise: denoise(params, x, timestep) -> output. Static, compared by identity: a fresh
+            lambda per call compiles every time.
+        params: any pytree; weights, labels, whatever changes between calls.
+        table: the run. Tables of equal structure share one compilation.
+        x_T: (B, H, W, C) from `prior` or `noised`.
+        keys: (B,) one key per image; None only for a deterministic table.
+
+    Returns:
+        (B, H, W, C) samples in the dtype of x_T.
+
+    Raises:
+        ValueError: keys are missing, or as many as images are not given.
+    """
+    return _scan(denoise, params, table, x_T, _checked_keys(table, x_T, keys))
+
+
+def sample_with_history(
+    denoise: Denoise,
+    params: Any,
+    table: Table,
+    x_T: Images,
+    keys: Keys | None = None,
+    *,
+    every: int = 1,
+) -> tuple[Images, Float[Array, "previews b h w c"]]:
+    """As `sample`, and the predicted x0 after rows every - 1, 2 every - 1, ... and the last.
+
+    Args:
+        denoise: as in `sample`.
+        params: as in `sample`.
+        table: as in `sample`.
+        x_T: as in `sample`.
+        keys: as in `sample`.
+        every: rows between previews, at least 1.
+
+    Returns:
+        The samples (B, H, W, C), and previews (ceil(n / every), B, H, W, C).
+    """
+    if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+        raise ValueError(f"every must be a whole number of at least 1, got {every!r}")
+    return _scan_with_history(denoise, params, table, x_T, _checked_keys(table, x_T, keys), every)
+
+
+def advance(
+    denoise: Denoise,
+    params: Any,
+    table: Table,
+    registers: Registers,
+    keys: Keys | None,
+    start: int | Leaf,
+    stop: int | Leaf,
+) -> Registers:
+    """Runs rows start, ..., stop - 1 of a table; the bits are those of `sample`.
+
+    For loops that live in Python between segments: a progress bar, previews, Ctrl-C. The bounds are
+    traced, so with a padded table (`ddpm_jax.pad`) one compilation serves every number of steps.
+
+    Args:
+        denoise: as in `sample`.
+        params: as in `sample`.
+        table: as in `sample`.
+        registers: from `table.init(x_T)` or an earlier segment.
+        keys: as in `sample`.
+        start: first row.
+        stop: the row to stop before.
+    """
+    checked = _checked_keys(table, registers[0], keys)
+    return _advance(denoise, params, table, registers, checked, jnp.int32(start), jnp.int32(stop))
+
+
+@partial(jax.jit, static_argnames="denoise")
+def _scan(denoise: Denoise, params: Any, table: Table, x_T: Array, keys: Any) -> Array:
+    def body(registers: Registers, i: Array) -> tuple[Registers, None]:
+        row, output, drawn = _evaluate(denoise, params, table, registers, keys, i)
+        return step(row, registers, output, drawn), None
+
+    registers, _ = lax.scan(body, table.init(x_T), jnp.arange(len(table)))
+    return registers[0]
+
+
+@partial(jax.jit, static_argnames=("denoise", "every"))
+def _scan_with_history(
+    denoise: Denoise, params: Any, table: Table, x_T: Array, keys: Any, every: int
+) -> tuple[Array, Array]:
+    def body(carry: tuple[Registers, Array], i: Array) -> tuple[tuple[Registers, Array], None]:
+        registers, previews = carry
+        row, output, drawn = _evaluate(denoise, params, table, registers, keys, i)
+        previews = previews.at[i // every].set(predict_x0(row, registers, output))
+        return (step(row, registers, output, drawn), previews), None
+
+    previews = jnp.zeros((-(-len(table) // every), *x_T.shape), x_T.dtype)
+    (registers, previews), _ = lax.scan(body, (table.init(x_T), previews), jnp.arange(len(table)))
+    return registers[0], previews
+
+
+@partial(jax.jit, static_argnames="denoise")
+def _advance(
+    denoise: Denoise,
+    params: Any,
+    table: Table,
+    registers: Registers,
+    keys: Any,
+    start: Array,
+    stop: Array,
+) -> Registers:
+    def body(i: Array, registers: Registers) -> Registers:
+        row, output, drawn = _evaluate(denoise, params, table, registers, keys, i)
+        return step(row, registers, output, drawn)
+
+    return lax.fori_loop(start, stop, body, registers)
+
+
+def _evaluate(
+    denoise: Denoise, params: Any, table: Table, registers: Registers, keys: Any, i: Array
+) -> tuple[Row, Array, Array | None]:
+    """Row i, the network's output at it, and its noise: the body of every loop."""
+    row, x = table.row(i), registers[0]
+    output = denoise(params, row.in_scale.astype(x.dtype) * x, row.timestep)
+    drawn = None if row.noise_scale is None else noise(keys, i, x.shape[1:])
+    return row, output, drawn
+
+
+def _typed(keys: Array) -> Array:
+    """Typed keys; legacy (..., 2) uint32 keys are wrapped."""
+    if jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):
+        return keys
+    if keys.dtype == np.uint32 and keys.ndim >= 1 and keys.shape[-1] == 2:
+        return jax.random.wrap_key_data(keys)
+    raise ValueError(
+        "keys must be jax.random.key(seed) or what is folded or split from it, "
+        f"got {keys.dtype} of shape {keys.shape}"
+    )
+
+
+def _checked_keys(table: Table, x: Array, keys: Keys | None) -> Array | None:
+    """The keys that the loop needs: none where the table is deterministic."""
+    if x.ndim != 4:
+        raise ValueError(f"samples are (B, H, W, C), got shape {x.shape}")
+    if table.noise_scale is None:
+        return None
+    if keys is None:
+        raise ValueError("this table adds noise: it needs keys, one per image, got None")
+    typed = _typed(keys)
+    if typed.shape != x.shape[:1]:
+        raise ValueError(f"{x.shape[0]} images need as many keys, got shape {typed.shape}")
+    return typed

@@ -1,0 +1,19 @@
+"""Schedulers: one paper a file, each a frozen config that writes a `ddpm_jax.Table`."""
+
+from ddpm_jax.schedulers.base import Scheduler as Scheduler
+from ddpm_jax.schedulers.ddim import DDIMScheduler as DDIMScheduler
+from ddpm_jax.schedulers.ddpm import DDPMScheduler as DDPMScheduler
+from ddpm_jax.schedulers.euler import EulerDiscreteScheduler as EulerDiscreteScheduler
+from ddpm_jax.schedulers.euler_ancestral import (
+    EulerAncestralDiscreteScheduler as EulerAncestralDiscreteScheduler,
+)
+from ddpm_jax.schedulers.pndm import PNDMScheduler as PNDMScheduler
+
+SCHEDULERS: tuple[type[Scheduler], ...] = (
+    DDPMScheduler,
+    DDIMScheduler,
+    PNDMScheduler,
+    EulerDiscreteScheduler,
+    EulerAncestralDiscreteScheduler,
+)
+"""Every scheduler; a new one is added here and is then tested and offered everywhere."""

@@ -1,0 +1,91 @@
+r"""DDIM: implicit sampling (Song et al. 2021, arXiv:2010.02502).
+
+From a level (alpha, sigma) to the next one down, (alpha', sigma'):
+
+    (1)  std = eta (sigma' / sigma) sqrt(1 - alpha^2 / alpha'^2)                    [eq. 16]
+    (2)  x  <- alpha' x0 + sqrt(sigma'^2 - std^2) eps + std z                       [eq. 12]
+
+eta = 0 is deterministic, eta = 1 is DDPM with fixed_small variance. eps is the network's own, or,
+with `use_clipped_model_output`, what the refined x0 implies: (x - alpha x0) / sigma. The last row
+adds no noise, as if its eta were 0.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any
+
+import numpy as np
+
+from ddpm_jax.builder import Level, TableBuilder
+from ddpm_jax.schedulers.clipped import ClippedScheduler
+from ddpm_jax.table import Table
+
+
+@dataclass(frozen=True, kw_only=True)
+class DDIMScheduler(ClippedScheduler):
+    """Implicit sampling with any subset of the training timesteps.
+
+    Attributes:
+        set_alpha_to_one: end at the data (alpha 1); otherwise at the level of timestep 0.
+
+    Raises:
+        ValueError: at construction, naming every field that is refused.
+    """
+
+    set_alpha_to_one: bool = True
+
+    def table(
+        self,
+        num_inference_steps: int | None = None,
+        *,
+        timesteps: Sequence[float] | None = None,
+        start: int = 0,
+        dtype: Any = np.float32,
+        eta: float = 0.0,
+        use_clipped_model_output: bool | None = None,
+    ) -> Table:
+        """The run as a table; one row per step.
+
+        Args:
+            num_inference_steps: number of steps, in 1..num_train_timesteps.
+            timesteps: exactly these, strictly descending, in place of the spacing.
+            start: leave out this many of the first steps.
+            dtype: of the columns; float64 gives them uncast.
+            eta: share of DDPM's noise, in [0, 1]; exactly 0 needs no keys.
+            use_clipped_model_output: read eps from the refined x0.
+
+        Raises:
+            ValueError: neither or bad numbers of steps, a start past the last step, or eta.
+        """
+        if not 0 <= eta <= 1:
+            raise ValueError(f"eta must lie in [0, 1], got {eta}")
+        grid = self._timesteps(num_inference_steps, timesteps)
+        levels = self._levels(self._from_start(grid, start))
+        build = TableBuilder(("x",), self.prediction_type, self._refine())
+        for level, end in zip(levels, levels[1:], strict=False):
+            if level == end:  # "quadratic" repeats timesteps; refining twice is not a step
+                build.row(*level)
+            else:
+                build.row(*level, **_step(level, end, eta, bool(use_clipped_model_output)))
+        build.row(
+            *levels[-1], **_step(levels[-1], self._end(), 0.0, bool(use_clipped_model_output))
+        )
+        start_scale = np.hypot(levels[0].alpha, levels[0].sigma)
+        return build.build(start_scale, dtype, stochastic=eta > 0)
+
+    def _end(self) -> Level:
+        if self.set_alpha_to_one:
+            return Level(timestep=-1, alpha=1.0, sigma=0.0)
+        return self._levels(np.zeros(1))[0]
+
+
+def _step(level: Level, end: Level, eta: float, clipped: bool) -> dict[str, Any]:
+    """Equations (1) and (2); `clipped` spells eps out as (x - alpha x0) / sigma."""
+    ratio = 1 - (level.alpha / end.alpha) ** 2
+    std = eta * end.sigma / level.sigma * sqrt(ratio) if eta else 0.0
+    direction = sqrt(end.sigma**2 - std**2)
+    if clipped:
+        of_eps = direction / level.sigma
+        return {"x": {"x0": end.alpha - of_eps * level.alpha, "x": of_eps}, "noise": std}
+    return {"x": {"x0": end.alpha, "eps": direction}, "noise": std}

@@ -1,0 +1,90 @@
+r"""DDPM: ancestral sampling (Ho et al. 2020, arXiv:2006.11239).
+
+From a level (alpha, sigma) to the next one down, (alpha', sigma'), with
+beta = 1 - alpha^2 / alpha'^2:
+
+    (1)  mean = (alpha' beta / sigma^2) x0 + (alpha / alpha') (sigma'^2 / sigma^2) x     [eq. 7]
+    (2)  fixed_small:  variance = (sigma'^2 / sigma^2) beta                              [eq. 7]
+    (3)  fixed_large:  variance = beta                                                   [sec. 3.2]
+    (4)  learned_range: log variance between log (2) and log (3), by the network's second half
+         (Nichol and Dhariwal 2021, arXiv:2102.09672, eq. 15)
+    (5)  learned: the network's second half is the log variance
+
+The last row adds no noise (Algorithm 2). Betas are those between the grid's own neighbours, so
+any grid samples the right posterior.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log, sqrt
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from ddpm_jax.builder import Level, TableBuilder
+from ddpm_jax.schedulers.clipped import ClippedScheduler
+from ddpm_jax.table import Table
+
+VarianceType: TypeAlias = Literal[
+    "fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log", "learned", "learned_range"
+]
+
+DATA = Level(timestep=-1, alpha=1.0, sigma=0.0)
+MIN_VARIANCE = 1e-20  # keeps the logarithm finite where a row adds no noise
+
+
+@dataclass(frozen=True, kw_only=True)
+class DDPMScheduler(ClippedScheduler):
+    """Ancestral sampling with any subset of the training timesteps.
+
+    Attributes:
+        variance_type: equations (2) to (5); the `_log` names are the same values.
+
+    Raises:
+        ValueError: at construction, naming every field that is refused.
+    """
+
+    variance_type: VarianceType = "fixed_small"
+
+    def table(
+        self,
+        num_inference_steps: int | None = None,
+        *,
+        timesteps: Sequence[float] | None = None,
+        start: int = 0,
+        dtype: Any = np.float32,
+    ) -> Table:
+        """The run as a table; one row per step.
+
+        Args:
+            num_inference_steps: number of steps, in 1..num_train_timesteps.
+            timesteps: exactly these, strictly descending, in place of the spacing.
+            start: leave out this many of the first steps.
+            dtype: of the columns; float64 gives them uncast.
+
+        Raises:
+            ValueError: neither or bad numbers of steps, or a start past the last step.
+        """
+        grid = self._timesteps(num_inference_steps, timesteps)
+        levels = self._levels(self._from_start(grid, start))
+        build = TableBuilder(("x",), self.prediction_type, self._refine())
+        for level, end in zip(levels, [*levels[1:], DATA], strict=True):
+            build.row(*level, **self._step(level, end))
+        return build.build(
+            np.hypot(levels[0].alpha, levels[0].sigma),
+            dtype,
+            stochastic=True,
+            learned=self.variance_type in ("learned", "learned_range"),
+        )
+
+    def _step(self, level: Level, end: Level) -> dict[str, Any]:
+        beta = 1 - (level.alpha / end.alpha) ** 2
+        shrink = (end.sigma / level.sigma) ** 2
+        mean = {"x0": end.alpha * beta / level.sigma**2, "x": level.alpha / end.alpha * shrink}
+        quiet = end is DATA or beta == 0  # a repeated timestep adds no noise either
+        if self.variance_type in ("learned", "learned_range"):
+            small, large = (log(max(v, MIN_VARIANCE)) for v in (shrink * beta, beta))
+            bounds = (small, large) if self.variance_type == "learned_range" else (-1.0, 1.0)
+            return {"x": mean, "noise": 0.0 if quiet else 1.0, "log_var": bounds}
+        variance = beta if self.variance_type.startswith("fixed_large") else shrink * beta
+        return {"x": mean, "noise": 0.0 if quiet else sqrt(variance)}

@@ -1,0 +1,66 @@
+r"""What the Euler family shares: levels with alpha = 1, in Karras et al.'s sigma.
+
+    (1)  x = x0 + sigma eps,   sigma_t = sqrt((1 - alpha_bar_t) / alpha_bar_t)
+
+Sigma is interpolated between training timesteps, so timesteps may be fractional; the way back is
+linear in log sigma. Reference: Karras et al. 2022, arXiv:2206.00364.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import Float
+
+from ddpm_jax._typing import TimestepSpacing
+from ddpm_jax.builder import Level
+from ddpm_jax.schedulers.base import Scheduler
+from ddpm_jax.schedules import NoiseSchedule
+
+LAST_ALPHA_BAR = 2.0**-24  # zero terminal SNR would make sigma infinite; as diffusers has it
+
+
+@dataclass(frozen=True, kw_only=True)
+class SigmaScheduler(Scheduler):
+    """Base of the variance-exploding schedulers.
+
+    Attributes:
+        rescale_betas_zero_snr: leave next to no signal at the last timestep (arXiv:2305.08891).
+    """
+
+    timestep_spacing: TimestepSpacing = "linspace"
+    rescale_betas_zero_snr: bool = False
+
+    whole_timesteps: ClassVar[bool] = False
+
+    def _noise_schedule(self) -> NoiseSchedule:
+        """The schedule of this config, with a finite sigma at the last timestep."""
+        schedule = super()._noise_schedule()
+        if not self.rescale_betas_zero_snr:
+            return schedule
+        return NoiseSchedule(np.append(schedule.alpha_bar[:-1], LAST_ALPHA_BAR))
+
+    def _training_levels(self) -> tuple[Float[np.ndarray, "T"], Float[np.ndarray, "T"]]:
+        ratio = self.noise_schedule.noise_ratio
+        return np.ones_like(ratio), ratio
+
+    def _sigmas(self, timesteps: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+        """Equation (1) at timesteps that may be fractional."""
+        ratio = self.noise_schedule.noise_ratio
+        return np.interp(timesteps, np.arange(len(ratio)), ratio)
+
+    def _timestep_of(self, sigmas: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+        """The fractional timesteps of noise levels; beyond the schedule, its ends."""
+        ratio = self.noise_schedule.noise_ratio
+        return np.interp(np.log(np.maximum(sigmas, 1e-10)), np.log(ratio), np.arange(len(ratio)))
+
+    def _prior_scale(self, sigma: float) -> float:
+        """diffusers' init_noise_sigma: grids that begin at the last timestep start from pure noise,
+        others from noise and data of unit variance."""
+        starts_at_end = self.timestep_spacing in ("linspace", "trailing")
+        return sigma if starts_at_end else float(np.hypot(sigma, 1.0))
+
+
+def exploding(timesteps: Float[np.ndarray, "n"], sigmas: Float[np.ndarray, "n"]) -> list[Level]:
+    """Levels with alpha = 1."""
+    return [Level(float(t), 1.0, float(s)) for t, s in zip(timesteps, sigmas, strict=True)]

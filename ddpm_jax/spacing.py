@@ -1,0 +1,116 @@
+"""Grids: which timesteps, or which noise levels, a sampler visits.
+
+Grids of timesteps over 0..T-1 for N steps, in descending order (Lin et al. 2024,
+arXiv:2305.08891, Table 2; `quadratic` is Song et al. 2021, arXiv:2010.02502, appendix D.2, as
+their CIFAR-10 code lays it out):
+
+    leading     i * floor(T / N) + offset
+    trailing    round(T - i T / N) - 1
+    linspace    i (T - 1) / (N - 1), rounded half to even where whole numbers are wanted
+    quadratic   floor((i sqrt(0.8 T) / (N - 1))^2); repeats a timestep where N is dense
+
+Grids of noise levels between sigma_max and sigma_min: Karras et al. 2022, arXiv:2206.00364,
+eq. 5 with rho = 7; even steps of log sigma; quantiles of a Beta(0.6, 0.6) distribution
+(Lee et al. 2024, arXiv:2407.12173).
+"""
+
+from typing import Literal, TypeAlias
+
+import numpy as np
+from jaxtyping import Float
+
+from ddpm_jax._typing import TimestepSpacing
+
+SigmaSpacing: TypeAlias = Literal["karras", "exponential", "beta"]
+
+KARRAS_RHO = 7.0
+BETA_SHAPE = 0.6
+
+
+def timestep_grid(
+    spacing: TimestepSpacing,
+    num_inference_steps: int,
+    num_train_timesteps: int,
+    *,
+    steps_offset: int = 0,
+    whole: bool = True,
+) -> Float[np.ndarray, "n"]:
+    """The timesteps of an inference run, descending.
+
+    Args:
+        spacing: "leading", "trailing", "linspace" or "quadratic".
+        num_inference_steps: N, in 1..num_train_timesteps.
+        num_train_timesteps: T.
+        steps_offset: added under "leading" only: elsewhere it has no meaning.
+        whole: round "linspace" to whole numbers; the Euler family does not.
+
+    Returns:
+        (N,) float64, strictly descending ("quadratic" may repeat), within 0..T-1.
+
+    Raises:
+        ValueError: a name that is not listed, N out of range, or an offset that passes T - 1.
+    """
+    count, total = num_inference_steps, num_train_timesteps
+    check_count(count, total)
+    match spacing:
+        case "leading":
+            grid = np.arange(count)[::-1] * (total // count) + steps_offset
+            if grid[0] >= total:
+                raise ValueError(
+                    f"steps_offset={steps_offset} makes the first of {count} steps timestep "
+                    f"{grid[0]}, past the last one, {total - 1}; choose fewer steps or a smaller "
+                    "offset"
+                )
+        case "trailing":
+            # the slice drops an N+1st entry that rounding adds for some N (61, 103, 121, ...)
+            grid = np.round(np.arange(total, 0, -total / count)[:count]) - 1
+        case "linspace":
+            grid = np.linspace(0, total - 1, count)[::-1]
+            grid = np.round(grid) if whole else grid
+        case "quadratic":
+            grid = np.floor(np.linspace(0, np.sqrt(0.8 * total), count)[::-1] ** 2)
+        case _:
+            raise ValueError(
+                "timestep_spacing must be leading, trailing, linspace or quadratic, "
+                f"got {spacing!r}"
+            )
+    return grid.astype(np.float64)
+
+
+def check_count(num_inference_steps: int, num_train_timesteps: int) -> None:
+    """Refuses a number of steps that is not a whole number in 1..T."""
+    whole = isinstance(num_inference_steps, int | np.integer)
+    whole = whole and not isinstance(num_inference_steps, bool)
+    if not whole or not 1 <= num_inference_steps <= num_train_timesteps:
+        raise ValueError(
+            "num_inference_steps must be a whole number in 1..num_train_timesteps = "
+            f"{num_train_timesteps}, got {num_inference_steps!r}"
+        )
+
+
+def sigma_grid(
+    spacing: SigmaSpacing, sigma_max: float, sigma_min: float, count: int
+) -> Float[np.ndarray, "n"]:
+    """The noise levels of an inference run, descending from `sigma_max` to `sigma_min`.
+
+    Args:
+        spacing: "karras", "exponential" or "beta".
+        sigma_max: the first level, > 0.
+        sigma_min: the last level, > 0.
+        count: number of levels, at least 1 (one level is `sigma_max`).
+
+    Returns:
+        (count,) float64.
+    """
+    ramp = np.linspace(0.0, 1.0, count)
+    match spacing:
+        case "karras":
+            high, low = sigma_max ** (1 / KARRAS_RHO), sigma_min ** (1 / KARRAS_RHO)
+            return (high + ramp * (low - high)) ** KARRAS_RHO
+        case "exponential":
+            return np.exp(np.log(sigma_max) + ramp * (np.log(sigma_min) - np.log(sigma_max)))
+        case "beta":
+            from scipy.stats import beta  # 0.3 s to import, and few ask for it
+
+            quantiles = np.asarray(beta.ppf(1.0 - ramp, BETA_SHAPE, BETA_SHAPE))
+            return sigma_min + quantiles * (sigma_max - sigma_min)

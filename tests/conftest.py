@@ -1,0 +1,79 @@
+"""How every test runs: jaxtyping's checks on, no rank promotion, x64 off; and shared fixtures."""
+
+import contextlib
+import importlib.util
+from collections.abc import Iterator
+
+import jax
+import pytest
+from jaxtyping import install_import_hook
+
+for _module in list(__import__("sys").modules):
+    if _module.split(".")[0] in ("ddpm_jax", "weights_convert"):
+        raise RuntimeError(f"{_module} was imported before its annotations could be checked")
+install_import_hook(["ddpm_jax", "weights_convert"], "beartype.beartype")
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run the tests that take minutes")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    missing = [name for name in ("torch", "diffusers") if importlib.util.find_spec(name) is None]
+    for item in items:
+        if "parity" in item.path.relative_to(config.rootpath).parts:
+            item.add_marker("parity")
+        if "parity" in item.keywords and missing:
+            reason = f"needs {' and '.join(missing)}: pip install -e '.[test,parity]'"
+            item.add_marker(pytest.mark.skip(reason=reason))
+        if "slow" in item.keywords and not config.getoption("--slow"):
+            item.add_marker(pytest.mark.skip(reason="takes minutes: give --slow"))
+        if "gpu" in item.keywords and jax.default_backend() != "gpu":
+            item.add_marker(pytest.mark.skip(reason="needs a GPU"))
+
+
+class Compilations:
+    """Counts what XLA compiles; `count` goes up by one a program."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, event: str, _seconds: float, **_details: object) -> None:
+        self.count += event == COMPILE_EVENT
+
+
+@pytest.fixture
+def count_compilations() -> Iterator[contextlib.AbstractContextManager[Compilations]]:
+    """`with count_compilations() as compiled: ...; assert compiled.count == 0`."""
+    seen = Compilations()
+    jax.monitoring.register_event_duration_secs_listener(seen)
+
+    @contextlib.contextmanager
+    def counting() -> Iterator[Compilations]:
+        seen.count = 0
+        yield seen
+
+    yield counting
+    from jax._src import monitoring  # the public module cannot take a listener back
+
+    monitoring.unregister_event_duration_listener(seen)
+
+
+@pytest.fixture(params=[False, True], ids=["float32", "x64"])
+def strict_x64(request: pytest.FixtureRequest) -> Iterator[bool]:
+    """Runs a test of algebra in the user's mode and again under x64 and strict promotion."""
+    if not request.param:
+        yield False
+        return
+    before = jax.config.jax_numpy_dtype_promotion
+    jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_numpy_dtype_promotion", "strict")
+    try:
+        yield True
+    finally:
+        jax.config.update("jax_enable_x64", False)
+        jax.config.update("jax_numpy_dtype_promotion", before)
