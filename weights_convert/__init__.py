@@ -1,0 +1,29 @@
+"""diffusers checkpoints to Flax parameters and back, with NumPy alone: no torch, and nothing in a
+file is executed.
+"""
+
+from weights_convert.convert import Report as Report
+from weights_convert.convert import convert as convert
+from weights_convert.files import find_weights as find_weights
+from weights_convert.files import open_weights as open_weights
+from weights_convert.files import weight_files as weight_files
+from weights_convert.rules import to_flax as to_flax
+from weights_convert.rules import to_torch as to_torch
+from weights_convert.tensors import Checkpoint as Checkpoint
+from weights_convert.write import save_flax as save_flax
+from weights_convert.write import save_orbax as save_orbax
+from weights_convert.write import save_torch as save_torch
+
+__all__ = [
+    "Checkpoint",
+    "find_weights",
+    "open_weights",
+    "weight_files",
+    "to_flax",
+    "to_torch",
+    "save_torch",
+    "save_flax",
+    "save_orbax",
+    "convert",
+    "Report",
+]

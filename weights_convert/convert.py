@@ -1,0 +1,145 @@
+"""Converting a whole folder: the weights under today's names in one of three kinds, and the configs
+beside them.
+"""
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias, get_args
+
+from weights_convert import rules
+from weights_convert.files import candidates, open_weights
+from weights_convert.sources import CONFIG, INDEX, SCHEDULER_CONFIG, Source, locate
+from weights_convert.tensors import Checkpoint, Stored
+from weights_convert.write import replacing, write_flax, write_orbax_folder, write_torch
+
+Kind: TypeAlias = Literal["flax", "orbax", "diffusers"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What was converted: from where, to where, and how much, duplicates under old names counted
+    once.
+    """
+
+    source: Path
+    destination: Path
+    tensors: int
+    params: int
+    bytes: int
+    dtypes: Mapping[str, int]  # how many tensors have which dtype
+    has_config: bool
+
+    def __str__(self) -> str:
+        dtypes = ", ".join(
+            name if len(self.dtypes) == 1 else f"{count} {name}"
+            for name, count in sorted(self.dtypes.items())
+        )
+        size = f"{self.tensors:,} tensors, {self.params:,} params, {dtypes}, {self.bytes:,} bytes"
+        hint = "" if self.has_config else f" (no {CONFIG}: it needs one beside it to be loaded)"
+        return f"{self.source} -> {self.destination}: {size}{hint}"
+
+
+def convert(
+    src: str | Path,
+    dst: str | Path,
+    *,
+    to: Kind = "flax",
+    overwrite: bool = False,
+    variant: str | None = None,
+) -> Report:
+    """Convert the weights at `src` into the new folder `dst`, with the configs that loading needs.
+
+    The stored dtype is kept. A component becomes a component, a pipeline, nested or flat, a nested
+    pipeline; its other components are copied as they are. Memory stays at about two tensors, for
+    orbax at the checkpoint and one more.
+
+    Args:
+        src: a component's folder, a pipeline's folder, a weight file, an index of shards or an
+            orbax folder.
+        dst: the folder to make. It appears only when it is complete.
+        to: "flax" (our safetensors), "orbax", or "diffusers" (a folder that diffusers loads).
+        overwrite: replace an earlier result at `dst`.
+        variant: which of the weights in a folder to read ("fp16").
+
+    Raises:
+        ValueError: weights, configs or names that cannot be converted; `dst` equal to, inside or
+            around `src`; an `dst` with files that no conversion wrote.
+        OSError: `src` is missing, `dst` exists or cannot be written.
+    """
+    src, dst = Path(src), Path(dst)
+    if to not in get_args(Kind):
+        raise ValueError(f"to={to!r}: must be one of {', '.join(get_args(Kind))}")
+    source = locate(src, variant)
+    _check_destination(src, source, dst, overwrite)
+    with open_weights(source.weights) as checkpoint:
+        if not checkpoint:
+            raise ValueError(f"{source.weights} holds no tensor")
+        leaves = _leaves(source.weights, checkpoint)
+        dst.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(dst) as partial:
+            written = _write(partial, source, leaves, to)
+    return Report(
+        source=source.weights,
+        destination=dst / written.relative_to(partial),
+        tensors=len(leaves),
+        params=sum(tensor.size for tensor in leaves.values()),
+        bytes=sum(tensor.nbytes for tensor in leaves.values()),
+        dtypes=Counter(str(tensor.dtype) for tensor in leaves.values()),
+        has_config=any(Path(place).name == CONFIG for place in source.copies),
+    )
+
+
+def _leaves(weights: Path, checkpoint: Checkpoint) -> dict[rules.Path, Stored]:
+    try:
+        return rules.flax_leaves(checkpoint)
+    except ValueError as error:
+        raise ValueError(f"{weights}: {error}") from None
+
+
+def _write(folder: Path, source: Source, leaves: Mapping[rules.Path, Stored], to: Kind) -> Path:
+    """Fill the new folder; returns the weight file or orbax folder in it."""
+    for place, origin in source.copies.items():
+        target = folder / place
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if origin.is_dir():
+            shutil.copytree(origin, target, copy_function=shutil.copyfile)
+        else:
+            shutil.copyfile(origin, target)
+    component = folder / source.subfolder
+    component.mkdir(parents=True, exist_ok=True)
+    if source.index is not None:
+        text = json.dumps(source.index, indent=2, sort_keys=True) + "\n"
+        (folder / INDEX).write_text(text, encoding="utf-8")
+    if to == "diffusers":
+        return write_torch(component, rules.torch_tensors(leaves))
+    return write_flax(component, leaves) if to == "flax" else write_orbax_folder(component, leaves)
+
+
+def _check_destination(src: Path, source: Source, dst: Path, overwrite: bool) -> None:
+    ours, theirs = dst.resolve(), {src.resolve(), source.weights.resolve()}
+    for place in theirs:
+        if ours == place or ours in place.parents or place in ours.parents:
+            raise ValueError(f"{dst} is, holds or lies in the source {src}: choose another folder")
+    if dst.is_dir() and not any(dst.iterdir()):
+        return
+    if dst.exists() or dst.is_symlink():
+        if not overwrite:
+            raise FileExistsError(f"{dst} exists: ask to overwrite it, or choose another folder")
+        _check_replaceable(dst, source)
+
+
+def _check_replaceable(dst: Path, source: Source) -> None:
+    """Overwriting removes the old folder, so it must hold nothing but what a conversion writes."""
+    if dst.is_symlink() or not dst.is_dir():
+        raise ValueError(f"{dst} is not a folder, and is not overwritten")
+    known = {CONFIG, INDEX, SCHEDULER_CONFIG, "unet", "scheduler", *candidates(None)}
+    known |= {place.partition("/")[0] for place in source.copies}
+    strange = sorted(entry.name for entry in dst.iterdir() if entry.name not in known)
+    if strange:
+        raise ValueError(
+            f"{dst} holds what no conversion wrote, and is not overwritten: {', '.join(strange)}"
+        )

@@ -1,0 +1,210 @@
+"""Which file holds a component's weights, and opening it, whatever its kind.
+
+Looked for in a folder, in this order (diffusers', with our own two kinds behind it):
+
+    diffusion_pytorch_model.safetensors.index.json    shards, listed by an index
+    diffusion_pytorch_model.safetensors
+    diffusion_pytorch_model.bin.index.json
+    diffusion_pytorch_model.bin
+    diffusion_flax_model.safetensors                  Flax's layout, written by `save_flax`
+    diffusion_flax_model.orbax/                       an orbax checkpoint, written by `save_orbax`
+
+A variant ("fp16") stands before the last extension of torch's names. A file's kind is then told by
+its first bytes.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, cast
+
+from weights_convert.orbax_io import is_orbax, open_orbax
+from weights_convert.rules import components, torch_tensors
+from weights_convert.safetensors_io import metadata, open_safetensors
+from weights_convert.tensors import Checkpoint, Stored
+from weights_convert.torch_zip import open_torch_zip
+
+TORCH = "diffusion_pytorch_model"
+FLAX_FILE = "diffusion_flax_model.safetensors"
+ORBAX_FOLDER = "diffusion_flax_model.orbax"
+
+_GIT_LFS = b"version https://git-lfs"
+
+
+def find_weights(folder: str | Path, variant: str | None = None) -> Path:
+    """The weight file, the index of its shards, or the orbax folder to read in a component's
+    folder.
+
+    Raises:
+        FileNotFoundError: the folder is missing, or holds none of the names above; says what was
+            looked for.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is not a folder")
+    present = sorted(entry.name for entry in folder.iterdir())
+    found = chosen(present, variant)
+    if found is None:
+        raise FileNotFoundError(_not_found(str(folder), present, variant))
+    return folder / found
+
+
+def weight_files(names: Sequence[str], variant: str | None = None) -> list[str]:
+    """The names to fetch, out of a component's files, for `find_weights` to find the same weights:
+    index and shards.
+
+    `names` are relative to the component's folder; a file of an orbax folder keeps that folder in
+    its name.
+
+    Raises:
+        FileNotFoundError: none of the names is a weight file.
+    """
+    found = chosen({name.partition("/")[0] for name in names}, variant)
+    if found is None:
+        raise FileNotFoundError(_not_found("the repository", names, variant))
+    if found == ORBAX_FOLDER:
+        return sorted(name for name in names if name.startswith(f"{ORBAX_FOLDER}/"))
+    shards = _shard_pattern(found, variant)
+    return [found, *sorted(name for name in names if shards and shards.fullmatch(name))]
+
+
+def chosen(names: Iterable[str], variant: str | None) -> str | None:
+    """The first of the candidates among these names, if any is."""
+    present = set(names)
+    return next((name for name in candidates(variant) if name in present), None)
+
+
+def candidates(variant: str | None) -> list[str]:
+    """The names to look for, the preferred one first. Only torch's kinds have variants."""
+    dot = f".{variant}" if variant else ""
+    torch = [
+        f"{TORCH}.safetensors.index{dot}.json",
+        f"{TORCH}{dot}.safetensors",
+        f"{TORCH}.bin.index{dot}.json",
+        f"{TORCH}{dot}.bin",
+    ]
+    return torch if variant else [*torch, FLAX_FILE, ORBAX_FOLDER]
+
+
+def _not_found(where: str, names: Iterable[str], variant: str | None) -> str:
+    likely = [name for name in names if re.search(r"\.(safetensors|bin|pt|msgpack|json)$", name)]
+    holds = f"it holds {', '.join(likely)}" if likely else "it holds no such file"
+    kind = f" of variant {variant!r}" if variant else ""
+    return f"no weights{kind} in {where}: looked for {', '.join(candidates(variant))}; {holds}"
+
+
+def _shard_pattern(index: str, variant: str | None) -> re.Pattern[str] | None:
+    """The names of an index's shards; the variant stands before the number, in older files behind
+    it.
+    """
+    kind = re.match(rf"{TORCH}\.(safetensors|bin)\.index\.", index)
+    if kind is None:
+        return None
+    dot = re.escape(f".{variant}") if variant else ""
+    number = r"-\d{5}-of-\d{5}"
+    return re.compile(rf"{TORCH}({dot}{number}|{number}{dot})\.{kind[1]}")
+
+
+def open_weights(path: str | Path) -> Checkpoint:
+    """Open a weight file, the index of its shards, or an orbax folder, as a lazy mapping under
+    torch names.
+
+    Flax's kinds come in torch's names and layout too. Names are as stored: `to_flax` renames old
+    ones.
+
+    Raises:
+        ValueError: not a weight file, damaged, cut short, or asking for what is not allowed; names
+            the file.
+        FileNotFoundError: no such file.
+    """
+    path = Path(path)
+    if path.is_dir():
+        if not is_orbax(path):
+            raise ValueError(f"{path} is a folder, but not an orbax checkpoint")
+        return _from_flax(open_orbax(path), path)
+    if path.name.endswith(".json"):
+        return _open_shards(path)
+    with path.open("rb") as file:
+        start = file.read(max(len(_GIT_LFS), 9))
+    if start.startswith(_GIT_LFS):
+        raise ValueError(
+            f"{path} is a git-lfs pointer, not the weights: fetch them with git lfs pull"
+        )
+    if start.startswith(b"PK"):
+        return open_torch_zip(path)
+    if start[:1] == b"\x80":
+        raise ValueError(
+            f"{path} is in torch's old format, from before torch 1.6: load and save it again there"
+        )
+    if start[8:9] != b"{":
+        raise ValueError(
+            f"{path} is neither a safetensors file nor one of torch.save, or it is cut short"
+        )
+    checkpoint = open_safetensors(path)
+    return _from_flax(checkpoint, path) if metadata(path).get("format") == "flax" else checkpoint
+
+
+def _from_flax(checkpoint: Checkpoint, path: Path) -> Checkpoint:
+    """Flax's names and layout, seen as torch's."""
+    try:
+        leaves = {components(name): tensor for name, tensor in checkpoint.stored.items()}
+        return Checkpoint(torch_tensors(leaves), checkpoint.close)
+    except ValueError as error:
+        checkpoint.close()
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _open_shards(index: Path) -> Checkpoint:
+    """The tensors of an index, each from the shard that it names."""
+    places = _weight_map(index)
+    with ExitStack() as opened:
+        shards = {
+            name: opened.enter_context(open_weights(index.parent / name))
+            for name in sorted(set(places.values()))
+        }
+        faults = [
+            f"{name} is not in {place}"
+            for name, place in places.items()
+            if name not in shards[place].stored
+        ]
+        faults += [
+            f"{name} of {place} is not in the index"
+            for place, shard in shards.items()
+            for name in shard.stored
+            if places.get(name) != place
+        ]
+        if faults:
+            raise ValueError(f"{index} does not fit its shards: {', '.join(faults)}")
+        stored: dict[str, Stored] = {
+            name: shards[place].stored[name] for name, place in places.items()
+        }
+        return Checkpoint(stored, opened.pop_all().close)
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    """An index's map from tensors to shards, each a plain name of a file that lies beside the
+    index.
+    """
+    try:
+        places: Any = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        strings = all(isinstance(place, str) for place in places.values())
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise ValueError(f"{index} is not an index of shards: it has no weight_map") from None
+    if not strings:
+        raise ValueError(f"{index}: its weight_map must name a file for each tensor")
+    places = cast(dict[str, str], places)
+    names = sorted(set(places.values()))
+    outside = [name for name in names if not _plain(name)]
+    if outside:
+        raise ValueError(f"{index} names shards outside its folder: {', '.join(outside)}")
+    missing = [name for name in names if not (index.parent / name).is_file()]
+    if missing:
+        raise ValueError(f"{index} names shards that are not there: {', '.join(missing)}")
+    return places
+
+
+def _plain(name: str) -> bool:
+    """Whether this is the name of a file that lies directly in a folder, on any system."""
+    return name not in ("", ".", "..") and not re.search(r"[/\\:\0]", name)

@@ -1,0 +1,108 @@
+"""Old checkpoints under today's names: one function over strings, one over lazily stored tensors.
+
+diffusers has renamed modules since its first release, and reads most of the old names still:
+
+    mid, downsample_blocks, upsample_blocks, time_steps    prefixes of the first release
+    attentions.N.{query,key,value,proj_attn}               now to_q, to_k, to_v, to_out.0
+    attentions.N.{NIN_0,...,NIN_3}.{W,b}, .GroupNorm_0     score_sde's; W is a weight transposed
+    *.op, downsamplers.N.Conv2d_0, time_proj.W             second names, sometimes stored as well
+"""
+
+import re
+from collections.abc import Mapping
+
+import numpy as np
+
+from weights_convert.tensors import Array, Stored, raw_bytes
+
+_PREFIXES = {
+    "time_steps": "time_proj",
+    "mid": "mid_block",
+    "downsample_blocks": "down_blocks",
+    "upsample_blocks": "up_blocks",
+}
+_ATTENTION = {
+    "query": "to_q",
+    "key": "to_k",
+    "value": "to_v",
+    "proj_attn": "to_out.0",
+    "NIN_0": "to_q",
+    "NIN_1": "to_k",
+    "NIN_2": "to_v",
+    "NIN_3": "to_out.0",
+    "GroupNorm_0": "group_norm",
+}
+_LEAVES = {"W": "weight", "b": "bias", "weight": "weight", "bias": "bias"}
+
+_OLD_ATTENTION = re.compile(rf"(.*\battentions\.\d+)\.({'|'.join(_ATTENTION)})\.(W|b|weight|bias)")
+_PROJECTION = re.compile(r".*\battentions\.\d+\.(to_q|to_k|to_v|to_out\.0)\.weight")
+_CONV_TWIN = re.compile(
+    r"(.*)\.op\.(weight|bias)|(.*\b(?:down|up)samplers\.\d+)\.Conv2d_0\.(weight|bias)"
+)
+
+
+def todays_name(name: str) -> str:
+    """The name that diffusers gives this tensor today; a name of today comes back as it is.
+
+    >>> todays_name("mid.attentions.0.proj_attn.bias")
+    'mid_block.attentions.0.to_out.0.bias'
+    >>> todays_name("downsample_blocks.0.downsamplers.0.op.weight")
+    'down_blocks.0.downsamplers.0.conv.weight'
+    """
+    first, dot, rest = name.partition(".")
+    name = _PREFIXES.get(first, first) + dot + rest if dot else name
+    if name == "time_proj.W":
+        return "time_proj.weight"
+    if found := _OLD_ATTENTION.fullmatch(name):
+        return f"{found[1]}.{_ATTENTION[found[2]]}.{_LEAVES[found[3]]}"
+    if found := _CONV_TWIN.fullmatch(name):
+        return f"{found[1] or found[3]}.conv.{found[2] or found[4]}"
+    return name
+
+
+def under_todays_names(stored: Mapping[str, Stored]) -> dict[str, Stored]:
+    """The same tensors under today's names and in today's layout, each stored once.
+
+    Raises:
+        ValueError: two names of one tensor differ in shape or dtype. If they differ in value,
+            reading the tensor raises it.
+    """
+    twins: dict[str, dict[str, Stored]] = {}
+    for old, tensor in stored.items():
+        new = todays_name(old)
+        twins.setdefault(new, {})[old] = _in_todays_layout(old, new, tensor)
+    return {new: _one_of(new, same) for new, same in twins.items()}
+
+
+def _in_todays_layout(old: str, new: str, tensor: Stored) -> Stored:
+    if old.endswith(".W") and len(tensor.shape) == 2:
+        return tensor.mapped(tensor.shape[::-1], np.transpose)
+    if _PROJECTION.fullmatch(new) and len(tensor.shape) == 4 and tensor.shape[2:] == (1, 1):
+        return tensor.mapped(tensor.shape[:2], lambda array: array.reshape(array.shape[:2]))
+    return tensor
+
+
+def _one_of(new: str, same: Mapping[str, Stored]) -> Stored:
+    """The only tensor of a name, or one that compares its twins with itself when it is read."""
+    kept, *others = sorted(same, key=lambda old: old != new)  # today's own name first
+    if not others:
+        return same[kept]
+    first = same[kept]
+    for old in others:
+        if (same[old].shape, same[old].dtype) != (first.shape, first.dtype):
+            raise ValueError(f"{kept} and {old} are one tensor, but differ in shape or dtype")
+
+    def read() -> Array:
+        array = first.read()
+        for old in others:
+            if not _same_bits(array, same[old].read()):
+                raise ValueError(f"{kept} and {old} are one tensor, but differ in value")
+        return array
+
+    return Stored(first.shape, first.dtype, read)
+
+
+def _same_bits(a: Array, b: Array) -> bool:
+    """Equality of bytes, NaN and the sign of zero included, without another array."""
+    left, right = (raw_bytes(np.asarray(array, order="C")) for array in (a, b))
+    return left == right

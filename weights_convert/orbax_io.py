@@ -1,0 +1,126 @@
+"""Orbax checkpoints of a params tree: a folder of their own. orbax, and with it jax, is imported
+only when one is used.
+
+The tree is stored as it is, nested; orbax joins the names with dots for itself. It is written by
+the synchronous checkpointer and read back as NumPy arrays, whatever devices it was saved from.
+"""
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from weights_convert.tensors import Array, Checkpoint, Stored
+
+_MARKS = ("_CHECKPOINT_METADATA", "_METADATA")
+
+
+def is_orbax(folder: Path) -> bool:
+    """Whether a folder is a complete orbax checkpoint."""
+    return any((folder / mark).is_file() for mark in _MARKS)
+
+
+def _orbax() -> Any:
+    return importlib.import_module("orbax.checkpoint")
+
+
+def write_orbax(folder: Path, params: Mapping[str, Any]) -> None:
+    """Write a params tree into `folder`, which must not exist."""
+    ocp = _orbax()
+    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+        checkpointer.save(folder.resolve(), args=ocp.args.StandardSave(params))
+
+
+def open_orbax(folder: Path) -> Checkpoint:
+    """The arrays of a checkpoint by their names joined with dots, as stored: Flax's names and
+    layout.
+
+    orbax restores a tree as a whole, so the first read brings in all of it; an array is let go as
+    it is read.
+
+    Raises:
+        ValueError: orbax cannot read the folder, or it holds more than a nested dict of arrays.
+    """
+    tree = _metadata(folder)
+    leaves = _leaves(tree, "")
+    odd = [name for name, leaf in leaves.items() if not hasattr(leaf, "shape")]
+    if odd or not leaves:
+        raise ValueError(f"{folder} holds more than a nested dict of arrays: {', '.join(odd)}")
+    whole = _Restored(folder, tree)
+    return Checkpoint(
+        {
+            name: Stored(tuple(leaf.shape), np.dtype(leaf.dtype), whole.reader(name))
+            for name, leaf in leaves.items()
+        },
+        whole.close,
+    )
+
+
+def _metadata(folder: Path) -> Any:
+    ocp = _orbax()
+    try:
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            found = checkpointer.metadata(folder.resolve())
+    except Exception as error:  # orbax and tensorstore raise many kinds for a damaged folder
+        raise ValueError(f"{folder}: orbax cannot read it: {_first_line(error)}") from None
+    # Newer versions wrap the tree of array metadata once or twice, the oldest return it bare.
+    found = getattr(found, "item_metadata", found)
+    return getattr(found, "tree", found)
+
+
+def _leaves(tree: Any, prefix: str) -> dict[str, Any]:
+    if not isinstance(tree, Mapping):
+        return {prefix.removesuffix("."): tree}
+    leaves: dict[str, Any] = {}
+    for name, value in tree.items():  # pyright: ignore[reportUnknownVariableType]
+        leaves |= _leaves(value, f"{prefix}{name}.")
+    return leaves
+
+
+class _Restored:
+    """The arrays of a checkpoint, restored together when the first one is asked for, and again once
+    all were read.
+    """
+
+    def __init__(self, folder: Path, tree: Any) -> None:
+        self._folder = folder
+        self._tree = tree
+        self._arrays: dict[str, Array] = {}
+        self._closed = False
+
+    def reader(self, name: str) -> Any:
+        return lambda: self._pop(name)
+
+    def _pop(self, name: str) -> Array:
+        if self._closed:
+            raise ValueError(f"{self._folder}: {name} is read after the checkpoint was closed")
+        if name not in self._arrays:
+            self._arrays = _leaves(self._restore(), "")
+        return self._arrays.pop(name)
+
+    def _restore(self) -> Any:
+        ocp = _orbax()
+        kinds = _like(self._tree, ocp.RestoreArgs(restore_type=np.ndarray))
+        try:
+            with ocp.PyTreeCheckpointer() as checkpointer:
+                return checkpointer.restore(self._folder.resolve(), restore_args=kinds)
+        except Exception as error:
+            raise ValueError(
+                f"{self._folder}: orbax cannot read it: {_first_line(error)}"
+            ) from None
+
+    def close(self) -> None:
+        self._arrays, self._closed = {}, True
+
+
+def _like(tree: Any, leaf: Any) -> Any:
+    """A nested dict of the same keys, every leaf `leaf`."""
+    if not isinstance(tree, Mapping):
+        return leaf
+    return {name: _like(value, leaf) for name, value in tree.items()}  # pyright: ignore[reportUnknownVariableType]
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

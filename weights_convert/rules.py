@@ -1,0 +1,246 @@
+"""Torch layout to Flax and back: names, leaf names and axis orders.
+
+A Flax tree mirrors torch's modules. A submodule of a list keeps its dot, so `".".join(path)` is
+torch's name but for the leaf, and the leaf's name and rank alone say how the axes lie:
+
+    torch                               Flax leaf    axes, torch -> Flax
+    weight (O, I, H, W)   convolution   kernel       (H, W, I, O)
+    weight (O, I)         linear        kernel       (I, O)
+    weight (N, C)         embedding     embedding    as they are
+    weight (C,)           norm          scale        as they are
+    time_proj.weight (C,) fourier       weight       as they are
+    bias (C,)                           bias         as they are
+
+Each rule can be turned round, so `to_torch(to_flax(s)) == s` bit for bit, at the stored dtype.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+
+from weights_convert.names import under_todays_names
+from weights_convert.tensors import BFLOAT16, Array, Shape, Stored, in_memory, stored_of
+
+Path: TypeAlias = tuple[str, ...]
+Params: TypeAlias = Mapping[str, Any]
+
+FLOATS = (np.dtype(np.float32), np.dtype(np.float16), BFLOAT16, np.dtype(np.float64))
+
+_TO_FLAX_AXES = {("kernel", 4): (2, 3, 1, 0), ("kernel", 2): (1, 0)}
+_TO_TORCH_AXES = {("kernel", 4): (3, 2, 0, 1), ("kernel", 2): (1, 0)}
+
+
+def to_flax(
+    tensors: Mapping[str, Any],
+    expected: Params | None = None,
+    *,
+    put: Callable[[Path, Array], Any] | None = None,
+) -> dict[str, Any]:
+    """A nested dict of parameters from tensors under their torch names, of today or old.
+
+    Args:
+        tensors: a `Checkpoint`, or any mapping from names to arrays. Nothing is read before all
+            checks have passed, and then one tensor at a time.
+        expected: a nested dict whose leaves have a `.shape` in Flax's layout, as `jax.eval_shape`
+            gives. None: the tensors are taken as they come.
+        put: called with each tensor's path and its array in Flax's layout; what it returns becomes
+            the leaf.
+            None: the NumPy array itself.
+
+    Raises:
+        ValueError: one error that lists every tensor which is missing, unexpected, misshapen, not
+            of a float dtype, or whose name or rank no rule covers.
+    """
+    leaves, faults = _planned(tensors)
+    if expected is not None:
+        faults |= _differences(leaves, dict(flat(expected)), faults)
+    _raise_if(faults)
+    params: dict[str, Any] = {}
+    for path, tensor in leaves.items():
+        array = tensor.read()
+        _insert(params, path, array if put is None else put(path, array))
+        del array  # before the next one is read
+    return params
+
+
+def to_torch(params: Params) -> dict[str, Array]:
+    """The arrays of a params tree under their torch names, in torch's layout and in C order.
+
+    Raises:
+        ValueError: one error that lists every leaf which no rule covers, or which has a module's
+            name twice.
+    """
+    return {name: tensor.read() for name, tensor in torch_tensors(flat(params)).items()}
+
+
+def flax_leaves(tensors: Mapping[str, Any]) -> dict[Path, Stored]:
+    """Every tensor under its Flax path and in Flax's layout, still unread; raises as `to_flax`
+    does.
+    """
+    leaves, faults = _planned(tensors)
+    _raise_if(faults)
+    return leaves
+
+
+def _planned(tensors: Mapping[str, Any]) -> tuple[dict[Path, Stored], dict[str, str]]:
+    """The leaves that a mapping becomes, and what is wrong with the tensors that become none, by
+    name.
+    """
+    leaves: dict[Path, Stored] = {}
+    faults: dict[str, str] = {}
+    for name, tensor in under_todays_names(stored_of(tensors)).items():
+        *modules, leaf = components(name)
+        rank = len(tensor.shape)
+        kind = _flax_leaf(modules[-1] if modules else "", leaf, rank)
+        if kind is None:
+            faults[name] = f"no rule for {name} of shape {tensor.shape}"
+        elif tensor.dtype not in FLOATS:
+            faults[name] = f"{name} is {tensor.dtype}, not a float of 16, 32 or 64 bits"
+        else:
+            leaves[*modules, kind] = _permuted(tensor, _TO_FLAX_AXES.get((kind, rank)))
+    modules = {path[:length] for path in leaves for length in range(1, len(path))}
+    for path in leaves.keys() & modules:
+        faults[torch_name(path)] = f"{torch_name(path)} is a tensor and a module"
+    return leaves, faults
+
+
+def torch_tensors(leaves: Mapping[Path, Any]) -> dict[str, Stored]:
+    """Every leaf under its torch name and in torch's layout, still unread; raises as `to_torch`
+    does.
+    """
+    tensors: dict[str, Stored] = {}
+    faults: dict[str, str] = {}
+    for path, value in leaves.items():
+        tensor = as_stored(value)
+        rank, kind, name, full = len(tensor.shape), path[-1], torch_name(path), ".".join(path)
+        module, leaf = path[-2] if len(path) > 1 else "", name.rpartition(".")[2]
+        if _flax_leaf(module, leaf, rank) != kind or components(full) != path:
+            faults[full] = f"no rule for {full} of shape {tensor.shape}"
+        elif tensor.dtype not in FLOATS:
+            faults[full] = f"{full} is {tensor.dtype}, not a float of 16, 32 or 64 bits"
+        elif name in tensors:
+            faults[full] = f"two leaves become {name}"
+        else:
+            tensors[name] = _permuted(tensor, _TO_TORCH_AXES.get((kind, rank)))
+    _raise_if(faults)
+    return tensors
+
+
+def as_stored(leaf: Any) -> Stored:
+    """A leaf of a params tree, an array or a `Stored`, as `Stored`."""
+    return leaf if isinstance(leaf, Stored) else in_memory(leaf)
+
+
+def nested(leaves: Mapping[Path, Any]) -> dict[str, Any]:
+    """The tree of `flat`'s leaves; a `Stored` leaf is read."""
+    params: dict[str, Any] = {}
+    for path, leaf in leaves.items():
+        _insert(params, path, leaf.read() if isinstance(leaf, Stored) else leaf)
+    return params
+
+
+def flat(params: Params, parents: Path = ()) -> dict[Path, Any]:
+    """The leaves of a nested dict by their paths; an empty module has none."""
+    leaves: dict[Path, Any] = {}
+    for name, value in params.items():
+        if isinstance(value, Mapping):
+            leaves |= flat(cast(Params, value), (*parents, name))
+        else:
+            leaves[*parents, name] = value
+    return leaves
+
+
+def torch_name(path: Path) -> str:
+    """The torch name of a Flax path: every leaf but a bias is a `weight` there.
+
+    >>> torch_name(("down_blocks.0", "attentions.1", "to_out.0", "kernel"))
+    'down_blocks.0.attentions.1.to_out.0.weight'
+    """
+    leaf = "weight" if path[-1] in ("kernel", "scale", "embedding") else path[-1]
+    return ".".join((*path[:-1], leaf))
+
+
+def components(name: str) -> Path:
+    """A dotted name split at its dots, but for those before a number.
+
+    >>> components("down_blocks.0.attentions.1.to_out.0.kernel")
+    ('down_blocks.0', 'attentions.1', 'to_out.0', 'kernel')
+    """
+    parts: list[str] = []
+    for part in name.split("."):
+        if parts and part.isdecimal():
+            parts[-1] += f".{part}"
+        else:
+            parts.append(part)
+    return tuple(parts)
+
+
+def _flax_leaf(module: str, leaf: str, rank: int) -> str | None:
+    """The Flax name of a torch leaf ("weight" or "bias") of a module; None where no rule covers
+    it.
+    """
+    if leaf == "bias":
+        return "bias" if rank == 1 else None
+    if leaf != "weight":
+        return None
+    time = module == "time_proj"  # the fourier frequencies, or the learned table of timesteps
+    embedding = time or module.endswith("embedding")
+    kinds = {
+        1: "weight" if time else "scale",
+        2: "embedding" if embedding else "kernel",
+        4: "kernel",
+    }
+    return kinds.get(rank)
+
+
+def _permuted(tensor: Stored, axes: tuple[int, ...] | None) -> Stored:
+    """The tensor with its axes in another order, in C order."""
+    if axes is None:
+        return tensor.mapped(tensor.shape, lambda array: np.asarray(array, order="C"))
+    shape = tuple(tensor.shape[axis] for axis in axes)
+    return tensor.mapped(shape, lambda array: np.asarray(array.transpose(axes), order="C"))
+
+
+def _differences(
+    leaves: Mapping[Path, Stored], expected: Mapping[Path, Any], known: Mapping[str, str]
+) -> dict[str, str]:
+    """What is missing, unexpected or misshapen, in torch's names and layout; tensors in `known` are
+    at fault already.
+    """
+    found = {torch_name(path): (path, _torch_shape(path, t.shape)) for path, t in leaves.items()}
+    wanted = {torch_name(p): (p, _torch_shape(p, tuple(t.shape))) for p, t in expected.items()}
+    missing = sorted(wanted.keys() - found.keys() - known.keys())
+    unexpected = sorted(found.keys() - wanted.keys())
+    misshapen = [
+        f"{name} is {found[name][1]}, expected {wanted[name][1]}"
+        for name in sorted(wanted.keys() & found.keys())
+        if found[name][1] != wanted[name][1]
+    ]
+    other_kind = [
+        f"{name} as {found[name][0][-1]}, expected {wanted[name][0][-1]}"
+        for name in sorted(wanted.keys() & found.keys())
+        if found[name][1] == wanted[name][1] and found[name][0] != wanted[name][0]
+    ]
+    groups = {"missing": missing, "unexpected": unexpected, "wrong shape": misshapen}
+    groups["read"] = other_kind
+    return {what: f"{what}: {', '.join(names)}" for what, names in groups.items() if names}
+
+
+def _torch_shape(path: Path, shape: Shape) -> Shape:
+    """A Flax leaf's shape as torch would have it, which is what the reader of a checkpoint
+    knows.
+    """
+    axes = _TO_TORCH_AXES.get((path[-1], len(shape)), range(len(shape)))
+    return tuple(shape[axis] for axis in axes)
+
+
+def _insert(params: dict[str, Any], path: Path, leaf: Any) -> None:
+    for name in path[:-1]:
+        params = params.setdefault(name, {})
+    params[path[-1]] = leaf
+
+
+def _raise_if(faults: Mapping[str, str]) -> None:
+    if faults:
+        raise ValueError(f"the weights do not fit: {'; '.join(faults.values())}")

@@ -1,0 +1,180 @@
+"""Reading and writing .safetensors files, one tensor at a time.
+
+The format is eight bytes of header length n (little-endian), n bytes of JSON that give each
+tensor's dtype, shape and byte range, and the data, without gaps. The safetensors library hands
+bfloat16 to NumPy only in some versions, and writes only from tensors that are all in memory, so
+this file does both itself; the tests hold it to the library.
+"""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import ml_dtypes
+import numpy as np
+
+from weights_convert.tensors import BFLOAT16, Array, Checkpoint, Shape, Stored, raw_bytes
+
+LONGEST_HEADER = 100_000_000  # bytes; the limit that the safetensors library sets too
+
+DTYPES: dict[str, np.dtype[Any]] = {
+    "F64": np.dtype(np.float64),
+    "F32": np.dtype(np.float32),
+    "F16": np.dtype(np.float16),
+    "BF16": BFLOAT16,
+    "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
+    "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
+    "I64": np.dtype(np.int64),
+    "I32": np.dtype(np.int32),
+    "I16": np.dtype(np.int16),
+    "I8": np.dtype(np.int8),
+    "U64": np.dtype(np.uint64),
+    "U32": np.dtype(np.uint32),
+    "U16": np.dtype(np.uint16),
+    "U8": np.dtype(np.uint8),
+    "BOOL": np.dtype(np.bool_),
+}
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+
+def open_safetensors(path: Path) -> Checkpoint:
+    """Open one .safetensors file. ValueError, naming the file, if its header is damaged or does not
+    fit its size.
+    """
+    file = path.open("rb")
+    try:
+        header, start = _read_header(file)
+        size = os.fstat(file.fileno()).st_size - start
+        header.pop("__metadata__", None)
+        ranges = {name: _entry(name, entry) for name, entry in header.items()}
+        _check_ranges({name: span for name, (_, _, span) in ranges.items()}, size)
+    except ValueError as error:
+        file.close()
+        raise ValueError(f"{path}: {error}") from None
+    stored = {
+        name: Stored(shape, dtype, _reader(file, start + span[0], shape, dtype, f"{path}: {name}"))
+        for name, (dtype, shape, span) in ranges.items()
+    }
+    return Checkpoint(stored, file.close)
+
+
+def metadata(path: Path) -> dict[str, Any]:
+    """The free-form `__metadata__` of a .safetensors file, empty where it has none."""
+    with path.open("rb") as file:
+        try:
+            header, _ = _read_header(file)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+    found: Any = header.get("__metadata__", {})
+    return cast(dict[str, Any], found) if isinstance(found, dict) else {}
+
+
+def _read_header(file: BinaryIO) -> tuple[dict[str, Any], int]:
+    """The JSON header, and where the data starts."""
+    size = os.fstat(file.fileno()).st_size
+    length = int.from_bytes(file.read(8), "little")
+    if size < 10 or length > min(size - 8, LONGEST_HEADER):
+        raise ValueError(
+            f"not a safetensors file, or cut short: a header of {length} bytes in a file of {size}"
+        )
+    try:
+        header: Any = json.loads(file.read(length).decode("utf-8"), object_pairs_hook=_unique)
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
+        raise ValueError("not a safetensors file: its header is not JSON") from None
+    if not isinstance(header, dict):
+        raise ValueError("not a safetensors file: its header is not a JSON object")
+    return cast(dict[str, Any], header), 8 + length
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, refused if a key comes twice: readers would disagree on which one counts."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = sorted({key for key in keys if keys.count(key) > 1})
+        raise ValueError(f"its header names these twice: {', '.join(twice)}")
+    return found
+
+
+def _entry(name: str, entry: Any) -> tuple[np.dtype[Any], Shape, tuple[int, int]]:
+    """One tensor's dtype, shape and byte range from the header, checked against each other."""
+    try:
+        code, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+    except (TypeError, KeyError, ValueError):
+        raise ValueError(f"{name}: its header entry lacks dtype, shape or data_offsets") from None
+    if not all(type(n) is int and n >= 0 for n in (*shape, begin, end)):
+        raise ValueError(f"{name}: shape {shape} and range {begin}..{end} must be whole numbers")
+    if code not in DTYPES:
+        raise ValueError(f"{name}: dtype {code!r} is not one of {', '.join(DTYPES)}")
+    wanted = math.prod(shape) * DTYPES[code].itemsize
+    if end - begin != wanted:
+        raise ValueError(f"{name}: {code} of shape {shape} takes {wanted} bytes, not {end - begin}")
+    return DTYPES[code], shape, (begin, end)
+
+
+def _check_ranges(spans: Mapping[str, tuple[int, int]], size: int) -> None:
+    """The byte ranges must tile the data: no overlap, no gap, nothing beyond the end of the
+    file.
+    """
+    at = 0
+    for name, (begin, end) in sorted(spans.items(), key=lambda item: item[1]):
+        if begin != at:
+            kind = "overlaps" if begin < at else "leaves a gap after"
+            raise ValueError(f"{name}: its data {kind} the tensor before it")
+        if end > size:
+            raise ValueError(f"cut short: {name} ends at byte {end} of {size} bytes of data")
+        at = end
+    if at != size:
+        raise ValueError(f"{size - at} bytes at its end belong to no tensor")
+
+
+def _reader(file: BinaryIO, start: int, shape: Shape, dtype: np.dtype[Any], what: str) -> Any:
+    """A function that reads one tensor from an open file."""
+    return lambda: read_array(file, start, shape, dtype, what)
+
+
+def read_array(file: BinaryIO, start: int, shape: Shape, dtype: np.dtype[Any], what: str) -> Array:
+    """Read a C-ordered array of `shape` at byte `start`. ValueError, beginning with `what`, if the
+    file ends early.
+    """
+    array = np.empty(shape, dtype)
+    file.seek(start)
+    read = file.readinto(raw_bytes(array))  # type: ignore[attr-defined]
+    if read != array.nbytes:
+        raise ValueError(f"{what}: the file ended after {read} of {array.nbytes} bytes")
+    return array
+
+
+def write_safetensors(
+    path: Path, stored: Mapping[str, Stored], metadata: Mapping[str, str]
+) -> None:
+    """Write `path`, holding one tensor in memory at a time. ValueError for a dtype that the format
+    lacks.
+    """
+    unknown = [f"{name} ({t.dtype})" for name, t in stored.items() if t.dtype not in NAMES]
+    if unknown:
+        raise ValueError(f"dtypes that safetensors cannot hold: {', '.join(unknown)}")
+    # Wide dtypes first, so that every tensor starts at a multiple of its own item size.
+    order = sorted(stored, key=lambda name: (-stored[name].dtype.itemsize, name))
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    at = 0
+    for name in order:
+        tensor = stored[name]
+        span = [at, at + tensor.nbytes]
+        header[name] = {
+            "dtype": NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": span,
+        }
+        at = span[1]
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in order:
+            file.write(raw_bytes(np.asarray(stored[name].read(), order="C")))
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,140 @@
+"""What lies at SRC: a weight file, a component's folder, or a pipeline's, nested or flat; and what
+goes along with it.
+
+component   config.json, <weights>                                          -> config.json,
+<weights> nested      model_index.json, unet/..., scheduler/..., other components     -> the same
+flat        model_index.json, config.json, <weights>, scheduler_config.json -> nested file
+<weights>, and config.json if that lies beside it               -> as a component
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from weights_convert.files import find_weights
+from weights_convert.orbax_io import is_orbax
+
+CONFIG = "config.json"
+INDEX = "model_index.json"
+SCHEDULER_CONFIG = "scheduler_config.json"
+
+# The pipeline of each scheduler, for a folder that has both components but no model_index.json.
+_PIPELINES = {"DDIMScheduler": "DDIMPipeline", "PNDMScheduler": "PNDMPipeline"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where the weights are, in which subfolder of the output they belong, and the files that come
+    along.
+    """
+
+    weights: Path
+    subfolder: str = ""
+    copies: dict[str, Path] = field(
+        default_factory=dict[str, Path]
+    )  # place in the output -> file or folder
+    index: dict[str, Any] | None = None  # what model_index.json is to say
+
+
+def locate(src: Path, variant: str | None) -> Source:
+    """Find the weights and their companions at `src`.
+
+    Raises:
+        FileNotFoundError: nothing is there, or no weights are.
+        ValueError: a folder without config.json, a JSON file that is damaged, a model_index.json
+            that names components which are not there.
+    """
+    if not src.exists():
+        raise FileNotFoundError(f"{src} does not exist")
+    if src.is_file() or is_orbax(src):
+        return _lone_weights(src, variant)
+    if (src / "unet").is_dir():
+        return _pipeline(src, src / "unet", src / "scheduler" / SCHEDULER_CONFIG, variant)
+    if (src / INDEX).is_file() or (src / SCHEDULER_CONFIG).is_file():
+        return _pipeline(src, src, src / SCHEDULER_CONFIG, variant)
+    weights = find_weights(src, variant)
+    return Source(weights=weights, copies={CONFIG: _config(src)})
+
+
+def _lone_weights(src: Path, variant: str | None) -> Source:
+    if variant is not None:
+        raise ValueError(
+            f"variant {variant!r} chooses among the files of a folder; {src} is one already"
+        )
+    config = src.parent / CONFIG
+    return Source(weights=src, copies={CONFIG: config} if config.is_file() else {})
+
+
+def _pipeline(src: Path, unet: Path, scheduler: Path, variant: str | None) -> Source:
+    copies = {f"unet/{CONFIG}": _config(unet)}
+    if scheduler.is_file():
+        copies[f"scheduler/{SCHEDULER_CONFIG}"] = scheduler
+    index = _index(src, unet / CONFIG, scheduler)
+    if index is not None:
+        copies |= _other_components(src, index)
+    weights = find_weights(unet, variant)
+    return Source(weights=weights, subfolder="unet", copies=copies, index=index)
+
+
+def _config(folder: Path) -> Path:
+    config = folder / CONFIG
+    if not config.is_file():
+        raise ValueError(f"{folder} has no {CONFIG}: the result could not be loaded")
+    _class_name(config)
+    return config
+
+
+def _index(src: Path, unet: Path, scheduler: Path) -> dict[str, Any] | None:
+    """The pipeline's index, its unet and scheduler named as diffusers' own; made if it is missing
+    and both are there.
+    """
+    has_index, has_scheduler = (src / INDEX).is_file(), scheduler.is_file()
+    if not has_index and not has_scheduler:
+        return None
+    index = _read(src / INDEX) if has_index else {}
+    if has_scheduler:
+        method = _class_name(scheduler) or "DDPMScheduler"
+        index["scheduler"] = ["diffusers", method]
+        index.setdefault("_class_name", _PIPELINES.get(method, "DDPMPipeline"))
+    index["unet"] = ["diffusers", _class_name(unet) or "UNet2DModel"]
+    return index
+
+
+def _other_components(src: Path, index: dict[str, Any]) -> dict[str, Path]:
+    """The folders of the index's further components, which are copied as they are."""
+    needed = [
+        name
+        for name, entry in index.items()
+        if name != "unet" and isinstance(entry, list) and entry and entry[0] is not None
+    ]
+    found = {name: src / name for name in needed if _is_component(src, name)}
+    there = {*found, "scheduler"} if "scheduler" in needed and _has_scheduler(src) else set(found)
+    missing = [name for name in needed if name not in there]
+    if missing:
+        raise ValueError(f"{src / INDEX} names components that are not there: {', '.join(missing)}")
+    return {name: folder for name, folder in found.items() if name != "scheduler"}
+
+
+def _is_component(src: Path, name: str) -> bool:
+    """A folder directly inside `src`: a name that points elsewhere is none."""
+    return Path(name).name == name and name not in ("", "..") and (src / name).is_dir()
+
+
+def _has_scheduler(src: Path) -> bool:
+    return any((src / place / SCHEDULER_CONFIG).is_file() for place in ("", "scheduler"))
+
+
+def _class_name(config: Path) -> str | None:
+    name = _read(config).get("_class_name")
+    return name if isinstance(name, str) else None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        raise ValueError(f"{path} is not JSON") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is not a JSON object")
+    return cast(dict[str, Any], found)

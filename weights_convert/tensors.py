@@ -1,0 +1,118 @@
+"""A checkpoint as a lazy mapping: every name, shape and dtype is known, no tensor is read until
+asked for.
+
+Each reader of this package turns its file into a dict of `Stored`: what a tensor is, and how to
+fetch it. Renaming or transposing a whole checkpoint is then a dict comprehension, and memory holds
+one tensor at a time.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Self, TypeAlias, cast
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+
+Array: TypeAlias = npt.NDArray[Any]
+Shape: TypeAlias = tuple[int, ...]
+
+BFLOAT16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor that has not been read: its shape and dtype, and `read`, which returns it as a fresh
+    array.
+    """
+
+    shape: Shape
+    dtype: np.dtype[Any]
+    read: Callable[[], Array]
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Number of bytes of the array that `read` returns."""
+        return self.size * self.dtype.itemsize
+
+    def mapped(self, shape: Shape, change: Callable[[Array], Array]) -> "Stored":
+        """The same tensor after `change`, which turns it into an array of `shape`."""
+        return Stored(shape, self.dtype, lambda: change(self.read()))
+
+
+def _nothing() -> None:
+    """What closing does where there is nothing to close."""
+
+
+class Checkpoint(Mapping[str, Array]):
+    """A read-only mapping from tensor names to NumPy arrays, read one at a time, on access.
+
+    Looking a name up twice reads it twice. Use it as a context manager, or call `close`, to give
+    back the open files. It is not safe to read from several threads at once.
+    """
+
+    def __init__(self, stored: Mapping[str, Stored], close: Callable[[], None] = _nothing) -> None:
+        self.stored = stored
+        self._close = close
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """The shape of every tensor; reads no data."""
+        return {name: tensor.shape for name, tensor in self.stored.items()}
+
+    @property
+    def dtypes(self) -> dict[str, np.dtype[Any]]:
+        """The stored dtype of every tensor; reads no data."""
+        return {name: tensor.dtype for name, tensor in self.stored.items()}
+
+    def __getitem__(self, name: str) -> Array:
+        return self.stored[name].read()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.stored)
+
+    def __len__(self) -> int:
+        return len(self.stored)
+
+    def __contains__(self, name: object) -> bool:  # Mapping's own would read the tensor
+        return name in self.stored
+
+    def close(self) -> None:
+        """Close the files behind the mapping; reading a tensor afterwards is a ValueError."""
+        self._close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def stored_of(tensors: Mapping[str, Any]) -> Mapping[str, Stored]:
+    """The tensors of a `Checkpoint`, or of a plain mapping of NumPy or JAX arrays, as `Stored`."""
+    if isinstance(tensors, Checkpoint):
+        return tensors.stored
+    return {name: in_memory(array) for name, array in tensors.items()}
+
+
+def in_memory(array: Any) -> Stored:
+    """A NumPy or JAX array, or a number, as `Stored`; a JAX array is copied to the host only when
+    read.
+    """
+    if not hasattr(array, "shape") or not hasattr(array, "dtype"):
+        array = np.asarray(array)
+    shape = tuple(int(length) for length in array.shape)
+    return Stored(shape, np.dtype(array.dtype), lambda: np.asarray(array))
+
+
+def raw_bytes(array: Array) -> memoryview:
+    """The memory of a C-contiguous array, shared; ml_dtypes have no buffer protocol of their
+    own.
+    """
+    return memoryview(cast(Any, array.reshape(-1).view(np.uint8)))

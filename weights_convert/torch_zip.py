@@ -1,0 +1,151 @@
+"""torch's zip format (.bin, .pt since torch 1.6): a pickle of names and views, and one record of
+bytes per storage.
+
+    archive/data.pkl        the state dict; its tensors refer to storages by key
+    archive/data/<key>      the items of one storage
+    archive/byteorder       "little" or "big"; absent in older files, which are little-endian
+
+torch stores records uncompressed, so a tensor is read straight from its place in the file.
+"""
+
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+
+from weights_convert.safetensors_io import read_array
+from weights_convert.tensors import Array, Checkpoint, Stored, raw_bytes
+from weights_convert.unpickle import StridedTensor, extent, loads
+
+ENCRYPTED = 0x1  # flag bit of a zip entry
+LOCAL_HEADER = 30  # bytes before the name in a zip's local header
+
+Records = Mapping[str, zipfile.ZipInfo]
+
+
+def open_torch_zip(path: Path) -> Checkpoint:
+    """Open a .bin or .pt file that holds a flat state dict, without torch.
+
+    Raises:
+        ValueError: naming the file: a damaged or truncated zip, a pickle that asks for anything
+            beyond tensors, a tensor outside its storage, a storage whose size is not what the
+            pickle says.
+    """
+    file = path.open("rb")
+    try:
+        records, state = _read_directory(file)
+        stored = {name: _stored(file, path, records, name, view) for name, view in state.items()}
+    except (ValueError, zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+        file.close()
+        raise ValueError(f"{path}: {_reason(error)}") from None
+    return Checkpoint(stored, file.close)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ValueError):
+        return str(error)
+    return f"not a torch file, or cut short: {error}"
+
+
+def _read_directory(file: BinaryIO) -> tuple[dict[str, zipfile.ZipInfo], dict[str, StridedTensor]]:
+    """The zip's records by their name inside the archive folder, and the state dict in its
+    pickle.
+    """
+    with zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+        roots = [e.filename.removesuffix("data.pkl") for e in entries if _is_pickle(e.filename)]
+        if len(roots) != 1:
+            raise ValueError(f"a zip with {len(roots)} data.pkl, so not a file of torch.save")
+        inside = [entry for entry in entries if entry.filename.startswith(roots[0])]
+        records = {entry.filename.removeprefix(roots[0]): entry for entry in inside}
+        if len(records) < len(inside):
+            raise ValueError("its zip holds two records of one name")
+        _check_plain(records)
+        order = archive.read(records["byteorder"]) if "byteorder" in records else b"little"
+        pickled = archive.read(records["data.pkl"])
+    if order != b"little":
+        raise ValueError(f"byte order {order!r}; only little-endian files are read")
+    return records, _flat(loads(pickled))
+
+
+def _is_pickle(name: str) -> bool:
+    return name == "data.pkl" or (name.endswith("/data.pkl") and name.count("/") == 1)
+
+
+def _check_plain(records: Records) -> None:
+    """Compressed records are refused: torch writes none, and a small one could unpack to more than
+    memory holds.
+    """
+    odd = [
+        name
+        for name, entry in records.items()
+        if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & ENCRYPTED
+    ]
+    if odd:
+        raise ValueError(f"records that are compressed or encrypted: {', '.join(sorted(odd))}")
+
+
+def _flat(state: Any) -> dict[str, StridedTensor]:
+    """The pickled object, if it is a flat dict from names to tensors; what else it holds is
+    listed.
+    """
+    if not isinstance(state, dict):
+        raise ValueError(f"it holds a {type(state).__name__}, not a dict from names to tensors")
+    items = cast(dict[Any, Any], state)
+    odd = [
+        f"{name!r} ({type(value).__name__})"
+        for name, value in items.items()
+        if not (isinstance(name, str) and isinstance(value, StridedTensor))
+    ]
+    if odd:
+        raise ValueError(f"it holds more than named tensors: {', '.join(odd)}")
+    return items
+
+
+def _stored(file: BinaryIO, path: Path, records: Records, name: str, view: StridedTensor) -> Stored:
+    record = records.get(f"data/{view.storage.key}")
+    wanted = view.storage.numel * view.storage.dtype.itemsize
+    if record is None or record.file_size != wanted:
+        found = "is missing" if record is None else f"has {record.file_size} bytes, not {wanted}"
+        raise ValueError(f"{name}: its storage data/{view.storage.key} {found}")
+    what = f"{path}: {name}"
+    return Stored(view.shape, view.storage.dtype, lambda: _read(file, record, view, what))
+
+
+def _read(file: BinaryIO, record: zipfile.ZipInfo, view: StridedTensor, what: str) -> Array:
+    """Read the part of the storage that the tensor spans, and lay it out in C order."""
+    dtype, count = view.storage.dtype, extent(view)
+    start = _data_start(file, record, what) + view.offset * dtype.itemsize
+    items = read_array(file, start, (count,), dtype, what)
+    if count == view.storage.numel and zlib.crc32(raw_bytes(items)) != record.CRC:
+        raise ValueError(f"{what}: its bytes do not match the checksum in the file")
+    if count == 0:
+        return np.empty(view.shape, dtype)
+    if view.strides == _row_major(view.shape):
+        return items.reshape(view.shape)
+    bytes_strides = [stride * dtype.itemsize for stride in view.strides]
+    return np.lib.stride_tricks.as_strided(items, view.shape, bytes_strides).copy(order="C")
+
+
+def _row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
+    strides: list[int] = []
+    step = 1
+    for length in reversed(shape):
+        strides.insert(0, step)
+        step *= length
+    return tuple(strides)
+
+
+def _data_start(file: BinaryIO, record: zipfile.ZipInfo, what: str) -> int:
+    """Where a record's bytes begin: behind its local header, whose name and padding have lengths of
+    their own.
+    """
+    file.seek(record.header_offset)
+    header = file.read(LOCAL_HEADER)
+    if len(header) < LOCAL_HEADER or header[:4] != b"PK\x03\x04":
+        raise ValueError(f"{what}: its record in the zip is damaged")
+    name, padding = (int.from_bytes(header[at : at + 2], "little") for at in (26, 28))
+    return record.header_offset + LOCAL_HEADER + name + padding

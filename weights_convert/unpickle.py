@@ -1,0 +1,264 @@
+"""The pickle inside a torch .bin file, read as data: no import, no call, nothing from the file is
+executed.
+
+`pickle.load` runs whatever callable a file names. This reader interprets the opcodes itself
+(`pickletools.genops` only splits the bytes), keeps its own stack, and knows no way to import or to
+call. A file may name the few globals that a state dict of tensors is made of; any other is refused
+with its name.
+"""
+
+import pickletools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from weights_convert.tensors import BFLOAT16
+
+STORAGES: dict[str, np.dtype[Any]] = {
+    "torch DoubleStorage": np.dtype(np.float64),
+    "torch FloatStorage": np.dtype(np.float32),
+    "torch HalfStorage": np.dtype(np.float16),
+    "torch BFloat16Storage": BFLOAT16,
+    "torch LongStorage": np.dtype(np.int64),
+    "torch IntStorage": np.dtype(np.int32),
+    "torch ShortStorage": np.dtype(np.int16),
+    "torch CharStorage": np.dtype(np.int8),
+    "torch ByteStorage": np.dtype(np.uint8),
+    "torch BoolStorage": np.dtype(np.bool_),
+}
+
+
+@dataclass(frozen=True)
+class Global:
+    """A global that the file names, "module attribute"; it stands for that name and is never looked
+    up.
+    """
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Storage:
+    """One record of the zip: `numel` items of `dtype` under data/`key`."""
+
+    key: str
+    dtype: np.dtype[Any]
+    numel: int
+
+
+@dataclass(frozen=True)
+class StridedTensor:
+    """A view of a storage; offset and strides count items, as in torch."""
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+def loads(data: bytes) -> Any:
+    """The object in a pickle: dicts, lists, tuples, numbers, strings and `StridedTensor`.
+
+    Raises:
+        ValueError: the pickle is damaged, or asks for a global or an opcode beyond what a state
+            dict needs.
+    """
+    machine = _Machine()
+    try:
+        for opcode, argument, _ in pickletools.genops(data):
+            if opcode.name == "STOP":
+                return machine.stack.pop()
+            machine.run(opcode.name, argument)
+    except (IndexError, KeyError, TypeError, RecursionError):
+        raise ValueError("its pickle is damaged") from None
+    raise ValueError("its pickle is damaged")  # genops raises before this for a pickle without STOP
+
+
+class _Machine:
+    """The stack, the marks and the memo of a pickle that is being read."""
+
+    def __init__(self) -> None:
+        self.stack: list[Any] = []
+        self.marked: list[list[Any]] = []
+        self.memo: dict[int, Any] = {}
+
+    def run(self, opcode: str, argument: Any) -> None:
+        if opcode in _LITERALS:
+            self.stack.append(argument)
+        elif opcode in _ACTIONS:
+            _ACTIONS[opcode](self, argument)
+        else:
+            raise ValueError(f"its pickle uses the opcode {opcode}, which no state dict needs")
+
+    def pop_mark(self) -> list[Any]:
+        """The items above the last mark, which leaves the stack as it was below it."""
+        items, self.stack = self.stack, self.marked.pop()
+        return items
+
+    def mark(self, _: Any) -> None:
+        self.marked.append(self.stack)
+        self.stack = []
+
+    def pop(self, _: Any) -> None:
+        self.stack.pop()
+
+    def put(self, index: Any) -> None:
+        self.memo[int(index)] = self.stack[-1]
+
+    def memoize(self, _: Any) -> None:
+        self.memo[len(self.memo)] = self.stack[-1]
+
+    def get(self, index: Any) -> None:
+        self.stack.append(self.memo[int(index)])
+
+    def tuple_of(self, count: int) -> None:
+        items = self.stack[len(self.stack) - count :]
+        del self.stack[len(self.stack) - count :]
+        self.stack.append(tuple(items))
+
+    def tuple_from_mark(self, _: Any) -> None:
+        items = self.pop_mark()
+        self.stack.append(tuple(items))
+
+    def set_items(self, items: list[Any]) -> None:
+        if len(items) % 2:
+            raise TypeError
+        _exactly(self.stack[-1], dict).update(zip(items[::2], items[1::2], strict=True))
+
+    def append_items(self, items: list[Any]) -> None:
+        _exactly(self.stack[-1], list).extend(items)
+
+    def named(self, name: Any) -> None:
+        self.stack.append(_allowed(name))
+
+    def stack_named(self, _: Any) -> None:
+        attribute, module = self.stack.pop(), self.stack.pop()
+        self.named(f"{module} {attribute}")
+
+    def reduce(self, _: Any) -> None:
+        arguments, function = self.stack.pop(), self.stack.pop()
+        self.stack.append(_built(_exactly(function, Global), _exactly(arguments, tuple)))
+
+    def build(self, _: Any) -> None:
+        """`_metadata` of a state dict, module versions: of no use here."""
+        self.stack.pop()
+        _exactly(self.stack[-1], dict)
+
+    def persistent(self, _: Any) -> None:
+        self.stack.append(_storage(self.stack.pop()))
+
+
+def _exactly(value: Any, kind: type) -> Any:
+    """The value, if it is of just that type: the pickle may not act on anything else."""
+    if type(value) is not kind:
+        raise TypeError
+    return value
+
+
+def _allowed(name: str) -> Global:
+    if name in STORAGES or name in _BUILDERS:
+        return Global(name)
+    raise ValueError(
+        f"its pickle asks for {name.replace(' ', '.')}, which no state dict needs; "
+        "nothing was executed"
+    )
+
+
+def _built(function: Global, arguments: tuple[Any, ...]) -> Any:
+    if function.name not in _BUILDERS:
+        raise TypeError
+    return _BUILDERS[function.name](*arguments)
+
+
+def _ordered_dict(pairs: Any = ()) -> dict[Any, Any]:
+    return dict(pairs)
+
+
+def _tensor(
+    storage: Any, offset: Any, shape: Any, strides: Any, requires_grad: Any, hooks: Any, *_: Any
+) -> StridedTensor:
+    """`torch._utils._rebuild_tensor_v2`. The tensor must lie inside its storage."""
+    del requires_grad, hooks  # neither matters to a checkpoint
+    shape, strides = tuple(shape), tuple(strides)
+    numbers = (offset, *shape, *strides)
+    if len(shape) != len(strides) or not all(type(n) is int and n >= 0 for n in numbers):
+        raise ValueError(f"a tensor's offset {offset}, shape {shape} or strides {strides} is wrong")
+    tensor = StridedTensor(_exactly(storage, Storage), offset, shape, strides)
+    if offset + extent(tensor) > storage.numel:
+        raise ValueError(f"a tensor of shape {shape} reaches beyond its storage, {storage.numel}")
+    return tensor
+
+
+def _parameter(data: Any, *_: Any) -> StridedTensor:
+    return _exactly(data, StridedTensor)
+
+
+def extent(tensor: StridedTensor) -> int:
+    """How many items of its storage, from the offset on, a tensor spans; 0 if it has no element."""
+    if 0 in tensor.shape:
+        return 0
+    return 1 + sum(
+        (length - 1) * stride for length, stride in zip(tensor.shape, tensor.strides, strict=True)
+    )
+
+
+def _storage(reference: Any) -> Storage:
+    """What a persistent id stands for: ("storage", type, key, device, number of items)."""
+    kind, of, key, _, numel = _exactly(reference, tuple)
+    if kind != "storage" or type(numel) is not int or numel < 0:
+        raise TypeError
+    return Storage(_exactly(key, str), STORAGES[_exactly(of, Global).name], numel)
+
+
+_BUILDERS: dict[str, Callable[..., Any]] = {
+    "collections OrderedDict": _ordered_dict,
+    "torch._utils _rebuild_tensor_v2": _tensor,
+    "torch._utils _rebuild_parameter": _parameter,
+    "torch Size": tuple,
+}
+
+
+def _fixed(value: Callable[[], Any]) -> Callable[[_Machine, Any], None]:
+    return lambda machine, _: machine.stack.append(value())
+
+
+_LITERALS = {
+    *("BININT", "BININT1", "BININT2", "LONG1", "LONG4", "INT", "LONG", "BINFLOAT", "FLOAT"),
+    *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "UNICODE"),
+    *("BINSTRING", "SHORT_BINSTRING", "STRING"),
+}
+
+_ACTIONS: dict[str, Callable[[_Machine, Any], None]] = {
+    "PROTO": lambda machine, _: None,
+    "FRAME": lambda machine, _: None,
+    "NONE": _fixed(lambda: None),
+    "NEWTRUE": _fixed(lambda: True),
+    "NEWFALSE": _fixed(lambda: False),
+    "EMPTY_DICT": _fixed(dict),
+    "EMPTY_LIST": _fixed(list),
+    "EMPTY_TUPLE": _fixed(tuple),
+    "MARK": _Machine.mark,
+    "POP": _Machine.pop,
+    "TUPLE": _Machine.tuple_from_mark,
+    "TUPLE1": lambda machine, _: machine.tuple_of(1),
+    "TUPLE2": lambda machine, _: machine.tuple_of(2),
+    "TUPLE3": lambda machine, _: machine.tuple_of(3),
+    "SETITEM": lambda machine, _: machine.set_items([machine.stack.pop(-2), machine.stack.pop()]),
+    "SETITEMS": lambda machine, _: machine.set_items(machine.pop_mark()),
+    "APPEND": lambda machine, _: machine.append_items([machine.stack.pop()]),
+    "APPENDS": lambda machine, _: machine.append_items(machine.pop_mark()),
+    "PUT": _Machine.put,
+    "BINPUT": _Machine.put,
+    "LONG_BINPUT": _Machine.put,
+    "MEMOIZE": _Machine.memoize,
+    "GET": _Machine.get,
+    "BINGET": _Machine.get,
+    "LONG_BINGET": _Machine.get,
+    "GLOBAL": _Machine.named,
+    "STACK_GLOBAL": _Machine.stack_named,
+    "REDUCE": _Machine.reduce,
+    "BUILD": _Machine.build,
+    "BINPERSID": _Machine.persistent,
+}

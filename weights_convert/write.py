@@ -1,0 +1,122 @@
+"""Writing a params tree: torch's layout, Flax's, or an orbax checkpoint; each appears only when it
+is complete.
+
+Whatever is written is first written into a hidden folder beside its place, and then renamed. A run
+that is killed leaves at most that folder (`.<name>.<random>.partial`), and nothing under the name
+itself.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from weights_convert import rules
+from weights_convert.files import FLAX_FILE, ORBAX_FOLDER, TORCH, chosen
+from weights_convert.orbax_io import write_orbax
+from weights_convert.safetensors_io import write_safetensors
+from weights_convert.tensors import Stored
+
+Leaves = Mapping[rules.Path, Any]
+
+
+def save_torch(folder: str | Path, params: rules.Params, *, variant: str | None = None) -> Path:
+    """Write `diffusion_pytorch_model[.variant].safetensors` into a folder, for diffusers to load;
+    returns its path.
+
+    The folder is made if it is missing; an older file of that name is replaced. One tensor at a
+    time is copied.
+
+    Raises:
+        ValueError: a leaf that no rule covers (all are listed); or weights in the folder that would
+            be read in place of these.
+    """
+    return write_torch(Path(folder), rules.torch_tensors(rules.flat(params)), variant=variant)
+
+
+def save_flax(folder: str | Path, params: rules.Params) -> Path:
+    """Write `diffusion_flax_model.safetensors`: Flax's leaf names, joined with dots, and Flax's
+    layout. As `save_torch`.
+    """
+    return write_flax(Path(folder), rules.flat(params))
+
+
+def save_orbax(folder: str | Path, params: rules.Params) -> Path:
+    """Write the orbax checkpoint `diffusion_flax_model.orbax` of the nested params tree. As
+    `save_torch`.
+
+    Raises:
+        ValueError: as `save_torch`; also for a tensor without elements, which orbax cannot store.
+    """
+    return write_orbax_folder(Path(folder), rules.flat(params))
+
+
+def write_torch(folder: Path, tensors: Mapping[str, Stored], *, variant: str | None = None) -> Path:
+    """As `save_torch`, from tensors under their torch names, each read when it is written."""
+    path = folder / f"{TORCH}{f'.{variant}' if variant else ''}.safetensors"
+    with _in_folder(path, variant) as partial:
+        write_safetensors(partial, tensors, {"format": "pt"})
+    return path
+
+
+def write_flax(folder: Path, leaves: Leaves) -> Path:
+    """As `save_flax`, from leaves by their path, each read when it is written."""
+    rules.torch_tensors(leaves)  # what cannot be read back is refused here
+    path = folder / FLAX_FILE
+    stored = {".".join(names): rules.as_stored(leaf) for names, leaf in leaves.items()}
+    with _in_folder(path, None) as partial:
+        write_safetensors(partial, stored, {"format": "flax"})
+    return path
+
+
+def write_orbax_folder(folder: Path, leaves: Leaves) -> Path:
+    """As `save_orbax`, from leaves by their path; orbax needs all of them in memory."""
+    tensors = rules.torch_tensors(leaves)
+    empty = [name for name, tensor in tensors.items() if tensor.size == 0]
+    if empty:
+        raise ValueError(f"orbax cannot store tensors without elements: {', '.join(empty)}")
+    path = folder / ORBAX_FOLDER
+    with _in_folder(path, None) as partial:
+        write_orbax(partial, rules.nested(leaves))
+    return path
+
+
+@contextmanager
+def _in_folder(path: Path, variant: str | None) -> Generator[Path, None, None]:
+    """`replacing`, in a folder that is made if need be, and in which `path` is what a reader will
+    choose.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    names = {entry.name for entry in path.parent.iterdir()} | {path.name}
+    first = chosen(names, variant)
+    if first != path.name:
+        raise ValueError(
+            f"{path.parent} holds {first}, which is read before {path.name}: remove it"
+        )
+    with replacing(path) as partial:
+        yield partial
+
+
+@contextmanager
+def replacing(path: Path) -> Generator[Path, None, None]:
+    """A path to write a file or folder to, which takes the place of `path` when the block ends
+    without an error.
+
+    What was there before stays until then; after an error, an interrupt included, nothing has
+    changed.
+    """
+    stage = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+    try:
+        yield stage / path.name
+        if path.is_dir() and not path.is_symlink():
+            path.rename(stage / "former")
+        try:
+            (stage / path.name).replace(path)
+        except BaseException:
+            if (stage / "former").exists():
+                (stage / "former").rename(path)
+            raise
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
