@@ -14,15 +14,18 @@ variance-preserving (h = 1) and variance-exploding (alpha = 1) methods alike.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
-from jaxtyping import Float
+from numpy.typing import DTypeLike, NDArray
 
 from ddpm_jax._typing import PredictionType
 from ddpm_jax.refine import Refine
 from ddpm_jax.table import Row, Table
+
+Array: TypeAlias = NDArray[np.floating[Any]]
 
 
 class Level(NamedTuple):
@@ -42,8 +45,9 @@ class TableBuilder:
         refine: what is done to the predicted x0, or None.
 
     A row gives, for each register that changes, its new value as `{source: coefficient}` over the
-    registers' names, "output", "x0" (refined, where `refine` is given) and "eps" (read from the
-    output as it is). A register that is not mentioned is kept.
+    registers' names, "output", "x0" (refined, where `refine` is given), "eps" (read from the
+    output as it is) and, for the sample, "z" (fresh unit noise). A register that is not mentioned
+    is kept.
     """
 
     def __init__(
@@ -52,54 +56,40 @@ class TableBuilder:
         self._registers = tuple(registers)
         self._prediction_type: PredictionType = prediction_type
         self._refine = refine
-        self._rows: list[dict[str, Any]] = []
+        names = ("timestep", "level", "in_scale", "mix", "to_x0", "noise_scale")
+        self._columns: dict[str, list[Any]] = {name: [] for name in names}
 
     def row(
-        self,
-        timestep: float,
-        alpha: float,
-        sigma: float,
-        *,
-        noise: float = 0.0,
-        log_var: tuple[float, float] = (0.0, 0.0),
-        **updates: Mapping[str, float],
+        self, timestep: float, alpha: float, sigma: float, **updates: Mapping[str, float]
     ) -> None:
         """Appends a network evaluation at a level, and the update after it."""
-        names = self._registers
+        names, sample = self._registers, self._registers[0]
         unknown = [name for name in updates if name not in names]
         if unknown:
             raise ValueError(f"no register is called {', '.join(unknown)}; there are {names}")
-        readings = _readings(self._prediction_type, alpha, sigma, len(names))
-        units = np.eye(len(names) + 1, len(names) + 2)
-        sources = dict(zip((*names, "output"), units, strict=True)) | readings
-        if self._refine is not None:
-            sources["x0"] = np.eye(len(names) + 2)[-1]
-        kept = {name: {name: 1.0} for name in names}
-        mix = [
-            sum(
-                (value * sources[source] for source, value in new.items()), np.zeros(len(names) + 2)
-            )
-            for new in (kept | updates).values()
-        ]
-        self._rows.append(
-            {
-                "timestep": timestep,
-                "level": (alpha, sigma),
-                "in_scale": 1.0 / np.hypot(alpha, sigma),
-                "mix": np.stack(mix) if self._refine is not None else np.stack(mix)[:, :-1],
-                "to_x0": readings["x0"][[0, len(names)]],
-                "noise_scale": noise,
-                "log_var": log_var,
-            }
-        )
+        x0, eps = _readings(self._prediction_type, alpha, sigma, len(names))
+        units = np.eye(len(names) + 2)  # registers, output, refined x0
+        sources = dict(zip((*names, "output"), units, strict=False))
+        sources |= {"eps": eps, "x0": x0 if self._refine is None else units[-1]}
+        self._columns["timestep"].append(timestep)
+        self._columns["level"].append((alpha, sigma))
+        self._columns["in_scale"].append(1.0 / np.hypot(alpha, sigma))
+        self._columns["to_x0"].append(x0[[0, len(names)]])
+        self._columns["noise_scale"].append(updates.get(sample, {}).get("z", 0.0))
+        mix = np.zeros((len(names), len(names) + 2))
+        for k, name in enumerate(names):
+            for source, value in updates.get(name, {name: 1.0}).items():
+                if (name, source) != (sample, "z"):
+                    mix[k] += value * sources[source]
+        self._columns["mix"].append(mix if self._refine is not None else mix[:, :-1])
 
     def build(
         self,
         init_scale: float,
-        dtype: Any = np.float32,
+        dtype: DTypeLike = np.float32,
         *,
         stochastic: bool = False,
-        learned: bool = False,
+        log_var: Sequence[tuple[float, float]] | None = None,
     ) -> Table:
         """The table, its leaves NumPy arrays of `dtype` (`timestep` is float32 always).
 
@@ -107,18 +97,18 @@ class TableBuilder:
             init_scale: standard deviation of the prior at the first row.
             dtype: float32, or float64 for the uncast table.
             stochastic: keep the `noise_scale` column.
-            learned: keep the `log_var` column.
+            log_var: bounds of a learned log variance, a pair a row.
         """
-        columns: dict[str, Any] = {
-            name: np.asarray([row[name] for row in self._rows], np.float64).astype(dtype)
-            for name in self._rows[0]
+        columns: dict[str, Array | None] = {
+            name: np.asarray(column, np.float64).astype(dtype)
+            for name, column in self._columns.items()
         }
-        columns["timestep"] = np.asarray([row["timestep"] for row in self._rows], np.float32)
+        columns["timestep"] = np.asarray(self._columns["timestep"], np.float32)
         if not stochastic:
             columns["noise_scale"] = None
-        if not learned:
-            columns["log_var"] = None
-        refine = jax.tree.map(lambda leaf: np.asarray(leaf, dtype), self._refine)
+        if log_var is not None:
+            columns["log_var"] = np.asarray(log_var, np.float64).astype(dtype)
+        refine = jax.tree.map(partial(np.asarray, dtype=dtype), self._refine)
         return Table(**columns, init_scale=np.asarray(init_scale, dtype), refine=refine)
 
 
@@ -133,22 +123,19 @@ def transfer(start: Level, end: Level) -> dict[str, float]:
 
 def _readings(
     prediction_type: PredictionType, alpha: float, sigma: float, registers: int
-) -> dict[str, Float[np.ndarray, "sources"]]:
-    """x0 and eps over the sources (registers, output, x0), equations (1) to (3)."""
-    square = alpha**2 + sigma**2
+) -> tuple[Array, Array]:
+    """x0 and eps over the sources (registers, output, refined x0), equations (1) to (3)."""
+    square, root = alpha**2 + sigma**2, np.hypot(alpha, sigma)
     match prediction_type:
         case "epsilon":
-            pairs = {"x0": (1 / alpha, -sigma / alpha), "eps": (0.0, 1.0)}
+            of_x0, of_eps = (1 / alpha, -sigma / alpha), (0.0, 1.0)
         case "sample":
-            pairs = {"x0": (0.0, 1.0), "eps": (1 / sigma, -alpha / sigma)}
+            of_x0, of_eps = (0.0, 1.0), (1 / sigma, -alpha / sigma)
         case "v_prediction":
-            root = np.sqrt(square)
-            pairs = {"x0": (alpha / square, -sigma / root), "eps": (sigma / square, alpha / root)}
-    vectors = {}
-    for name, (of_x, of_output) in pairs.items():
-        vectors[name] = np.zeros(registers + 2)
-        vectors[name][[0, registers]] = of_x, of_output
-    return vectors
+            of_x0, of_eps = (alpha / square, -sigma / root), (sigma / square, alpha / root)
+    x0, eps = np.zeros((2, registers + 2))
+    x0[[0, registers]], eps[[0, registers]] = of_x0, of_eps
+    return x0, eps
 
 
 def describe(table: Table) -> str:

@@ -17,17 +17,25 @@ from typing import Any, NamedTuple
 
 # Fields of the schedulers that diffusers lets take each other's configs (`_compatibles`).
 FAMILY_FIELDS = frozenset(
-    """
-    num_train_timesteps beta_start beta_end beta_schedule trained_betas variance_type clip_sample
-    prediction_type thresholding dynamic_thresholding_ratio clip_sample_range sample_max_value
-    timestep_spacing steps_offset rescale_betas_zero_snr set_alpha_to_one skip_prk_steps
-    interpolation_type use_karras_sigmas use_exponential_sigmas use_beta_sigmas sigma_min sigma_max
-    timestep_type final_sigmas_type solver_order algorithm_type solver_type lower_order_final
-    euler_at_final use_lu_lambdas use_flow_sigmas flow_shift lambda_min_clipped
-    use_dynamic_shifting time_shift_type predict_x0 disable_corrector solver_p shift_terminal
-    noise_sampler_seed sigma_data sigma_schedule rho
-    """.split()
-)
+    {
+        # the forward process and its grid
+        "num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas",
+        "prediction_type", "rescale_betas_zero_snr", "timestep_spacing", "steps_offset",
+        # DDPM, DDIM, PNDM
+        "variance_type", "clip_sample", "clip_sample_range", "thresholding",
+        "dynamic_thresholding_ratio", "sample_max_value", "set_alpha_to_one", "skip_prk_steps",
+        # sigmas
+        "interpolation_type", "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas",
+        "sigma_min", "sigma_max", "timestep_type", "final_sigmas_type", "sigma_data",
+        "sigma_schedule", "rho", "noise_sampler_seed",
+        # multistep solvers
+        "solver_order", "algorithm_type", "solver_type", "lower_order_final", "euler_at_final",
+        "use_lu_lambdas", "lambda_min_clipped", "predict_x0", "disable_corrector", "solver_p",
+        # flow matching
+        "use_flow_sigmas", "flow_shift", "use_dynamic_shifting", "time_shift_type",
+        "shift_terminal",
+    }
+)  # fmt: skip
 
 
 class Config(Mapping[str, Any]):
@@ -41,7 +49,7 @@ class Config(Mapping[str, Any]):
         explicit: names of the fields that were given, not defaulted.
     """
 
-    __slots__ = ("class_name", "_values", "hidden", "explicit")
+    __slots__ = ("_values", "class_name", "explicit", "hidden")
 
     def __init__(
         self,

@@ -27,7 +27,7 @@ def _per_image(level: Level, like: Array) -> Array:
 
 
 def _combine(a: Level, first: Array, b: Level, second: Array) -> Array:
-    """a first + b second, in float32 at least, in the dtype of `first` again."""
+    """Computes a first + b second in float32 at least, in the dtype of `first` again."""
     if first.shape != second.shape:
         raise ValueError(f"the two images differ in shape: {first.shape} and {second.shape}")
     of_first, of_second = _per_image(a, first), _per_image(b, first)
@@ -38,40 +38,40 @@ def _combine(a: Level, first: Array, b: Level, second: Array) -> Array:
 def add_noise(
     x0: Float[Array, "b h w c"], noise: Float[Array, "b h w c"], alpha: Level, sigma: Level
 ) -> Float[Array, "b h w c"]:
-    """x at a noise level, equation (1); alpha and sigma are () or (B,)."""
+    """The noised x, equation (1); alpha and sigma are () or (B,)."""
     return _combine(alpha, x0, sigma, noise)
 
 
 def velocity(
     x0: Float[Array, "b h w c"], noise: Float[Array, "b h w c"], alpha: Level, sigma: Level
 ) -> Float[Array, "b h w c"]:
-    """v, equation (2); alpha and sigma are () or (B,) with alpha^2 + sigma^2 = 1."""
+    """The target v, equation (2); alpha and sigma are () or (B,) with alpha^2 + sigma^2 = 1."""
     return _combine(-jnp.asarray(sigma), x0, alpha, noise)
 
 
 def x0_from_eps(
     x: Float[Array, "b h w c"], eps: Float[Array, "b h w c"], alpha: Level, sigma: Level
 ) -> Float[Array, "b h w c"]:
-    """x0 by equation (1); needs alpha > 0."""
+    """Clean images by equation (1); needs alpha > 0."""
     return _combine(1 / jnp.asarray(alpha), x, -jnp.asarray(sigma) / jnp.asarray(alpha), eps)
 
 
 def eps_from_x0(
     x: Float[Array, "b h w c"], x0: Float[Array, "b h w c"], alpha: Level, sigma: Level
 ) -> Float[Array, "b h w c"]:
-    """eps by equation (1); needs sigma > 0."""
+    """Noise by equation (1); needs sigma > 0."""
     return _combine(1 / jnp.asarray(sigma), x, -jnp.asarray(alpha) / jnp.asarray(sigma), x0)
 
 
 def x0_from_v(
     x: Float[Array, "b h w c"], v: Float[Array, "b h w c"], alpha: Level, sigma: Level
 ) -> Float[Array, "b h w c"]:
-    """x0 by equation (3); needs alpha^2 + sigma^2 = 1."""
+    """Clean images by equation (3); needs alpha^2 + sigma^2 = 1."""
     return _combine(alpha, x, -jnp.asarray(sigma), v)
 
 
 def eps_from_v(
     x: Float[Array, "b h w c"], v: Float[Array, "b h w c"], alpha: Level, sigma: Level
 ) -> Float[Array, "b h w c"]:
-    """eps by equation (3); needs alpha^2 + sigma^2 = 1."""
+    """Noise by equation (3); needs alpha^2 + sigma^2 = 1."""
     return _combine(sigma, x, alpha, v)

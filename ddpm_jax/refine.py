@@ -26,6 +26,7 @@ class Clip:
     limit: Leaf
 
     def __call__(self, x0: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        """Clips (B, H, W, C)."""
         limit = jnp.asarray(self.limit, x0.dtype)
         return jnp.clip(x0, -limit, limit)
 
@@ -47,6 +48,7 @@ class DynamicThreshold:
     max_value: Leaf
 
     def __call__(self, x0: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        """Thresholds (B, H, W, C), each image by itself."""
         # half precision would lose the quantile's digits
         wide = x0.astype(jnp.promote_types(x0.dtype, jnp.float32))
         ratio, top = jnp.asarray(self.ratio, wide.dtype), jnp.asarray(self.max_value, wide.dtype)

@@ -50,6 +50,9 @@ class Scheduler:
 
     whole_timesteps: ClassVar[bool] = True  # the network is told whole numbers only
 
+    _explicit: ClassVar[frozenset[str]] = frozenset()  # set for each instance in __new__
+    _hidden: ClassVar[Mapping[str, Any]] = {}
+
     def __new__(cls: type[SchedulerT], **given: Any) -> SchedulerT:
         """Notes which fields were given; they, and no defaults, go over to other schedulers."""
         self = object.__new__(cls)

@@ -12,6 +12,7 @@ adds no noise, as if its eta were 0.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import sqrt
 from typing import Any
 
@@ -63,14 +64,13 @@ class DDIMScheduler(ClippedScheduler):
         grid = self._timesteps(num_inference_steps, timesteps)
         levels = self._levels(self._from_start(grid, start))
         build = TableBuilder(("x",), self.prediction_type, self._refine())
-        for level, end in zip(levels, levels[1:], strict=False):
+        clipped = bool(use_clipped_model_output)
+        for level, end in pairwise(levels):
             if level == end:  # "quadratic" repeats timesteps; refining twice is not a step
                 build.row(*level)
             else:
-                build.row(*level, **_step(level, end, eta, bool(use_clipped_model_output)))
-        build.row(
-            *levels[-1], **_step(levels[-1], self._end(), 0.0, bool(use_clipped_model_output))
-        )
+                build.row(*level, x=_step(level, end, eta, clipped))
+        build.row(*levels[-1], x=_step(levels[-1], self._end(), 0.0, clipped))
         start_scale = np.hypot(levels[0].alpha, levels[0].sigma)
         return build.build(start_scale, dtype, stochastic=eta > 0)
 
@@ -80,12 +80,12 @@ class DDIMScheduler(ClippedScheduler):
         return self._levels(np.zeros(1))[0]
 
 
-def _step(level: Level, end: Level, eta: float, clipped: bool) -> dict[str, Any]:
+def _step(level: Level, end: Level, eta: float, clipped: bool) -> dict[str, float]:
     """Equations (1) and (2); `clipped` spells eps out as (x - alpha x0) / sigma."""
     ratio = 1 - (level.alpha / end.alpha) ** 2
     std = eta * end.sigma / level.sigma * sqrt(ratio) if eta else 0.0
     direction = sqrt(end.sigma**2 - std**2)
     if clipped:
         of_eps = direction / level.sigma
-        return {"x": {"x0": end.alpha - of_eps * level.alpha, "x": of_eps}, "noise": std}
-    return {"x": {"x0": end.alpha, "eps": direction}, "noise": std}
+        return {"x0": end.alpha - of_eps * level.alpha, "x": of_eps, "z": std}
+    return {"x0": end.alpha, "eps": direction, "z": std}

@@ -67,24 +67,46 @@ class DDPMScheduler(ClippedScheduler):
         """
         grid = self._timesteps(num_inference_steps, timesteps)
         levels = self._levels(self._from_start(grid, start))
+        steps = list(zip(levels, [*levels[1:], DATA], strict=True))
         build = TableBuilder(("x",), self.prediction_type, self._refine())
-        for level, end in zip(levels, [*levels[1:], DATA], strict=True):
-            build.row(*level, **self._step(level, end))
+        for level, end in steps:
+            build.row(*level, x=_mean(level, end) | {"z": self._noise(level, end)})
         return build.build(
             np.hypot(levels[0].alpha, levels[0].sigma),
             dtype,
             stochastic=True,
-            learned=self.variance_type in ("learned", "learned_range"),
+            log_var=[self._bounds(*step) for step in steps] if self._learned else None,
         )
 
-    def _step(self, level: Level, end: Level) -> dict[str, Any]:
-        beta = 1 - (level.alpha / end.alpha) ** 2
-        shrink = (end.sigma / level.sigma) ** 2
-        mean = {"x0": end.alpha * beta / level.sigma**2, "x": level.alpha / end.alpha * shrink}
-        quiet = end is DATA or beta == 0  # a repeated timestep adds no noise either
-        if self.variance_type in ("learned", "learned_range"):
-            small, large = (log(max(v, MIN_VARIANCE)) for v in (shrink * beta, beta))
-            bounds = (small, large) if self.variance_type == "learned_range" else (-1.0, 1.0)
-            return {"x": mean, "noise": 0.0 if quiet else 1.0, "log_var": bounds}
-        variance = beta if self.variance_type.startswith("fixed_large") else shrink * beta
-        return {"x": mean, "noise": 0.0 if quiet else sqrt(variance)}
+    @property
+    def _learned(self) -> bool:
+        return self.variance_type in ("learned", "learned_range")
+
+    def _noise(self, level: Level, end: Level) -> float:
+        """Standard deviation of the noise; with a learned variance, whether there is any."""
+        small, large = _variances(level, end)
+        if end is DATA or large == 0:  # a repeated timestep is no step
+            return 0.0
+        if self._learned:
+            return 1.0
+        return sqrt(large if self.variance_type.startswith("fixed_large") else small)
+
+    def _bounds(self, level: Level, end: Level) -> tuple[float, float]:
+        """What -1 and 1 in the network's second half mean, as log variances: (4) or (5)."""
+        if self.variance_type == "learned":
+            return -1.0, 1.0
+        small, large = (log(max(v, MIN_VARIANCE)) for v in _variances(level, end))
+        return small, large
+
+
+def _mean(level: Level, end: Level) -> dict[str, float]:
+    """Equation (1)."""
+    _, beta = _variances(level, end)
+    kept = (end.sigma / level.sigma) ** 2
+    return {"x0": end.alpha * beta / level.sigma**2, "x": level.alpha / end.alpha * kept}
+
+
+def _variances(level: Level, end: Level) -> tuple[float, float]:
+    """Equations (2) and (3)."""
+    beta = 1 - (level.alpha / end.alpha) ** 2
+    return (end.sigma / level.sigma) ** 2 * beta, beta

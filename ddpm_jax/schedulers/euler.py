@@ -100,7 +100,7 @@ class EulerDiscreteScheduler(SigmaScheduler):
         build = TableBuilder(("x",), self.prediction_type, None)
         levels, ends = exploding(told, raised), exploding(np.append(told[1:], -1.0), sigmas[1:])
         for level, end, noise in zip(levels, ends, np.append(churn[1:], 0.0), strict=True):
-            build.row(*level, x=transfer(level, end), noise=noise)  # (1)
+            build.row(*level, x=transfer(level, end) | {"z": noise})  # (1)
         prior = np.hypot(self._prior_scale(float(sigmas[0])), churn[0])
         return build.build(prior, dtype, stochastic=s_churn > 0)
 

@@ -54,5 +54,5 @@ class EulerAncestralDiscreteScheduler(SigmaScheduler):
         for level, end in zip(exploding(grid, sigmas), np.append(sigmas[1:], 0.0), strict=True):
             down = end**2 / level.sigma  # (2)
             up = sqrt(max(end**2 - down**2, 0.0))  # (1)
-            build.row(*level, x={"x": 1.0, "eps": down - level.sigma}, noise=up)  # (3)
+            build.row(*level, x={"x": 1.0, "eps": down - level.sigma, "z": up})  # (3)
         return build.build(self._prior_scale(float(sigmas[0])), dtype, stochastic=True)

@@ -16,6 +16,7 @@ the orders of (1) grow: 2, 3, then 4. Every evaluation is converted to eps at it
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -77,13 +78,13 @@ class PNDMScheduler(Scheduler):
         registers = ("x", "base", "e1", "e2", "e3") + (() if self.skip_prk_steps else ("sum",))
         build = TableBuilder(registers, self.prediction_type, None)
         warm = 0 if self.skip_prk_steps else min(WARM_UP, len(grid) - 1)
-        for level, end in zip(levels[:warm], levels[1:], strict=False):
+        for level, end in pairwise(levels[: warm + 1]):
             _runge_kutta(build, level, self._halfway(level, end), end)
         if self.skip_prk_steps and len(grid) > 1:
             _heun(build, levels[0], levels[1])
             levels = levels[1:]
         order = 1 + (1 if self.skip_prk_steps and len(grid) > 1 else warm)
-        for level, end in zip(levels[warm:], levels[warm + 1 :], strict=False):
+        for level, end in pairwise(levels[warm:]):
             _multistep(build, level, end, order)
             order = min(order + 1, len(ADAMS))
         return build.build(prior, dtype)

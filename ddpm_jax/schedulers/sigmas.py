@@ -55,8 +55,11 @@ class SigmaScheduler(Scheduler):
         return np.interp(np.log(np.maximum(sigmas, 1e-10)), np.log(ratio), np.arange(len(ratio)))
 
     def _prior_scale(self, sigma: float) -> float:
-        """diffusers' init_noise_sigma: grids that begin at the last timestep start from pure noise,
-        others from noise and data of unit variance."""
+        """Spread of x at the first row, as diffusers' init_noise_sigma has it.
+
+        Grids that begin at the last timestep start from noise alone, others from noise and data of
+        unit variance.
+        """
         starts_at_end = self.timestep_spacing in ("linspace", "trailing")
         return sigma if starts_at_end else float(np.hypot(sigma, 1.0))
 
