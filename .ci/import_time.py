@@ -1,4 +1,7 @@
-"""What `import ddpm_jax` takes on top of `import jax, flax`: medians of interleaved fresh processes."""
+"""What `import ddpm_jax` takes on top of `import jax, flax`.
+
+Medians over fresh processes, the two kinds in turn.
+"""
 
 import statistics
 import subprocess

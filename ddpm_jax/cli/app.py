@@ -1,0 +1,121 @@
+"""The entry point: finds the command, runs it, and answers every error in one line.
+
+Exit codes: 0 done, 1 failed, 2 wrong arguments, 130 interrupted. `DDPM_JAX_TRACEBACK=1` in the
+environment lets a failure's traceback through, for bug reports.
+"""
+
+import contextlib
+import inspect
+import io
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+
+import tyro
+
+from ddpm_jax._version import __version__
+from ddpm_jax.cli.convert import Convert
+from ddpm_jax.cli.describe import Describe
+from ddpm_jax.cli.info import Info
+from ddpm_jax.cli.sample import Sample
+
+Command = Sample | Convert | Info | Describe
+COMMANDS: dict[str, type[Command]] = {
+    "sample": Sample,
+    "convert": Convert,
+    "info": Info,
+    "describe": Describe,
+}
+DESCRIPTION = f"""Denoising diffusion in JAX, version {__version__}.
+
+ddpm-jax COMMAND --help shows a command's options with examples, ddpm-jax --version the version."""
+BOX = "╭╮╰╯│─|+- "
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: the arguments, without the program's name; by default those of the process.
+
+    Returns:
+        The exit code; an error is told in one line on stderr.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            return _run(argv)
+    except KeyboardInterrupt as stop:
+        return _fail(str(stop) or "interrupted", 130)
+    except BrokenPipeError:
+        # The reader of our output is gone; the interpreter must not flush into the pipe again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if os.environ.get("DDPM_JAX_TRACEBACK"):
+            raise
+        return _fail(_message(error), 1)
+
+
+def _run(argv: Sequence[str]) -> int:
+    if list(argv) == ["--version"]:
+        print(f"ddpm-jax {__version__}")
+        return 0
+    # tyro draws its complaints in a box of many lines: caught, and told in one.
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            command = _parse(argv)
+    except SystemExit as stop:
+        return _fail(_unboxed(complaint.getvalue()), 2) if stop.code else 0
+    command.run()
+    sys.stdout.flush()
+    return 0
+
+
+def _parse(argv: Sequence[str]) -> Command:
+    config = (tyro.conf.FlagCreatePairsOff,)
+    if argv and argv[0] in COMMANDS:
+        command = COMMANDS[argv[0]]
+        return tyro.cli(
+            command,
+            prog=f"ddpm-jax {argv[0]}",
+            description=f"{inspect.getdoc(command)}\n\nExamples:\n{command.EXAMPLES}",
+            args=argv[1:],
+            config=config,
+        )
+    # Help and complaints only: there is no command to run.
+    return tyro.extras.subcommand_cli_from_dict(
+        COMMANDS, prog="ddpm-jax", description=DESCRIPTION, args=list(argv), config=config
+    )
+
+
+def _unboxed(text: str) -> str:
+    """The sentences of a box drawn by tyro, without its title and its pointers to the help."""
+    parts: list[list[str]] = [[]]
+    for line in text.splitlines()[1:]:
+        inside = "" if set(line) <= set(BOX) else line.strip("│| ")
+        if inside:
+            parts[-1].append(inside)
+        else:
+            parts.append([])
+    sentences = [" ".join(part) for part in parts if part]
+    kept = [s for s in sentences if not s.startswith(("For full helptext", "Argument helptext"))]
+    return "; ".join(kept)
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, ValueError | OSError | MemoryError) and str(error):
+        return str(error)
+    return f"{type(error).__name__}: {error}"
+
+
+def _fail(message: str, code: int) -> int:
+    print("ddpm-jax:", " ".join(message.split()), file=sys.stderr)
+    return code
+
+
+def _show_warning(message: Warning | str, *_: object) -> None:
+    _fail(f"warning: {message}", 0)

@@ -1,0 +1,34 @@
+"""The compilation cache: XLA keeps what it compiled, so that a second run starts sooner."""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+
+def folder() -> Path:
+    """`$XDG_CACHE_HOME/ddpm_jax`, by default `~/.cache/ddpm_jax`."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "ddpm_jax" / "compiled"
+
+
+def use(cache: Path) -> None:
+    """Let jax keep its compilations in `cache`; where that cannot be written, say so and go on.
+
+    A folder already chosen by the user (`JAX_COMPILATION_CACHE_DIR`) is left as it is.
+    """
+    import jax
+
+    if jax.config.jax_compilation_cache_dir:
+        return
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=cache):
+            pass
+    except OSError as error:
+        print(f"ddpm-jax: compiling without a cache: {error}", file=sys.stderr)
+        return
+    jax.config.update("jax_compilation_cache_dir", str(cache))
+    # By default only compilations of a second or more are kept, which leaves out most of the
+    # small programs around the network.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

@@ -1,0 +1,28 @@
+"""`ddpm-jax describe`: a sampler's table, row by row."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ddpm_jax.cli.arguments import OptionalName
+from ddpm_jax.cli.schedule import Schedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class Describe(Schedule):
+    """Print what a scheduler computes at every network evaluation."""
+
+    EXAMPLES: ClassVar[str] = """\
+  ddpm-jax describe --scheduler pndm --steps 10
+  ddpm-jax describe --scheduler ddim --steps 5 --eta 0.5 --model google/ddpm-cat-256
+  ddpm-jax describe --scheduler euler --steps 8 --set use_karras_sigmas=true s_churn=2"""
+
+    model: OptionalName = None
+    """Take the config of this model's scheduler; without it, the scheduler's own defaults hold."""
+
+    def run(self) -> None:
+        """Print the table."""
+        from ddpm_jax import builder
+        from ddpm_jax.cli.loading import scheduler_config
+
+        config = None if self.model is None else scheduler_config(self.model)
+        print(builder.describe(self.table(self.make(config))))

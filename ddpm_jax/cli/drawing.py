@@ -1,0 +1,115 @@
+"""Draws the images of a seed by their indices, batch by batch, with one progress bar.
+
+Every batch has one size, so that one program serves all: the last is filled up with its last image.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from PIL import Image
+from tqdm import tqdm
+
+from ddpm_jax.cli.output import Drawn
+from ddpm_jax.generation import Network, run, with_preview
+from ddpm_jax.images import to_pil
+from ddpm_jax.models import UNet2DModel
+from ddpm_jax.request import Batch, image_shape, make_batch
+from ddpm_jax.table import Table
+
+BATCH_PIXELS = 2**18
+"""Pixels in a batch by default: 4 images of 256 x 256."""
+LARGEST_BATCH = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """A model and all that decides its images.
+
+    Attributes:
+        model: the network.
+        params: its params.
+        table: the scheduler's table.
+        seed: image i's key is fold_in(key(seed), i).
+        labels: image i's class is labels[i % len(labels)]; empty for a model without classes.
+        batch_size: images computed together.
+        every: keep the predicted images after every so many evaluations; None: keep none.
+    """
+
+    model: UNet2DModel
+    params: Any
+    table: Table
+    seed: int
+    labels: Sequence[int]
+    batch_size: int
+    every: int | None
+
+    def draw(self, indices: Sequence[int]) -> Iterator[list[Drawn]]:
+        """The images of these indices, a batch at a time.
+
+        Raises:
+            MemoryError: a batch does not fit into memory; names a batch size to try.
+            ValueError: the network's output is not finite, or the model wants classes.
+        """
+        starts = range(0, len(indices), self.batch_size)
+        with tqdm(total=len(starts) * len(self.table), unit="step") as bar:
+            for start in starts:
+                yield self._batch(indices[start : start + self.batch_size], bar)
+
+    def _batch(self, indices: Sequence[int], bar: "tqdm[Any]") -> list[Drawn]:
+        try:
+            return self._run(indices, bar)
+        except (jax.errors.JaxRuntimeError, MemoryError) as error:
+            if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+                raise MemoryError(self._advice()) from error
+            raise
+
+    def _run(self, indices: Sequence[int], bar: "tqdm[Any]") -> list[Drawn]:
+        batch = self._inputs(indices)
+        table = self.table if self.every is None else with_preview(self.table)
+        count, before = len(indices), bar.n
+        steps: list[list[Image.Image]] = []
+        registers = ()
+        for done, registers in run(
+            Network(self.model), batch.params, table, batch.x_T, batch.keys, every=self.every
+        ):
+            bar.update(before + done - bar.n)
+            # The last prediction is the image itself, which is added below.
+            if self.every is not None and done % self.every == 0 and done < len(table):
+                steps.append(_pictures(registers[-1][:count]))
+        steps.append(_pictures(registers[0][:count]))
+        return [
+            Drawn(*one) for one in zip(indices, steps[-1], zip(*steps, strict=True), strict=True)
+        ]
+
+    def _inputs(self, indices: Sequence[int]) -> Batch:
+        padded = np.resize(indices, self.batch_size)
+        padded[len(indices) :] = indices[-1]
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(self.seed), padded)
+        labels = np.asarray(self.labels)[padded % len(self.labels)] if self.labels else None
+        return make_batch(self.model, self.params, self.table, keys, None, labels, None, None)
+
+    def _advice(self) -> str:
+        if self.batch_size > 1:
+            return f"out of memory; try --batch-size {self.batch_size // 2}"
+        return "out of memory with a single image at a time; try --dtype bfloat16"
+
+
+def default_batch_size(model: UNet2DModel, num: int) -> int:
+    """As many images as make sense together on most machines, no more than `num`."""
+    height, width, _ = image_shape(model)
+    return max(1, min(num, LARGEST_BATCH, BATCH_PIXELS // (height * width)))
+
+
+def _pictures(x: Float[Array, "b h w c"]) -> list[Image.Image]:
+    """Pictures of samples in [-1, 1]."""
+    host = np.asarray(jnp.clip(x / 2 + 0.5, 0, 1))
+    if not np.isfinite(host).all():
+        raise ValueError(
+            "the images are not finite numbers; try --dtype float32 or another scheduler"
+        )
+    return to_pil(host)

@@ -1,0 +1,113 @@
+"""`ddpm-jax info`: what a model is made of, or how a picture was made."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import tyro
+
+from ddpm_jax.cli.arguments import OptionalName
+
+if TYPE_CHECKING:
+    from ddpm_jax.models import UNet2DModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Info:
+    """Show a model's config, parameters and memory, or how a picture was made."""
+
+    EXAMPLES: ClassVar[str] = """\
+  ddpm-jax info digits
+  ddpm-jax info google/ddpm-cat-256 --batch-size 16
+  ddpm-jax info samples.png"""
+
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+    """A hub id, a local folder, a bundled name, or a .png file made by ddpm-jax sample."""
+
+    batch_size: int = 1
+    """Images that are computed together, for the memory of an evaluation."""
+
+    revision: OptionalName = None
+    """Branch, tag or commit of a model on the hub."""
+
+    def run(self) -> None:
+        """Print it."""
+        if Path(self.name).suffix.lower() == ".png":
+            from ddpm_jax.cli.provenance import read_png
+
+            print(_columns(read_png(Path(self.name)).items()))
+            return
+        if self.batch_size < 1:
+            raise ValueError(f"--batch-size must be at least 1, got {self.batch_size}")
+        from ddpm_jax.cli.loading import unet_config
+        from ddpm_jax.models import UNet2DModel
+
+        model = UNet2DModel.from_config(unet_config(self.name, self.revision))
+        shapes = model.shapes()
+        print(f"{self.name}: {type(model).__name__}\n")
+        print(_columns((name, str(value)) for name, value in model.config.items()))
+        print(f"\n{parameter_table(shapes)}\n")
+        print(memory(model, shapes, self.batch_size))
+
+
+def parameter_table(shapes: Mapping[str, Any]) -> str:
+    """Tensors and parameters of each part of a network, as text."""
+    rows = [(name, *_counts(part)) for name, part in shapes.items()]
+    rows.append(("total", *_counts(shapes)))
+    width = max(len(name) for name, *_ in rows)
+    head = f"{'part':{width}}  tensors   parameters"
+    lines = [f"{name:{width}}  {tensors:7,}  {params:11,}" for name, tensors, params in rows]
+    return "\n".join([head, *lines])
+
+
+def memory(model: "UNet2DModel", shapes: Mapping[str, Any], batch_size: int) -> str:
+    """What the weights take, and one evaluation of the network, as text."""
+    params = _counts(shapes)[1]
+    weights = f"weights: {_size(4 * params)} in float32, {_size(2 * params)} in bfloat16"
+    working = working_memory(model, shapes, batch_size)
+    if working is None:
+        return weights
+    images = f"{batch_size} image{'s' if batch_size > 1 else ''}"
+    return f"{weights}\nan evaluation of {images} in float32: {_size(working)} more, on this device"
+
+
+def working_memory(model: "UNet2DModel", shapes: Mapping[str, Any], batch_size: int) -> int | None:
+    """Bytes that one compiled evaluation needs beside the weights; None if it cannot be told."""
+    import jax
+    import jax.numpy as jnp
+
+    from ddpm_jax.request import image_shape
+
+    if model.config.sample_size is None:
+        return None
+    x = jax.ShapeDtypeStruct((batch_size, *image_shape(model)), jnp.float32)
+    one = model._any_labels()
+    labels = None if one is None else jax.ShapeDtypeStruct((batch_size, *one.shape[1:]), one.dtype)
+    program = jax.jit(model.apply).lower({"params": shapes}, x, 1.0, labels).compile()
+    stats = program.memory_analysis()
+    return None if stats is None else stats.temp_size_in_bytes + stats.output_size_in_bytes
+
+
+def _counts(part: Any) -> tuple[int, int]:
+    """Number of tensors, and of the parameters in them."""
+    import jax
+
+    leaves = jax.tree.leaves(part)
+    return len(leaves), sum(math.prod(leaf.shape) for leaf in leaves)
+
+
+def _size(count: float) -> str:
+    """Bytes in the unit that reads best."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.4g} {unit}"
+        count /= 1000
+    return f"{count:.4g} GB"
+
+
+def _columns(pairs: Any) -> str:
+    rows = [(name, value) for name, value in pairs]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:{width}}  {value}" for name, value in rows)

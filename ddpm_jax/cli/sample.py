@@ -1,0 +1,146 @@
+"""`ddpm-jax sample`: pictures from a model."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from ddpm_jax.cli import cache
+from ddpm_jax.cli.arguments import Labels, OptionalCount, OptionalName
+from ddpm_jax.cli.output import Folder, Grid
+from ddpm_jax.cli.schedule import Schedule, scheduler_json
+
+if TYPE_CHECKING:
+    from ddpm_jax.schedulers import Scheduler
+    from ddpm_jax.table import Table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample(Schedule):
+    """Draw images from a model, as one picture or as a folder of files."""
+
+    EXAMPLES: ClassVar[str] = """\
+  ddpm-jax sample
+  ddpm-jax sample --model google/ddpm-cifar10-32 --scheduler euler --steps 30 --out cifar.png
+  ddpm-jax sample --num 1000 --batch-size 100 --seed 1 --out digits/
+  ddpm-jax sample --num 4 --save-every 5 --out digits.png"""
+
+    model: str = "digits"
+    """A hub id, a local folder, or the bundled "digits"."""
+
+    num: int = 16
+    """Number of images."""
+
+    batch_size: OptionalCount = None
+    """Images computed together. By default as many as make sense for their size, 64 at most."""
+
+    seed: int = 0
+    """Image i of a seed is the same in every run, whatever --num and --batch-size."""
+
+    labels: Labels = ()
+    """For models with classes: image i has the i-th of these, counted round and round."""
+
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """What the network computes in."""
+
+    out: Path = Path("samples.png")
+    """A name ending in .png is one picture, a grid. Any other name is a folder of files, of
+    which only those are made that are missing."""
+
+    columns: OptionalCount = None
+    """Images in a row of the grid. By default the grid is about square."""
+
+    save_every: OptionalCount = None
+    """Also save, as NAME-steps.png, what the images were predicted to be after every N network
+    evaluations."""
+
+    revision: OptionalName = None
+    """Branch, tag or commit of a model on the hub."""
+
+    variant: OptionalName = None
+    """Which of a model's weight files, such as fp16."""
+
+    no_cache: bool = False
+    """Do not keep compiled programs in the user's cache folder."""
+
+    def run(self) -> None:
+        """Make the images that are missing, and say where they are."""
+        self._check()
+        began = time.perf_counter()
+        from ddpm_jax.cli.loading import scheduler_config
+
+        scheduler = self.make(scheduler_config(self.model, self.revision))
+        table = self.table(scheduler)
+        target = self._target(self._settings(scheduler))
+        wanted = target.missing(self.num)
+        if wanted:
+            if not self.no_cache:
+                cache.use(cache.folder())
+            self._draw(table, wanted, target)
+        print(target.report(self.num, len(wanted), time.perf_counter() - began))
+
+    def _draw(self, table: "Table", wanted: list[int], target: Grid | Folder) -> None:
+        import jax.numpy as jnp
+
+        from ddpm_jax.cli.drawing import Drawing, default_batch_size
+        from ddpm_jax.models import UNet2DModel
+
+        model, params = UNet2DModel.from_pretrained(
+            self.model, revision=self.revision, variant=self.variant, dtype=jnp.dtype(self.dtype)
+        )
+        drawing = Drawing(
+            model=model,
+            params=params,
+            table=table,
+            seed=self.seed,
+            labels=self.labels,
+            batch_size=min(self.num, self.batch_size or default_batch_size(model, self.num)),
+            every=self.save_every,
+        )
+        for drawn in drawing.draw(wanted):
+            target.save(drawn)
+
+    def _settings(self, scheduler: "Scheduler") -> dict[str, str]:
+        """What decides an image's pixels beside its index, as text by name."""
+        given = {
+            "model": self.model,
+            "revision": self.revision,
+            "variant": self.variant,
+            "scheduler": scheduler_json(scheduler),
+            "steps": self.steps,
+            **self.options(),
+            "seed": self.seed,
+            "labels": " ".join(map(str, self.labels)) or None,
+            "dtype": self.dtype,
+        }
+        return {name: str(value) for name, value in given.items() if value is not None}
+
+    def _target(self, settings: Mapping[str, str]) -> Grid | Folder:
+        strips = self.save_every is not None
+        if self.out.suffix.lower() == ".png":
+            return Grid(self.out, settings, columns=self.columns, strips=strips)
+        return Folder(self.out, settings, strips=strips)
+
+    def _check(self) -> None:
+        least = {"num": 1, "batch_size": 1, "columns": 1, "save_every": 1, "steps": 1, "seed": 0}
+        faults = [
+            f"--{name.replace('_', '-')} must be at least {low}, got {getattr(self, name)}"
+            for name, low in least.items()
+            if getattr(self, name) is not None and getattr(self, name) < low
+        ]
+        if self.out.suffix.lower() != ".png":
+            if self.out.suffix.lower() in (
+                ".jpg",
+                ".jpeg",
+                ".gif",
+                ".webp",
+                ".bmp",
+                ".tif",
+                ".tiff",
+            ):
+                faults.append(f"--out writes .png files or a folder, got {self.out}")
+            if self.columns is not None:
+                faults.append("--columns is for a grid: --out must end in .png")
+        if faults:
+            raise ValueError("; ".join(faults))

@@ -1,0 +1,91 @@
+"""Which scheduler, how many steps, and its options: what `sample` and `describe` share."""
+
+import inspect
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from ddpm_jax.cli.arguments import Assignments, OptionalNumber
+
+if TYPE_CHECKING:
+    from ddpm_jax.schedulers import Scheduler
+    from ddpm_jax.table import Table
+
+Name = Literal["ddpm", "ddim", "pndm", "euler", "euler-ancestral"]
+CLASSES: dict[Name, str] = {
+    "ddpm": "DDPMScheduler",
+    "ddim": "DDIMScheduler",
+    "pndm": "PNDMScheduler",
+    "euler": "EulerDiscreteScheduler",
+    "euler-ancestral": "EulerAncestralDiscreteScheduler",
+}
+TABLE_OPTIONS = ("eta", "use_clipped_model_output", "s_churn", "s_tmin", "s_tmax", "s_noise")
+"""What a scheduler's `table` takes, not its config; which of them depends on the scheduler."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """A scheduler's name and options, as given on the command line."""
+
+    scheduler: Name = "ddim"
+    """The sampling method."""
+
+    steps: int = 50
+    """Number of inference steps."""
+
+    eta: OptionalNumber = None
+    """DDIM only: fresh noise per step, from 0 (none, the default) to 1 (as much as DDPM)."""
+
+    overrides: Assignments = ()
+    """Change fields of the scheduler's config (timestep_spacing=trailing), or give options of a
+    run (s_churn=40)."""
+
+    def make(self, config: Mapping[str, Any] | None = None) -> "Scheduler":
+        """The scheduler, from the config of a model's own scheduler, if one is given.
+
+        Raises:
+            ValueError: a field that the scheduler lacks, or a value that it refuses.
+        """
+        from ddpm_jax import schedulers
+
+        cls: type[Scheduler] = getattr(schedulers, CLASSES[self.scheduler])
+        fields = {name: value for name, value in self._given() if name not in TABLE_OPTIONS}
+        return cls.from_config({} if config is None else config, **fields)
+
+    def table(self, scheduler: "Scheduler") -> "Table":
+        """The table of the run.
+
+        Raises:
+            ValueError: a number of steps or an option that the scheduler refuses.
+        """
+        options = self.options()
+        refused = sorted(set(options) - set(inspect.signature(scheduler.table).parameters))
+        if refused:
+            raise ValueError(f"the {self.scheduler} scheduler takes no {', '.join(refused)}")
+        return scheduler.table(self.steps, **options)
+
+    def options(self) -> dict[str, Any]:
+        """What `table` is given beside the steps; an option at zero is as good as absent."""
+        given = dict(self._given()) | ({} if self.eta is None else {"eta": self.eta})
+        return {name: given[name] for name in TABLE_OPTIONS if given.get(name)}
+
+    def _given(self) -> list[tuple[str, Any]]:
+        pairs = [text.partition("=") for text in self.overrides]
+        wrong = [name for name, equals, _ in pairs if not (name and equals)]
+        if wrong:
+            raise ValueError(f"--set takes FIELD=VALUE, got {', '.join(wrong)}")
+        return [(name, _value(text)) for name, _, text in pairs]
+
+
+def scheduler_json(scheduler: "Scheduler") -> str:
+    """A scheduler's class and config as one line of JSON, as `scheduler_config.json` has them."""
+    return json.dumps({"_class_name": type(scheduler).__name__, **scheduler.config})
+
+
+def _value(text: str) -> Any:
+    """A field's value: JSON (3, 0.5, true, null, [0.1, 0.2]), or else the text itself."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return {"True": True, "False": False, "None": None}.get(text, text)
