@@ -167,19 +167,21 @@ def _row_text(row: Row) -> str:
     registers = row.mix.shape[0]
     names = ("x", *(f"r{k}" for k in range(1, registers)))
     sources = (*names, "output", "x0")
-    updates = []
+    updates: list[str] = []
     for k, name in enumerate(names):
         terms = [(float(value), source) for value, source in zip(row.mix[k], sources, strict=False)]
-        if k == 0 and row.log_var is not None:
-            low, high = (float(bound) for bound in row.log_var)
-            terms.append((float(row.noise_scale), f"exp(lerp({low:.3g}, {high:.3g}) / 2) z"))
-        elif k == 0 and row.noise_scale is not None:
-            terms.append((float(row.noise_scale), "z"))
+        if k == 0 and row.noise_scale is not None:
+            terms.append((float(row.noise_scale), "z" if row.log_var is None else _std_text(row)))
         text = _sum_text(terms)
         if text != name:
             updates.append(f"{name} <- {text}")
     scale = "" if row.in_scale == 1 else f", input {float(row.in_scale):.4g} x"
     return f"t {float(row.timestep):<8.6g}{scale}  {'; '.join(updates) or 'x kept'}"
+
+
+def _std_text(row: Row) -> str:
+    low, high = map(float, row.log_var)
+    return f"exp(lerp({low:.3g}, {high:.3g}) / 2) z"
 
 
 def _sum_text(terms: Sequence[tuple[float, str]]) -> str:

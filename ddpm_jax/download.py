@@ -100,7 +100,10 @@ def _download(
 
     endpoint = _endpoint()
     info = HfApi(endpoint=endpoint).model_info(repo, revision=revision, token=token)
-    files = choose([sibling.rfilename for sibling in info.siblings or ()])
+    try:
+        files = choose([sibling.rfilename for sibling in info.siblings or ()])
+    except ValueError as error:
+        raise ValueError(f"{repo}: {error}") from None
 
     def get(file: str, commit: str | None) -> Path:
         path = hf_hub_download(
@@ -135,7 +138,7 @@ def _cached(
         ]
         try:
             choose(names)
-        except (ValueError, FileNotFoundError) as error:
+        except ValueError as error:
             raise NotCached(
                 f"{reason}, and the cached copy of {repo} is not enough: {error}"
             ) from error

@@ -18,7 +18,7 @@ import os
 import re
 import warnings
 from collections.abc import Collection, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Literal
 
@@ -66,6 +66,8 @@ def component(
         _component_files, kind=kind, subfolder=subfolder, variant=variant, weights=weights
     )
     root = _root(name, choose, revision, cache_dir, token, local_files_only)
+    if kind == "unet" and weights:
+        _note(str(name))
     for prefix in _prefixes(kind, subfolder):
         if (root / prefix / CONFIG[kind]).is_file():
             return root / prefix
@@ -93,12 +95,20 @@ def pipeline(
     root = _root(name, choose, revision, cache_dir, token, local_files_only)
     if not (root / MODEL_INDEX).is_file():
         raise ValueError(_missing(str(root), [MODEL_INDEX], _listing(root)))
+    _note(str(name))
     return root
 
 
 def bundled_names() -> list[str]:
     """The models that come with the package."""
     return sorted(folder.name for folder in BUNDLED.iterdir() if (folder / MODEL_INDEX).is_file())
+
+
+@cache
+def _note(name: str) -> None:
+    """Says once in a process what there is to know about a repository."""
+    if name in NOTES:
+        warnings.warn(NOTES[name], stacklevel=4)
 
 
 def _root(
@@ -116,12 +126,8 @@ def _root(
                 f"revision={revision!r} is for hub repositories; {str(name)!r} is a local folder"
             )
         return local
-    repo = str(name)
-    if repo in NOTES:
-        # Python shows a warning of the same text and place once.
-        warnings.warn(NOTES[repo], stacklevel=1)
     return download.fetch(
-        repo,
+        str(name),
         choose,
         revision=revision,
         cache_dir=cache_dir,
@@ -136,7 +142,7 @@ def _local(name: Name) -> Path | None:
     if name in names:
         return BUNDLED / str(name)
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if folder.is_dir() and name != "":
         return folder
     if isinstance(name, str) and HUB_ID.fullmatch(name) and not folder.exists():
         return None
@@ -161,7 +167,10 @@ def _component_files(
     files = [prefix + CONFIG[kind]]
     if kind == "unet" and weights:
         inside = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
-        files += [prefix + file for file in weight_files(inside, variant)]
+        try:
+            files += [prefix + file for file in weight_files(inside, variant)]
+        except FileNotFoundError as error:
+            raise ValueError(str(error)) from None
     return files
 
 

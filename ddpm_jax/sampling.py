@@ -10,7 +10,8 @@ Whatever changes between calls belongs in `params`, which may be any pytree.
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
+from operator import add
 from typing import Any, TypeAlias
 
 import jax
@@ -142,10 +143,7 @@ def step(row: Row, registers: Registers, output: Array, noise: Array | None = No
     sources = (*registers, prediction)
     if row.refine is not None:
         sources = (*sources, predict_x0(row, registers, output))
-    mixed = [
-        sum((mix[k, j] * source for j, source in enumerate(sources[1:], 1)), mix[k, 0] * x)
-        for k in range(len(registers))
-    ]
+    mixed = [_weighted(mix[k], sources) for k in range(len(registers))]
     if row.noise_scale is None:
         return tuple(mixed)
     if noise is None or noise.shape != x.shape:
@@ -155,6 +153,11 @@ def step(row: Row, registers: Registers, output: Array, noise: Array | None = No
     if log_std is not None:
         std = std * jnp.exp(log_std)
     return (mixed[0] + std * noise.astype(x.dtype), *mixed[1:])
+
+
+def _weighted(weights: Leaf, sources: tuple[Array, ...]) -> Array:
+    """Equation (3) of `ddpm_jax.table` for one register, as multiply-adds."""
+    return reduce(add, (weights[j] * source for j, source in enumerate(sources)))
 
 
 def _split(row: Row, x: Array, output: Array) -> tuple[Array, Array | None]:

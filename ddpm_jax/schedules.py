@@ -12,6 +12,9 @@ Hang et al. 2024, arXiv:2407.03297 (laplace); Lin et al. 2024, arXiv:2305.08891,
 (rescaling to zero terminal signal-to-noise ratio).
 """
 
+# pyright: reportUnknownVariableType=false
+# numpy leaves the type of linspace open.
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property

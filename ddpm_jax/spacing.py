@@ -14,6 +14,10 @@ eq. 5 with rho = 7; even steps of log sigma; quantiles of a Beta(0.6, 0.6) distr
 (Lee et al. 2024, arXiv:2407.12173).
 """
 
+# pyright: reportUnnecessaryIsInstance=false, reportMissingTypeStubs=false
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
+# Users are not type-checked; numpy and scipy leave parts of their types open.
+
 from typing import Literal, TypeAlias
 
 import numpy as np

@@ -15,6 +15,9 @@ A table is a pytree: its numbers are leaves, so tables of equal structure (the c
 and n) share one compiled program, and `jax.vmap`, `jax.grad` and `jax.device_put` work on it.
 """
 
+# pyright: reportUnknownMemberType=false
+# jax leaves parts of its types open.
+
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 
@@ -94,7 +97,7 @@ class Table:
         if isinstance(i, int | np.integer):
             if not 0 <= i < len(self):
                 raise IndexError(f"a table of {len(self)} rows has no row {i}")
-            columns = {name: column[i] for name, column in _columns(self).items()}
+            columns: dict[str, Leaf] = {n: column[i] for n, column in _columns(self).items()}
         else:
             columns = {
                 name: lax.dynamic_index_in_dim(jnp.asarray(column), i, keepdims=False)

@@ -3,6 +3,9 @@
 A scheduler is a frozen, hashable config. It has no state and no loop; `table` writes its run.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnnecessaryIsInstance=false
+# jax leaves parts of its types open, and users are not type-checked.
+
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -71,7 +74,7 @@ class Scheduler:
 
     def _choice_faults(self) -> list[str]:
         """Fields whose value is not among the listed ones, or not of the field's type."""
-        faults = []
+        faults: list[str] = []
         for name, kind in _field_types(type(self)).items():
             value = getattr(self, name)
             if get_origin(kind) is Literal and value not in get_args(kind):
@@ -87,7 +90,7 @@ class Scheduler:
 
     def _faults(self) -> Sequence[str]:
         """Faults of this config beyond single choices; subclasses extend."""
-        faults = []
+        faults: list[str] = []
         if not 0 <= self.steps_offset < self.num_train_timesteps:
             faults.append(
                 f"steps_offset must lie in 0..{self.num_train_timesteps - 1}, "
@@ -278,7 +281,7 @@ class Scheduler:
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
         header = {"_class_name": type(self).__name__}
-        write_json(folder / CONFIG_NAME, header | self._hidden | dict(self.config))
+        write_json(folder / CONFIG_NAME, {**header, **self._hidden, **self.config})
 
 
 @lru_cache(maxsize=128)
@@ -322,6 +325,4 @@ def _gather(column: Float[np.ndarray, "T"], timestep: Any) -> Array:
             )
     elif not jnp.issubdtype(timestep.dtype, jnp.integer):
         raise ValueError(f"training timesteps must be whole numbers, got {timestep.dtype}")
-    return jnp.asarray(column, jnp.float64 if jax.config.jax_enable_x64 else jnp.float32)[
-        jnp.asarray(timestep)
-    ]
+    return jnp.asarray(column, jax.dtypes.canonicalize_dtype(np.float64))[jnp.asarray(timestep)]
