@@ -61,7 +61,8 @@ class HubServer:
         return sorted(f"{m.group(1)}/{m.group(3)}" for m in matches if m)
 
     def __enter__(self) -> "HubServer":
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        serve = threading.Thread(target=self._server.serve_forever, args=[0.01], daemon=True)
+        serve.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
