@@ -19,12 +19,12 @@ class Drawn(NamedTuple):
     """An image of a run, and how it came about.
 
     Attributes:
-        index: its index among the seed's images.
+        number: its index among the seed's images.
         picture: the image.
         steps: predictions of it during the run, the last being the image; or nothing.
     """
 
-    index: int
+    number: int
     picture: Image.Image
     steps: Sequence[Image.Image]
 
@@ -90,10 +90,10 @@ class Folder:
 
     def save(self, drawn: Sequence[Drawn]) -> None:
         """Write each image under its own name."""
-        for index, picture, steps in drawn:
+        for number, picture, steps in drawn:
             pictures = [picture, make_grid(steps, len(steps))] if self._strips else [picture]
-            for file, content in zip(self._names(index), pictures, strict=True):
-                provenance.save_png(content, file, self._settings, str(index))
+            for file, content in zip(self._names(number), pictures, strict=True):
+                provenance.save_png(content, file, self._settings, str(number))
 
     def report(self, num: int, made: int, seconds: float) -> str:
         """Say where the files are."""
