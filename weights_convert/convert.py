@@ -3,6 +3,7 @@ beside them.
 """
 
 import json
+import os
 import shutil
 from collections import Counter
 from collections.abc import Mapping
@@ -70,7 +71,7 @@ def convert(
             around `src`; an `dst` with files that no conversion wrote.
         OSError: `src` is missing, `dst` exists or cannot be written.
     """
-    src, dst = Path(src), Path(dst)
+    src, dst = Path(src), Path(os.path.abspath(dst))
     if to not in get_args(Kind):
         raise ValueError(f"to={to!r}: must be one of {', '.join(get_args(Kind))}")
     source = locate(src, variant)

@@ -148,12 +148,14 @@ def open_weights(path: str | Path) -> Checkpoint:
 
 def _from_flax(checkpoint: Checkpoint, path: Path) -> Checkpoint:
     """Flax's names and layout, seen as torch's."""
-    try:
+    with ExitStack() as opened:
+        opened.enter_context(checkpoint)
         leaves = {components(name): tensor for name, tensor in checkpoint.stored.items()}
-        return Checkpoint(torch_tensors(leaves), checkpoint.close)
-    except ValueError as error:
-        checkpoint.close()
-        raise ValueError(f"{path}: {error}") from None
+        try:
+            tensors = torch_tensors(leaves)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+        return Checkpoint(tensors, opened.pop_all().close)
 
 
 def _open_shards(index: Path) -> Checkpoint:

@@ -71,6 +71,9 @@ def under_todays_names(stored: Mapping[str, Stored]) -> dict[str, Stored]:
     for old, tensor in stored.items():
         new = todays_name(old)
         twins.setdefault(new, {})[old] = _in_todays_layout(old, new, tensor)
+    faults = [fault for new, same in twins.items() for fault in _unlike(new, same)]
+    if faults:
+        raise ValueError(f"names of one tensor differ in shape or dtype: {', '.join(faults)}")
     return {new: _one_of(new, same) for new, same in twins.items()}
 
 
@@ -82,15 +85,27 @@ def _in_todays_layout(old: str, new: str, tensor: Stored) -> Stored:
     return tensor
 
 
+def _todays_first(new: str, same: Mapping[str, Stored]) -> list[str]:
+    return sorted(same, key=lambda old: old != new)
+
+
+def _unlike(new: str, same: Mapping[str, Stored]) -> list[str]:
+    """The twins that cannot equal the tensor that is kept."""
+    kept, *others = _todays_first(new, same)
+    first = same[kept]
+    return [
+        f"{kept} and {old}"
+        for old in others
+        if (same[old].shape, same[old].dtype) != (first.shape, first.dtype)
+    ]
+
+
 def _one_of(new: str, same: Mapping[str, Stored]) -> Stored:
     """The only tensor of a name, or one that compares its twins with itself when it is read."""
-    kept, *others = sorted(same, key=lambda old: old != new)  # today's own name first
+    kept, *others = _todays_first(new, same)
     if not others:
         return same[kept]
     first = same[kept]
-    for old in others:
-        if (same[old].shape, same[old].dtype) != (first.shape, first.dtype):
-            raise ValueError(f"{kept} and {old} are one tensor, but differ in shape or dtype")
 
     def read() -> Array:
         array = first.read()

@@ -45,8 +45,7 @@ def to_flax(
         expected: a nested dict whose leaves have a `.shape` in Flax's layout, as `jax.eval_shape`
             gives. None: the tensors are taken as they come.
         put: called with each tensor's path and its array in Flax's layout; what it returns becomes
-            the leaf.
-            None: the NumPy array itself.
+            the leaf. None: the NumPy array itself.
 
     Raises:
         ValueError: one error that lists every tensor which is missing, unexpected, misshapen, not

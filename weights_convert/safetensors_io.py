@@ -10,6 +10,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -44,21 +45,21 @@ def open_safetensors(path: Path) -> Checkpoint:
     """Open one .safetensors file. ValueError, naming the file, if its header is damaged or does not
     fit its size.
     """
-    file = path.open("rb")
-    try:
-        header, start = _read_header(file)
-        size = os.fstat(file.fileno()).st_size - start
-        header.pop("__metadata__", None)
-        ranges = {name: _entry(name, entry) for name, entry in header.items()}
-        _check_ranges({name: span for name, (_, _, span) in ranges.items()}, size)
-    except ValueError as error:
-        file.close()
-        raise ValueError(f"{path}: {error}") from None
-    stored = {
-        name: Stored(shape, dtype, _reader(file, start + span[0], shape, dtype, f"{path}: {name}"))
-        for name, (dtype, shape, span) in ranges.items()
-    }
-    return Checkpoint(stored, file.close)
+    with ExitStack() as opened:
+        file = opened.enter_context(path.open("rb"))
+        try:
+            header, start = _read_header(file)
+            size = os.fstat(file.fileno()).st_size - start
+            header.pop("__metadata__", None)
+            entries = {name: _entry(name, entry) for name, entry in header.items()}
+            _check_ranges({name: span for name, (_, _, span) in entries.items()}, size)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+        stored = {
+            name: Stored(shape, dtype, _reader(file, start + begin, shape, dtype, f"{path}: {name}"))
+            for name, (dtype, shape, (begin, _)) in entries.items()
+        }
+        return Checkpoint(stored, opened.pop_all().close)
 
 
 def metadata(path: Path) -> dict[str, Any]:

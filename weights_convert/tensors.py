@@ -9,7 +9,7 @@ one tensor at a time.
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Self, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import ml_dtypes
 import numpy as np
@@ -50,7 +50,7 @@ def _nothing() -> None:
     """What closing does where there is nothing to close."""
 
 
-class Checkpoint(Mapping[str, Array]):
+class Checkpoint(Mapping[str, Any]):  # not Array: a checker of types would read values to see
     """A read-only mapping from tensor names to NumPy arrays, read one at a time, on access.
 
     Looking a name up twice reads it twice. Use it as a context manager, or call `close`, to give
@@ -87,7 +87,7 @@ class Checkpoint(Mapping[str, Array]):
         """Close the files behind the mapping; reading a tensor afterwards is a ValueError."""
         self._close()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Checkpoint":
         return self
 
     def __exit__(self, *exception: object) -> None:

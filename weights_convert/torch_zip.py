@@ -11,6 +11,7 @@ torch stores records uncompressed, so a tensor is read straight from its place i
 import zipfile
 import zlib
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -34,14 +35,14 @@ def open_torch_zip(path: Path) -> Checkpoint:
             beyond tensors, a tensor outside its storage, a storage whose size is not what the
             pickle says.
     """
-    file = path.open("rb")
-    try:
-        records, state = _read_directory(file)
-        stored = {name: _stored(file, path, records, name, view) for name, view in state.items()}
-    except (ValueError, zipfile.BadZipFile, EOFError, NotImplementedError) as error:
-        file.close()
-        raise ValueError(f"{path}: {_reason(error)}") from None
-    return Checkpoint(stored, file.close)
+    with ExitStack() as opened:
+        file = opened.enter_context(path.open("rb"))
+        try:
+            records, state = _read_directory(file)
+            stored = {name: _stored(file, path, records, name, v) for name, v in state.items()}
+        except (ValueError, zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+            raise ValueError(f"{path}: {_reason(error)}") from None
+        return Checkpoint(stored, opened.pop_all().close)
 
 
 def _reason(error: Exception) -> str:
