@@ -11,6 +11,7 @@ folder needs neither the package nor a network. `HF_ENDPOINT` is read at each ca
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 Choose = Callable[[Sequence[str]], list[str]]
 """From all file names of a repository ("/" between folders) to those wanted; ValueError where one
@@ -64,12 +65,14 @@ def fetch(
 
     # What a network that is down raises differs between the HTTP clients that huggingface_hub has
     # used (requests, then httpx), but its own HTTP error has always derived from the client's.
-    unreachable = (OSError, *errors.HfHubHTTPError.__bases__)
+    clients = cast(tuple[type[Exception], ...], errors.HfHubHTTPError.__bases__)
+    unreachable: tuple[type[Exception], ...] = (OSError, *clients)
     where = f"{repo}, revision {revision}," if revision else repo
+    cache = None if cache_dir is None else Path(cache_dir)
     if local_files_only:
-        return _cached(repo, choose, revision, cache_dir, "local_files_only is set")
+        return _cached(repo, choose, revision, cache, "local_files_only is set")
     try:
-        return _download(repo, choose, revision, cache_dir, token)
+        return _download(repo, choose, revision, cache, token)
     except errors.GatedRepoError as error:
         raise GatedRepository(
             f"{repo} is gated: accept its terms at {_page(repo)}, "
@@ -86,14 +89,14 @@ def fetch(
         ) from error
     except unreachable as error:
         reason = f"{where} could not be fetched ({_first_line(error)})"
-        return _cached(repo, choose, revision, cache_dir, reason)
+        return _cached(repo, choose, revision, cache, reason)
 
 
 def _download(
     repo: str,
     choose: Choose,
     revision: str | None,
-    cache_dir: str | os.PathLike[str] | None,
+    cache: Path | None,
     token: str | bool | None,
 ) -> Path:
     from huggingface_hub import HfApi, hf_hub_download
@@ -107,7 +110,7 @@ def _download(
 
     def get(file: str, commit: str | None) -> Path:
         path = hf_hub_download(
-            repo, file, revision=commit, cache_dir=cache_dir, token=token, endpoint=endpoint
+            repo, file, revision=commit, cache_dir=cache, token=token, endpoint=endpoint
         )
         return Path(path)
 
@@ -123,13 +126,13 @@ def _cached(
     repo: str,
     choose: Choose,
     revision: str | None,
-    cache_dir: str | os.PathLike[str] | None,
+    cache: Path | None,
     reason: str,
 ) -> Path:
     from huggingface_hub import try_to_load_from_cache
 
     for landmark in LANDMARKS:
-        path = try_to_load_from_cache(repo, landmark, cache_dir=cache_dir, revision=revision)
+        path = try_to_load_from_cache(repo, landmark, cache_dir=cache, revision=revision)
         if not isinstance(path, str):
             continue
         folder = Path(path).parents[landmark.count("/")]

@@ -13,7 +13,7 @@ last row's x0 at the cost of one multiply-add.
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -44,7 +44,8 @@ class Network:
     ) -> Float[Array, "b h w d"]:
         """The model's output."""
         variables = {"params": params["unet"]}
-        return self.model.apply(variables, x, timestep, class_labels=params.get("labels"))
+        output = self.model.apply(variables, x, timestep, class_labels=params.get("labels"))
+        return cast(Array, output)  # apply gives a pair only where a collection is mutable
 
 
 class Progress(NamedTuple):

@@ -1,4 +1,6 @@
-"""`model_index.json`: which pipeline a folder holds, and the class of each component.
+"""A pipeline's folder: its `model_index.json`, and how it comes into place.
+
+The index says which pipeline the folder holds, and the class of each component:
 
     {"_class_name": "DDPMPipeline", "scheduler": ["diffusers", "DDPMScheduler"],
      "unet": ["diffusers", "UNet2DModel"]}
@@ -7,10 +9,15 @@ Names that start with an underscore are notes; a component that is absent is [nu
 """
 
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ddpm_jax.config import read_json, write_json
+from weights_convert import find_weights
 
 NAME = "model_index.json"
 UNET = "UNet2DModel"
@@ -63,6 +70,54 @@ def write(folder: str | os.PathLike[str], index: ModelIndex) -> None:
         "unet": ["diffusers", UNET],
     }
     write_json(Path(folder) / NAME, content)
+
+
+@contextmanager
+def written_beside(path: str | os.PathLike[str], variant: str | None) -> Iterator[Path]:
+    """A folder to write a pipeline into, which then takes the place of `path`.
+
+    Nothing appears at `path` before all is written. If it exists, files of the same names are
+    replaced one by one and others stay.
+
+    Raises:
+        ValueError: `path` is a file, or holds weights that would be read in place of the new ones.
+    """
+    target = Path(path)
+    _check_target(target, variant)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    try:
+        yield beside
+        beside.chmod(0o755)  # mkdtemp's folders are private
+        _move_into(beside, target)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _check_target(target: Path, variant: str | None) -> None:
+    """Raises ValueError unless a pipeline saved there would be read back."""
+    if target.exists() and not target.is_dir():
+        raise ValueError(f"{target} is a file; a pipeline is saved as a folder")
+    try:
+        present = find_weights(target / "unet", variant)
+    except FileNotFoundError:
+        return
+    # An index of shards comes before the single file that is written here.
+    if present.name.endswith(".json") and "safetensors" in present.name:
+        raise ValueError(f"{present} would be read in place of what is saved: remove it first")
+
+
+def _move_into(beside: Path, target: Path) -> None:
+    """Moves a complete folder into place: at once, or file by file into one that exists."""
+    if not target.exists():
+        beside.rename(target)
+        return
+    files = [file for file in beside.rglob("*") if file.is_file()]
+    # The index comes last: whoever sees it sees the files that it speaks of.
+    for file in sorted(files, key=lambda file: (file.name == NAME, file)):
+        place = target / file.relative_to(beside)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(file, place)
 
 
 def _class_name(entry: Any) -> str | None:

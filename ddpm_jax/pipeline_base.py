@@ -5,12 +5,10 @@ A pipeline is a thin, mutable shell for people. Everything under it is pure.
 
 import inspect
 import os
-import shutil
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, get_args
 
 import jax
 import jax.numpy as jnp
@@ -21,14 +19,15 @@ from jaxtyping import Array, Float
 from PIL.Image import Image
 
 from ddpm_jax import generation, hub, model_index
+from ddpm_jax._typing import Registers
 from ddpm_jax.images import to_pil
 from ddpm_jax.models import UNet2DModel
 from ddpm_jax.request import make_batch
 from ddpm_jax.schedulers import SCHEDULERS, Scheduler
 from ddpm_jax.table import Table
 
+PipelineT = TypeVar("PipelineT", bound="DiffusionPipeline")
 OutputType = Literal["pil", "np", "jax"]
-OUTPUT_TYPES = ("pil", "np", "jax")
 
 Callback = Callable[[int, Float[np.ndarray, "b h w c"]], None]
 """Called with the number of network evaluations so far, and the images predicted there."""
@@ -84,8 +83,22 @@ class DiffusionPipeline(ABC):
         return {"unet": self.unet, "params": self.params, "scheduler": self.scheduler}
 
     @abstractmethod
-    def __call__(self, key: ArrayLike, **options: Any) -> Any:
-        """Makes images; see the pipelines for their options."""
+    def __call__(
+        self,
+        key: ArrayLike,
+        *,
+        batch_size: int | None = None,
+        num_inference_steps: int = 50,
+        class_labels: ArrayLike | None = None,
+        x_T: ArrayLike | None = None,
+        output_type: OutputType = "pil",
+        return_dict: bool = True,
+        sharding: NamedSharding | None = None,
+        progress: bool = True,
+        callback: Callback | None = None,
+        callback_every: int = 1,
+    ) -> ImagePipelineOutput | tuple[Any]:
+        """Makes images; see `DDPMPipeline`. The pipelines differ in their defaults."""
 
     @classmethod
     def from_pretrained(
@@ -142,13 +155,13 @@ class DiffusionPipeline(ABC):
 
     @classmethod
     def from_pipe(
-        cls,
+        cls: type[PipelineT],
         pipe: "DiffusionPipeline",
         *,
         unet: UNet2DModel | None = None,
         params: Any = None,
         scheduler: Scheduler | None = None,
-    ) -> Self:
+    ) -> PipelineT:
         """A pipeline of this class from another's components; what is given replaces one."""
         return cls(
             unet=pipe.unet if unet is None else unet,
@@ -163,22 +176,13 @@ class DiffusionPipeline(ABC):
         files of the same names are replaced and others stay.
 
         Raises:
-            ValueError: `path` is a file.
+            ValueError: `path` is a file, or holds weights that would be read in place of these.
         """
-        target = Path(path)
-        if target.is_file():
-            raise ValueError(f"{target} is a file; save_pretrained writes a folder")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-        try:
-            self.unet.save_pretrained(beside / "unet", self.params, variant=variant)
-            self.scheduler.save_pretrained(beside / "scheduler")
-            names = type(self).__name__, type(self.scheduler).__name__
-            model_index.write(beside, model_index.ModelIndex(*names))
-            beside.chmod(0o755)
-            _move_into(beside, target)
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
+        names = type(self).__name__, type(self.scheduler).__name__
+        with model_index.written_beside(path, variant) as folder:
+            self.unet.save_pretrained(folder / "unet", self.params, variant=variant)
+            self.scheduler.save_pretrained(folder / "scheduler")
+            model_index.write(folder, model_index.ModelIndex(*names))
 
     @classmethod
     def _named(cls, name: str) -> type["DiffusionPipeline"]:
@@ -230,8 +234,8 @@ class DiffusionPipeline(ABC):
         """Runs a table for the arguments of a pipeline's call."""
         from tqdm.auto import tqdm
 
-        if output_type not in OUTPUT_TYPES:
-            raise ValueError(f"output_type must be one of {OUTPUT_TYPES}, got {output_type!r}")
+        if output_type not in get_args(OutputType):
+            raise ValueError(f'output_type must be "pil", "np" or "jax", got {output_type!r}')
         if callback_every < 1:
             raise ValueError(f"callback_every must be at least 1, got {callback_every}")
         batch = make_batch(
@@ -247,7 +251,7 @@ class DiffusionPipeline(ABC):
             every=every,
             place=batch.place,
         )
-        registers = ()
+        registers: Registers = (batch.x_T,)
         with tqdm(total=len(table), disable=not progress) as bar:
             for done, registers in run:
                 bar.update(done - bar.n)
@@ -267,16 +271,3 @@ def _as(output_type: OutputType, images: Float[Array, "b h w c"]) -> Any:
         return images
     host = np.asarray(images)
     return host if output_type == "np" else to_pil(host)
-
-
-def _move_into(beside: Path, target: Path) -> None:
-    """Moves a complete folder into place: at once, or file by file into one that exists."""
-    if not target.exists():
-        beside.rename(target)
-        return
-    files = [file for file in beside.rglob("*") if file.is_file()]
-    # The index comes last: whoever sees it sees the files that it speaks of.
-    for file in sorted(files, key=lambda file: (file.name == model_index.NAME, file)):
-        place = target / file.relative_to(beside)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(file, place)

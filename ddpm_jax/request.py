@@ -4,7 +4,8 @@ One key for each image, a starting point, labels and places: then nothing downst
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,8 @@ from ddpm_jax.sampling import prior, sample_keys
 from ddpm_jax.table import Table
 
 
-class Batch(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class Batch:
     """The inputs of one run, on the devices, padded to what the sharding needs.
 
     Attributes:
@@ -43,7 +45,7 @@ def make_batch(
     key: ArrayLike,
     batch_size: int | None,
     class_labels: ArrayLike | None,
-    x_T: Float[Array, "b h w c"] | Float[np.ndarray, "b h w c"] | None,
+    x_T: ArrayLike | None,
     sharding: NamedSharding | None,
 ) -> Batch:
     """Checks the arguments of a pipeline's call and places them.
@@ -52,27 +54,39 @@ def make_batch(
         TypeError: `key` is no key.
         ValueError: arguments that do not agree with each other or with the model.
     """
-    if batch_size is None and x_T is not None:
-        batch_size = x_T.shape[0]
+    start = None if x_T is None else starting_point(model, x_T)
+    if batch_size is None and start is not None:
+        batch_size = start.shape[0]
     keys = image_keys(key, batch_size)
     count = keys.shape[0]
+    if start is not None and start.shape[0] != count:
+        raise ValueError(f"x_T holds {start.shape[0]} images, and {count} are asked for")
     labels = None if class_labels is None else image_labels(model, class_labels, count)
-    if x_T is not None:
-        check_start(model, x_T, count)
-    if sharding is None:
-        start = prior(table, keys, image_shape(model)) if x_T is None else jnp.asarray(x_T)
-        given = {"unet": params} if labels is None else {"unet": params, "labels": labels}
-        return Batch(count, given, start, keys, jax.device_put)
+    if start is None:
+        start = prior(table, keys, image_shape(model))
+    inputs = {"unet": params} if labels is None else {"unet": params, "labels": labels}
+    batch = Batch(count=count, params=inputs, x_T=start, keys=keys, place=jax.device_put)
+    return batch if sharding is None else spread(batch, sharding)
+
+
+def spread(batch: Batch, sharding: NamedSharding) -> Batch:
+    """The batch split over devices; the last image is repeated until each has as many.
+
+    Raises:
+        ValueError: `sharding` splits another axis than the batch, or none.
+    """
     split, whole = batch_sharding(sharding), NamedSharding(sharding.mesh, PartitionSpec())
-    # The last image is repeated until every device has as many.
-    rows = np.minimum(np.arange(-(-count // shards(split)) * shards(split)), count - 1)
-    keys = jax.device_put(keys[rows], split)
-    start = prior(table, keys, image_shape(model)) if x_T is None else jnp.asarray(x_T)[rows]
-    given = {"unet": _on_mesh(params, whole)}
-    if labels is not None:
-        given["labels"] = jax.device_put(labels[rows], split)
+    rows = np.arange(-(-batch.count // shards(split)) * shards(split))
+    rows = np.minimum(rows, batch.count - 1)
+    inputs = {"unet": _on_mesh(batch.params["unet"], whole)}
+    if "labels" in batch.params:
+        inputs["labels"] = jax.device_put(batch.params["labels"][rows], split)
     return Batch(
-        count, given, jax.device_put(start, split), keys, lambda table: jax.device_put(table, whole)
+        count=batch.count,
+        params=inputs,
+        x_T=jax.device_put(batch.x_T[rows], split),
+        keys=jax.device_put(batch.keys[rows], split),
+        place=lambda table: jax.device_put(table, whole),
     )
 
 
@@ -139,11 +153,16 @@ def image_shape(model: UNet2DModel) -> tuple[int, int, int]:
     return height, width, model.config.in_channels
 
 
-def check_start(model: UNet2DModel, x_T: Any, count: int) -> None:
-    """Raises ValueError unless `x_T` has a row for each image and the model's channels."""
-    channels = model.config.in_channels
-    if x_T.ndim != 4 or x_T.shape[0] != count or x_T.shape[-1] != channels:
-        raise ValueError(f"x_T must be ({count}, H, W, {channels}), got shape {x_T.shape}")
+def starting_point(model: UNet2DModel, x_T: ArrayLike) -> Float[Array, "b h w c"]:
+    """`x_T` on device, in float32.
+
+    Raises:
+        ValueError: it is not (B, H, W, C) with the model's channels.
+    """
+    channels, shape = model.config.in_channels, np.shape(x_T)
+    if len(shape) != 4 or shape[-1] != channels:
+        raise ValueError(f"x_T must be (B, H, W, {channels}), got shape {shape}")
+    return jnp.asarray(x_T, jnp.float32)
 
 
 def batch_sharding(sharding: NamedSharding) -> NamedSharding:
