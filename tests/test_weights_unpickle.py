@@ -64,7 +64,9 @@ def test_arrays_of_one_storage_do_not_share_memory() -> None:
 
 
 def test_our_writer_of_test_files_is_read(tmp_path: Path) -> None:
-    arrays = {name: EXPECTED[name] for name in ("contiguous", "half", "bfloat16", "scalar", "empty")}
+    arrays = {
+        name: EXPECTED[name] for name in ("contiguous", "half", "bfloat16", "scalar", "empty")
+    }
     with open_weights(tf.save(tmp_path / "w.bin", arrays)) as checkpoint:
         for name, array in arrays.items():
             assert checkpoint[name].tobytes() == array.tobytes()

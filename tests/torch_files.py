@@ -80,7 +80,9 @@ def save(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]], **options: Any)
     items: dict[str, bytes] = {}
     records: dict[str, bytes] = {"byteorder": b"little"}
     for key, (name, array) in enumerate(arrays.items()):
-        strides = tuple(stride // array.itemsize for stride in np.empty_like(array, order="C").strides)
+        strides = tuple(
+            stride // array.itemsize for stride in np.empty_like(array, order="C").strides
+        )
         kind = STORAGE_NAMES[str(array.dtype)]
         items[name] = tensor(str(key), kind, array.size, 0, array.shape, strides)
         records[f"data/{key}"] = array.tobytes()

@@ -201,6 +201,9 @@ def _weight_map(index: Path) -> dict[str, str]:
     outside = [name for name in names if not _plain(name)]
     if outside:
         raise ValueError(f"{index} names shards outside its folder: {', '.join(outside)}")
+    indexes = [name for name in names if name.endswith(".json")]
+    if indexes:
+        raise ValueError(f"{index} names as shards what are indexes: {', '.join(indexes)}")
     missing = [name for name in names if not (index.parent / name).is_file()]
     if missing:
         raise ValueError(f"{index} names shards that are not there: {', '.join(missing)}")

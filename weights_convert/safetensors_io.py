@@ -56,7 +56,9 @@ def open_safetensors(path: Path) -> Checkpoint:
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
         stored = {
-            name: Stored(shape, dtype, _reader(file, start + begin, shape, dtype, f"{path}: {name}"))
+            name: Stored(
+                shape, dtype, _reader(file, start + begin, shape, dtype, f"{path}: {name}")
+            )
             for name, (dtype, shape, (begin, _)) in entries.items()
         }
         return Checkpoint(stored, opened.pop_all().close)
@@ -108,7 +110,7 @@ def _entry(name: str, entry: Any) -> tuple[np.dtype[Any], Shape, tuple[int, int]
         raise ValueError(f"{name}: its header entry lacks dtype, shape or data_offsets") from None
     if not all(type(n) is int and n >= 0 for n in (*shape, begin, end)):
         raise ValueError(f"{name}: shape {shape} and range {begin}..{end} must be whole numbers")
-    if code not in DTYPES:
+    if not isinstance(code, str) or code not in DTYPES:
         raise ValueError(f"{name}: dtype {code!r} is not one of {', '.join(DTYPES)}")
     wanted = math.prod(shape) * DTYPES[code].itemsize
     if end - begin != wanted:
