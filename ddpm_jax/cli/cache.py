@@ -29,6 +29,6 @@ def use(cache: Path) -> None:
         print(f"ddpm-jax: compiling without a cache: {error}", file=sys.stderr)
         return
     jax.config.update("jax_compilation_cache_dir", str(cache))
-    # By default only compilations of a second or more are kept, which leaves out most of the
-    # small programs around the network.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    # By default only compilations of a second or more are kept, which leaves out the many small
+    # programs around the network.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

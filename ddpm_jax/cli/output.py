@@ -32,6 +32,8 @@ class Drawn(NamedTuple):
 class Grid:
     """All images in one PNG file, replaced if it exists; the strips in a second one beside it."""
 
+    IF_INTERRUPTED = "nothing was written"
+
     def __init__(
         self, path: Path, settings: Mapping[str, str], *, columns: int | None, strips: bool
     ):
@@ -68,6 +70,8 @@ class Grid:
 
 class Folder:
     """A PNG file for each image, named by its index (00007.png) and written as it is made."""
+
+    IF_INTERRUPTED = "the same command makes the images that are missing"
 
     def __init__(self, path: Path, settings: Mapping[str, str], *, strips: bool):
         """Makes the folder.

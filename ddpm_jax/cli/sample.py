@@ -98,8 +98,11 @@ class Sample(Schedule):
             batch_size=min(self.num, self.batch_size or default_batch_size(model, self.num)),
             every=self.save_every,
         )
-        for drawn in drawing.draw(wanted):
-            target.save(drawn)
+        try:
+            for drawn in drawing.draw(wanted):
+                target.save(drawn)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"interrupted; {target.IF_INTERRUPTED}") from None
 
     def _settings(self, scheduler: "Scheduler") -> dict[str, str]:
         """What decides an image's pixels beside its index, as text by name."""
