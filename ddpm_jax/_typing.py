@@ -1,8 +1,11 @@
 """Types that several rooms share."""
 
+from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
 import jax
+import numpy as np
+from jaxtyping import Num
 
 Leaf: TypeAlias = Any
 """A leaf of a pytree of numbers: a NumPy array on the host, a jax array or a tracer inside a
@@ -14,5 +17,11 @@ PredictionType: TypeAlias = Literal["epsilon", "sample", "v_prediction"]
 TimestepSpacing: TypeAlias = Literal["leading", "trailing", "linspace", "quadratic"]
 """How a grid of timesteps is laid over 0..T-1; see `ddpm_jax.spacing`."""
 
-Registers: TypeAlias = tuple[jax.Array, ...]
+Timesteps: TypeAlias = Sequence[float] | Num[np.ndarray, "n"]
+"""A grid of timesteps that the user chose, strictly descending."""
+
+AnyArray: TypeAlias = jax.Array | np.ndarray
+"""An array of the device or of the host."""
+
+Registers: TypeAlias = tuple[AnyArray, ...]
 """The image-shaped state of a sampler, each (B, H, W, C); register 0 is the sample."""

@@ -73,7 +73,7 @@ class TableBuilder:
         sources |= {"eps": eps, "x0": x0 if self._refine is None else units[-1]}
         self._columns["timestep"].append(timestep)
         self._columns["level"].append((alpha, sigma))
-        self._columns["in_scale"].append(1.0 / np.hypot(alpha, sigma))
+        self._columns["in_scale"].append(1.0 / _spread(alpha, sigma))
         self._columns["to_x0"].append(x0[[0, len(names)]])
         self._columns["noise_scale"].append(updates.get(sample, {}).get("z", 0.0))
         mix = np.zeros((len(names), len(names) + 2))
@@ -112,27 +112,24 @@ class TableBuilder:
         return Table(**columns, init_scale=np.asarray(init_scale, dtype), refine=refine)
 
 
-def transfer(start: Level, end: Level) -> dict[str, float]:
-    """Moves x along a straight line of constant (x0, eps): DDIM's step, in x and eps.
-
-    alpha' x0 + sigma' eps = (alpha' / alpha) x + (sigma' - sigma alpha' / alpha) eps
-    """
-    ratio = end.alpha / start.alpha
-    return {"x": ratio, "eps": end.sigma - start.sigma * ratio}
+def _spread(alpha: float, sigma: float) -> float:
+    """h, exactly 1 where variance is preserved, so that rounding is not amplified later."""
+    root = float(np.hypot(alpha, sigma))
+    return 1.0 if abs(root - 1.0) < 1e-14 else root
 
 
 def _readings(
     prediction_type: PredictionType, alpha: float, sigma: float, registers: int
 ) -> tuple[Array, Array]:
     """x0 and eps over the sources (registers, output, refined x0), equations (1) to (3)."""
-    square, root = alpha**2 + sigma**2, np.hypot(alpha, sigma)
+    root = _spread(alpha, sigma)
     match prediction_type:
         case "epsilon":
             of_x0, of_eps = (1 / alpha, -sigma / alpha), (0.0, 1.0)
         case "sample":
             of_x0, of_eps = (0.0, 1.0), (1 / sigma, -alpha / sigma)
         case "v_prediction":
-            of_x0, of_eps = (alpha / square, -sigma / root), (sigma / square, alpha / root)
+            of_x0, of_eps = (alpha / root**2, -sigma / root), (sigma / root**2, alpha / root)
     x0, eps = np.zeros((2, registers + 2))
     x0[[0, registers]], eps[[0, registers]] = of_x0, of_eps
     return x0, eps

@@ -13,11 +13,13 @@ from typing import TypeAlias
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
+from ddpm_jax._typing import AnyArray
+
 Level: TypeAlias = ArrayLike
 """alpha or sigma: () or (B,)."""
 
 
-def _per_image(level: Level, like: Array) -> Array:
+def _per_image(level: Level, like: AnyArray) -> Array:
     """A () or (B,) coefficient, shaped to multiply (B, ...), in float32 at least."""
     wide = jnp.promote_types(like.dtype, jnp.float32)
     level = jnp.asarray(level, wide)
@@ -26,7 +28,7 @@ def _per_image(level: Level, like: Array) -> Array:
     return level.reshape(level.shape + (1,) * (like.ndim - 1)) if level.ndim else level
 
 
-def _combine(a: Level, first: Array, b: Level, second: Array) -> Array:
+def _combine(a: Level, first: AnyArray, b: Level, second: AnyArray) -> Array:
     """Computes a first + b second in float32 at least, in the dtype of `first` again."""
     if first.shape != second.shape:
         raise ValueError(f"the two images differ in shape: {first.shape} and {second.shape}")
@@ -36,42 +38,42 @@ def _combine(a: Level, first: Array, b: Level, second: Array) -> Array:
 
 
 def add_noise(
-    x0: Float[Array, "b h w c"], noise: Float[Array, "b h w c"], alpha: Level, sigma: Level
+    x0: Float[AnyArray, "b h w c"], noise: Float[AnyArray, "b h w c"], alpha: Level, sigma: Level
 ) -> Float[Array, "b h w c"]:
     """The noised x, equation (1); alpha and sigma are () or (B,)."""
     return _combine(alpha, x0, sigma, noise)
 
 
 def velocity(
-    x0: Float[Array, "b h w c"], noise: Float[Array, "b h w c"], alpha: Level, sigma: Level
+    x0: Float[AnyArray, "b h w c"], noise: Float[AnyArray, "b h w c"], alpha: Level, sigma: Level
 ) -> Float[Array, "b h w c"]:
     """The target v, equation (2); alpha and sigma are () or (B,) with alpha^2 + sigma^2 = 1."""
     return _combine(-jnp.asarray(sigma), x0, alpha, noise)
 
 
 def x0_from_eps(
-    x: Float[Array, "b h w c"], eps: Float[Array, "b h w c"], alpha: Level, sigma: Level
+    x: Float[AnyArray, "b h w c"], eps: Float[AnyArray, "b h w c"], alpha: Level, sigma: Level
 ) -> Float[Array, "b h w c"]:
     """Clean images by equation (1); needs alpha > 0."""
     return _combine(1 / jnp.asarray(alpha), x, -jnp.asarray(sigma) / jnp.asarray(alpha), eps)
 
 
 def eps_from_x0(
-    x: Float[Array, "b h w c"], x0: Float[Array, "b h w c"], alpha: Level, sigma: Level
+    x: Float[AnyArray, "b h w c"], x0: Float[AnyArray, "b h w c"], alpha: Level, sigma: Level
 ) -> Float[Array, "b h w c"]:
     """Noise by equation (1); needs sigma > 0."""
     return _combine(1 / jnp.asarray(sigma), x, -jnp.asarray(alpha) / jnp.asarray(sigma), x0)
 
 
 def x0_from_v(
-    x: Float[Array, "b h w c"], v: Float[Array, "b h w c"], alpha: Level, sigma: Level
+    x: Float[AnyArray, "b h w c"], v: Float[AnyArray, "b h w c"], alpha: Level, sigma: Level
 ) -> Float[Array, "b h w c"]:
     """Clean images by equation (3); needs alpha^2 + sigma^2 = 1."""
     return _combine(alpha, x, -jnp.asarray(sigma), v)
 
 
 def eps_from_v(
-    x: Float[Array, "b h w c"], v: Float[Array, "b h w c"], alpha: Level, sigma: Level
+    x: Float[AnyArray, "b h w c"], v: Float[AnyArray, "b h w c"], alpha: Level, sigma: Level
 ) -> Float[Array, "b h w c"]:
     """Noise by equation (3); needs alpha^2 + sigma^2 = 1."""
     return _combine(sigma, x, alpha, v)

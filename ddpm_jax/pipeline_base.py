@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, get_args
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
@@ -22,6 +21,7 @@ from ddpm_jax import generation, hub, model_index
 from ddpm_jax._typing import Registers
 from ddpm_jax.images import to_pil
 from ddpm_jax.models import UNet2DModel
+from ddpm_jax.models.unet_files import Placement
 from ddpm_jax.request import make_batch
 from ddpm_jax.schedulers import SCHEDULERS, Scheduler
 from ddpm_jax.table import Table
@@ -113,7 +113,7 @@ class DiffusionPipeline(ABC):
         local_files_only: bool = False,
         dtype: Any = jnp.float32,
         param_dtype: Any = jnp.float32,
-        sharding: jax.sharding.Sharding | None = None,
+        sharding: Placement = None,
     ) -> "DiffusionPipeline":
         """Loads a pipeline: of the class it is called on, or for `DiffusionPipeline` of the class
         that the folder names.
@@ -129,7 +129,8 @@ class DiffusionPipeline(ABC):
             local_files_only: never ask the network.
             dtype: of the network's computation.
             param_dtype: of the params.
-            sharding: where the params go; default: the default device.
+            sharding: where the params go, see `UNet2DModel.from_pretrained`; default: the default
+                device.
 
         Raises:
             ValueError: no such folder, a pipeline, scheduler or network of another kind, or weights

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ddpm_jax._typing import Leaf
+from ddpm_jax._typing import AnyArray, Leaf
 
 
 @jax.tree_util.register_dataclass
@@ -25,7 +25,7 @@ class Clip:
 
     limit: Leaf
 
-    def __call__(self, x0: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    def __call__(self, x0: Float[AnyArray, "b h w c"]) -> Float[Array, "b h w c"]:
         """Clips (B, H, W, C)."""
         limit = jnp.asarray(self.limit, x0.dtype)
         return jnp.clip(x0, -limit, limit)
@@ -47,10 +47,10 @@ class DynamicThreshold:
     ratio: Leaf
     max_value: Leaf
 
-    def __call__(self, x0: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    def __call__(self, x0: Float[AnyArray, "b h w c"]) -> Float[Array, "b h w c"]:
         """Thresholds (B, H, W, C), each image by itself."""
         # half precision would lose the quantile's digits
-        wide = x0.astype(jnp.promote_types(x0.dtype, jnp.float32))
+        wide = x0.astype(jnp.promote_types(x0.dtype, jax.dtypes.canonicalize_dtype(jnp.float64)))
         ratio, top = jnp.asarray(self.ratio, wide.dtype), jnp.asarray(self.max_value, wide.dtype)
         axes = tuple(range(1, wide.ndim))
         bound = jnp.quantile(jnp.abs(wide), ratio, axis=axes, keepdims=True)

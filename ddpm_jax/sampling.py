@@ -20,7 +20,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Key, UInt32
 
-from ddpm_jax._typing import Leaf, Registers
+from ddpm_jax._typing import AnyArray, Leaf, Registers
 from ddpm_jax.table import Row, Table
 
 Denoise: TypeAlias = Callable[..., Array]
@@ -30,7 +30,7 @@ or (B, H, W, 2C) where the second half is a learned variance."""
 Keys: TypeAlias = Key[Array, "b"] | UInt32[Array, "b 2"]
 """One key per image; legacy uint32 keys are accepted."""
 
-Images: TypeAlias = Float[Array, "b h w c"]
+Images: TypeAlias = Float[AnyArray, "b h w c"]
 
 
 def sample_keys(key: Key[Array, ""] | UInt32[Array, "2"], batch_size: int) -> Key[Array, "b"]:
@@ -104,7 +104,7 @@ def noised(table: Table, x0: Images, keys: Keys) -> Images:
     return alpha * x0 + sigma * z
 
 
-def predict_x0(row: Row, registers: Registers, output: Array) -> Images:
+def predict_x0(row: Row, registers: Registers, output: AnyArray) -> Images:
     """The clean image that the network's output implies, refined as the row says.
 
     Args:
@@ -119,7 +119,9 @@ def predict_x0(row: Row, registers: Registers, output: Array) -> Images:
     return x0 if row.refine is None else row.refine(x0)
 
 
-def step(row: Row, registers: Registers, output: Array, noise: Array | None = None) -> Registers:
+def step(
+    row: Row, registers: Registers, output: AnyArray, noise: AnyArray | None = None
+) -> Registers:
     """One row's update, in the dtype of `registers[0]`.
 
     Args:
@@ -155,12 +157,12 @@ def step(row: Row, registers: Registers, output: Array, noise: Array | None = No
     return (mixed[0] + std * noise.astype(x.dtype), *mixed[1:])
 
 
-def _weighted(weights: Leaf, sources: tuple[Array, ...]) -> Array:
+def _weighted(weights: Leaf, sources: Registers) -> AnyArray:
     """Equation (3) of `ddpm_jax.table` for one register, as multiply-adds."""
     return reduce(add, (weights[j] * source for j, source in enumerate(sources)))
 
 
-def _split(row: Row, x: Array, output: Array) -> tuple[Array, Array | None]:
+def _split(row: Row, x: AnyArray, output: AnyArray) -> tuple[AnyArray, AnyArray | None]:
     """The prediction, and the log standard deviation where the row reads a learned variance."""
     channels = x.shape[-1]
     if output.shape[:-1] != x.shape[:-1] or output.shape[-1] not in (channels, 2 * channels):
@@ -210,7 +212,7 @@ def sample_with_history(
     keys: Keys | None = None,
     *,
     every: int = 1,
-) -> tuple[Images, Float[Array, "previews b h w c"]]:
+) -> tuple[Images, Float[AnyArray, "previews b h w c"]]:
     """As `sample`, and the predicted x0 after rows every - 1, 2 every - 1, ... and the last.
 
     Args:
@@ -320,7 +322,7 @@ def _typed(keys: Array) -> Array:
     )
 
 
-def _checked_keys(table: Table, x: Array, keys: Keys | None) -> Array | None:
+def _checked_keys(table: Table, x: AnyArray, keys: Keys | None) -> Array | None:
     """The keys that the loop needs: none where the table is deterministic."""
     if x.ndim != 4:
         raise ValueError(f"samples are (B, H, W, C), got shape {x.shape}")

@@ -25,9 +25,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
-from ddpm_jax._typing import Leaf, Registers
+from ddpm_jax._typing import AnyArray, Leaf, Registers
 from ddpm_jax.refine import Clip, DynamicThreshold, Refine
 
 PADDED_LENGTH = 1024
@@ -88,7 +88,7 @@ class Table:
         """m, the number of image-shaped registers."""
         return self.mix.shape[-2]
 
-    def init(self, x_T: Float[Array, "b h w c"]) -> Registers:
+    def init(self, x_T: Float[AnyArray, "b h w c"]) -> Registers:
         """The registers before the first row: the sample, and zeros for the rest."""
         return (x_T, *(jnp.zeros_like(x_T) for _ in range(self.num_registers - 1)))
 

@@ -5,13 +5,14 @@ import importlib.util
 from collections.abc import Iterator
 
 import jax
+import jaxtyping
 import pytest
 from jaxtyping import install_import_hook
 
 for _module in list(__import__("sys").modules):
     if _module.split(".")[0] in ("ddpm_jax", "weights_convert"):
         raise RuntimeError(f"{_module} was imported before its annotations could be checked")
-install_import_hook(["ddpm_jax", "weights_convert"], "beartype.beartype")
+install_import_hook(["ddpm_jax", "weights_convert"], "typechecker.check")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -61,6 +62,14 @@ def count_compilations() -> Iterator[contextlib.AbstractContextManager[Compilati
     from jax._src import monitoring  # the public module cannot take a listener back
 
     monitoring.unregister_event_duration_listener(seen)
+
+
+@pytest.fixture
+def as_users_run() -> Iterator[None]:
+    """Without run-time type checks, as users run: for tests of the errors that bad input gets."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(params=[False, True], ids=["float32", "x64"])

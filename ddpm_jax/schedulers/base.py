@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ddpm_jax import hub
-from ddpm_jax._typing import PredictionType, TimestepSpacing
+from ddpm_jax._typing import AnyArray, PredictionType, Timesteps, TimestepSpacing
 from ddpm_jax.builder import Level
 from ddpm_jax.config import Config, read_json, transfer, write_json
 from ddpm_jax.schedules import BetaSchedule, NoiseSchedule, noise_schedule
@@ -91,7 +91,9 @@ class Scheduler:
     def _faults(self) -> Sequence[str]:
         """Faults of this config beyond single choices; subclasses extend."""
         faults: list[str] = []
-        if not 0 <= self.steps_offset < self.num_train_timesteps:
+        if self.num_train_timesteps < 1:
+            faults.append(f"num_train_timesteps must be at least 1, got {self.num_train_timesteps}")
+        elif not 0 <= self.steps_offset < self.num_train_timesteps:
             faults.append(
                 f"steps_offset must lie in 0..{self.num_train_timesteps - 1}, "
                 f"got {self.steps_offset}"
@@ -126,9 +128,9 @@ class Scheduler:
 
     def add_noise(
         self,
-        x0: Float[Array, "b h w c"],
-        noise: Float[Array, "b h w c"],
-        timestep: Int[Array, "..."] | Int[np.ndarray, "..."] | int,
+        x0: Float[AnyArray, "b h w c"],
+        noise: Float[AnyArray, "b h w c"],
+        timestep: Int[AnyArray, "..."] | int,
     ) -> Float[Array, "b h w c"]:
         """x0 noised to a training timestep, () or (B,) whole numbers in 0..T-1.
 
@@ -142,9 +144,9 @@ class Scheduler:
 
     def get_velocity(
         self,
-        x0: Float[Array, "b h w c"],
-        noise: Float[Array, "b h w c"],
-        timestep: Int[Array, "..."] | Int[np.ndarray, "..."] | int,
+        x0: Float[AnyArray, "b h w c"],
+        noise: Float[AnyArray, "b h w c"],
+        timestep: Int[AnyArray, "..."] | int,
     ) -> Float[Array, "b h w c"]:
         """The v-prediction target at a training timestep, () or (B,) whole numbers in 0..T-1."""
         from ddpm_jax import forward
@@ -156,7 +158,7 @@ class Scheduler:
     # Grids.
 
     def _timesteps(
-        self, num_inference_steps: int | None, timesteps: Sequence[float] | None
+        self, num_inference_steps: int | None, timesteps: Timesteps | None
     ) -> Float[np.ndarray, "n"]:
         """The timesteps of a run, from their number or as given."""
         if timesteps is not None:

@@ -10,7 +10,6 @@ with `use_clipped_model_output`, what the refined x0 implies: (x - alpha x0) / s
 adds no noise, as if its eta were 0.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import sqrt
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ddpm_jax._typing import Timesteps
 from ddpm_jax.builder import Level, TableBuilder
 from ddpm_jax.schedulers.clipped import ClippedScheduler
 from ddpm_jax.table import Table
@@ -40,7 +40,7 @@ class DDIMScheduler(ClippedScheduler):
         self,
         num_inference_steps: int | None = None,
         *,
-        timesteps: Sequence[float] | None = None,
+        timesteps: Timesteps | None = None,
         start: int = 0,
         dtype: Any = np.float32,
         eta: float = 0.0,

@@ -14,13 +14,13 @@ The last row adds no noise (Algorithm 2). Betas are those between the grid's own
 any grid samples the right posterior.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log, sqrt
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from ddpm_jax._typing import Timesteps
 from ddpm_jax.builder import Level, TableBuilder
 from ddpm_jax.schedulers.clipped import ClippedScheduler
 from ddpm_jax.table import Table
@@ -50,7 +50,7 @@ class DDPMScheduler(ClippedScheduler):
         self,
         num_inference_steps: int | None = None,
         *,
-        timesteps: Sequence[float] | None = None,
+        timesteps: Timesteps | None = None,
         start: int = 0,
         dtype: Any = np.float32,
     ) -> Table:

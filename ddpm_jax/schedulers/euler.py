@@ -1,6 +1,6 @@
 r"""Euler's method on the probability-flow ODE (Karras et al. 2022, arXiv:2206.00364, Alg. 2).
 
-    (1)  dx / dsigma = eps,   so   x <- x + (sigma' - sigma) eps
+    (1)  dx / dsigma = eps,   so   x <- x + (sigma' - sigma) eps = x0 + sigma' eps
 
 With churn, noise raises sigma before an evaluation, and both the evaluation and the step start
 from the raised level:
@@ -19,7 +19,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from jaxtyping import Float
 
-from ddpm_jax.builder import TableBuilder, transfer
+from ddpm_jax._typing import Timesteps
+from ddpm_jax.builder import TableBuilder
 from ddpm_jax.schedulers.sigmas import SigmaScheduler, exploding
 from ddpm_jax.spacing import SigmaSpacing, sigma_grid
 from ddpm_jax.table import Table
@@ -61,7 +62,7 @@ class EulerDiscreteScheduler(SigmaScheduler):
         self,
         num_inference_steps: int | None = None,
         *,
-        timesteps: Sequence[float] | None = None,
+        timesteps: Timesteps | None = None,
         start: int = 0,
         dtype: Any = np.float32,
         s_churn: float = 0.0,
@@ -100,7 +101,7 @@ class EulerDiscreteScheduler(SigmaScheduler):
         build = TableBuilder(("x",), self.prediction_type, None)
         levels, ends = exploding(told, raised), exploding(np.append(told[1:], -1.0), sigmas[1:])
         for level, end, noise in zip(levels, ends, np.append(churn[1:], 0.0), strict=True):
-            build.row(*level, x=transfer(level, end) | {"z": noise})  # (1)
+            build.row(*level, x={"x0": end.alpha, "eps": end.sigma, "z": noise})  # (1)
         prior = np.hypot(self._prior_scale(float(sigmas[0])), churn[0])
         return build.build(prior, dtype, stochastic=s_churn > 0)
 
@@ -136,7 +137,7 @@ class EulerDiscreteScheduler(SigmaScheduler):
             return "exponential"
         return "beta" if self.use_beta_sigmas else None
 
-    def _check_custom(self, timesteps: Sequence[float] | None) -> None:
+    def _check_custom(self, timesteps: Timesteps | None) -> None:
         chosen = self._sigma_spacing() or (
             "continuous" if self.timestep_type == "continuous" else None
         )

@@ -8,13 +8,13 @@ From sigma to the next one down, sigma', Euler goes a little too far and noise b
     (3)  x <- x + (sigma_down - sigma) eps + sigma_up z
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any
 
 import numpy as np
 
+from ddpm_jax._typing import Timesteps
 from ddpm_jax.builder import TableBuilder
 from ddpm_jax.schedulers.sigmas import SigmaScheduler, exploding
 from ddpm_jax.table import Table
@@ -32,7 +32,7 @@ class EulerAncestralDiscreteScheduler(SigmaScheduler):
         self,
         num_inference_steps: int | None = None,
         *,
-        timesteps: Sequence[float] | None = None,
+        timesteps: Timesteps | None = None,
         start: int = 0,
         dtype: Any = np.float32,
     ) -> Table:

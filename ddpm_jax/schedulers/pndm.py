@@ -1,7 +1,11 @@
 r"""PNDM: pseudo numerical methods (Liu et al. 2022, arXiv:2202.09778).
 
-`move` takes x from a level to another one along constant (x0, eps) [eq. 11]. Pseudo linear
-multistep steps feed it a combination of past eps [eq. 12]:
+`move` takes x from a level to another one along constant (x0, eps) [eq. 11]:
+
+    (0)  move(x, e) = (alpha' / alpha) x + (sigma' - sigma alpha' / alpha) e,
+         which is alpha' x0 + sigma' eps where e is the eps read at x
+
+Pseudo linear multistep steps feed it a combination of past eps [eq. 12]:
 
     (1)  e = (55 e_t - 59 e_{t+1} + 37 e_{t+2} - 9 e_{t+3}) / 24
 
@@ -14,14 +18,14 @@ With `skip_prk_steps` the first step is Heun's (two evaluations, their mean from
 the orders of (1) grow: 2, 3, then 4. Every evaluation is converted to eps at its own level.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from ddpm_jax.builder import Level, TableBuilder, transfer
+from ddpm_jax._typing import Timesteps
+from ddpm_jax.builder import Level, TableBuilder
 from ddpm_jax.schedulers.base import Scheduler
 from ddpm_jax.table import Table
 
@@ -55,7 +59,7 @@ class PNDMScheduler(Scheduler):
         self,
         num_inference_steps: int | None = None,
         *,
-        timesteps: Sequence[float] | None = None,
+        timesteps: Timesteps | None = None,
         start: int = 0,
         dtype: Any = np.float32,
     ) -> Table:
@@ -98,29 +102,37 @@ class PNDMScheduler(Scheduler):
         return self._levels(np.zeros(1))[0]
 
 
+def _slope(level: Level, end: Level) -> float:
+    """How much of eps a move adds to (alpha' / alpha) x."""
+    return end.sigma - level.sigma * end.alpha / level.alpha
+
+
 def _multistep(build: TableBuilder, level: Level, end: Level, order: int) -> None:
     """Equation (1), or its lower orders while the history fills."""
-    move = transfer(level, end)
-    past = {e: move["eps"] * c for e, c in zip(HISTORY, ADAMS[order - 1], strict=False)}
-    build.row(*level, x={"x": move["x"], **past}, **PUSH)
+    slope = _slope(level, end)
+    past = {e: slope * c for e, c in zip(HISTORY, ADAMS[order - 1], strict=False)}
+    past["eps"] += end.sigma - slope  # x0 and eps, not x: for v they do not cancel
+    build.row(*level, x={"x0": end.alpha, **past}, **PUSH)
 
 
 def _heun(build: TableBuilder, level: Level, end: Level) -> None:
     """A trial step, then the mean of both slopes from the first x; keeps the first slope."""
-    move = transfer(level, end)
-    build.row(*level, x=move, base={"x": 1.0}, **PUSH)
-    mean = {"eps": move["eps"] / 2, "e1": move["eps"] / 2}
-    build.row(*end, x={"base": move["x"], **mean})
+    half = _slope(level, end) / 2
+    build.row(*level, x={"x0": end.alpha, "eps": end.sigma}, base={"x": 1.0}, **PUSH)
+    build.row(*end, x={"base": end.alpha / level.alpha, "eps": half, "e1": half})
 
 
 def _runge_kutta(build: TableBuilder, level: Level, half: Level, end: Level) -> None:
     """Equations (2) and (3); `sum` gathers the result while x visits the stages."""
-    to_half, to_end = transfer(level, half), transfer(level, end)
-    e = to_end["eps"]
+    slope, to_half, to_end = _slope(level, end), half.alpha / level.alpha, end.alpha / level.alpha
     build.row(
-        *level, x=to_half, base={"x": 1.0}, sum={"x": to_end["x"], "eps": e / 6}, **PUSH
-    )  # fmt: skip
-    from_base = {"base": to_half["x"], "eps": to_half["eps"]}
-    build.row(*half, x=from_base, sum={"sum": 1.0, "eps": e / 3})
-    build.row(*half, x={"base": to_end["x"], "eps": e}, sum={"sum": 1.0, "eps": e / 3})
-    build.row(*end, x={"sum": 1.0, "eps": e / 6})
+        *level,
+        x={"x0": half.alpha, "eps": half.sigma},
+        base={"x": 1.0},
+        sum={"x0": end.alpha, "eps": end.sigma - slope * 5 / 6},
+        **PUSH,
+    )
+    third = {"sum": 1.0, "eps": slope / 3}
+    build.row(*half, x={"base": to_half, "eps": _slope(level, half)}, sum=third)
+    build.row(*half, x={"base": to_end, "eps": slope}, sum=third)
+    build.row(*end, x={"sum": 1.0, "eps": slope / 6})
