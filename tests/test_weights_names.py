@@ -6,15 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from weight_folders import numbered
 
 from weights_convert import to_flax, to_torch
 from weights_convert.names import todays_name
 
 Arrays = dict[str, np.ndarray[Any, Any]]
-
-
-def numbered(*shape: int) -> np.ndarray[Any, Any]:
-    return np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
 
 
 def converted(state: Arrays) -> Arrays:

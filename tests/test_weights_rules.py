@@ -1,4 +1,5 @@
-"""Torch layout to Flax and back: every rule by its definition, the bijection over random trees, all faults at once."""
+"""Torch layout to Flax and back: every rule by its definition, the bijection over random trees, all
+faults at once."""
 
 import tracemalloc
 from pathlib import Path
@@ -10,16 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
+from weight_folders import numbered
 
 from weights_convert import open_weights, to_flax, to_torch
 from weights_convert.rules import components, flat
 from weights_convert.tensors import Stored
 
 Arrays = dict[str, np.ndarray[Any, Any]]
-
-
-def numbered(*shape: int) -> np.ndarray[Any, Any]:
-    return np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
 
 
 class Shaped:
@@ -93,7 +91,8 @@ _shape = st.one_of(
 
 @st.composite
 def state_dicts(draw: st.DrawFn) -> Arrays:
-    """Random trees of modules with a weight of any rank, or a bias, in any dtype and any bits, NaN included."""
+    """Random trees of modules with a weight of any rank, or a bias, in any dtype and any bits, NaN
+    included."""
     state: Arrays = {}
     for module in draw(st.sets(_modules, min_size=1, max_size=6)):
         rank = {"time_proj": 2, "class_embedding": 2}.get(module.split(".")[-1], 4)
@@ -115,7 +114,7 @@ def same_bits(a: Arrays, b: Arrays) -> bool:
     )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(state_dicts())
 def test_there_and_back_bit_for_bit(state: Arrays) -> None:
     params = to_flax(state)

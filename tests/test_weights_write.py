@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
+from weight_folders import numbered
 
 from weights_convert import (
     find_weights,
@@ -31,10 +32,6 @@ from weights_convert.write import replacing
 
 Save = Callable[..., Path]
 SAVES: list[Save] = [save_torch, save_flax, save_orbax]
-
-
-def numbered(*shape: int) -> np.ndarray[Any, Any]:
-    return np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
 
 
 PARAMS: dict[str, Any] = {
@@ -175,9 +172,14 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, error: BaseExc
 def test_an_interrupted_write_leaves_the_old_folder(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "old").touch()
-    with pytest.raises(KeyboardInterrupt), replacing(tmp_path / "out") as partial:
-        partial.mkdir()
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with replacing(tmp_path / "out") as partial:
+            partial.mkdir()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert contents(tmp_path) == {"out"}
     assert contents(tmp_path / "out") == {"old"}
 

@@ -1,4 +1,5 @@
-"""A small writer of torch's zip format, to make .bin files without torch, the malicious and the damaged ones too."""
+"""A small writer of torch's zip format, to make .bin files without torch, the malicious and the
+damaged ones too."""
 
 import pickle
 import struct

@@ -132,18 +132,21 @@ def open_weights(path: str | Path) -> Checkpoint:
         raise ValueError(
             f"{path} is a git-lfs pointer, not the weights: fetch them with git lfs pull"
         )
+    if (
+        start[8:9] == b"{"
+    ):  # first: the eight bytes before it are a length, and may look like anything
+        checkpoint = open_safetensors(path)
+        is_flax = metadata(path).get("format") == "flax"
+        return _from_flax(checkpoint, path) if is_flax else checkpoint
     if start.startswith(b"PK"):
         return open_torch_zip(path)
     if start[:1] == b"\x80":
         raise ValueError(
             f"{path} is in torch's old format, from before torch 1.6: load and save it again there"
         )
-    if start[8:9] != b"{":
-        raise ValueError(
-            f"{path} is neither a safetensors file nor one of torch.save, or it is cut short"
-        )
-    checkpoint = open_safetensors(path)
-    return _from_flax(checkpoint, path) if metadata(path).get("format") == "flax" else checkpoint
+    raise ValueError(
+        f"{path} is neither a safetensors file nor one of torch.save, or it is cut short"
+    )
 
 
 def _from_flax(checkpoint: Checkpoint, path: Path) -> Checkpoint:

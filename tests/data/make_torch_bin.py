@@ -1,9 +1,11 @@
-"""Makes torch_made.bin, a real file of torch.save for the tests of the reader. Made with torch 2.13.0, CPU build.
+"""Makes torch_made.bin, a real file of torch.save for the tests of the reader. Made with torch
+2.13.0, CPU build.
 
     python tests/data/make_torch_bin.py
 
-Every kind of tensor that a state dict may hold: shared storages, views with offsets, transposed and expanded tensors, a
-scalar, an empty tensor, a Parameter, and each dtype. The values are stated again, by NumPy, in test_weights_unpickle.py.
+Every kind of tensor that a state dict may hold: shared storages, views with offsets, transposed and
+expanded tensors, a scalar, an empty tensor, a Parameter, and each dtype. The values are stated
+again, by NumPy, in test_weights_unpickle.py.
 """
 
 from collections import OrderedDict
