@@ -1,0 +1,197 @@
+"""What is compared with diffusers: every scheduler with every option, and the stand-in networks.
+
+Needs neither torch nor jax: the golden files' script and the tests of both suites share it.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+SHAPE = (2, 3, 2, 1)  # (B, H, W, C)
+SPACINGS = ("leading", "trailing", "linspace")
+STEPS = (1, 3, 10, 37, 50, 1000)  # 37 does not divide 1000, and gives an odd stride
+PREDICTIONS = ("epsilon", "sample", "v_prediction")
+SCHEDULES: tuple[dict[str, Any], ...] = (
+    {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012},
+    {"beta_schedule": "squaredcos_cap_v2"},
+    {"trained_betas": list(np.linspace(1e-3, 0.4, 50)), "num_train_timesteps": 50},
+)
+ZERO_SNR: dict[str, Any] = {"rescale_betas_zero_snr": True, "beta_schedule": "scaled_linear"}
+REFINEMENTS: tuple[dict[str, Any], ...] = (
+    {"clip_sample": True},
+    {"clip_sample": True, "clip_sample_range": 2.5},
+    {"clip_sample": False},
+    {"thresholding": True, "dynamic_thresholding_ratio": 0.8, "sample_max_value": 1.7},
+)
+VARIANCES = (
+    "fixed_small",
+    "fixed_small_log",
+    "fixed_large",
+    "fixed_large_log",
+    "learned",
+    "learned_range",
+)
+SIGMAS: tuple[dict[str, Any], ...] = (
+    {},
+    {"use_karras_sigmas": True},
+    {"use_karras_sigmas": True, "sigma_min": 0.05, "sigma_max": 40.0},
+    {"use_exponential_sigmas": True},
+    {"use_exponential_sigmas": True, "sigma_min": 0.05, "sigma_max": 40.0},
+    {"use_beta_sigmas": True},
+    {"use_beta_sigmas": True, "sigma_min": 0.05, "sigma_max": 40.0},
+)
+CHURN: tuple[dict[str, float], ...] = (
+    {"s_churn": 3.0},
+    {"s_churn": 40.0},  # more than sqrt(2) - 1 a step
+    {"s_churn": 5.0, "s_tmin": 0.3, "s_tmax": 30.0, "s_noise": 1.007},
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A scheduler, its config, what `table` takes, and a number of steps."""
+
+    name: str
+    steps: int
+    config: dict[str, Any]
+    call: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __str__(self) -> str:
+        shown = {k: "..." if isinstance(v, list) else v for k, v in (self.config | self.call).items()}
+        options = ",".join(f"{key}={value}" for key, value in shown.items())
+        return f"{self.name.removesuffix('Scheduler')}-{self.steps}({options})"
+
+
+def network_of(case: Case) -> Callable[[np.ndarray, int], np.ndarray]:
+    """A smooth network of (scaled sample, index of the evaluation), the same in every library.
+
+    Its slope stays under one half, and far under it on cosine grids, whose first step multiplies by
+    thousands: rounding must not grow along a path. Clipping and thresholding are reached, since the
+    predicted x0 passes 1.
+    """
+    variance = case.config.get("variance_type", "")
+    slope = 1e-3 if case.config.get("beta_schedule") == "squaredcos_cap_v2" else 0.5
+    place = np.arange(np.prod(SHAPE[1:])).reshape(SHAPE[1:])
+
+    def network(x: np.ndarray, i: int) -> np.ndarray:
+        output = 0.9 * np.sin(slope * x + 0.7 * place + 1.3 * i) + 0.8 * np.cos(2.1 * place + 0.4 * i)
+        extra = 0.9 * np.sin(x + 0.3 * place + 0.9 * i)  # within [-1, 1]
+        if variance == "learned":
+            extra = 2 * extra - 3  # a log variance
+        return np.concatenate([output, extra], -1) if variance.startswith("learned") else output
+
+    return network
+
+
+def noise_of(case: Case) -> list[np.ndarray]:
+    """Stands in for unit noise; a formula, so that golden files need not hold it."""
+    place = np.arange(np.prod(SHAPE)).reshape(SHAPE)
+    return [1.4 * np.sin(12.9898 * place + 78.233 * i + 0.5) for i in range(case.steps + 1)]
+
+
+def _product(name: str, steps: int, *axes: Any, **fixed: Any) -> Iterator[Case]:
+    for combination in itertools.product(*axes):
+        config: dict[str, Any] = dict(fixed)
+        call: dict[str, Any] = {}
+        for part in combination:
+            call |= part.get("call", {})
+            config |= {key: value for key, value in part.items() if key != "call"}
+        yield Case(name, steps, config, call)
+
+
+def _axis(field: str, values: Any) -> list[dict[str, Any]]:
+    return [{field: value} for value in values]
+
+
+def _calls(*calls: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{"call": call} for call in calls]
+
+
+def _spacings(steps: int) -> list[dict[str, Any]]:
+    """All of them; at 1000 steps they are one grid."""
+    return _axis("timestep_spacing", SPACINGS if steps < 1000 else SPACINGS[:1])
+
+
+def _ddpm() -> Iterator[Case]:
+    name, prediction = "DDPMScheduler", _axis("prediction_type", PREDICTIONS)
+    spacing, variance = _axis("timestep_spacing", SPACINGS), _axis("variance_type", VARIANCES)
+    yield from _product(name, 10, prediction, spacing, REFINEMENTS, variance)
+    for steps in STEPS:
+        yield from _product(name, steps, prediction, _spacings(steps), variance[::2])
+    more = [{"beta_schedule": "sigmoid"}, {"beta_schedule": "laplace"}]
+    yield from _product(name, 10, prediction, spacing, [*SCHEDULES, *more], variance[::2])
+    yield from _product(name, 10, prediction[1:], spacing, [ZERO_SNR], variance)
+    yield from _product(name, 10, prediction, _axis("steps_offset", (1, 99)), variance)
+
+
+def _ddim() -> Iterator[Case]:
+    name, prediction = "DDIMScheduler", _axis("prediction_type", PREDICTIONS)
+    spacing, end = _axis("timestep_spacing", SPACINGS), _axis("set_alpha_to_one", (True, False))
+    clipped = _calls({}, {"use_clipped_model_output": True})
+    calls = [
+        {"call": {"eta": eta, "use_clipped_model_output": flag}}
+        for eta in (0.0, 0.5, 1.0)
+        for flag in (False, True)
+    ]
+    yield from _product(name, 10, prediction, spacing, REFINEMENTS, end, calls)
+    for steps in STEPS:
+        varied = _calls({}, {"eta": 0.7})
+        yield from _product(name, steps, prediction, _spacings(steps), end, varied)
+    yield from _product(name, 10, prediction, spacing, SCHEDULES, clipped)
+    yield from _product(name, 10, prediction[1:], spacing, [ZERO_SNR], calls)
+    yield from _product(name, 10, prediction, _axis("steps_offset", (1, 99)), end, clipped)
+
+
+def _pndm() -> Iterator[Case]:
+    name, prediction = "PNDMScheduler", _axis("prediction_type", ("epsilon", "v_prediction"))
+    spacing, end = _axis("timestep_spacing", SPACINGS), _axis("set_alpha_to_one", (True, False))
+    for steps in STEPS:
+        # diffusers' warm-up needs four timesteps
+        skip = _axis("skip_prk_steps", (True, False) if steps >= 4 else (True,))
+        yield from _product(name, steps, prediction, _spacings(steps), end, skip)
+    skip = _axis("skip_prk_steps", (True, False))
+    yield from _product(name, 10, prediction, spacing, SCHEDULES, skip)
+    yield from _product(name, 10, prediction, _axis("steps_offset", (1, 99)), skip)
+    yield from _product(name, 4, prediction, spacing, skip)
+
+
+def _euler() -> Iterator[Case]:
+    name, prediction = "EulerDiscreteScheduler", _axis("prediction_type", PREDICTIONS)
+    spacing = _axis("timestep_spacing", SPACINGS)
+    final = _axis("final_sigmas_type", ("zero", "sigma_min"))
+    curve = _axis("interpolation_type", ("linear", "log_linear"))
+    yield from _product(name, 10, prediction, spacing, curve, SIGMAS, final)
+    for steps in STEPS:
+        yield from _product(name, steps, prediction, _spacings(steps), final)
+        yield from _product(name, steps, SIGMAS[1::2], _spacings(steps))
+    velocity = {"prediction_type": "v_prediction"}
+    continuous = [velocity | {"timestep_type": "continuous"}]
+    yield from _product(name, 10, continuous, spacing, SIGMAS, curve)
+    yield from _product(name, 10, prediction, spacing, SCHEDULES, SIGMAS[:2])
+    yield from _product(name, 10, prediction[1:], spacing, [ZERO_SNR], SIGMAS[::2])
+    yield from _product(name, 10, prediction, _axis("steps_offset", (1, 99)), timestep_spacing="leading")  # fmt: skip # noqa: E501
+    yield from _product(name, 10, prediction, spacing, SIGMAS, _calls(*CHURN))
+    yield from _product(name, 37, prediction, spacing, _calls(*CHURN), final)
+
+
+def _euler_ancestral() -> Iterator[Case]:
+    name = "EulerAncestralDiscreteScheduler"
+    prediction = _axis("prediction_type", ("epsilon", "v_prediction"))
+    spacing = _axis("timestep_spacing", SPACINGS)
+    for steps in STEPS:
+        yield from _product(name, steps, prediction, _spacings(steps))
+    yield from _product(name, 10, prediction, spacing, SCHEDULES)
+    yield from _product(name, 10, prediction[1:], spacing, [ZERO_SNR])
+    yield from _product(name, 10, prediction, _axis("steps_offset", (1, 99)), timestep_spacing="leading")  # fmt: skip # noqa: E501
+
+
+GROUPS: dict[str, tuple[Case, ...]] = {
+    "DDPM": tuple(_ddpm()),
+    "DDIM": tuple(_ddim()),
+    "PNDM": tuple(_pndm()),
+    "Euler": tuple(_euler()),
+    "EulerAncestral": tuple(_euler_ancestral()),
+}

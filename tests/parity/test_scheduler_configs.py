@@ -1,0 +1,92 @@
+"""Configs between the two libraries: files both ways, and the transfer rules side by side."""
+
+import itertools
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ddpm_jax as dj
+from tests.parity import lifted
+
+# diffusers hands torch tensors to np.array in a way that numpy 2 will drop
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+NAMES = tuple(lifted.MODULES)
+
+EXPLICIT: dict[str, dict[str, Any]] = {
+    "DDPMScheduler": {"variance_type": "fixed_large", "clip_sample_range": 2.0, "beta_end": 0.03},
+    "DDIMScheduler": {"set_alpha_to_one": False, "timestep_spacing": "trailing"},
+    "PNDMScheduler": {"skip_prk_steps": True, "prediction_type": "v_prediction"},
+    "EulerDiscreteScheduler": {"use_karras_sigmas": True, "timestep_spacing": "leading"},
+    "EulerAncestralDiscreteScheduler": {"steps_offset": 1, "beta_schedule": "scaled_linear"},
+}
+
+
+def theirs(name: str) -> Any:
+    return getattr(lifted.MODULES[name], name)
+
+
+def values(config: Any, names: Any) -> dict[str, Any]:
+    return {name: config[name] for name in names}
+
+
+def fields_of(name: str) -> list[str]:
+    return [key for key in theirs(name)().config if not key.startswith("_")]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_fields_and_defaults_are_those_of_diffusers(name: str) -> None:
+    ours = dict(getattr(dj, name)().config)
+    assert ours == values(theirs(name)().config, fields_of(name))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_diffusers_reads_what_we_write(name: str, tmp_path: Path) -> None:
+    ours = getattr(dj, name)(**EXPLICIT[name])
+    ours.save_pretrained(tmp_path)
+    read = theirs(name).from_pretrained(tmp_path)
+    assert values(read.config, fields_of(name)) == dict(ours.config)
+    content = json.loads((tmp_path / "scheduler_config.json").read_text())
+    assert content["_class_name"] == name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_we_read_what_diffusers_writes(name: str, tmp_path: Path) -> None:
+    written = theirs(name)(**EXPLICIT[name])
+    written.save_pretrained(tmp_path)
+    ours = getattr(dj, name).from_pretrained(tmp_path)
+    assert dict(ours.config) == values(written.config, fields_of(name))
+    assert ours == getattr(dj, name)(**EXPLICIT[name])
+
+
+@pytest.mark.parametrize(("source", "target"), list(itertools.product(NAMES, NAMES)))
+@pytest.mark.parametrize("given", [False, True], ids=["defaults", "explicit"])
+def test_transfer_is_that_of_diffusers(source: str, target: str, given: bool) -> None:
+    fields = EXPLICIT[source] if given else {}
+    their_source, our_source = theirs(source)(**fields), getattr(dj, source)(**fields)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = theirs(target).from_config(their_source.config)
+        back = theirs(source).from_config(expected.config)
+    ours = getattr(dj, target).from_config(our_source.config)
+    assert dict(ours.config) == values(expected.config, fields_of(target))
+    # A -> B -> A
+    returned = getattr(dj, source).from_config(ours.config)
+    assert dict(returned.config) == values(back.config, fields_of(source))
+    # and straight from diffusers' own config object
+    mixed = getattr(dj, target).from_config(their_source.config)
+    assert dict(mixed.config) == dict(ours.config)
+
+
+@pytest.mark.parametrize(("source", "target"), list(itertools.permutations(NAMES, 2)))
+def test_transfer_by_file(source: str, target: str, tmp_path: Path) -> None:
+    """A file counts as explicit throughout, in both libraries."""
+    theirs(source)(**EXPLICIT[source]).save_pretrained(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = theirs(target).from_pretrained(tmp_path)
+    ours = getattr(dj, target).from_pretrained(tmp_path)
+    assert dict(ours.config) == values(expected.config, fields_of(target))

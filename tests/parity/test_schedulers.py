@@ -1,0 +1,158 @@
+"""Every scheduler and option against diffusers lifted to float64, with the same noise.
+
+Both sides run the same stand-in network and are compared after every evaluation.
+"""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ddpm_jax as dj
+from tests.parity import lifted
+from tests.parity.scheduler_cases import GROUPS, Case, network_of, noise_of
+from tests.schedulers.propagate import propagate
+
+# diffusers hands torch tensors to np.array in a way that numpy 2 will drop
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+# float64 on both sides, relative to the sample. Measured at most 8e-14 but for these two: a
+# thousand steps add up rounding (1.2e-12), and on cosine grids the first alpha is 5e-5 (9e-12).
+LIFTED, AMPLIFIED = 1e-12, 2e-11
+
+# diffusers as it is shipped, its tables and samples in float32: measured 1.6e-5 at most.
+SHIPPED = 3e-5
+
+# What the network is told is float32 in every table.
+TOLD = 1e-6
+
+
+def table_of(case: Case, dtype: Any = np.float64) -> Any:
+    return getattr(dj, case.name)(**case.config).table(case.steps, dtype=dtype, **case.call)
+
+
+def cases_of(group: str) -> list[Case]:
+    return [c for c in GROUPS[group] if c.steps <= c.config.get("num_train_timesteps", 1000)]
+
+
+def difference(case: Case, dtype: Any = np.float64) -> float:
+    """The largest relative difference of a sample along the path; checks what else there is."""
+    network, (z, *noise) = network_of(case), noise_of(case)
+    table = table_of(case)
+    x = float(table.init_scale) * z
+    ours = propagate(table, network, x, noise)
+    schedule = getattr(dj, case.name)(**case.config).noise_schedule
+    alpha_bar = schedule.alpha_bar if dtype == np.float64 else None
+    run = lifted.peer(
+        case,
+        lambda sample, i: network(sample.astype(np.float64), i).astype(dtype),
+        x.astype(dtype),
+        [draw.astype(dtype) for draw in noise],
+        alpha_bar,
+    )
+    assert len(ours) == len(run.samples)
+    np.testing.assert_allclose(table.timestep, run.timesteps, rtol=TOLD, atol=1e3 * TOLD)
+    if not case.call:
+        np.testing.assert_allclose(table.init_scale, run.init_scale, rtol=TOLD)
+    return max(
+        float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(ours, run.samples, strict=True)
+    )
+
+
+def report(found: dict[str, float], allowed: dict[str, float]) -> None:
+    wrong = {name: value for name, value in found.items() if not value <= allowed[name]}
+    assert not wrong, "\n".join(f"{value:.1e} {name}" for name, value in wrong.items())
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_lifted(group: str) -> None:
+    chosen = cases_of(group)
+    assert len(chosen) > 40
+    with lifted.lifted():
+        found = {str(case): difference(case) for case in chosen}
+    cosine = "squaredcos_cap_v2"
+    amplified = {str(c): c.steps == 1000 or c.config.get("beta_schedule") == cosine for c in chosen}
+    report(found, {name: AMPLIFIED if amplified[name] else LIFTED for name in found})
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_as_shipped(group: str) -> None:
+    """diffusers in its own float32, over linear betas; see `lifted` for what is handed to it."""
+    chosen = [c for c in cases_of(group) if c.steps in (10, 50) and "steps_offset" not in c.config]
+    plain = [c for c in chosen if not {"beta_schedule", "trained_betas"} & set(c.config)]
+    assert len(plain) > 10
+    found = {str(case): difference(case, np.float32) for case in plain}
+    report(found, dict.fromkeys(found, SHIPPED))
+
+
+@pytest.mark.parametrize("length", [1000, 50])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"beta_schedule": "linear"},
+        {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012},
+        {"beta_schedule": "squaredcos_cap_v2"},
+        {"beta_schedule": "sigmoid"},
+        {"beta_schedule": "laplace"},
+        {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"},
+    ],
+    ids=str,
+)
+def test_alpha_bar(fields: dict[str, Any], length: int) -> None:
+    fields = fields | {"num_train_timesteps": length}
+    ours = dj.DDPMScheduler(**fields).noise_schedule.alpha_bar
+    with lifted.lifted():
+        theirs = lifted.build("DDPMScheduler", **fields).alphas_cumprod.numpy()
+    assert theirs.dtype == np.float64
+    # a thousand products, and a subtraction of neighbours where the end is moved to zero
+    np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-20)
+
+
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
+def test_every_grid(spacing: str) -> None:
+    """All 1000 numbers of steps; trailing less the surplus -1 that diffusers adds for 62 of them."""
+    theirs = lifted.build("DDPMScheduler", timestep_spacing=spacing)
+    ours = dj.DDPMScheduler(timestep_spacing=spacing)
+    surplus = 0
+    for n in range(1, 1001):
+        theirs.set_timesteps(n)
+        expected = theirs.timesteps.numpy()
+        surplus += len(expected) != n
+        assert len(expected) == n or expected[-1] == -1
+        np.testing.assert_array_equal(ours._timesteps(n, None), expected[:n])
+    assert surplus == (62 if spacing == "trailing" else 0)
+
+
+@pytest.mark.parametrize("name", ["DDPMScheduler", "DDIMScheduler", "PNDMScheduler"])
+def test_add_noise(name: str) -> None:
+    """By training timestep; diffusers in float64, ours in float32."""
+    import torch
+
+    rng = np.random.default_rng(0)
+    x0, noise = rng.standard_normal((2, 4, 2, 2, 3)).astype(np.float32)
+    timestep = np.array([0, 17, 500, 999])
+    ours = getattr(dj, name)()
+    with lifted.lifted():
+        theirs = lifted.build(name)
+        sides = [torch.from_numpy(a.astype(np.float64)) for a in (x0, noise)]
+        expected = theirs.add_noise(*sides, torch.from_numpy(timestep)).numpy()
+        # float32 rounding of the product and the sum
+        np.testing.assert_allclose(ours.add_noise(x0, noise, timestep), expected, atol=1e-6)
+        if hasattr(theirs, "get_velocity"):
+            velocity = theirs.get_velocity(*sides, torch.from_numpy(timestep)).numpy()
+            np.testing.assert_allclose(ours.get_velocity(x0, noise, timestep), velocity, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler"])
+def test_add_noise_of_the_euler_family(name: str) -> None:
+    import torch
+
+    rng = np.random.default_rng(0)
+    x0, noise = rng.standard_normal((2, 4, 2, 2, 3)).astype(np.float32)
+    timestep = np.array([0, 17, 500, 999])
+    with lifted.lifted():
+        theirs = lifted.build(name)
+        sides = [torch.from_numpy(a.astype(np.float64)) for a in (x0, noise)]
+        expected = theirs.add_noise(*sides, torch.from_numpy(timestep.astype(np.float64))).numpy()
+    ours = getattr(dj, name)().add_noise(x0, noise, timestep)
+    np.testing.assert_allclose(ours, expected, rtol=1e-6, atol=1e-6)

@@ -1,0 +1,171 @@
+"""Every scheduler with every option: the list that the matrix tests walk.
+
+A new scheduler is one line in `FAMILIES`. Its options follow from its config fields: each value of
+`VARIATIONS` whose field it has makes a case, beside the plain ones over prediction types and
+spacings.
+"""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ddpm_jax as dj
+from tests.schedulers import reference
+
+VP, VE = "variance preserving", "variance exploding"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Family:
+    """What the papers say of a scheduler.
+
+    order: claimed order of convergence; for stochastic ones that of the marginal moments.
+    kind: whether x = alpha x0 + sigma eps has alpha^2 + sigma^2 = 1, or alpha = 1.
+    predictions: the prediction types that it takes.
+    deterministic: keyword sets for `table` that need no noise.
+    stochastic: keyword sets for `table` that do, and under which each row's marginal is exact.
+    """
+
+    cls: Any
+    order: int
+    kind: str
+    predictions: tuple[str, ...] = ("epsilon", "sample", "v_prediction")
+    deterministic: tuple[dict[str, Any], ...] = ({},)
+    stochastic: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.cls.__name__.removesuffix("Scheduler")
+
+    @property
+    def fields(self) -> set[str]:
+        return {field.name for field in dataclasses.fields(self.cls) if field.init}
+
+
+FAMILIES = (
+    Family(dj.DDPMScheduler, 1, VP, deterministic=(), stochastic=({},)),
+    Family(dj.DDIMScheduler, 1, VP, stochastic=({"eta": 0.3}, {"eta": 1.0})),
+    Family(dj.PNDMScheduler, 2, VP),
+    Family(dj.EulerDiscreteScheduler, 1, VE, stochastic=({"s_churn": 2.0},)),
+    Family(dj.EulerAncestralDiscreteScheduler, 1, VE, deterministic=(), stochastic=({},)),
+)
+
+SPACINGS = ("leading", "trailing", "linspace", "quadratic")
+
+# One at a time on the plain scheduler; each applies to the schedulers that have all its fields.
+VARIATIONS: tuple[dict[str, Any], ...] = (
+    {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012},
+    {"beta_schedule": "squaredcos_cap_v2"},
+    {"beta_schedule": "sigmoid"},
+    {"beta_schedule": "laplace"},
+    {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "v_prediction"},
+    {"trained_betas": tuple(np.linspace(1e-3, 0.5, 40).tolist()), "num_train_timesteps": 40},
+    {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"},
+    {
+        "rescale_betas_zero_snr": True,
+        "prediction_type": "v_prediction",
+        "timestep_spacing": "trailing",
+    },  # fmt: skip
+    {"steps_offset": 1, "timestep_spacing": "leading"},
+    {"clip_sample": False},
+    {"clip_sample_range": 2.0},
+    {"thresholding": True},
+    {"thresholding": True, "dynamic_thresholding_ratio": 0.7, "sample_max_value": 1.5},
+    {"variance_type": "fixed_small_log"},
+    {"variance_type": "fixed_large"},
+    {"variance_type": "fixed_large_log"},
+    {"variance_type": "learned"},
+    {"variance_type": "learned_range"},
+    {"set_alpha_to_one": False},
+    {"set_alpha_to_one": True},
+    {"skip_prk_steps": True},
+    {"skip_prk_steps": True, "prediction_type": "v_prediction", "timestep_spacing": "trailing"},
+    {"use_karras_sigmas": True},
+    {"use_karras_sigmas": True, "sigma_min": 0.05, "sigma_max": 40.0},
+    {"use_exponential_sigmas": True},
+    {"use_beta_sigmas": True},
+    {"use_karras_sigmas": True, "prediction_type": "v_prediction", "timestep_type": "continuous"},
+    {"interpolation_type": "log_linear"},
+    {"final_sigmas_type": "sigma_min"},
+)
+
+STEPS = (1, 3, 10, 37, 50)
+"""Numbers of inference steps: 1, fewer than PNDM's warm-up, and some that do not divide 1000."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One scheduler with its options."""
+
+    family: Family
+    config: tuple[tuple[str, Any], ...]
+
+    def __str__(self) -> str:
+        shown = ",".join(
+            f"{key}={value if not isinstance(value, tuple) else '...'}"
+            for key, value in self.config
+        )
+        return f"{self.family.name}({shown})"
+
+    @property
+    def scheduler(self) -> Any:
+        return self.family.cls(**dict(self.config))
+
+    def get(self, field: str) -> Any:
+        return getattr(self.scheduler, field)
+
+
+def _cases() -> Iterator[Case]:
+    for family in FAMILIES:
+        for prediction, spacing in itertools.product(family.predictions, SPACINGS):
+            yield Case(family, (("prediction_type", prediction), ("timestep_spacing", spacing)))
+        for config in VARIATIONS:
+            asked = config.get("prediction_type", family.predictions[0])
+            if set(config) <= family.fields and asked in family.predictions:
+                yield Case(family, tuple(config.items()))
+
+
+CASES = tuple(_cases())
+
+
+def cases(keep: Any = lambda case: True) -> pytest.MarkDecorator:
+    """Parametrises a test over the cases that `keep` keeps."""
+    chosen = [case for case in CASES if keep(case)]
+    assert chosen, "a matrix test that walks nothing"
+    return pytest.mark.parametrize("case", chosen, ids=str)
+
+
+def steps_of(case: Case) -> list[int]:
+    """The numbers of steps that a case allows."""
+    return [n for n in STEPS if n <= case.get("num_train_timesteps")]
+
+
+def end_level(case: Case) -> tuple[float, float]:
+    """(alpha, sigma) where the config says a run ends."""
+    scheduler, bar = case.scheduler, alpha_bar_of(case)
+    if getattr(scheduler, "interpolation_type", "linear") == "log_linear":
+        return 1.0, float(np.sqrt(1 / bar[0] - 1))  # log-spaced levels stop above zero
+    if getattr(scheduler, "final_sigmas_type", "zero") == "sigma_min":
+        return 1.0, float(np.sqrt(1 / bar[0] - 1))
+    if getattr(scheduler, "set_alpha_to_one", True):
+        return 1.0, 0.0
+    return float(np.sqrt(bar[0])), float(np.sqrt(1 - bar[0]))
+
+
+@functools.lru_cache
+def alpha_bar_of(case: Case) -> np.ndarray:
+    """alpha_bar of a case, by the formulas of `reference`."""
+    config = dict(case.config)
+    betas = config.get("trained_betas") or reference.betas(
+        config.get("beta_schedule", "linear"),
+        config.get("num_train_timesteps", 1000),
+        config.get("beta_start", 1e-4),
+        config.get("beta_end", 0.02),
+    )
+    bar = reference.alpha_bar(list(betas))
+    return reference.zero_snr(bar) if config.get("rescale_betas_zero_snr") else bar

@@ -1,0 +1,114 @@
+"""Measured order of convergence on Gaussian data, where the exact network is known.
+
+For data N(mu, s^2) the marginal at (alpha, sigma) is N(alpha mu, w^2), w^2 = alpha^2 s^2 + sigma^2,
+and E[eps | x] = sigma (x - alpha mu) / w^2. The probability flow keeps (x - alpha mu) / w, which gives
+the exact end of every path (Song et al. 2020, arXiv 2011.13456, section 4.3). Up to an inner timestep
+only: near t = 0 sigma behaves like sqrt(t), which lowers the order of every method.
+"""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ddpm_jax as dj
+from tests.schedulers.matrix import FAMILIES, Family
+from tests.schedulers.propagate import propagate
+
+MU, S = 0.4, 0.6
+FIRST, LAST = 900, 300  # timesteps between which the error is measured
+STRIDES = (20, 10, 4, 2)  # even, for PNDM's half steps; each divides FIRST - LAST
+
+# Measured slopes lie well within this of the claim; half an order away is another method.
+SLOPE = 0.25
+
+
+def answer(prediction: str, eps: Any, x: Any, level: np.ndarray) -> Any:
+    """The network's output where it knows eps at x = alpha x0 + sigma eps."""
+    alpha, sigma = level
+    x0 = (x - sigma * eps) / alpha
+    v = (alpha * eps - sigma * x0) / np.hypot(alpha, sigma)
+    return {"epsilon": eps, "sample": x0, "v_prediction": v}[prediction]
+
+
+def width(level: np.ndarray) -> float:
+    """w: the standard deviation of x."""
+    return float(np.hypot(level[0] * S, level[1]))
+
+
+def table_down_to(cls: Any, config: dict[str, Any], stride: int, **call: Any) -> tuple[Any, int]:
+    """A table over FIRST, FIRST - stride, ..., 0 and the row at which r_0 has come to LAST."""
+    if hasattr(cls, "clip_sample"):
+        config = config | {"clip_sample": False}
+    timesteps = list(range(FIRST, -1, -stride))
+    table = cls(**config).table(timesteps=timesteps, dtype=np.float64, **call)
+    # a method's further evaluations lie in its first steps
+    return table, timesteps.index(LAST) + len(table) - len(timesteps)
+
+
+def path_error(cls: Any, config: dict[str, Any], stride: int) -> float:
+    """Distance from the exact path at LAST, for a path that starts one width off the mean."""
+    table, stop = table_down_to(cls, config, stride)
+    level = table.level
+
+    def network(scaled: np.ndarray, i: int) -> np.ndarray:
+        x = scaled / table.in_scale[i]
+        eps = level[i, 1] * (x - level[i, 0] * MU) / width(level[i]) ** 2
+        return answer(config["prediction_type"], eps, x, level[i])
+
+    x = np.full((1, 1, 1, 1), level[0, 0] * MU + width(level[0]))
+    reached = propagate(table, network, x)[stop - 1].item()
+    exact = level[stop, 0] * MU + width(level[stop])
+    return abs(reached - exact) / width(level[stop])
+
+
+def variance_error(cls: Any, config: dict[str, Any], stride: int, **call: Any) -> float:
+    """Relative error of the variance at LAST, propagated exactly: every map is affine."""
+    table, stop = table_down_to(cls, config, stride, **call)
+    variance = width(table.level[0]) ** 2
+    for i in range(stop):
+        level = table.level[i]
+        # d output / dx
+        slope = answer(config["prediction_type"], level[1] / width(level) ** 2, 1.0, level)
+        of_x = table.mix[i, 0] @ np.array([1.0, slope])
+        variance = of_x**2 * variance + table.noise_scale[i] ** 2
+    return abs(variance / width(table.level[stop]) ** 2 - 1)
+
+
+def fitted_slope(errors: list[float]) -> float:
+    return float(np.polyfit(np.log(STRIDES), np.log(errors), 1)[0])
+
+
+def families(keep: Any) -> pytest.MarkDecorator:
+    chosen = [
+        pytest.param(family, prediction, id=f"{family.name}-{prediction}")
+        for family in FAMILIES
+        if keep(family)
+        for prediction in family.predictions
+    ]
+    return pytest.mark.parametrize(("family", "prediction"), chosen)
+
+
+@families(lambda family: family.deterministic)
+def test_order_of_the_path(family: Family, prediction: str) -> None:
+    config = {"prediction_type": prediction}
+    errors = [path_error(family.cls, config, stride) for stride in STRIDES]
+    assert abs(fitted_slope(errors) - family.order) < SLOPE, errors
+    assert errors[-1] < 0.01
+
+
+@families(lambda family: family.stochastic)
+def test_order_of_the_variance(family: Family, prediction: str) -> None:
+    config = {"prediction_type": prediction}
+    for call in family.stochastic:
+        errors = [variance_error(family.cls, config, stride, **call) for stride in STRIDES]
+        assert abs(fitted_slope(errors) - family.order) < SLOPE, (call, errors)
+        assert errors[-1] < 0.02
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_pndm_keeps_its_order_without_the_warm_up(prediction: str) -> None:
+    """Liu et al. 2022 (arXiv 2202.09778), property 3.3: second order with either start."""
+    config = {"prediction_type": prediction, "skip_prk_steps": True}
+    errors = [path_error(dj.PNDMScheduler, config, stride) for stride in STRIDES]
+    assert abs(fitted_slope(errors) - 2) < SLOPE, errors

@@ -1,0 +1,166 @@
+"""Grids of timesteps: every number of steps, against the definitions in whole numbers."""
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+import ddpm_jax as dj
+from ddpm_jax.spacing import sigma_grid, timestep_grid
+from tests.schedulers import reference
+
+T = 1000
+EVERY = range(1, T + 1)
+TIE = Fraction(1, 10**9)  # what a tie loses to floating point
+SURPLUS = (61, 103, 121, 122, 201, 206, 217, 223, 227, 233)
+"""Numbers of steps for which trailing spacing in floating point has one entry too many, -1."""
+
+
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
+def test_every_number_of_steps_gives_a_descending_grid(spacing: str) -> None:
+    for n in EVERY:
+        grid = timestep_grid(spacing, n, T)
+        assert grid.shape == (n,), n
+        assert np.all(np.diff(grid) < 0), n
+        assert grid[-1] >= 0, n
+        assert grid[0] <= T - 1, n
+        assert np.all(grid == np.round(grid)), n
+
+
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
+def test_every_grid_rounds_its_definition(spacing: str) -> None:
+    """Half a step at most, in exact fractions; ties may fall to either side in floating point."""
+    for n in EVERY:
+        grid = timestep_grid(spacing, n, T)
+        exact = reference.positions(spacing, n)
+        wrong = max(abs(Fraction(t) - e) for t, e in zip(grid, exact, strict=True))
+        assert wrong <= Fraction(1, 2) + TIE, n
+
+
+def test_every_quadratic_grid_is_its_definition_rounded_down() -> None:
+    for n in EVERY:
+        grid = timestep_grid("quadratic", n, T)
+        assert len(grid) == n
+        for t, exact in zip(grid, reference.positions("quadratic", n), strict=True):
+            assert -TIE <= exact - Fraction(t) < 1 or exact - Fraction(t) == 1, (n, t)
+
+
+@pytest.mark.parametrize("n", SURPLUS)
+def test_trailing_drops_the_surplus_entry(n: int) -> None:
+    assert len(np.arange(T, 0, -T / n)) == n + 1  # what floating point makes of it
+    grid = timestep_grid("trailing", n, T)
+    assert len(grid) == n
+    assert grid[-1] >= 0
+
+
+def test_known_grids() -> None:
+    """As published for N = 10: Table 2 of arXiv 2305.08891, and diffusers."""
+    assert timestep_grid("leading", 10, T).tolist() == list(range(900, -1, -100))
+    assert timestep_grid("trailing", 10, T).tolist() == list(range(999, 0, -100))
+    assert timestep_grid("linspace", 10, T).tolist() == list(range(999, -1, -111))
+    assert timestep_grid("leading", 600, T).tolist() == list(range(599, -1, -1))
+    assert timestep_grid("leading", 300, T).tolist() == list(range(897, -1, -3))
+
+
+def test_linspace_keeps_fractions_where_asked() -> None:
+    grid = timestep_grid("linspace", 5, T, whole=False)
+    np.testing.assert_allclose(grid, [999, 749.25, 499.5, 249.75, 0], rtol=1e-15)
+
+
+@pytest.mark.parametrize("n", [1, 3, 10, 999])
+def test_offset_moves_leading_only(n: int) -> None:
+    leading = timestep_grid("leading", n, T)
+    np.testing.assert_array_equal(timestep_grid("leading", n, T, steps_offset=1), leading + 1)
+    for spacing in ("trailing", "linspace"):
+        np.testing.assert_array_equal(
+            timestep_grid(spacing, n, T, steps_offset=1), timestep_grid(spacing, n, T)
+        )
+
+
+@pytest.mark.parametrize(("n", "offset"), [(1000, 1), (500, 2), (10, 100)])
+def test_an_offset_past_the_last_timestep_is_refused(n: int, offset: int) -> None:
+    with pytest.raises(ValueError, match="offset"):
+        dj.DDIMScheduler(steps_offset=offset).table(n)
+    assert len(dj.DDIMScheduler(steps_offset=offset - 1).table(n)) == n
+
+
+def test_quadratic_repeats_where_it_is_dense() -> None:
+    """49 distinct of 50, 96 of 100 (arXiv 2010.02502's code); the repeats stay, as identity rows."""
+    for n, distinct in ((50, 49), (100, 96)):
+        grid = timestep_grid("quadratic", n, T)
+        assert len(grid) == n
+        assert len(set(grid.tolist())) == distinct
+        assert grid[0] == 800
+        assert grid[-1] == 0
+    for cls in (dj.DDPMScheduler, dj.DDIMScheduler):
+        table = cls(timestep_spacing="quadratic").table(100, dtype=np.float64)
+        repeats = np.flatnonzero(np.diff(table.timestep) == 0)
+        assert len(repeats) == 4
+        for i in repeats:
+            np.testing.assert_allclose(table.mix[i, 0], [1, 0, 0], atol=1e-15)
+            assert table.noise_scale is None or table.noise_scale[i] == 0
+
+
+@pytest.mark.parametrize("n", [0, -1, T + 1, 2.5, "10", True])
+def test_bad_numbers_of_steps_are_refused(n: object) -> None:
+    for cls in (dj.DDPMScheduler, dj.DDIMScheduler, dj.PNDMScheduler, dj.EulerDiscreteScheduler):
+        with pytest.raises(ValueError, match="num_inference_steps"):
+            cls().table(n)
+
+
+def test_neither_steps_nor_timesteps_is_refused() -> None:
+    with pytest.raises(ValueError, match="timesteps"):
+        dj.DDPMScheduler().table()
+
+
+@pytest.mark.parametrize(
+    "timesteps", [[], [5, 5], [1, 2], [1000, 3], [3, -1], [[3, 2]], [float("nan"), 3.0]]
+)
+def test_bad_timesteps_are_refused(timesteps: list) -> None:
+    for cls in (dj.DDPMScheduler, dj.DDIMScheduler, dj.PNDMScheduler, dj.EulerDiscreteScheduler):
+        with pytest.raises(ValueError, match="timesteps"):
+            cls().table(timesteps=timesteps)
+
+
+# Grids of noise levels.
+
+
+def test_karras_levels() -> None:
+    """Karras et al. 2022 (arXiv 2206.00364), equation 5, rho = 7, term by term."""
+    high, low, n = 80.0, 0.002, 18
+    expected = [
+        (high ** (1 / 7) + i / (n - 1) * (low ** (1 / 7) - high ** (1 / 7))) ** 7 for i in range(n)
+    ]
+    np.testing.assert_allclose(sigma_grid("karras", high, low, n), expected, rtol=1e-13)
+
+
+def test_exponential_levels_have_one_ratio() -> None:
+    grid = sigma_grid("exponential", 80.0, 0.002, 7)
+    np.testing.assert_allclose(grid[[0, -1]], [80.0, 0.002], rtol=1e-14)
+    np.testing.assert_allclose(grid[1:] / grid[:-1], (0.002 / 80) ** (1 / 6), rtol=1e-13)
+
+
+def test_beta_levels_are_quantiles() -> None:
+    """The share of a Beta(0.6, 0.6) law below each level is even: integrated, not inverted."""
+    n, high, low = 9, 14.6, 0.03
+    grid = sigma_grid("beta", high, low, n)
+    # u = s^(5/3) removes the density's pole: int_0^x t^-0.4 (1-t)^-0.4 dt
+    for i, x in enumerate((grid - low) / (high - low)):
+        share = _beta_share(x)
+        assert abs(share - (1 - i / (n - 1))) < 1e-8
+
+
+def _beta_share(x: float) -> float:
+    if x > 0.5:
+        return 1 - _beta_share(1 - x)
+    nodes, weights = np.polynomial.legendre.leggauss(60)
+    top = x**0.6
+    s = top * (nodes + 1) / 2
+    integral = top / 2 * float(weights @ (1 - s ** (1 / 0.6)) ** -0.4) / 0.6
+    return integral * math.gamma(1.2) / math.gamma(0.6) ** 2
+
+
+@pytest.mark.parametrize("spacing", ["karras", "exponential", "beta"])
+def test_one_level_is_the_highest(spacing: str) -> None:
+    np.testing.assert_allclose(sigma_grid(spacing, 14.6, 0.03, 1), [14.6], rtol=1e-14)
