@@ -4,7 +4,8 @@
     (2)  h = softmax(q k^T / sqrt(head_dim)) v              softmax in float32
     (3)  y = (x + linear(h)) / output_scale
 
-heads = channels // head_dim, so the inner width heads * head_dim is smaller than channels where head_dim does not divide them.
+heads = channels // head_dim: where head_dim does not divide the channels, the width inside is the
+smaller heads * head_dim.
 
 Reference: Ho et al. 2020, appendix B, arXiv:2006.11239; Vaswani et al. 2017, arXiv:1706.03762.
 """
@@ -14,7 +15,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from ddpm_jax.models.layers import Image, make_linear, make_norm
+from ddpm_jax.models.convolve import Image
+from ddpm_jax.models.layers import make_linear, make_norm
 from ddpm_jax.models.style import Style
 
 
@@ -27,11 +29,12 @@ class Attention(nn.Module):
 
     @nn.compact
     def __call__(self, x: Image) -> Image:
+        """Maps pictures."""
         style, (b, h, w, c) = self.style, x.shape
         head_dim = style.head_dim or c
         heads = c // head_dim
 
-        normed = make_norm(style, "group_norm", self.groups)(x) if self.groups else x
+        normed = make_norm(style, "group_norm", groups=self.groups)(x) if self.groups else x
         pixels = normed.reshape(b, h * w, c)
         q, k, v = (
             make_linear(style, heads * head_dim, name)(pixels).reshape(b, h * w, heads, head_dim)

@@ -1,6 +1,7 @@
-"""The blocks of a UNet: down, middle and up, each a run of residual blocks with or without attention.
+"""The blocks of a UNet: down, middle and up, runs of residual blocks with or without attention.
 
-Block types are data. Under their names in a config, `DOWN` and `UP` say whether a block attends, and how it resamples.
+Block types are data: by their names in a config, `DOWN` and `UP` say whether a block attends, and
+how it resamples.
 
 Reference: Ho et al. 2020, appendix B, arXiv:2006.11239.
 """
@@ -13,7 +14,8 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from ddpm_jax.models.attention import Attention
-from ddpm_jax.models.layers import Image, make_conv, upsample
+from ddpm_jax.models.convolve import Image, Output
+from ddpm_jax.models.layers import make_conv
 from ddpm_jax.models.resnet import ResnetBlock
 from ddpm_jax.models.style import Style
 
@@ -47,7 +49,7 @@ def plain_name(name: str) -> str:
 
 
 class DownBlock(nn.Module):
-    """Residual blocks, then half the size. Also returns what the up path will want, first to last."""
+    """Residual blocks, then half the size."""
 
     style: Style
     features: int
@@ -60,19 +62,20 @@ class DownBlock(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Image, emb: Float[Array, "b e"], train: bool = False
-    ) -> tuple[Float[Array, "b h2 w2 c2"], list[Float[Array, "b _ _ _"]]]:
+        self, x: Image, emb: Float[Array, "b e"]
+    ) -> tuple[Output, list[Float[Array, "b _ _ _"]]]:
+        """Maps pictures; also returns the skips, what the up path will want, first to last."""
         skips: list[Array] = []
         for i in range(self.layers):
-            x = ResnetBlock(self.style, self.features, name=f"resnets.{i}")(x, emb, train)
+            x = ResnetBlock(self.style, self.features, name=f"resnets.{i}")(x, emb)
             if self.attention:
                 x = Attention(self.style, self.style.groups, name=f"attentions.{i}")(x)
             skips.append(x)
         if self.resampler == "conv":
             x = ConvDownsample(self.style, self.padding, name="downsamplers.0")(x)
         elif self.resampler == "resnet":
-            block = ResnetBlock(self.style, self.features, "down", name="downsamplers.0")
-            x = block(x, emb, train)
+            block = ResnetBlock(self.style, self.features, "halve", name="downsamplers.0")
+            x = block(x, emb)
         return x, skips if self.resampler is None else [*skips, x]
 
 
@@ -86,12 +89,13 @@ class MidBlock(nn.Module):
     output_scale: float
 
     @nn.compact
-    def __call__(self, x: Image, emb: Float[Array, "b e"], train: bool = False) -> Image:
+    def __call__(self, x: Image, emb: Float[Array, "b e"]) -> Image:
+        """Maps pictures."""
         style, scale, features = self.style, self.output_scale, x.shape[-1]
-        x = ResnetBlock(style, features, output_scale=scale, name="resnets.0")(x, emb, train)
+        x = ResnetBlock(style, features, output_scale=scale, name="resnets.0")(x, emb)
         if self.attention:
             x = Attention(style, self.groups, scale, name="attentions.0")(x)
-        return ResnetBlock(style, features, output_scale=scale, name="resnets.1")(x, emb, train)
+        return ResnetBlock(style, features, output_scale=scale, name="resnets.1")(x, emb)
 
 
 class UpBlock(nn.Module):
@@ -109,18 +113,18 @@ class UpBlock(nn.Module):
         x: Image,
         skips: list[Float[Array, "b h w _"]],
         emb: Float[Array, "b e"],
-        train: bool = False,
-    ) -> Float[Array, "b h2 w2 c2"]:
+    ) -> Output:
+        """Maps pictures; the last of `skips` is used first."""
         for i, skip in enumerate(reversed(skips)):
             x = jnp.concatenate([x, skip], axis=-1)
-            x = ResnetBlock(self.style, self.features, name=f"resnets.{i}")(x, emb, train)
+            x = ResnetBlock(self.style, self.features, name=f"resnets.{i}")(x, emb)
             if self.attention:
                 x = Attention(self.style, self.style.groups, name=f"attentions.{i}")(x)
         if self.resampler == "conv":
             x = ConvUpsample(self.style, name="upsamplers.0")(x)
         elif self.resampler == "resnet":
-            block = ResnetBlock(self.style, self.features, "up", name="upsamplers.0")
-            x = block(x, emb, train)
+            block = ResnetBlock(self.style, self.features, "double", name="upsamplers.0")
+            x = block(x, emb)
         return x
 
 
@@ -131,16 +135,18 @@ class ConvDownsample(nn.Module):
     padding: int
 
     @nn.compact
-    def __call__(self, x: Image) -> Float[Array, "b h2 w2 c"]:
+    def __call__(self, x: Image) -> Output:
+        """Halves the size."""
         edge = (self.padding, 1)  # before, after
         return make_conv(self.style, x.shape[-1], "conv", stride=2, padding=(edge, edge))(x)
 
 
 class ConvUpsample(nn.Module):
-    """Nearest neighbour, then 3x3 convolution."""
+    """Nearest neighbour to twice the size, then 3x3 convolution."""
 
     style: Style
 
     @nn.compact
-    def __call__(self, x: Image) -> Float[Array, "b h2 w2 c"]:
-        return make_conv(self.style, x.shape[-1], "conv")(upsample(x))
+    def __call__(self, x: Image) -> Output:
+        """Doubles the size."""
+        return make_conv(self.style, x.shape[-1], "conv", doubled=True)(x)

@@ -1,10 +1,12 @@
 """What the network is told beside the picture: timestep and class.
 
-    (1)  positional   t f_i, f_i = 10000^(-i / (half - freq_shift)), i = 0..half-1; sines and cosines, an odd width ends in a zero
+    (1)  positional   t f_i, f_i = 10000^(-i / (half - freq_shift)), i = 0..half-1
+                   sines and cosines; an odd width ends in a zero
     (2)  fourier      2 pi w_i log(t), w_i ~ N(0, 16^2) fixed; sines, then cosines
     (3)  learned      one row of a table for each whole t
 
-All three are float32: bfloat16 cannot tell timestep 999 from 1000. freq_shift 1 is the form of DDPM, 0 that of improved DDPM.
+All are float32: bfloat16 cannot tell timestep 999 from 1000. freq_shift 1 is the form of DDPM, 0
+that of improved DDPM.
 
 Reference: Ho et al. 2020, arXiv:2006.11239; (2) Song et al. 2021, arXiv:2011.13456.
 """
@@ -27,7 +29,7 @@ def sinusoid(
 ) -> Float[Array, "b d"]:
     """Equation (1)."""
     half = width // 2
-    # Frequencies in float32 and in this order, as the checkpoints were trained: at t = 999 an ulp in f_i is 6e-5 in the angle.
+    # In float32 and this order, as checkpoints were trained: an ulp of f_i is 6e-5 in angle at 999.
     exponent = np.float32(-np.log(10000)) * np.arange(half, dtype=np.float32)
     frequencies = np.exp(exponent / np.float32(half - freq_shift))
     angle = timestep.astype(jnp.float32)[:, None] * frequencies[None]
@@ -45,6 +47,7 @@ class Fourier(nn.Module):
 
     @nn.compact
     def __call__(self, timestep: Num[Array, " b"]) -> Float[Array, "b d"]:
+        """Sines, then cosines."""
         draw = nn.initializers.normal(FOURIER_SCALE)
         weight = self.param("weight", draw, (self.width,), self.param_dtype).astype(jnp.float32)
         log_t = jnp.log(timestep.astype(jnp.float32))
@@ -53,7 +56,7 @@ class Fourier(nn.Module):
 
 
 class Embedding(nn.Module):
-    """A row of a learned table for each index, the nearest whole number; NaN for an index outside the table."""
+    """The row of a learned table at the nearest whole index; NaN outside the table."""
 
     rows: int
     width: int
@@ -61,6 +64,7 @@ class Embedding(nn.Module):
 
     @nn.compact
     def __call__(self, index: Num[Array, " b"]) -> Float[Array, "b d"]:
+        """Looks the rows up."""
         shape = (self.rows, self.width)
         table = self.param("embedding", nn.initializers.normal(1.0), shape, self.param_dtype)
         index = jnp.round(index).astype(jnp.int32)
@@ -76,5 +80,6 @@ class EmbeddingMLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b d"]) -> Float[Array, "b e"]:
+        """Maps the last axis."""
         x = nn.silu(make_linear(self.style, self.width, "linear_1")(x))
         return make_linear(self.style, self.width, "linear_2")(x)

@@ -14,7 +14,7 @@ Activation = Callable[[Float[Array, "..."]], Float[Array, "..."]]
 
 
 def mish(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """x tanh(log(1 + e^x)) (Misra 2019, arXiv:1908.08681)."""
+    """Mish, x tanh(log(1 + e^x)) (Misra 2019, arXiv:1908.08681)."""
     return x * jnp.tanh(jax.nn.softplus(x))
 
 
@@ -39,11 +39,11 @@ class Style:
     activation: Activation
     """Nonlinearity of the residual blocks."""
     scale_shift: bool
-    """The time embedding scales and shifts after the second norm, instead of being added before it."""
+    """The time embedding scales and shifts after the second norm; else it is added before."""
     head_dim: int | None
     """Channels of one attention head; None: one head over all channels."""
     dropout: float
-    """Dropout rate before the second convolution of a residual block."""
+    """Dropout rate in a residual block; 0 unless the model is called to train."""
     dtype: Dtype
     """Of the computation. Norm statistics, softmax and time embedding are float32 in any case."""
     param_dtype: Dtype

@@ -3,51 +3,54 @@
     emb    = mlp(time_proj(timestep)) [+ class embedding]
     skips  = conv_in(x), then what every down block leaves
     h      = up_blocks(mid_block(down_blocks(conv_in(x), emb), emb), skips, emb)
-    output = conv_out(silu(norm(h))) [/ timestep, with a fourier time embedding: its timestep is sigma]
+    output = conv_out(silu(norm(h)))
+
+With a fourier time embedding the timestep is sigma, and the output is divided by it.
 
 Parameters have torch's names: `params["down_blocks.0"]["resnets.0"]["conv1"]["kernel"]`.
 
-Reference: Ho et al. 2020, arXiv:2006.11239; Song et al. 2021 (fourier, division by sigma), arXiv:2011.13456.
+Reference: Ho et al. 2020, arXiv:2006.11239; Song et al. 2021, arXiv:2011.13456 (fourier).
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+import os
+from collections.abc import Mapping
 from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Key, Num, Shaped, UInt32
+from jax.typing import ArrayLike, DTypeLike
+from jaxtyping import Array, Key, Shaped, UInt32
 
+from ddpm_jax import hub
 from ddpm_jax.config import Config
-from ddpm_jax.models import unet_config
-from ddpm_jax.models.blocks import DOWN, UP, DownBlock, MidBlock, UpBlock, plain_name
-from ddpm_jax.models.embeddings import Embedding, EmbeddingMLP, Fourier, sinusoid
-from ddpm_jax.models.layers import Image, make_conv, make_norm
-from ddpm_jax.models.style import ACTIVATIONS, Style
+from ddpm_jax.models import unet_config, unet_files
+from ddpm_jax.models import unet_parts as parts
+from ddpm_jax.models.convolve import Image
+from ddpm_jax.models.layers import make_conv, make_norm
 from ddpm_jax.models.unet_inputs import check_inputs
 
 
 class UNet2DModel(nn.Module):
     """(x, timestep) to an output shaped like x: the noise, x0 or v that it was trained to predict.
 
-    Call it as `model.apply({"params": params}, x, timestep)`. Fields are those of diffusers' config, with its defaults.
+    Call it as `model.apply({"params": params}, x, timestep)`. The fields are those of diffusers'
+    config, with its defaults, then two dtypes.
 
     Raises:
         ValueError: at construction, listing every fault of the config.
     """
 
     sample_size: int | tuple[int, int] | None = None
-    """Height and width of the pictures; pipelines read it, the network takes any size that halves evenly."""
+    """Of the pictures that it was trained on; the network takes any size that halves evenly."""
     in_channels: int = 3
     out_channels: int = 3
     center_input_sample: bool = False
     """x <- 2 x - 1 first."""
     time_embedding_type: str = "positional"
-    """"positional", "fourier" or "learned"."""
+    """One of "positional", "fourier", "learned"."""
     time_embedding_dim: int | None = None
     """Width of the time embedding; None: four times the first of `block_out_channels`."""
     freq_shift: float = 0
@@ -66,9 +69,9 @@ class UNet2DModel(nn.Module):
     downsample_padding: int = 1
     """1: on all sides; 0: right and bottom only."""
     downsample_type: str = "conv"
-    """"conv" or "resnet", in blocks with attention."""
+    """Of the blocks with attention: "conv" or "resnet"; the others have their own."""
     upsample_type: str = "conv"
-    """"conv" or "resnet", in blocks with attention."""
+    """Of the blocks with attention: "conv" or "resnet"; the others have their own."""
     dropout: float = 0.0
     act_fn: str = "silu"
     """Of the residual blocks; time embedding and output always have SiLU."""
@@ -76,10 +79,10 @@ class UNet2DModel(nn.Module):
     """Channels of one head; None: one head over all channels."""
     norm_num_groups: int = 32
     attn_norm_num_groups: int | None = None
-    """Groups of the norm in the middle attention; None: `norm_num_groups`, or no norm with "scale_shift"."""
+    """Of the middle attention's norm; None: `norm_num_groups`, or no norm with "scale_shift"."""
     norm_eps: float = 1e-5
     resnet_time_scale_shift: str = "default"
-    """"default": the time embedding is added; "scale_shift": it scales and shifts."""
+    """What the time embedding does: "default", it is added, or "scale_shift"."""
     add_attention: bool = True
     """Attention in the middle block."""
     class_embed_type: str | None = None
@@ -102,12 +105,76 @@ class UNet2DModel(nn.Module):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], **overrides: Any) -> Self:
-        """The model of a diffusers config; overrides are fields, `dtype` and `param_dtype` among them.
+        """The model of a diffusers config; overrides are fields, the two dtypes among them.
 
         Raises:
-            ValueError: unknown keys (those that start with an underscore are skipped), or a faulty config.
+            ValueError: unknown keys (those with an underscore in front are skipped), or a faulty
+                config.
         """
         return cls(**(unet_config.read_config(config, set(CONFIG_FIELDS)) | overrides))
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        subfolder: str | None = None,
+        revision: str | None = None,
+        variant: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+        dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike = jnp.float32,
+        sharding: unet_files.Placement = None,
+    ) -> tuple[Self, dict[str, Any]]:
+        """A model and its params from a local folder, a bundled name ("digits") or a hub id.
+
+        Args:
+            path: a pipeline's folder, the component's own, or a flat repository.
+            subfolder: look there and nowhere else.
+            revision: branch, tag or commit of a hub repository.
+            variant: which weights, as in `diffusion_pytorch_model.<variant>.safetensors`.
+            cache_dir: of downloads.
+            token: for the hub.
+            local_files_only: never ask the hub.
+            dtype: of the computation.
+            param_dtype: that the params are given, whatever is stored.
+            sharding: where params go, one for all or a function of path and shape; None: the
+                default device.
+
+        Raises:
+            ValueError: no such model here, a faulty config, or weights that do not fit it.
+            OSError: no weights there, or the hub has them not or not for us.
+        """
+        folder = hub.component(
+            path,
+            "unet",
+            subfolder=subfolder,
+            revision=revision,
+            variant=variant,
+            cache_dir=cache_dir,
+            token=token,
+            local_files_only=local_files_only,
+        )
+        config = unet_files.read_config(folder)
+        model = cls.from_config(config, dtype=dtype, param_dtype=param_dtype)
+        return model, unet_files.read(model, folder, variant, sharding)
+
+    @nn.nowrap
+    def save_pretrained(
+        self,
+        path: str | os.PathLike[str],
+        params: dict[str, Any],
+        *,
+        variant: str | None = None,
+    ) -> None:
+        """Writes `config.json` and the weights into a folder, as diffusers reads them.
+
+        Raises:
+            ValueError: the params are not those of this model.
+        """
+        unet_files.write(self, path, params, variant)
 
     @property
     def config(self) -> Config:
@@ -130,37 +197,40 @@ class UNet2DModel(nn.Module):
 
         Args:
             x: noisy pictures (b, h, w, in_channels), floats.
-            timestep: whole or not, a scalar or (b,). Never rounded but for a learned embedding, which gives NaN outside its table.
-            class_labels: (b,) integers for a learned class embedding (NaN outside its table), (b,) numbers for
-                "timestep", (b, time_embedding_dim) floats for "identity"; None for a model without classes.
+            timestep: a scalar or (b,), whole or not. It is rounded for a learned embedding only,
+                which gives NaN outside its table.
+            class_labels: (b,) integers for a learned class table (NaN outside it), (b,) numbers for
+                "timestep", (b, time_embedding_dim) floats for "identity"; None without classes.
             train: with dropout, which takes `rngs={"dropout": key}`.
 
         Returns:
             (b, h, w, out_channels), float32 whatever `dtype` is.
 
         Raises:
-            ValueError: at trace time, for shapes or dtypes that do not fit, and labels missing or not wanted.
+            ValueError: at trace time, for shapes or dtypes that do not fit, labels missing or not
+                wanted.
         """
-        check_inputs(self._fields(), x, timestep, class_labels)
+        config = self.config
+        check_inputs(config, x, timestep, class_labels)
         self._check_rng(train)
-        style = self._style()
+        style = parts.style_of(config, self.dtype, self.param_dtype, train)
         x = jnp.asarray(x, jnp.float32)
         x = 2 * x - 1 if self.center_input_sample else x
         timestep = jnp.broadcast_to(jnp.asarray(timestep), x.shape[:1])
-        emb = self._embed(style, timestep, class_labels)
+        emb = parts.embed(config, style, timestep, class_labels)
 
         h = make_conv(style, self.block_out_channels[0], "conv_in")(x)
         skips = [h]
-        for down in self._down_blocks(style):
-            h, left = down(h, emb, train)
+        for down in parts.down_blocks(config, style):
+            h, left = down(h, emb)
             skips += left
         if self.mid_block_type is not None:
-            h = self._mid_block(style)(h, emb, train)
-        for up in self._up_blocks(style):
+            h = parts.mid_block(config, style)(h, emb)
+        for up in parts.up_blocks(config, style):
             skips, taken = skips[: -self.layers_per_block - 1], skips[-self.layers_per_block - 1 :]
-            h = up(h, taken, emb, train)
+            h = up(h, taken, emb)
 
-        h = make_norm(style, "conv_norm_out")(h, nn.silu)
+        h = make_norm(style, "conv_norm_out", nn.silu)(h)
         output = make_conv(style, self.out_channels, "conv_out")(h).astype(jnp.float32)
         if self.time_embedding_type == "fourier":
             output = output / timestep.astype(jnp.float32)[:, None, None, None]
@@ -170,89 +240,6 @@ class UNet2DModel(nn.Module):
     def _check_rng(self, train: bool) -> None:
         if train and self.dropout and not (self.is_initializing() or self.has_rng("dropout")):
             raise ValueError('dropout needs a key: apply(..., train=True, rngs={"dropout": key})')
-
-    @nn.nowrap
-    def _style(self) -> Style:
-        return Style(
-            groups=self.norm_num_groups,
-            eps=self.norm_eps,
-            activation=ACTIVATIONS[self.act_fn.lower()],
-            scale_shift=self.resnet_time_scale_shift == "scale_shift",
-            head_dim=self.attention_head_dim,
-            dropout=self.dropout,
-            dtype=jnp.dtype(self.dtype),
-            param_dtype=jnp.dtype(self.param_dtype),
-        )
-
-    @nn.nowrap
-    def _embed(
-        self, style: Style, timestep: Num[Array, " b"], class_labels: ArrayLike | None
-    ) -> Float[Array, "b e"]:
-        width = self.time_embedding_dim or 4 * self.block_out_channels[0]
-        project = self._time_projection(style)
-        emb = EmbeddingMLP(style, width, name="time_embedding")(project(timestep))
-        if class_labels is None:
-            return emb
-        labels = jnp.asarray(class_labels)
-        if self.class_embed_type is None:
-            assert (
-                self.num_class_embeds is not None
-            )  # or check_inputs would have refused the labels
-            table = Embedding(
-                self.num_class_embeds, width, style.param_dtype, name="class_embedding"
-            )
-            labels = table(labels)
-        elif self.class_embed_type == "timestep":
-            labels = EmbeddingMLP(style, width, name="class_embedding")(project(labels))
-        return emb + labels.astype(style.dtype)
-
-    @nn.nowrap
-    def _time_projection(self, style: Style) -> Callable[[Num[Array, " b"]], Float[Array, "b d"]]:
-        width = self.block_out_channels[0]
-        if self.time_embedding_type == "fourier":
-            return Fourier(width, style.param_dtype, name="time_proj")
-        if self.time_embedding_type == "learned":
-            assert self.num_train_timesteps is not None  # the config's check refuses this
-            return Embedding(self.num_train_timesteps, width, style.param_dtype, name="time_proj")
-        return partial(
-            sinusoid,
-            width=width,
-            flip_sin_to_cos=self.flip_sin_to_cos,
-            freq_shift=self.freq_shift,
-        )
-
-    @nn.nowrap
-    def _down_blocks(self, style: Style) -> Iterator[DownBlock]:
-        last = len(self.block_out_channels) - 1
-        for i, (name, features) in enumerate(
-            zip(self.down_block_types, self.block_out_channels, strict=True)
-        ):
-            kind = DOWN[plain_name(name)]
-            yield DownBlock(
-                style,
-                features,
-                self.layers_per_block,
-                kind.attention,
-                None if i == last else kind.resampler or self.downsample_type,
-                self.downsample_padding,
-                name=f"down_blocks.{i}",
-            )
-
-    @nn.nowrap
-    def _mid_block(self, style: Style) -> MidBlock:
-        groups = self.attn_norm_num_groups or (0 if style.scale_shift else style.groups)
-        scale = self.mid_block_scale_factor
-        return MidBlock(style, self.add_attention, groups, scale, name="mid_block")
-
-    @nn.nowrap
-    def _up_blocks(self, style: Style) -> Iterator[UpBlock]:
-        last = len(self.block_out_channels) - 1
-        for i, (name, features) in enumerate(
-            zip(self.up_block_types, self.block_out_channels[::-1], strict=True)
-        ):
-            kind = UP[plain_name(name)]
-            resampler = None if i == last else kind.resampler or self.upsample_type
-            yield UpBlock(style, features, kind.attention, resampler, name=f"up_blocks.{i}")
 
     @nn.nowrap
     def shapes(self) -> dict[str, Any]:
@@ -266,17 +253,10 @@ class UNet2DModel(nn.Module):
 
     @nn.nowrap
     def _init(self, key: Array) -> dict[str, Any]:
-        side = 2 ** (len(self.block_out_channels) - 1)
+        side = 2 ** (len(self.block_out_channels) - 1)  # the smallest picture
         x = jnp.zeros((1, side, side, self.in_channels))
-        return self.init(key, x, jnp.ones(()), self._any_labels())["params"]
-
-    @nn.nowrap
-    def _any_labels(self) -> Array | None:
-        if self.class_embed_type == "identity":
-            return jnp.zeros((1, self.time_embedding_dim or 4 * self.block_out_channels[0]))
-        if self.class_embed_type == "timestep":
-            return jnp.ones(1)
-        return None if self.num_class_embeds is None else jnp.zeros(1, jnp.int32)
+        variables = self.init(key, x, jnp.ones(()), parts.some_labels(self.config))
+        return dict(variables["params"])
 
 
 CONFIG_FIELDS = tuple(

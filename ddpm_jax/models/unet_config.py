@@ -51,7 +51,7 @@ def read_config(config: Mapping[str, Any], fields: set[str]) -> dict[str, Any]:
     """The fields in a config file: old names renewed, private keys (`_class_name`, ...) left out.
 
     Raises:
-        ValueError: a key is neither a field nor an old name of one, or a field is given under both names.
+        ValueError: a key is neither a field nor an old name of one, or both names are given.
     """
     given = {key: value for key, value in config.items() if not key.startswith("_")}
     unknown = sorted(set(given) - fields - set(RENAMED))
@@ -75,7 +75,7 @@ def check(config: Mapping[str, Any]) -> None:
 
 
 def faults(config: Mapping[str, Any]) -> Iterator[str]:
-    """Every fault, a sentence each; relations between fields only once each field is sound by itself."""
+    """Every fault, a sentence each; of relations only once each field is sound by itself."""
     single = [*_values(config), *_blocks(config)]
     yield from single
     if not single:
@@ -130,15 +130,15 @@ def _blocks(config: Mapping[str, Any]) -> Iterator[str]:
     lengths = {name: len(config[name]) for name in PER_BLOCK}
     if len(set(lengths.values())) > 1:
         counted = ", ".join(f"{count} {name}" for name, count in lengths.items())
-        yield f"block_out_channels, down_block_types and up_block_types must be equally many, got {counted}"
+        yield f"every block needs a width, a down type and an up type, got {counted}"
     if not all(_is_count(c) for c in config["block_out_channels"]):
-        yield f"block_out_channels must be positive integers, got {config['block_out_channels']!r}"
+        yield f"block_out_channels must be positive integers, got {config['block_out_channels']}"
     for name, known in (("down_block_types", DOWN), ("up_block_types", UP)):
         for block in dict.fromkeys(config[name]):
             if not (isinstance(block, str) and plain_name(block) in known):
                 yield (
-                    f"{name} has {block!r}, which is not supported; accepted are {_one_of(tuple(known))}, "
-                    "each also with the prefix UNetRes"
+                    f"{name} has {block!r}, which is not supported; accepted are "
+                    f"{_one_of(tuple(known))}, also with UNetRes in front"
                 )
 
 
@@ -149,17 +149,17 @@ def _relations(config: Mapping[str, Any]) -> Iterator[str]:
     mid_groups = config["attn_norm_num_groups"]
     mid_attention = config["mid_block_type"] is not None and config["add_attention"]
     if mid_attention and mid_groups and channels[-1] % mid_groups:
-        yield f"attn_norm_num_groups {mid_groups} does not divide the last of block_out_channels {channels}"
+        yield f"attn_norm_num_groups {mid_groups} does not divide the last of {channels}"
     narrowest = min(_attended(config), default=None)
     head_dim = config["attention_head_dim"]
     if head_dim and narrowest is not None and head_dim > narrowest:
-        yield f"attention_head_dim {head_dim} is more than the {narrowest} channels of a block with attention"
+        yield f"attention_head_dim {head_dim} exceeds the {narrowest} channels of an attention"
     if config["time_embedding_type"] == "learned" and config["num_train_timesteps"] is None:
         yield 'time_embedding_type "learned" needs num_train_timesteps, the rows of its table'
     if config["time_embedding_type"] == "positional" and channels[0] // 2 == config["freq_shift"]:
         yield (
-            f"freq_shift {config['freq_shift']} makes the frequencies of a positional time embedding infinite "
-            f"with {channels[0]} first channels"
+            f"freq_shift {config['freq_shift']} makes the time embedding's frequencies infinite "
+            f"where the first of block_out_channels is {channels[0]}"
         )
 
 
