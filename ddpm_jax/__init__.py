@@ -1,4 +1,4 @@
-"""Denoising diffusion in JAX: PyTorch diffusers' checkpoints, tables, and one compiled scan.
+"""Denoising diffusion in JAX: diffusers' checkpoints, samplers as tables, and one compiled scan.
 
 >>> import jax, ddpm_jax as dj
 >>> pipe = dj.DDIMPipeline.from_pretrained("digits")
@@ -10,15 +10,25 @@ from ddpm_jax._version import __version__ as __version__
 from ddpm_jax.builder import Level as Level
 from ddpm_jax.builder import TableBuilder as TableBuilder
 from ddpm_jax.builder import describe as describe
+from ddpm_jax.config import Config as Config
+from ddpm_jax.images import make_grid as make_grid
+from ddpm_jax.images import to_pil as to_pil
+from ddpm_jax.images import to_uint8 as to_uint8
+from ddpm_jax.models import UNet2DModel as UNet2DModel
+from ddpm_jax.pipelines import DDIMPipeline as DDIMPipeline
+from ddpm_jax.pipelines import DDPMPipeline as DDPMPipeline
+from ddpm_jax.pipelines import DiffusionPipeline as DiffusionPipeline
+from ddpm_jax.pipelines import ImagePipelineOutput as ImagePipelineOutput
+from ddpm_jax.pipelines import PNDMPipeline as PNDMPipeline
+from ddpm_jax.randomness import noise as noise
+from ddpm_jax.randomness import noised as noised
+from ddpm_jax.randomness import prior as prior
+from ddpm_jax.randomness import sample_keys as sample_keys
 from ddpm_jax.refine import Clip as Clip
 from ddpm_jax.refine import DynamicThreshold as DynamicThreshold
 from ddpm_jax.sampling import advance as advance
-from ddpm_jax.sampling import noise as noise
-from ddpm_jax.sampling import noised as noised
 from ddpm_jax.sampling import predict_x0 as predict_x0
-from ddpm_jax.sampling import prior as prior
 from ddpm_jax.sampling import sample as sample
-from ddpm_jax.sampling import sample_keys as sample_keys
 from ddpm_jax.sampling import sample_with_history as sample_with_history
 from ddpm_jax.sampling import step as step
 from ddpm_jax.schedulers import DDIMScheduler as DDIMScheduler
@@ -26,9 +36,29 @@ from ddpm_jax.schedulers import DDPMScheduler as DDPMScheduler
 from ddpm_jax.schedulers import EulerAncestralDiscreteScheduler as EulerAncestralDiscreteScheduler
 from ddpm_jax.schedulers import EulerDiscreteScheduler as EulerDiscreteScheduler
 from ddpm_jax.schedulers import PNDMScheduler as PNDMScheduler
+from ddpm_jax.schedulers import Scheduler as Scheduler
 from ddpm_jax.schedules import NoiseSchedule as NoiseSchedule
 from ddpm_jax.schedules import noise_schedule as noise_schedule
 from ddpm_jax.table import Row as Row
 from ddpm_jax.table import Table as Table
 from ddpm_jax.table import pad as pad
 from ddpm_jax.table import stack as stack
+
+__all__ = [
+    # pipelines
+    "DDPMPipeline", "DDIMPipeline", "PNDMPipeline", "DiffusionPipeline", "ImagePipelineOutput",
+    # models
+    "UNet2DModel",
+    # schedulers
+    "DDPMScheduler", "DDIMScheduler", "PNDMScheduler", "EulerDiscreteScheduler",
+    "EulerAncestralDiscreteScheduler", "Scheduler", "Config",
+    # sampling
+    "sample", "sample_with_history", "advance", "step", "predict_x0",
+    "sample_keys", "prior", "noise", "noised",
+    # tables
+    "Table", "Row", "pad", "stack", "describe", "TableBuilder", "Level", "Clip",
+    "DynamicThreshold", "NoiseSchedule", "noise_schedule",
+    # images
+    "make_grid", "to_pil", "to_uint8",
+    "__version__",
+]  # fmt: skip

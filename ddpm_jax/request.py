@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key, Shaped
 
 from ddpm_jax.models import UNet2DModel
-from ddpm_jax.sampling import prior, sample_keys
+from ddpm_jax.randomness import prior, sample_keys, typed_keys
 from ddpm_jax.table import Table
 
 
@@ -100,7 +100,7 @@ def image_keys(key: ArrayLike, batch_size: int | None) -> Key[Array, "b"]:
     """
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    keys = _typed(key)
+    keys = typed_keys(key)
     if keys.ndim == 0:
         return sample_keys(keys, 1 if batch_size is None else batch_size)
     if keys.ndim > 1 or not len(keys):
@@ -108,16 +108,6 @@ def image_keys(key: ArrayLike, batch_size: int | None) -> Key[Array, "b"]:
     if batch_size not in (None, len(keys)):
         raise ValueError(f"{len(keys)} keys were given for a batch of {batch_size} images")
     return keys
-
-
-def _typed(key: ArrayLike) -> Key[Array, "..."]:
-    if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        return key
-    if isinstance(key, jax.Array | np.ndarray) and key.dtype == np.uint32 and key.ndim:
-        return jax.random.wrap_key_data(jnp.asarray(key))
-    raise TypeError(
-        f"key must be a key such as jax.random.key(0), or (B,) of them, got {type(key).__name__}"
-    )
 
 
 def image_labels(model: UNet2DModel, labels: ArrayLike, count: int) -> Shaped[Array, "b ..."]:

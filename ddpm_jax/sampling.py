@@ -1,9 +1,6 @@
-r"""Sampling: one pure step, one compiled loop over a table, and where randomness comes from.
+"""Sampling: one pure step, and the compiled loops that take it over a table.
 
-`step` is algebra and takes its noise as an argument. `sample` takes keys, one per image, and is
-the only place that draws: the prior from fold_in(key, 0), row i from fold_in(key, i + 1). So the
-same key starts from the same noise under every scheduler, no draw is used twice, and an image is
-the same alone, in any batch and on any number of devices.
+`step` is algebra and takes its noise as an argument; the loops draw it from keys, one per image.
 
 `denoise(params, x, timestep) -> output` is static and compared by identity: define it once.
 Whatever changes between calls belongs in `params`, which may be any pytree.
@@ -16,92 +13,16 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Key, UInt32
+from jaxtyping import Array, Float
 
 from ddpm_jax._typing import AnyArray, Leaf, Registers
+from ddpm_jax.randomness import Images, Keys, noise, typed_keys
 from ddpm_jax.table import Row, Table
 
 Denoise: TypeAlias = Callable[..., Array]
 """denoise(params, x, timestep) -> output: (B, H, W, C) and a () float32 timestep to (B, H, W, C),
 or (B, H, W, 2C) where the second half is a learned variance."""
-
-Keys: TypeAlias = Key[Array, "b"] | UInt32[Array, "b 2"]
-"""One key per image; legacy uint32 keys are accepted."""
-
-Images: TypeAlias = Float[AnyArray, "b h w c"]
-
-
-def sample_keys(key: Key[Array, ""] | UInt32[Array, "2"], batch_size: int) -> Key[Array, "b"]:
-    """One key per image: image i's is fold_in(key, i), whatever the batch size.
-
-    Args:
-        key: one key, typed or legacy.
-        batch_size: B, at least 1.
-
-    Returns:
-        (B,) typed keys.
-
-    >>> import jax, ddpm_jax as dj
-    >>> dj.sample_keys(jax.random.key(0), 4).shape
-    (4,)
-    """
-    typed = _typed(key)
-    if typed.shape != ():
-        raise ValueError(f"sample_keys takes one key, got keys of shape {typed.shape}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    return jax.vmap(partial(jax.random.fold_in, typed))(jnp.arange(batch_size))
-
-
-def prior(table: Table, keys: Keys, shape: tuple[int, ...]) -> Images:
-    """Where sampling starts: init_scale z, register 0 at row 0.
-
-    Args:
-        table: the run, for its `init_scale`.
-        keys: (B,) one key per image.
-        shape: (H, W, C) of one image.
-
-    Returns:
-        (B, H, W, C) float32.
-    """
-    drawn = noise(keys, -1, shape)
-    return drawn * jnp.asarray(table.init_scale, drawn.dtype)
-
-
-def noise(keys: Keys, i: int | Leaf, shape: tuple[int, ...]) -> Images:
-    """The unit noise of row i: (B, H, W, C) float32 from fold_in(keys[b], i + 1).
-
-    Args:
-        keys: (B,) one key per image.
-        i: the row, from 0; -1 is the prior's draw. May be a tracer.
-        shape: (H, W, C) of one image.
-    """
-    typed = _typed(keys)
-    if typed.ndim != 1:
-        raise ValueError(f"noise takes one key per image, (B,), got keys of shape {typed.shape}")
-
-    def draw(key: Key[Array, ""]) -> Array:
-        return jax.random.normal(jax.random.fold_in(key, i + 1), shape, jnp.float32)
-
-    return jax.vmap(draw)(typed)
-
-
-def noised(table: Table, x0: Images, keys: Keys) -> Images:
-    """Images noised to the level of the table's first row: alpha x0 + sigma z.
-
-    Starts a run in the middle, from a picture: `scheduler.table(50, start=30)`. z is the draw that
-    `prior` makes from the same keys.
-
-    Args:
-        table: the run; only its first level is read.
-        x0: (B, H, W, C) clean images, usually in [-1, 1].
-        keys: (B,) one key per image.
-    """
-    z = noise(keys, -1, x0.shape[1:]).astype(x0.dtype)
-    alpha, sigma = jnp.asarray(table.level, x0.dtype)[0]
-    return alpha * x0 + sigma * z
 
 
 def predict_x0(row: Row, registers: Registers, output: AnyArray) -> Images:
@@ -259,7 +180,7 @@ def advance(
 
 
 @partial(jax.jit, static_argnames="denoise")
-def _scan(denoise: Denoise, params: Any, table: Table, x_T: Array, keys: Any) -> Array:
+def _scan(denoise: Denoise, params: Any, table: Table, x_T: Array, keys: Any) -> AnyArray:
     def body(registers: Registers, i: Array) -> tuple[Registers, None]:
         row, output, drawn = _evaluate(denoise, params, table, registers, keys, i)
         return step(row, registers, output, drawn), None
@@ -271,7 +192,7 @@ def _scan(denoise: Denoise, params: Any, table: Table, x_T: Array, keys: Any) ->
 @partial(jax.jit, static_argnames=("denoise", "every"))
 def _scan_with_history(
     denoise: Denoise, params: Any, table: Table, x_T: Array, keys: Any, every: int
-) -> tuple[Array, Array]:
+) -> tuple[AnyArray, Array]:
     def body(carry: tuple[Registers, Array], i: Array) -> tuple[tuple[Registers, Array], None]:
         registers, previews = carry
         row, output, drawn = _evaluate(denoise, params, table, registers, keys, i)
@@ -302,24 +223,12 @@ def _advance(
 
 def _evaluate(
     denoise: Denoise, params: Any, table: Table, registers: Registers, keys: Any, i: Array
-) -> tuple[Row, Array, Array | None]:
+) -> tuple[Row, Array, AnyArray | None]:
     """Row i, the network's output at it, and its noise: the body of every loop."""
     row, x = table.row(i), registers[0]
     output = denoise(params, row.in_scale.astype(x.dtype) * x, row.timestep)
     drawn = None if row.noise_scale is None else noise(keys, i, x.shape[1:])
     return row, output, drawn
-
-
-def _typed(keys: Array) -> Array:
-    """Typed keys; legacy (..., 2) uint32 keys are wrapped."""
-    if jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):
-        return keys
-    if keys.dtype == np.uint32 and keys.ndim >= 1 and keys.shape[-1] == 2:
-        return jax.random.wrap_key_data(keys)
-    raise ValueError(
-        "keys must be jax.random.key(seed) or what is folded or split from it, "
-        f"got {keys.dtype} of shape {keys.shape}"
-    )
 
 
 def _checked_keys(table: Table, x: AnyArray, keys: Keys | None) -> Array | None:
@@ -330,7 +239,7 @@ def _checked_keys(table: Table, x: AnyArray, keys: Keys | None) -> Array | None:
         return None
     if keys is None:
         raise ValueError("this table adds noise: it needs keys, one per image, got None")
-    typed = _typed(keys)
+    typed = typed_keys(keys)
     if typed.shape != x.shape[:1]:
         raise ValueError(f"{x.shape[0]} images need as many keys, got shape {typed.shape}")
     return typed

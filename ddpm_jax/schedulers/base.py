@@ -1,4 +1,4 @@
-"""What every scheduler shares: the fields of the forward process, configs, grids and checks.
+"""What every scheduler shares: the fields of the forward process, its levels and its grids.
 
 A scheduler is a frozen, hashable config. It has no state and no loop; `table` writes its run.
 """
@@ -6,29 +6,25 @@ A scheduler is a frozen, hashable config. It has no state and no loop; `table` w
 # pyright: reportUnknownMemberType=false, reportUnnecessaryIsInstance=false
 # jax leaves parts of its types open, and users are not type-checked.
 
-import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ddpm_jax import hub
 from ddpm_jax._typing import AnyArray, PredictionType, Timesteps, TimestepSpacing
 from ddpm_jax.builder import Level
-from ddpm_jax.config import Config, read_json, transfer, write_json
+from ddpm_jax.schedulers.configured import Configured
 from ddpm_jax.schedules import BetaSchedule, NoiseSchedule, noise_schedule
 from ddpm_jax.spacing import check_count, timestep_grid
-
-SchedulerT = TypeVar("SchedulerT", bound="Scheduler")
-CONFIG_NAME = "scheduler_config.json"
+from ddpm_jax.table import Table
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scheduler:
+class Scheduler(Configured):
     """Base of all schedulers; use one of the subclasses.
 
     Attributes:
@@ -53,44 +49,15 @@ class Scheduler:
 
     whole_timesteps: ClassVar[bool] = True  # the network is told whole numbers only
 
-    _explicit: ClassVar[frozenset[str]] = frozenset()  # set for each instance in __new__
-    _hidden: ClassVar[Mapping[str, Any]] = {}
-
-    def __new__(cls: type[SchedulerT], **given: Any) -> SchedulerT:
-        """Notes which fields were given; they, and no defaults, go over to other schedulers."""
-        self = object.__new__(cls)
-        object.__setattr__(self, "_explicit", frozenset(given))
-        object.__setattr__(self, "_hidden", {})
-        return self
-
     def __post_init__(self) -> None:
         if self.trained_betas is not None:
             betas = np.asarray(self.trained_betas, np.float64)
             object.__setattr__(self, "trained_betas", tuple(betas.ravel().tolist()))
-        faults = self._choice_faults() or list(self._faults())
-        if faults:
-            raise ValueError(f"{type(self).__name__}: {'; '.join(faults)}")
+        super().__post_init__()
         self.noise_schedule  # noqa: B018  raises for betas out of range
 
-    def _choice_faults(self) -> list[str]:
-        """Fields whose value is not among the listed ones, or not of the field's type."""
-        faults: list[str] = []
-        for name, kind in _field_types(type(self)).items():
-            value = getattr(self, name)
-            if get_origin(kind) is Literal and value not in get_args(kind):
-                choices = ", ".join(map(str, get_args(kind)))
-                faults.append(f"{name} must be one of {choices}, got {value!r}")
-            elif kind is bool and not isinstance(value, bool):
-                faults.append(f"{name} must be True or False, got {value!r}")
-            elif kind is int and (isinstance(value, bool) or not isinstance(value, int)):
-                faults.append(f"{name} must be a whole number, got {value!r}")
-            elif kind is float and (isinstance(value, bool) or not isinstance(value, int | float)):
-                faults.append(f"{name} must be a number, got {value!r}")
-        return faults
-
     def _faults(self) -> Sequence[str]:
-        """Faults of this config beyond single choices; subclasses extend."""
-        faults: list[str] = []
+        faults = list(super()._faults())
         if self.num_train_timesteps < 1:
             faults.append(f"num_train_timesteps must be at least 1, got {self.num_train_timesteps}")
         elif not 0 <= self.steps_offset < self.num_train_timesteps:
@@ -104,6 +71,24 @@ class Scheduler:
                 'prediction_type "epsilon" says nothing about x0; use "v_prediction" or "sample"'
             )
         return faults
+
+    @abstractmethod
+    def table(
+        self,
+        num_inference_steps: int | None = None,
+        *,
+        timesteps: Timesteps | None = None,
+        start: int = 0,
+        dtype: Any = np.float32,
+    ) -> Table:
+        """Writes a run as a table; subclasses add what diffusers passes to `step`.
+
+        Args:
+            num_inference_steps: number of steps, in 1..num_train_timesteps.
+            timesteps: exactly these, strictly descending, in place of the spacing.
+            start: leave out this many of the first steps.
+            dtype: of the columns; float64 gives them uncast.
+        """
 
     # The forward process.
 
@@ -204,87 +189,6 @@ class Scheduler:
             for t, i in zip(timesteps, index, strict=True)
         ]
 
-    # Configs.
-
-    @property
-    def config(self) -> Config:
-        """The fields, with what the transfer rules need; read-only."""
-        return Config(
-            {field.name: getattr(self, field.name) for field in fields(self)},
-            class_name=type(self).__name__,
-            hidden=self._hidden,
-            explicit=self._explicit,
-        )
-
-    @classmethod
-    def from_config(
-        cls: type[SchedulerT], config: Mapping[str, Any], **overrides: Any
-    ) -> SchedulerT:
-        """Makes this scheduler from another's config, by diffusers' transfer rules.
-
-        Args:
-            config: `.config` of any scheduler, of one in diffusers, or a JSON file's content.
-            **overrides: fields of this class that replace the config's.
-
-        Raises:
-            ValueError: an override that is no field of this class, or a value that is refused.
-        """
-        accepted = [field.name for field in fields(cls)]
-        unknown = sorted(set(overrides) - set(accepted))
-        if unknown:
-            raise ValueError(
-                f"{cls.__name__} has no {', '.join(unknown)}; its fields are {', '.join(accepted)}"
-            )
-        taken, hidden = transfer(config, accepted, cls.__name__)
-        self = cls(**(taken | overrides))
-        object.__setattr__(self, "_hidden", hidden)
-        return self
-
-    @classmethod
-    def from_pretrained(
-        cls: type[SchedulerT],
-        name: str | os.PathLike[str],
-        *,
-        subfolder: str | None = None,
-        revision: str | None = None,
-        variant: str | None = None,
-        cache_dir: str | os.PathLike[str] | None = None,
-        token: str | bool | None = None,
-        local_files_only: bool = False,
-    ) -> SchedulerT:
-        """Reads `scheduler_config.json` of a pipeline or scheduler folder, of any scheduler class.
-
-        Args:
-            name: a local folder, a bundled name ("digits"), or a hub id.
-            subfolder: the folder within it; found by itself where the layout is diffusers'.
-            revision: branch, tag or commit on the hub.
-            variant: taken as in other components; a scheduler has no weights to choose from.
-            cache_dir: where downloads are kept.
-            token: a hub token.
-            local_files_only: never ask the network.
-
-        Raises:
-            ValueError: no such config, or one with a value that is refused.
-        """
-        folder = hub.component(
-            name,
-            "scheduler",
-            subfolder=subfolder,
-            revision=revision,
-            variant=variant,
-            cache_dir=cache_dir,
-            token=token,
-            local_files_only=local_files_only,
-        )
-        return cls.from_config(read_json(folder / CONFIG_NAME))
-
-    def save_pretrained(self, path: str | os.PathLike[str]) -> None:
-        """Writes `scheduler_config.json` into a folder, which is made if it is missing."""
-        folder = Path(path)
-        folder.mkdir(parents=True, exist_ok=True)
-        header = {"_class_name": type(self).__name__}
-        write_json(folder / CONFIG_NAME, {**header, **self._hidden, **self.config})
-
 
 @lru_cache(maxsize=128)
 def _schedule(
@@ -303,12 +207,6 @@ def _schedule(
         trained_betas=trained,
         rescale_betas_zero_snr=rescale,
     )
-
-
-@lru_cache(maxsize=128)
-def _field_types(cls: type[Scheduler]) -> dict[str, Any]:
-    hints = get_type_hints(cls)
-    return {field.name: hints[field.name] for field in fields(cls)}
 
 
 def _gather(column: Float[np.ndarray, "T"], timestep: Any) -> Array:

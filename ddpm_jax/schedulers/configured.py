@@ -1,0 +1,146 @@
+"""Schedulers as configs: checked at construction, taken from one another, read and written.
+
+A subclass is a frozen dataclass whose fields carry diffusers' names.
+"""
+
+# pyright: reportUnnecessaryIsInstance=false
+# Users are not type-checked.
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from ddpm_jax import hub
+from ddpm_jax.config import Config, read_json, transfer, write_json
+
+ConfiguredT = TypeVar("ConfiguredT", bound="Configured")
+CONFIG_NAME = "scheduler_config.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configured:
+    """A frozen config with diffusers' transfer rules and files."""
+
+    _explicit: ClassVar[frozenset[str]] = frozenset()  # set for each instance in __new__
+    _hidden: ClassVar[Mapping[str, Any]] = {}
+
+    def __new__(cls: type[ConfiguredT], **given: Any) -> ConfiguredT:
+        """Notes which fields were given; they, and no defaults, go over to other schedulers."""
+        self = object.__new__(cls)
+        object.__setattr__(self, "_explicit", frozenset(given))
+        object.__setattr__(self, "_hidden", {})
+        return self
+
+    def __post_init__(self) -> None:
+        faults = self._choice_faults() or list(self._faults())
+        if faults:
+            raise ValueError(f"{type(self).__name__}: {'; '.join(faults)}")
+
+    def _choice_faults(self) -> list[str]:
+        """Fields whose value is not among the listed ones, or not of the field's type."""
+        faults: list[str] = []
+        for name, kind in _field_types(type(self)).items():
+            value = getattr(self, name)
+            if get_origin(kind) is Literal and value not in get_args(kind):
+                choices = ", ".join(map(str, get_args(kind)))
+                faults.append(f"{name} must be one of {choices}, got {value!r}")
+            elif kind is bool and not isinstance(value, bool):
+                faults.append(f"{name} must be True or False, got {value!r}")
+            elif kind is int and (isinstance(value, bool) or not isinstance(value, int)):
+                faults.append(f"{name} must be a whole number, got {value!r}")
+            elif kind is float and (isinstance(value, bool) or not isinstance(value, int | float)):
+                faults.append(f"{name} must be a number, got {value!r}")
+        return faults
+
+    def _faults(self) -> Sequence[str]:
+        """Faults of this config beyond single choices; subclasses extend."""
+        return []
+
+    @property
+    def config(self) -> Config:
+        """The fields, with what the transfer rules need; read-only."""
+        return Config(
+            {field.name: getattr(self, field.name) for field in fields(self)},
+            class_name=type(self).__name__,
+            hidden=self._hidden,
+            explicit=self._explicit,
+        )
+
+    @classmethod
+    def from_config(
+        cls: type[ConfiguredT], config: Mapping[str, Any], **overrides: Any
+    ) -> ConfiguredT:
+        """Makes this scheduler from another's config, by diffusers' transfer rules.
+
+        Args:
+            config: `.config` of any scheduler, of one in diffusers, or a JSON file's content.
+            **overrides: fields of this class that replace the config's.
+
+        Raises:
+            ValueError: an override that is no field of this class, or a value that is refused.
+        """
+        accepted = [field.name for field in fields(cls)]
+        unknown = sorted(set(overrides) - set(accepted))
+        if unknown:
+            raise ValueError(
+                f"{cls.__name__} has no {', '.join(unknown)}; its fields are {', '.join(accepted)}"
+            )
+        taken, hidden = transfer(config, accepted, cls.__name__)
+        stated = {name: value for name, value in taken.items() if value is not None}
+        self = cls(**(stated | overrides))  # null is the default of every field that may be null
+        object.__setattr__(self, "_hidden", hidden)
+        return self
+
+    @classmethod
+    def from_pretrained(
+        cls: type[ConfiguredT],
+        name: str | os.PathLike[str],
+        *,
+        subfolder: str | None = None,
+        revision: str | None = None,
+        variant: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+    ) -> ConfiguredT:
+        """Reads `scheduler_config.json` of a pipeline or scheduler folder, of any scheduler class.
+
+        Args:
+            name: a local folder, a bundled name ("digits"), or a hub id.
+            subfolder: the folder within it; found by itself where the layout is diffusers'.
+            revision: branch, tag or commit on the hub.
+            variant: taken as in other components; a scheduler has no weights to choose from.
+            cache_dir: where downloads are kept.
+            token: a hub token.
+            local_files_only: never ask the network.
+
+        Raises:
+            ValueError: no such config, or one with a value that is refused.
+        """
+        folder = hub.component(
+            name,
+            "scheduler",
+            subfolder=subfolder,
+            revision=revision,
+            variant=variant,
+            cache_dir=cache_dir,
+            token=token,
+            local_files_only=local_files_only,
+        )
+        return cls.from_config(read_json(folder / CONFIG_NAME))
+
+    def save_pretrained(self, path: str | os.PathLike[str]) -> None:
+        """Writes `scheduler_config.json` into a folder, which is made if it is missing."""
+        folder = Path(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        header = {"_class_name": type(self).__name__}
+        write_json(folder / CONFIG_NAME, {**header, **self._hidden, **self.config})
+
+
+@lru_cache(maxsize=128)
+def _field_types(cls: type[Configured]) -> dict[str, Any]:
+    hints = get_type_hints(cls)
+    return {field.name: hints[field.name] for field in fields(cls)}
