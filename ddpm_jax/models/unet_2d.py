@@ -15,7 +15,7 @@ Reference: Ho et al. 2020, arXiv:2006.11239; Song et al. 2021, arXiv:2011.13456 
 import dataclasses
 import os
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -104,7 +104,7 @@ class UNet2DModel(nn.Module):
         super().__post_init__()
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], **overrides: Any) -> Self:
+    def from_config(cls, config: Mapping[str, Any], **overrides: Any) -> "UNet2DModel":
         """The model of a diffusers config; overrides are fields, the two dtypes among them.
 
         Raises:
@@ -127,7 +127,7 @@ class UNet2DModel(nn.Module):
         dtype: DTypeLike = jnp.float32,
         param_dtype: DTypeLike = jnp.float32,
         sharding: unet_files.Placement = None,
-    ) -> tuple[Self, dict[str, Any]]:
+    ) -> tuple["UNet2DModel", dict[str, Any]]:
         """A model and its params from a local folder, a bundled name ("digits") or a hub id.
 
         Args:
