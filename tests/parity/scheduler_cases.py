@@ -60,7 +60,9 @@ class Case:
     call: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __str__(self) -> str:
-        shown = {k: "..." if isinstance(v, list) else v for k, v in (self.config | self.call).items()}
+        shown = {
+            k: "..." if isinstance(v, list) else v for k, v in (self.config | self.call).items()
+        }
         options = ",".join(f"{key}={value}" for key, value in shown.items())
         return f"{self.name.removesuffix('Scheduler')}-{self.steps}({options})"
 
@@ -77,7 +79,9 @@ def network_of(case: Case) -> Callable[[np.ndarray, int], np.ndarray]:
     place = np.arange(np.prod(SHAPE[1:])).reshape(SHAPE[1:])
 
     def network(x: np.ndarray, i: int) -> np.ndarray:
-        output = 0.9 * np.sin(slope * x + 0.7 * place + 1.3 * i) + 0.8 * np.cos(2.1 * place + 0.4 * i)
+        output = 0.9 * np.sin(slope * x + 0.7 * place + 1.3 * i) + 0.8 * np.cos(
+            2.1 * place + 0.4 * i
+        )
         extra = 0.9 * np.sin(x + 0.3 * place + 0.9 * i)  # within [-1, 1]
         if variance == "learned":
             extra = 2 * extra - 3  # a log variance
