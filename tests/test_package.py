@@ -18,7 +18,7 @@ REPOSITORY = ROOT.parent
 FLOORS = {
     0: "_typing _version schedules spacing hub download images",
     1: "table builder refine forward config model_index",
-    2: "sampling schedulers models",
+    2: "randomness sampling schedulers models",
     3: "generation request pipeline_base pipelines training evaluation",
     4: "cli",
 }

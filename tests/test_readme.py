@@ -1,0 +1,53 @@
+"""README: its Python runs, its commands parse, its links and pictures are there."""
+
+import re
+import shlex
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from ddpm_jax.cli import app
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+HUB_IDS = re.compile(r"google/[\w-]+")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def test_python(tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]):
+    """All of it, in order, with the bundled model in place of those on the hub."""
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for block in blocks("python"):
+        exec(HUB_IDS.sub("digits", block), names)
+    assert (tmp_path / "cat.png").stat().st_size > 0
+    assert len(names["images"]) == 4
+    # The loop written by hand ends where `sample` does, up to the rounding of one program or many.
+    x_0, by_hand = np.asarray(names["x_0"]), np.asarray(names["registers"][0])
+    assert x_0.shape == (16, 8, 8, 1)
+    assert np.abs(x_0 - by_hand).max() < 1e-3
+    assert isinstance(names["x_0"], jax.Array)
+
+
+@pytest.mark.parametrize("line", [line for b in blocks("bash") for line in b.splitlines()])
+def test_commands_parse(line: str):
+    words = shlex.split(line, comments=True)
+    if words[0] == "python3":
+        assert line in (
+            "python3 -m venv .venv && .venv/bin/pip install -e . && .venv/bin/ddpm-jax sample",
+            "python3 -m venv .venv && .venv/bin/pip install -e '.[test]' && .venv/bin/pytest",
+        )
+        return
+    assert words[0] == "ddpm-jax"
+    assert isinstance(app._parse(words[1:]), app.COMMANDS[words[1]])
+
+
+def test_links_lead_somewhere():
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+    assert "docs/images/digits.png" in links
+    assert [link for link in links if not (ROOT / link).exists()] == []
