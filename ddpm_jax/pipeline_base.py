@@ -22,7 +22,7 @@ from ddpm_jax._typing import Registers
 from ddpm_jax.images import to_pil
 from ddpm_jax.models import UNet2DModel
 from ddpm_jax.models.unet_files import Placement
-from ddpm_jax.request import make_batch
+from ddpm_jax.request import Labels, make_batch
 from ddpm_jax.schedulers import SCHEDULERS, Scheduler
 from ddpm_jax.table import Table
 
@@ -89,7 +89,7 @@ class DiffusionPipeline(ABC):
         *,
         batch_size: int | None = None,
         num_inference_steps: int = 50,
-        class_labels: ArrayLike | None = None,
+        class_labels: Labels | None = None,
         x_T: ArrayLike | None = None,
         output_type: OutputType = "pil",
         return_dict: bool = True,
@@ -223,7 +223,7 @@ class DiffusionPipeline(ABC):
         table: Table,
         *,
         batch_size: int | None,
-        class_labels: ArrayLike | None,
+        class_labels: Labels | None,
         x_T: Any,
         output_type: OutputType,
         return_dict: bool,

@@ -15,6 +15,7 @@ from ddpm_jax.pipeline_base import (
     OutputType,
 )
 from ddpm_jax.pipeline_base import DiffusionPipeline as DiffusionPipeline
+from ddpm_jax.request import Labels
 from ddpm_jax.schedulers import DDIMScheduler, PNDMScheduler
 
 
@@ -30,7 +31,7 @@ class DDPMPipeline(DiffusionPipeline):
         *,
         batch_size: int | None = None,
         num_inference_steps: int = 1000,
-        class_labels: ArrayLike | None = None,
+        class_labels: Labels | None = None,
         x_T: ArrayLike | None = None,
         output_type: OutputType = "pil",
         return_dict: bool = True,
@@ -101,7 +102,7 @@ class DDIMPipeline(DiffusionPipeline):
         num_inference_steps: int = 50,
         eta: float = 0.0,
         use_clipped_model_output: bool | None = None,
-        class_labels: ArrayLike | None = None,
+        class_labels: Labels | None = None,
         x_T: ArrayLike | None = None,
         output_type: OutputType = "pil",
         return_dict: bool = True,
@@ -167,7 +168,7 @@ class PNDMPipeline(DiffusionPipeline):
         *,
         batch_size: int | None = None,
         num_inference_steps: int = 50,
-        class_labels: ArrayLike | None = None,
+        class_labels: Labels | None = None,
         x_T: ArrayLike | None = None,
         output_type: OutputType = "pil",
         return_dict: bool = True,

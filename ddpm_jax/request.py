@@ -3,9 +3,9 @@
 One key for each image, a starting point, labels and places: then nothing downstream has two cases.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,9 @@ from jaxtyping import Array, Float, Key, Shaped
 from ddpm_jax.models import UNet2DModel
 from ddpm_jax.randomness import prior, sample_keys, typed_keys
 from ddpm_jax.table import Table
+
+Labels: TypeAlias = ArrayLike | Sequence[int]
+"""Classes: one for all images, or one for each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +47,7 @@ def make_batch(
     table: Table,
     key: ArrayLike,
     batch_size: int | None,
-    class_labels: ArrayLike | None,
+    class_labels: Labels | None,
     x_T: ArrayLike | None,
     sharding: NamedSharding | None,
 ) -> Batch:
@@ -110,7 +113,7 @@ def image_keys(key: ArrayLike, batch_size: int | None) -> Key[Array, "b"]:
     return keys
 
 
-def image_labels(model: UNet2DModel, labels: ArrayLike, count: int) -> Shaped[Array, "b ..."]:
+def image_labels(model: UNet2DModel, labels: Labels, count: int) -> Shaped[Array, "b ..."]:
     """Labels for each image; a single one is for all of them.
 
     Raises:

@@ -1,0 +1,50 @@
+"""Small models for the tests of pipelines: they compile in a second or two."""
+
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import ddpm_jax as dj
+
+SIZE = 8
+
+
+@cache
+def tiny(**fields: Any) -> tuple[dj.UNet2DModel, dict[str, Any]]:
+    """A model of one block down and one up on 8 x 8 grey pictures, with random params."""
+    config = {
+        "sample_size": SIZE,
+        "in_channels": 1,
+        "out_channels": 1,
+        "down_block_types": ("DownBlock2D",),
+        "up_block_types": ("UpBlock2D",),
+        "mid_block_type": None,
+        "block_out_channels": (8,),
+        "layers_per_block": 1,
+        "norm_num_groups": 4,
+    }
+    model = dj.UNet2DModel(**(config | fields))
+    label = None if model.config.num_class_embeds is None else jnp.zeros(1, int)
+    x = jnp.zeros((1, SIZE, SIZE, 1))
+    shapes = jax.eval_shape(lambda key: model.init(key, x, 0, label)["params"], jax.random.key(0))
+    random = np.random.default_rng(0)
+
+    def draw(leaf: jax.ShapeDtypeStruct) -> jax.Array:
+        # Large enough for each timestep and pixel to tell; drawn on the host: compiles nothing.
+        return jnp.asarray(random.normal(0, 0.2, leaf.shape), leaf.dtype)
+
+    return model, jax.tree.map(draw, shapes)
+
+
+def scheduler() -> dj.DDPMScheduler:
+    """The scheduler that the tiny models stand beside."""
+    return dj.DDPMScheduler(clip_sample=True, timestep_spacing="leading")
+
+
+def pipeline(cls: Any, **fields: Any) -> Any:
+    """A pipeline of a tiny model."""
+    model, params = tiny(**fields)
+    return cls(unet=model, params=params, scheduler=scheduler())
