@@ -36,6 +36,16 @@ class Level(NamedTuple):
     sigma: float
 
 
+def beta_between(level: Level, end: Level) -> float:
+    """1 - alpha^2 / alpha'^2 from a variance-preserving level to a less noisy one.
+
+    Takes the difference of the smaller squares, sigma's or alpha's, which loses fewer digits.
+    """
+    of_sigma = level.sigma**2 - end.sigma**2
+    of_alpha = end.alpha**2 - level.alpha**2
+    return (of_sigma if level.sigma < end.alpha else of_alpha) / end.alpha**2
+
+
 class TableBuilder:
     """Collects rows in float64 and casts them once, in `build`.
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ddpm_jax._typing import Timesteps
-from ddpm_jax.builder import Level, TableBuilder
+from ddpm_jax.builder import Level, TableBuilder, beta_between
 from ddpm_jax.schedulers.clipped import ClippedScheduler
 from ddpm_jax.table import Table
 
@@ -82,8 +82,7 @@ class DDIMScheduler(ClippedScheduler):
 
 def _step(level: Level, end: Level, eta: float, clipped: bool) -> dict[str, float]:
     """Equations (1) and (2); `clipped` spells eps out as (x - alpha x0) / sigma."""
-    ratio = 1 - (level.alpha / end.alpha) ** 2
-    std = eta * end.sigma / level.sigma * sqrt(ratio) if eta else 0.0
+    std = eta * end.sigma / level.sigma * sqrt(beta_between(level, end)) if eta else 0.0
     direction = sqrt(end.sigma**2 - std**2)
     if clipped:
         of_eps = direction / level.sigma

@@ -21,7 +21,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from ddpm_jax._typing import Timesteps
-from ddpm_jax.builder import Level, TableBuilder
+from ddpm_jax.builder import Level, TableBuilder, beta_between
 from ddpm_jax.schedulers.clipped import ClippedScheduler
 from ddpm_jax.table import Table
 
@@ -108,5 +108,5 @@ def _mean(level: Level, end: Level) -> dict[str, float]:
 
 def _variances(level: Level, end: Level) -> tuple[float, float]:
     """Equations (2) and (3)."""
-    beta = 1 - (level.alpha / end.alpha) ** 2
+    beta = beta_between(level, end)
     return (end.sigma / level.sigma) ** 2 * beta, beta
