@@ -70,6 +70,12 @@ def test_it_runs_as_a_module_and_imports_neither_jax_nor_torch(tmp_path: Path) -
     assert find_weights(tmp_path / "out").name == WEIGHTS
 
 
+def test_orbax_adds_nothing_to_what_is_printed(tmp_path: Path) -> None:
+    component(tmp_path / "src")
+    done = run("src", "out", "--to", "orbax", cwd=tmp_path)
+    assert (done.returncode, done.stderr, done.stdout.count("\n")) == (0, "", 1)
+
+
 def evil(folder: Path) -> Path:
     pickled = torch_files.state_dict({"w": torch_files.named("posix system") + b")R"})
     return torch_files.write_zip(folder / "evil.bin", pickled, {})
