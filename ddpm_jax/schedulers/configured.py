@@ -18,6 +18,12 @@ from ddpm_jax.config import Config, read_json, transfer, write_json
 
 ConfiguredT = TypeVar("ConfiguredT", bound="Configured")
 CONFIG_NAME = "scheduler_config.json"
+KINDS: dict[Any, str] = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    float | None: "a number or None",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,12 +53,8 @@ class Configured:
             if get_origin(kind) is Literal and value not in get_args(kind):
                 choices = ", ".join(map(str, get_args(kind)))
                 faults.append(f"{name} must be one of {choices}, got {value!r}")
-            elif kind is bool and not isinstance(value, bool):
-                faults.append(f"{name} must be True or False, got {value!r}")
-            elif kind is int and (isinstance(value, bool) or not isinstance(value, int)):
-                faults.append(f"{name} must be a whole number, got {value!r}")
-            elif kind is float and (isinstance(value, bool) or not isinstance(value, int | float)):
-                faults.append(f"{name} must be a number, got {value!r}")
+            elif kind in KINDS and not _is(value, kind):
+                faults.append(f"{name} must be {KINDS[kind]}, got {value!r}")
         return faults
 
     def _faults(self) -> Sequence[str]:
@@ -138,6 +140,15 @@ class Configured:
         folder.mkdir(parents=True, exist_ok=True)
         header = {"_class_name": type(self).__name__}
         write_json(folder / CONFIG_NAME, {**header, **self._hidden, **self.config})
+
+
+def _is(value: Any, kind: Any) -> bool:
+    """Whether a value is of a field's type; True and False are no numbers, NaN is none either."""
+    if kind is bool or isinstance(value, bool):
+        return kind is bool and isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, int)
+    return (value is None and kind is not float) or (isinstance(value, int | float) and value == value)
 
 
 @lru_cache(maxsize=128)
