@@ -1,0 +1,151 @@
+"""`sample`, `advance` and `sample_with_history` over every scheduler and option.
+
+Tables are padded to one length, so that the matrix compiles a program for each structure, not for
+each case; and keys are of the generator that compiles fastest, since only loops are compared here.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import ddpm_jax as dj
+from tests.sampling.networks import PARAMS, SHAPE, denoise, denoise_learned
+from tests.schedulers.matrix import Case, cases
+
+KEYS = dj.sample_keys(jax.random.key(1, impl="unsafe_rbg"), 2)
+STEPS, LENGTH = 5, 16
+
+# A scan compiled as one program fuses multiply-adds that single operations round one by one; the
+# first steps divide by alpha (0.006; 5e-5 on cosine grids), so relative to the path's largest value.
+FUSED = 2e-5
+
+
+def runs_of(case: Case) -> list[tuple[Any, dj.Table, jax.Array]]:
+    """(network, table, x_T) without noise and with it, as far as the scheduler has both."""
+    found = []
+    for call in (*case.family.deterministic[:1], *case.family.stochastic[:1]):
+        table = case.scheduler.table(STEPS, **call)
+        network = denoise if table.log_var is None else denoise_learned
+        found.append((network, table, dj.prior(table, KEYS, SHAPE)))
+    return found
+
+
+def by_hand(network: Any, table: dj.Table, x_T: jax.Array) -> tuple[list[Any], list[Any]]:
+    """Register 0 and the predicted x0 after each row, one operation at a time."""
+    registers, samples, predicted = table.init(x_T), [], []
+    for i, row in enumerate(table):
+        output = network(PARAMS, row.in_scale * registers[0], jnp.asarray(row.timestep))
+        drawn = None if row.noise_scale is None else dj.noise(KEYS, i, SHAPE)
+        predicted.append(dj.predict_x0(row, registers, output))
+        registers = dj.step(row, registers, output, drawn)
+        samples.append(registers[0])
+    return samples, predicted
+
+
+@cases()
+def test_compiled_or_not(case: Case) -> None:
+    """The compiled scan and the same operations one by one; the padding's rows change nothing."""
+    for network, table, x_T in runs_of(case):
+        compiled = dj.sample(network, PARAMS, dj.pad(table, LENGTH), x_T, KEYS)
+        samples, _ = by_hand(network, table, x_T)
+        scale = max(float(jnp.abs(x).max()) for x in (x_T, *samples))
+        assert jnp.all(jnp.isfinite(compiled))
+        assert float(jnp.abs(compiled - samples[-1]).max()) <= FUSED * scale
+
+
+@cases()
+def test_advance_has_the_bits_of_sample(case: Case) -> None:
+    """Whole, and in segments that stop before the padding."""
+    for network, table, x_T in runs_of(case):
+        padded = dj.pad(table, LENGTH)
+        expected = np.asarray(dj.sample(network, PARAMS, padded, x_T, KEYS))
+        for cuts in ((0, len(table)), (0, 2, 3, len(table)), (0, LENGTH)):
+            registers = padded.init(x_T)
+            for start, stop in zip(cuts, cuts[1:], strict=False):
+                registers = dj.advance(network, PARAMS, padded, registers, KEYS, start, stop)
+            np.testing.assert_array_equal(np.asarray(registers[0]), expected)
+
+
+@pytest.mark.parametrize("scheduler", [dj.DDPMScheduler(), dj.PNDMScheduler()], ids=str)
+def test_padding_keeps_the_bits(scheduler: Any) -> None:
+    table = scheduler.table(STEPS)
+    x_T = dj.prior(table, KEYS, SHAPE)
+    np.testing.assert_array_equal(
+        dj.sample(denoise, PARAMS, dj.pad(table, LENGTH), x_T, KEYS),
+        dj.sample(denoise, PARAMS, table, x_T, KEYS),
+    )
+
+
+def test_padded_lengths() -> None:
+    table = dj.DDPMScheduler(variance_type="learned").table(5)
+    assert len(dj.pad(table)) == 1024
+    assert len(dj.pad(dj.DDIMScheduler().table(1000))) == 1024
+    assert len(dj.pad(dj.PNDMScheduler().table(1000))) == 1024
+    assert len(dj.pad(dj.pad(table, 1024))) == 1024
+    assert len(dj.pad(dj.pad(table, 1025))) == 2048
+    assert len(dj.pad(table, 5)) == 5
+    with pytest.raises(ValueError, match="pad"):
+        dj.pad(table, 4)
+
+
+RUNS = {
+    "DDPM learned": dj.DDPMScheduler(variance_type="learned_range"),
+    "DDIM thresholding": dj.DDIMScheduler(thresholding=True, sample_max_value=2.0),
+    "PNDM": dj.PNDMScheduler(),
+    "Euler": dj.EulerDiscreteScheduler(),
+}
+
+
+@pytest.mark.parametrize("every", [1, 3, 5, 100])
+@pytest.mark.parametrize("name", RUNS)
+def test_history(name: str, every: int) -> None:
+    """Previews after rows every - 1, 2 every - 1, ... and the last; ceil(n / every) of them."""
+    table = RUNS[name].table(7)
+    network = denoise if table.log_var is None else denoise_learned
+    x_T = dj.prior(table, KEYS, SHAPE)
+    n = len(table)
+    reached, previews = dj.sample_with_history(network, PARAMS, table, x_T, KEYS, every=every)
+    assert previews.shape == (-(-n // every), 2, *SHAPE)
+    samples, predicted = by_hand(network, table, x_T)
+    rows = [min(i + every, n) - 1 for i in range(0, n, every)]
+    scale = max(float(jnp.abs(x).max()) for x in (x_T, *samples, *predicted))
+    for preview, row in zip(previews, rows, strict=True):
+        assert float(jnp.abs(preview - predicted[row]).max()) <= FUSED * scale
+    assert float(jnp.abs(reached - samples[-1]).max()) <= FUSED * scale
+
+
+@pytest.mark.parametrize("every", [0, -1])
+def test_history_needs_at_least_one_row(every: int) -> None:
+    table = dj.DDIMScheduler().table(3)
+    with pytest.raises(ValueError, match="every"):
+        dj.sample_with_history(denoise, PARAMS, table, jnp.zeros((1, *SHAPE)), every=every)
+
+
+def test_clipping_reaches_previews_and_samples() -> None:
+    table = dj.DDIMScheduler(clip_sample_range=0.25).table(4)
+    x_T = dj.prior(table, KEYS, SHAPE)
+    reached, previews = dj.sample_with_history(denoise, PARAMS, table, x_T)
+    assert float(jnp.abs(previews).max()) == pytest.approx(0.25)
+    assert float(jnp.abs(reached).max()) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_half_precision_samples_stay_in_their_dtype(dtype: Any) -> None:
+    velocity = {"prediction_type": "v_prediction"}
+    for scheduler in (dj.DDIMScheduler(**velocity), dj.PNDMScheduler(**velocity)):
+        table = scheduler.table(5)
+        x_T = dj.prior(table, KEYS, SHAPE)
+        half = dj.sample(denoise, PARAMS, table, x_T.astype(dtype), KEYS)
+        assert half.dtype == dtype
+        full = dj.sample(denoise, PARAMS, table, x_T, KEYS)
+        # eight bits of mantissa, five steps
+        np.testing.assert_allclose(half.astype(jnp.float32), full, atol=0.1)
+
+
+def test_a_batch_without_its_axis_is_refused() -> None:
+    table = dj.DDIMScheduler().table(3)
+    with pytest.raises((ValueError, TypeError)):
+        dj.sample(denoise, PARAMS, table, jnp.zeros(SHAPE))
