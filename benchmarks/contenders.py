@@ -1,0 +1,57 @@
+"""Who is measured: libraries, and the loops of ours that the costs are made of."""
+
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import Any
+
+OURS = "ddpm_jax"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A library with its settings; `settings` are arguments of its runner."""
+
+    library: str
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+CONTENDERS = {
+    OURS: Contender("jax"),
+    "diffusers": Contender("torch"),
+    "channels_last": Contender("torch", {"channels_last": True}),
+    "torch.compile": Contender("torch", {"compiled": True}),
+}
+"""By name in tables; "channels_last" is diffusers with torch's channels-last memory."""
+
+AGAINST = ("diffusers", "torch.compile")
+"""Whom we are measured against unless told."""
+
+LOOPS = ("network", "loop", "pipeline", "pipeline and bar")
+"""Our loops, for the costs: the jitted network called again and again, the compiled loop, the
+pipeline without and with its progress bar."""
+
+COSTS = {
+    "loop over network": ("loop", "network", 0.03),
+    "bar over pipeline": ("pipeline and bar", "pipeline", 0.01),
+    "pipeline over loop": ("pipeline", "loop", None),
+}
+"""What a cost is: the time of the first loop over that of the second, less 1; and its target."""
+
+COMPILE_TARGET = 5.0
+"""Seconds that our compilation may take."""
+
+
+def torch_missing() -> list[str]:
+    """What the other side needs and is not installed."""
+    return [name for name in ("torch", "diffusers") if find_spec(name) is None]
+
+
+def tolerance(precision: str, device: str) -> float:
+    """How far two libraries' outputs may be apart, relative to the largest value.
+
+    float32 on a CPU differs by the order of sums; on a GPU both sides multiply in TF32 (10 bits), and
+    bfloat16 has 7 bits: errors of 2^-11 and 2^-8 a layer, over some 50 layers.
+    """
+    if precision == "float32":
+        return 2e-5 if device == "cpu" else 1e-2
+    return 1e-1 if precision == "bfloat16" else 1e-2

@@ -1,0 +1,221 @@
+"""Measuring one configuration: all contenders side by side, in rounds.
+
+Each contender has a process of its own that stays alive. In a round each of them runs the same number
+of evaluations, one after the other, in an order that turns from round to round; whatever slows the
+machine down for a while slows all of them. Ratios are taken within rounds.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import machine
+from benchmarks.client import Worker, WorkerError, environment
+from benchmarks.contenders import CONTENDERS, LOOPS, OURS, tolerance, torch_missing
+from benchmarks.load import Snapshot, others_share, snapshot
+from benchmarks.models import MODELS, STEPS, Configuration
+
+COMPARED = 3
+"""Evaluations after which samples are compared."""
+
+Stretch = tuple[Snapshot | None, Snapshot | None, float]
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a configuration is measured.
+
+    Attributes:
+        rounds: timed windows of each contender.
+        seconds: least length of the fastest contender's window.
+        against: whom we are measured against, names in `CONTENDERS`.
+        compile_mode: the mode of torch.compile.
+        pause: seconds between windows, in which thread pools fall asleep.
+        limit: seconds that one request to a worker may take.
+    """
+
+    rounds: int
+    seconds: float
+    against: tuple[str, ...]
+    compile_mode: str | None = None
+    pause: float = 0.2
+    limit: float = 900.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields as JSON has them."""
+        return {**asdict(self), "against": list(self.against)}
+
+
+def measure(
+    configuration: Configuration, options: Options, scratch: Path, say: Say
+) -> dict[str, Any]:
+    """The result of one configuration, as it stands in the JSON file."""
+    folder, params = prepared(configuration, options, scratch)
+    result: dict[str, Any] = {
+        **configuration.as_dict(),
+        "params": params,
+        "taken": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "code": machine.code(),
+        "options": options.as_dict(),
+        "load_average": machine.load_average(),
+        "contenders": {},
+    }
+    names = (OURS, *options.against) if configuration.part == "sampling" else (OURS,)
+    with ExitStack() as stack:
+        workers = {}
+        for name in names:
+            say(f"{name}: loading and compiling")
+            worker, entry = _started(stack, name, configuration, options, folder, scratch)
+            result["contenders"][name] = entry
+            if worker is not None:
+                workers[name] = worker
+        _drop_those_that_differ(workers, result["contenders"], configuration, folder)
+        loops = _loops(configuration.part, workers)
+        if loops:
+            result |= _rounds(loops, options, say)
+        for name, worker in workers.items():
+            result["contenders"][name]["memory"] = worker.ask("memory")
+    return result
+
+
+def prepared(configuration: Configuration, options: Options, scratch: Path) -> tuple[Path, int]:
+    """A folder with random weights (torch's own where it is installed) and x_T; and their number."""
+    config = MODELS[configuration.model]
+    folder = scratch / f"{configuration.model}-{configuration.batch}"
+    folder.mkdir(exist_ok=True)
+    size, channels = config["sample_size"], 3
+    shape = (configuration.batch, size, size, channels)
+    np.save(folder / "x_T.npy", np.random.default_rng(0).standard_normal(shape, np.float32))
+    library = "jax" if torch_missing() or set(options.against) == set() else "torch"
+    spec = _spec(library, {}, configuration, folder)
+    if library == "torch":
+        spec["device"] = "cpu"
+    with Worker(spec, environment(library, scratch), options.limit) as worker:
+        return folder, worker.ask("prepare")
+
+
+def _spec(
+    library: str, settings: Mapping[str, Any], configuration: Configuration, folder: Path
+) -> dict[str, Any]:
+    threads = {"threads": machine.cores()} if library == "torch" else {}
+    return {
+        "library": library,
+        "folder": str(folder),
+        "config": MODELS[configuration.model],
+        "precision": configuration.precision,
+        "device": configuration.device,
+        "batch": configuration.batch,
+        **threads,
+        **settings,
+    }
+
+
+def _started(
+    stack: ExitStack,
+    name: str,
+    configuration: Configuration,
+    options: Options,
+    folder: Path,
+    scratch: Path,
+) -> tuple[Worker | None, dict[str, Any]]:
+    """A worker that has loaded, compiled and written its outputs; None, and why, if it cannot."""
+    contender = CONTENDERS[name]
+    if contender.library == "torch" and torch_missing():
+        return None, {"error": f"{' and '.join(torch_missing())} not installed"}
+    settings = dict(contender.settings)
+    if settings.get("compiled"):
+        settings["compile_mode"] = options.compile_mode
+    spec = _spec(contender.library, settings, configuration, folder)
+    worker = stack.enter_context(
+        Worker(spec, environment(contender.library, scratch), options.limit)
+    )
+    try:
+        entry = {"versions": worker.ask("load")}
+        seconds, stretch = _watched(worker, "first")
+        entry["compile_seconds"] = seconds
+        entry["compile_others_share"] = others_share([stretch], machine.cores())
+        worker.ask("outputs", COMPARED, str(folder / f"{name}.npz"))
+    except WorkerError as error:
+        return None, {"error": str(error)}
+    return worker, entry
+
+
+def _watched(worker: Worker, method: str, *arguments: Any) -> tuple[float, Stretch]:
+    """The answer to a request, and what the machine did meanwhile; only the worker's time is own."""
+    before, began = snapshot(worker.pid), time.perf_counter()
+    answer = worker.ask(method, *arguments)
+    seconds = time.perf_counter() - began
+    return answer, (before, snapshot(worker.pid), seconds)
+
+
+def _drop_those_that_differ(
+    workers: dict[str, Worker],
+    entries: dict[str, dict[str, Any]],
+    configuration: Configuration,
+    folder: Path,
+) -> None:
+    """Only who computes what we compute is timed."""
+    if OURS not in workers:
+        return
+    allowed = tolerance(configuration.precision, configuration.device)
+    ours = np.load(folder / f"{OURS}.npz")
+    for name in [name for name in workers if name != OURS]:
+        theirs = np.load(folder / f"{name}.npz")
+        apart = {what: relative_difference(ours[what], theirs[what]) for what in ours.files}
+        entries[name]["difference"] = apart
+        if not max(apart.values()) <= allowed:
+            entries[name]["error"] = f"outputs differ from ours by {max(apart.values()):.1e}"
+            del workers[name]
+
+
+def relative_difference(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> float:
+    """Largest difference over largest value of b; NaN if either has one."""
+    return float(np.abs(a - b).max() / np.abs(b).max())
+
+
+def _loops(part: str, workers: Mapping[str, Worker]) -> dict[str, tuple[Worker, str]]:
+    """What takes turns: the loop of every library, or all of ours."""
+    if part == "sampling":
+        return {name: (worker, "loop") for name, worker in workers.items()}
+    return {loop: (worker, loop) for worker in workers.values() for loop in LOOPS}
+
+
+def _rounds(loops: Mapping[str, tuple[Worker, str]], options: Options, say: Say) -> dict[str, Any]:
+    """Seconds of every window, and the share of the cores that others used in them."""
+    evaluations = _window(loops, options.seconds)
+    rounds, stretches = [], []
+    for i in range(options.rounds):
+        took = {}
+        for name in turned(list(loops), i):
+            worker, loop = loops[name]
+            time.sleep(options.pause)
+            took[name], stretch = _watched(worker, "run", loop, evaluations)
+            stretches.append(stretch)
+        rounds.append(took)
+        rates = ", ".join(f"{name} {evaluations / took[name]:.4g}/s" for name in loops)
+        say(f"round {i + 1} of {options.rounds}: {rates}")
+    share = others_share(stretches, machine.cores())
+    return {"evaluations": evaluations, "rounds": rounds, "others_share": share}
+
+
+def _window(loops: Mapping[str, tuple[Worker, str]], seconds: float) -> int:
+    """Evaluations in a window: as many as the fastest takes the wanted time for, at least 2."""
+
+    def per_evaluation(worker: Worker, loop: str) -> float:
+        worker.ask("run", loop, 2)  # what a loop compiles at its first use is not timed
+        return worker.ask("run", loop, 2) / 2
+
+    fastest = min(per_evaluation(worker, loop) for worker, loop in loops.values())
+    return int(np.clip(round(seconds / fastest), 2, STEPS))
+
+
+def turned(names: list[str], i: int) -> Iterator[str]:
+    """The names from the i-th on, then those before it."""
+    start = i % len(names)
+    yield from names[start:] + names[:start]
