@@ -148,7 +148,9 @@ def _is(value: Any, kind: Any) -> bool:
         return kind is bool and isinstance(value, bool)
     if kind is int:
         return isinstance(value, int)
-    return (value is None and kind is not float) or (isinstance(value, int | float) and value == value)
+    return (value is None and kind is not float) or (
+        isinstance(value, int | float) and value == value
+    )
 
 
 @lru_cache(maxsize=128)
