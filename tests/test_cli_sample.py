@@ -1,11 +1,13 @@
 """`ddpm-jax sample`, on a network small enough to compile in a moment."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -284,29 +286,33 @@ def test_a_file_appears_only_when_complete(tmp_path: Path, monkeypatch):
     assert not names(tmp_path)
 
 
-def run_process(*argv: str, **environment: str) -> subprocess.Popen[str]:
+@contextlib.contextmanager
+def running(*argv: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """The command in a process of its own, which is gone afterwards."""
     code = "import sys\nfrom ddpm_jax.cli import main\nsys.exit(main(sys.argv[1:]))"
-    return subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", code, *argv],
         cwd=Path(__file__).parents[1],
         env=os.environ | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def test_interrupt(tiny: Path, tmp_path: Path):
     """Ctrl-C in the middle of a long run: exit code 130, a line to say so, whole files only."""
     argv = f"sample --no-cache --model {tiny} --scheduler ddpm --steps 1000 --num 1000000".split()
-    run = run_process(*argv, "--batch-size", "2", "--out", str(tmp_path / "out"))
-    assert run.stderr is not None
-    while not (tmp_path / "out" / "00001.png").exists():
-        assert run.poll() is None, run.stderr.read()
-        time.sleep(0.05)
-    run.send_signal(signal.SIGINT)
-    _, told = run.communicate(timeout=20)
-    assert run.returncode == 130
+    with running(*argv, "--batch-size", "2", "--out", str(tmp_path / "out")) as run:
+        while not (tmp_path / "out" / "00001.png").exists() and run.poll() is None:
+            time.sleep(0.05)
+        run.send_signal(signal.SIGINT)
+        _, told = run.communicate()
+    assert run.returncode == 130, told
     assert told.splitlines()[-1] == (
         "ddpm-jax: interrupted; the same command makes the images that are missing"
     )
@@ -319,8 +325,8 @@ def test_compiled_programs_are_kept(tiny: Path, tmp_path: Path):
     kept = tmp_path / "ddpm_jax" / "compiled"
     programs = []
     for out in ("a.png", "b.png"):
-        run = run_process(*argv, "--out", str(tmp_path / out), XDG_CACHE_HOME=str(tmp_path))
-        _, told = run.communicate(timeout=120)
+        with running(*argv, "--out", str(tmp_path / out), XDG_CACHE_HOME=str(tmp_path)) as run:
+            _, told = run.communicate()
         assert run.returncode == 0, told
         programs.append({name for name in names(kept) if not name.endswith("-atime")})
     assert any("advance" in name for name in programs[0])

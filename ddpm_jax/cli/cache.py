@@ -19,7 +19,7 @@ def use(cache: Path) -> None:
     """
     import jax
 
-    if jax.config.jax_compilation_cache_dir:
+    if jax.config.read("jax_compilation_cache_dir"):
         return
     try:
         cache.mkdir(parents=True, exist_ok=True)

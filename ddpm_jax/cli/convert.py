@@ -61,8 +61,8 @@ class Convert:
             if self.revision is not None:
                 raise ValueError(f"--revision is for hub repositories; {local} is local")
             return local
-        asked = {"revision": self.revision, "variant": self.variant}
+        revision, variant = self.revision, self.variant
         try:
-            return hub.pipeline(self.src, **asked)
+            return hub.pipeline(self.src, revision=revision, variant=variant)
         except ValueError:  # no pipeline: perhaps a component alone
-            return hub.component(self.src, "unet", **asked)
+            return hub.component(self.src, "unet", revision=revision, variant=variant)

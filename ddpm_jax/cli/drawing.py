@@ -10,10 +10,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
 from PIL import Image
 from tqdm import tqdm
 
+from ddpm_jax._typing import AnyArray
 from ddpm_jax.cli.output import Drawn
 from ddpm_jax.generation import Network, run, with_preview
 from ddpm_jax.images import to_pil
@@ -73,15 +73,14 @@ class Drawing:
         table = self.table if self.every is None else with_preview(self.table)
         count, before = len(indices), bar.n
         steps: list[list[Image.Image]] = []
-        registers = ()
         for done, registers in run(
             Network(self.model), batch.params, table, batch.x_T, batch.keys, every=self.every
         ):
             bar.update(before + done - bar.n)
-            # The last prediction is the image itself, which is added below.
-            if self.every is not None and done % self.every == 0 and done < len(table):
+            if done == len(table):
+                steps.append(_pictures(registers[0][:count]))
+            elif self.every is not None and done % self.every == 0:
                 steps.append(_pictures(registers[-1][:count]))
-        steps.append(_pictures(registers[0][:count]))
         return [
             Drawn(*one) for one in zip(indices, steps[-1], zip(*steps, strict=True), strict=True)
         ]
@@ -105,8 +104,8 @@ def default_batch_size(model: UNet2DModel, num: int) -> int:
     return max(1, min(num, LARGEST_BATCH, BATCH_PIXELS // (height * width)))
 
 
-def _pictures(x: Float[Array, "b h w c"]) -> list[Image.Image]:
-    """Pictures of samples in [-1, 1]."""
+def _pictures(x: AnyArray) -> list[Image.Image]:
+    """Pictures of samples (B, H, W, C) in [-1, 1]."""
     host = np.asarray(jnp.clip(x / 2 + 0.5, 0, 1))
     if not np.isfinite(host).all():
         raise ValueError(

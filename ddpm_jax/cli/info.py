@@ -78,12 +78,13 @@ def working_memory(model: "UNet2DModel", shapes: Mapping[str, Any], batch_size: 
     import jax
     import jax.numpy as jnp
 
+    from ddpm_jax.models.unet_parts import some_labels
     from ddpm_jax.request import image_shape
 
     if model.config.sample_size is None:
         return None
     x = jax.ShapeDtypeStruct((batch_size, *image_shape(model)), jnp.float32)
-    one = model._any_labels()
+    one = some_labels(model.config)
     labels = None if one is None else jax.ShapeDtypeStruct((batch_size, *one.shape[1:]), one.dtype)
     program = jax.jit(model.apply).lower({"params": shapes}, x, 1.0, labels).compile()
     stats = program.memory_analysis()

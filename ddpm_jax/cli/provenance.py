@@ -62,8 +62,7 @@ def read_png(path: Path) -> dict[str, str]:
     """
     try:
         with Image.open(path, formats=["PNG"]) as picture:
-            picture.load()  # text may follow the pixels
-            text = dict(picture.info)
+            text = {str(name): value for name, value in picture.info.items()}
     except (OSError, SyntaxError) as error:
         raise ValueError(f"{path} cannot be read as a PNG picture: {error}") from error
     if text.get("Software") != SOFTWARE:
