@@ -85,6 +85,7 @@ def evil(folder: Path) -> Path:
     ("arguments", "status", "message"),
     [
         (["none", "out"], 1, "none does not exist"),
+        (["no\nne", "out"], 1, "no ne does not exist"),
         (["src", "src"], 1, "lies in the source"),
         (["src", "there"], 1, "there exists"),
         (["src", "file/out"], 1, "file"),

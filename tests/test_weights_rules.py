@@ -185,8 +185,11 @@ def test_nothing_is_read_before_the_checks_have_passed() -> None:
         raise AssertionError("read")
 
     tensors = {"linear.weight": Stored((9, 4), np.dtype(np.float32), read)}
+    checkpoint = Checkpoint(tensors)
+    assert "linear.weight" in checkpoint
+    assert checkpoint.shapes == {"linear.weight": (9, 4)}
     with pytest.raises(ValueError, match="do not fit"):
-        to_flax(Checkpoint(tensors), EXPECTED)
+        to_flax(checkpoint, EXPECTED)
 
 
 def test_an_expected_tree_that_fits_is_accepted_and_put_sees_every_leaf() -> None:

@@ -131,6 +131,7 @@ VIEW = tf.tensor("0", "FloatStorage", 4, 0, (4,), (1,))
         (ALLOWED + b")R", "more than named tensors: 'w' .dict"),
         (b"K\x07", "more than named tensors: 'w' .int"),
         (b"h\x63", "damaged"),  # a memo that was never put
+        (b"", "damaged"),  # a name without a value
         (b"00", "damaged"),
         (b"e", "damaged"),
     ],
@@ -182,6 +183,15 @@ def test_zips_that_torch_does_not_write(
 ) -> None:
     path = tf.write_zip(tmp_path / "w.bin", tf.state_dict({"w": VIEW}), records, **options)
     with pytest.raises(ValueError, match=message):
+        open_weights(path)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")  # zipfile's, as it writes it
+def test_a_zip_with_two_records_of_one_name(tmp_path: Path) -> None:
+    path = tf.write_zip(tmp_path / "w.bin", tf.state_dict({"w": VIEW}), {"data/0": bytes(16)})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("archive/data/0", bytes(range(16)))
+    with pytest.raises(ValueError, match="two records of one name"):
         open_weights(path)
 
 
