@@ -1,0 +1,123 @@
+"""Configs of small UNets in which every pair of options occurs, and what they are called with."""
+
+import itertools
+from typing import Any
+
+import numpy as np
+
+Row = dict[str, Any]
+
+# The options of a case. Most are config fields; "down", "up" and "classes" stand for several, and
+# the last three are for the call.
+FACTORS: dict[str, list[Any]] = {
+    "in_channels": [1, 3],
+    "out_channels": [3, 6],
+    "center_input_sample": [False, True],
+    "time_embedding_type": ["positional", "fourier", "learned"],
+    "time_embedding_dim": [None, 20],
+    "freq_shift": [0, 1],
+    "flip_sin_to_cos": [True, False],
+    "block_out_channels": [(8, 16), (12, 8, 16)],
+    "down": ["DownBlock2D", "AttnDownBlock2D", "ResnetDownsampleBlock2D", "UNetResAttnDownBlock2D"],
+    "up": ["UpBlock2D", "AttnUpBlock2D", "ResnetUpsampleBlock2D", "UNetResUpBlock2D"],
+    "mid_block_type": ["UNetMidBlock2D", None],
+    "layers_per_block": [1, 2],
+    "mid_block_scale_factor": [1, 1.7],
+    "downsample_padding": [1, 0],
+    "downsample_type": ["conv", "resnet"],
+    "upsample_type": ["conv", "resnet"],
+    "dropout": [0.0, 0.3],
+    "act_fn": ["silu", "swish", "mish", "gelu", "relu"],
+    "attention_head_dim": [8, 3, None],
+    "norm_num_groups": [4, 2],
+    "attn_norm_num_groups": [None, 8],
+    "norm_eps": [1e-5, 1e-2],
+    "resnet_time_scale_shift": ["default", "scale_shift"],
+    "add_attention": [True, False],
+    "classes": [None, "table", "timestep", "identity", "timestep and table"],
+    "batch": [1, 2],
+    "scalar_timestep": [False, True],
+    "sides": [(8, 8), (16, 8)],
+}
+
+
+def pairs_of(row: Row) -> set[Any]:
+    """Every two factors with their values."""
+    values = ((name, str(value)) for name, value in row.items())
+    return set(itertools.combinations(values, 2))
+
+
+def all_pairs() -> set[Any]:
+    found = set()
+    for (a, a_values), (b, b_values) in itertools.combinations(FACTORS.items(), 2):
+        found |= {((a, str(x)), (b, str(y))) for x in a_values for y in b_values}
+    return found
+
+
+def cases() -> list[Row]:
+    """Rows that hold all pairs: each the best of some drawn around a pair still missing."""
+    rng, missing, rows = np.random.default_rng(0), all_pairs(), []
+    while missing:
+        wanted = dict(min(missing))
+        drawn = [
+            {name: _draw(rng, values, wanted.get(name)) for name, values in FACTORS.items()}
+            for _ in range(60)
+        ]
+        best = max(drawn, key=lambda row: len(missing & pairs_of(row)))
+        rows.append(best)
+        missing -= pairs_of(best)
+    return rows
+
+
+def _draw(rng: np.random.Generator, values: list[Any], wanted: str | None) -> Any:
+    fitting = [value for value in values if wanted is None or str(value) == wanted]
+    return fitting[rng.integers(len(fitting))]
+
+
+def config_of(row: Row) -> dict[str, Any]:
+    """The config of a row. The block type that it names alternates with a plainer one."""
+    blocks = len(row["block_out_channels"])
+    config = {
+        name: value
+        for name, value in row.items()
+        if name not in ("down", "up", "classes", "batch", "scalar_timestep", "sides")
+    }
+    down, up = ([row[key], *_others(row[key], blocks)] for key in ("down", "up"))
+    config |= {"down_block_types": tuple(down), "up_block_types": tuple(up[::-1])}
+    if row["time_embedding_type"] == "learned":
+        config["num_train_timesteps"] = 1000
+    if row["classes"] in ("table", "timestep and table"):
+        config["num_class_embeds"] = 7
+    if row["classes"] not in (None, "table"):
+        config["class_embed_type"] = row["classes"].split()[0]
+    return config
+
+
+def _others(name: str, blocks: int) -> list[str]:
+    plain = "DownBlock2D" if "Down" in name else "UpBlock2D"
+    other = plain if plain not in name or "Attn" in name or "Resnet" in name else f"Attn{plain}"
+    return [name if i % 2 else other for i in range(blocks - 1)]
+
+
+def inputs_of(row: Row, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """x (channels last), timestep, class labels."""
+    rng, batch = np.random.default_rng(seed), row["batch"]
+    x = rng.standard_normal((batch, *row["sides"], row["in_channels"])).astype(np.float32)
+    shape = () if row["scalar_timestep"] else (batch,)
+    timestep, labels = _times(rng, row, shape), None
+    if row["classes"] == "table":
+        labels = rng.integers(7, size=batch)
+    elif row["classes"] == "identity":
+        width = row["time_embedding_dim"] or 4 * row["block_out_channels"][0]
+        labels = rng.standard_normal((batch, width)).astype(np.float32)
+    elif row["classes"] is not None:
+        labels = _times(rng, row, (batch,))
+    return x, timestep, labels
+
+
+def _times(rng: np.random.Generator, row: Row, shape: tuple[int, ...]) -> np.ndarray:
+    if row["time_embedding_type"] == "fourier":  # a sigma, which divides the output
+        return np.exp(rng.uniform(-2, 4, shape)).astype(np.float32)
+    if row["time_embedding_type"] == "learned":
+        return np.asarray(rng.integers(1000, size=shape))
+    return rng.uniform(0, 1000, shape).astype(np.float32)
