@@ -17,9 +17,7 @@ def use(cache: Path) -> None:
 
     A folder already chosen by the user (`JAX_COMPILATION_CACHE_DIR`) is left as it is.
     """
-    import jax
-
-    if jax.config.read("jax_compilation_cache_dir"):
+    if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         return
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -28,6 +26,8 @@ def use(cache: Path) -> None:
     except OSError as error:
         print(f"ddpm-jax: compiling without a cache: {error}", file=sys.stderr)
         return
+    import jax
+
     jax.config.update("jax_compilation_cache_dir", str(cache))
     # By default only compilations of a second or more are kept, which leaves out the many small
     # programs around the network.
