@@ -1,7 +1,6 @@
 """Noise schedules from their papers' formulas, one number at a time, for comparison."""
 
 import math
-from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
@@ -53,19 +52,20 @@ def zero_snr(bar: np.ndarray) -> np.ndarray:
     return ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2
 
 
-def positions(spacing: str, n: int, length: int = 1000) -> list[Fraction]:
+def positions(spacing: str, n: int, length: int = 1000) -> tuple[np.ndarray, int]:
     """Where Table 2 of arXiv 2305.08891 puts n steps, before any rounding, descending.
 
     `quadratic` is appendix D.2 of arXiv 2010.02502 as its code has it: (i sqrt(0.8 T) / (n - 1))^2.
+    Returns (numerators, denominator).
     """
-    last = max(n - 1, 1)
+    last, up = max(n - 1, 1), np.arange(n)
     match spacing:
         case "leading":
-            return [Fraction(i * (length // n)) for i in reversed(range(n))]
+            return up[::-1] * (length // n), 1
         case "linspace":
-            return [Fraction(i * (length - 1), last) for i in reversed(range(n))]
+            return up[::-1] * (length - 1), last
         case "trailing":
-            return [Fraction(length) - Fraction(i * length, n) - 1 for i in range(n)]
+            return (length - 1) * n - up * length, n
         case "quadratic":
-            return [Fraction(8 * length * i * i, 10 * last * last) for i in reversed(range(n))]
+            return up[::-1] ** 2 * 8 * length, 10 * last**2
     raise AssertionError(spacing)

@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 
-import ddpm_jax as dj
 from ddpm_jax.schedules import noise_schedule
 from tests.schedulers import reference
 
@@ -65,60 +64,3 @@ def test_trained_betas_by_hand() -> None:
     schedule = noise_schedule(num_train_timesteps=3, trained_betas=[0.1, 0.2, 0.5])
     np.testing.assert_allclose(schedule.alpha_bar, [0.9, 0.72, 0.36], rtol=1e-15)
     np.testing.assert_allclose(schedule.noise_ratio[-1], 4 / 3, rtol=1e-15)
-
-
-@pytest.mark.parametrize("cls", [dj.DDPMScheduler, dj.DDIMScheduler, dj.EulerDiscreteScheduler, dj.EulerAncestralDiscreteScheduler])  # fmt: skip # noqa: E501
-def test_epsilon_with_zero_terminal_snr_is_refused(cls: type) -> None:
-    with pytest.raises(ValueError, match="zero_snr"):
-        cls(rescale_betas_zero_snr=True)
-    with pytest.raises(ValueError, match="zero_snr"):
-        cls(rescale_betas_zero_snr=True, prediction_type="epsilon")
-    assert cls(rescale_betas_zero_snr=True, prediction_type="v_prediction").table(5) is not None
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"beta_schedule": "quartic"},
-        {"beta_start": 0.0},
-        {"beta_end": 1.0},
-        {"beta_start": -0.1},
-        {"num_train_timesteps": 0},
-        {"trained_betas": (0.1, 0.2)},
-        {"trained_betas": (0.1, 1.2), "num_train_timesteps": 2},
-        {"prediction_type": "flow"},
-        {"timestep_spacing": "cubic"},
-        {"steps_offset": -1},
-    ],
-    ids=str,
-)
-@pytest.mark.parametrize("cls", [dj.DDPMScheduler, dj.DDIMScheduler, dj.PNDMScheduler, dj.EulerDiscreteScheduler, dj.EulerAncestralDiscreteScheduler])  # fmt: skip # noqa: E501
-def test_bad_fields_are_refused_at_construction(cls: type, fields: dict) -> None:
-    name = next(iter(fields))
-    with pytest.raises(ValueError, match="beta" if "beta" in name else name):
-        cls(**fields)
-
-
-@pytest.mark.parametrize(
-    ("cls", "fields", "names"),
-    [
-        (dj.DDPMScheduler, {"variance_type": "other"}, "variance_type"),
-        (dj.DDPMScheduler, {"clip_sample_range": 0.0}, "clip_sample_range"),
-        (dj.DDIMScheduler, {"dynamic_thresholding_ratio": 1.5}, "dynamic_thresholding_ratio"),
-        (dj.DDIMScheduler, {"sample_max_value": -1.0}, "sample_max_value"),
-        (dj.EulerDiscreteScheduler, {"sigma_min": -1.0, "use_karras_sigmas": True}, "sigma_min"),
-        (dj.EulerDiscreteScheduler, {"interpolation_type": "cubic"}, "interpolation_type"),
-        (dj.EulerDiscreteScheduler, {"timestep_type": "whole"}, "timestep_type"),
-        (dj.EulerDiscreteScheduler, {"final_sigmas_type": "one"}, "final_sigmas_type"),
-        (dj.EulerDiscreteScheduler, {"use_karras_sigmas": True, "use_beta_sigmas": True}, "sigmas"),
-    ],
-)
-def test_bad_options_are_refused_at_construction(cls: type, fields: dict, names: str) -> None:
-    with pytest.raises(ValueError, match=names):
-        cls(**fields)
-
-
-def test_all_faults_are_named_at_once() -> None:
-    with pytest.raises(ValueError, match="clip_sample_range") as error:
-        dj.DDPMScheduler(clip_sample_range=-1.0, sample_max_value=0.0)
-    assert "sample_max_value" in str(error.value)

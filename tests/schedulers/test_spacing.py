@@ -1,7 +1,6 @@
 """Grids of timesteps: every number of steps, against the definitions in whole numbers."""
 
 import math
-from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ from tests.schedulers import reference
 
 T = 1000
 EVERY = range(1, T + 1)
-TIE = Fraction(1, 10**9)  # what a tie loses to floating point
 SURPLUS = (61, 103, 121, 122, 201, 206, 217, 223, 227, 233)
 """Numbers of steps for which trailing spacing in floating point has one entry too many, -1."""
 
@@ -30,20 +28,21 @@ def test_every_number_of_steps_gives_a_descending_grid(spacing: str) -> None:
 
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
 def test_every_grid_rounds_its_definition(spacing: str) -> None:
-    """Half a step at most, in exact fractions; ties may fall to either side in floating point."""
+    """Half a step at most, in whole numbers; ties may fall to either side in floating point."""
     for n in EVERY:
-        grid = timestep_grid(spacing, n, T)
-        exact = reference.positions(spacing, n)
-        wrong = max(abs(Fraction(t) - e) for t, e in zip(grid, exact, strict=True))
-        assert wrong <= Fraction(1, 2) + TIE, n
+        over, under = reference.positions(spacing, n)
+        wrong = timestep_grid(spacing, n, T).astype(int) * under - over
+        assert np.all(2 * np.abs(wrong) <= under), n
 
 
 def test_every_quadratic_grid_is_its_definition_rounded_down() -> None:
+    """A whole position may fall just below itself in floating point."""
     for n in EVERY:
-        grid = timestep_grid("quadratic", n, T)
+        over, under = reference.positions("quadratic", n)
+        grid = timestep_grid("quadratic", n, T).astype(int)
+        below = over - grid * under
         assert len(grid) == n
-        for t, exact in zip(grid, reference.positions("quadratic", n), strict=True):
-            assert -TIE <= exact - Fraction(t) < 1 or exact - Fraction(t) == 1, (n, t)
+        assert np.all((0 <= below) & (below < under) | (below == under)), n
 
 
 @pytest.mark.parametrize("n", SURPLUS)
@@ -78,13 +77,6 @@ def test_offset_moves_leading_only(n: int) -> None:
         )
 
 
-@pytest.mark.parametrize(("n", "offset"), [(1000, 1), (500, 2), (10, 100)])
-def test_an_offset_past_the_last_timestep_is_refused(n: int, offset: int) -> None:
-    with pytest.raises(ValueError, match="offset"):
-        dj.DDIMScheduler(steps_offset=offset).table(n)
-    assert len(dj.DDIMScheduler(steps_offset=offset - 1).table(n)) == n
-
-
 def test_quadratic_repeats_where_it_is_dense() -> None:
     """49 distinct of 50, 96 of 100 (arXiv 2010.02502's code); the repeats stay, as identity rows."""
     for n, distinct in ((50, 49), (100, 96)):
@@ -100,27 +92,6 @@ def test_quadratic_repeats_where_it_is_dense() -> None:
         for i in repeats:
             np.testing.assert_allclose(table.mix[i, 0], [1, 0, 0], atol=1e-15)
             assert table.noise_scale is None or table.noise_scale[i] == 0
-
-
-@pytest.mark.parametrize("n", [0, -1, T + 1, 2.5, "10", True])
-def test_bad_numbers_of_steps_are_refused(n: object) -> None:
-    for cls in (dj.DDPMScheduler, dj.DDIMScheduler, dj.PNDMScheduler, dj.EulerDiscreteScheduler):
-        with pytest.raises(ValueError, match="num_inference_steps"):
-            cls().table(n)
-
-
-def test_neither_steps_nor_timesteps_is_refused() -> None:
-    with pytest.raises(ValueError, match="timesteps"):
-        dj.DDPMScheduler().table()
-
-
-@pytest.mark.parametrize(
-    "timesteps", [[], [5, 5], [1, 2], [1000, 3], [3, -1], [[3, 2]], [float("nan"), 3.0]]
-)
-def test_bad_timesteps_are_refused(timesteps: list) -> None:
-    for cls in (dj.DDPMScheduler, dj.DDIMScheduler, dj.PNDMScheduler, dj.EulerDiscreteScheduler):
-        with pytest.raises(ValueError, match="timesteps"):
-            cls().table(timesteps=timesteps)
 
 
 # Grids of noise levels.

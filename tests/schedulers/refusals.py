@@ -1,0 +1,109 @@
+"""What schedulers refuse, as a user sees it: run without the tests' type checks.
+
+    python -m tests.schedulers.refusals
+
+prints each case that does not raise a ValueError naming the field, and nothing if all do.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import ddpm_jax as dj
+
+ALL = (
+    dj.DDPMScheduler,
+    dj.DDIMScheduler,
+    dj.PNDMScheduler,
+    dj.EulerDiscreteScheduler,
+    dj.EulerAncestralDiscreteScheduler,
+)
+
+# (fields, what the message must name); refused by every scheduler.
+FIELDS: tuple[tuple[dict[str, Any], str], ...] = (
+    ({"beta_schedule": "quartic"}, "beta_schedule"),
+    ({"beta_start": 0.0}, "beta"),
+    ({"beta_end": 1.0}, "beta"),
+    ({"beta_start": -0.1}, "beta"),
+    ({"beta_start": "0.1"}, "beta_start"),
+    ({"num_train_timesteps": 0}, "num_train_timesteps"),
+    ({"num_train_timesteps": 10.5}, "num_train_timesteps"),
+    ({"num_train_timesteps": True}, "num_train_timesteps"),
+    ({"trained_betas": (0.1, 0.2)}, "trained_betas"),
+    ({"trained_betas": (0.1, 1.2), "num_train_timesteps": 2}, "betas"),
+    ({"prediction_type": "flow"}, "prediction_type"),
+    ({"timestep_spacing": "cubic"}, "timestep_spacing"),
+    ({"steps_offset": -1}, "steps_offset"),
+    ({"steps_offset": 1000}, "steps_offset"),
+)
+
+OWN: tuple[tuple[Any, dict[str, Any], str], ...] = (
+    (dj.DDPMScheduler, {"variance_type": "other"}, "variance_type"),
+    (dj.DDPMScheduler, {"clip_sample": "yes"}, "clip_sample"),
+    (dj.DDPMScheduler, {"clip_sample_range": 0.0}, "clip_sample_range"),
+    (dj.DDIMScheduler, {"clip_sample_range": float("nan")}, "clip_sample_range"),
+    (dj.DDIMScheduler, {"dynamic_thresholding_ratio": 1.5}, "dynamic_thresholding_ratio"),
+    (dj.DDIMScheduler, {"sample_max_value": -1.0}, "sample_max_value"),
+    (dj.DDIMScheduler, {"set_alpha_to_one": None}, "set_alpha_to_one"),
+    (dj.PNDMScheduler, {"skip_prk_steps": 1}, "skip_prk_steps"),
+    (dj.EulerDiscreteScheduler, {"interpolation_type": "cubic"}, "interpolation_type"),
+    (dj.EulerDiscreteScheduler, {"timestep_type": "whole"}, "timestep_type"),
+    (dj.EulerDiscreteScheduler, {"timestep_type": "continuous"}, "timestep_type"),
+    (dj.EulerDiscreteScheduler, {"final_sigmas_type": "one"}, "final_sigmas_type"),
+    (dj.EulerDiscreteScheduler, {"sigma_min": -1.0, "use_karras_sigmas": True}, "sigma_min"),
+    (dj.EulerDiscreteScheduler, {"use_karras_sigmas": True, "use_beta_sigmas": True}, "sigmas"),
+)
+
+STEPS: tuple[dict[str, Any], ...] = (
+    *({"num_inference_steps": n} for n in (0, -1, 1001, 2.5, "10", True)),
+    {},
+    {"num_inference_steps": 10, "start": 10},
+    {"num_inference_steps": 10, "start": -1},
+    {"num_inference_steps": 10, "start": 1.0},
+    {"num_inference_steps": 0, "timesteps": [3, 2]},
+    *(
+        {"timesteps": grid}
+        for grid in ([], [5, 5], [1, 2], [1000, 3], [3, -1], [[3, 2]], [float("nan"), 3.0])
+    ),
+)
+
+CALLS: tuple[tuple[Any, dict[str, Any], str], ...] = (
+    (dj.DDPMScheduler(), {"timesteps": [5.5, 2.0]}, "timesteps"),
+    (dj.DDIMScheduler(), {"num_inference_steps": 10, "eta": -0.1}, "eta"),
+    (dj.DDIMScheduler(), {"num_inference_steps": 10, "eta": float("nan")}, "eta"),
+    (dj.EulerDiscreteScheduler(), {"num_inference_steps": 10, "s_churn": -1.0}, "s_churn"),
+    (dj.EulerDiscreteScheduler(), {"num_inference_steps": 10, "s_noise": -1.0}, "s_noise"),
+    (dj.EulerDiscreteScheduler(use_karras_sigmas=True), {"timesteps": [9, 3]}, "timesteps"),
+    (dj.DDIMScheduler(steps_offset=1), {"num_inference_steps": 1000}, "offset"),
+    (dj.DDPMScheduler(steps_offset=2), {"num_inference_steps": 500}, "offset"),
+    (dj.PNDMScheduler(steps_offset=100), {"num_inference_steps": 10}, "offset"),
+)
+
+
+def attempts() -> Iterator[tuple[str, Callable[[], Any], str]]:
+    for cls in ALL:
+        for fields, named in FIELDS:
+            yield f"{cls.__name__}({fields})", lambda c=cls, f=fields: c(**f), named
+        for call in STEPS:
+            named = "start" if "start" in call else next(iter(call), "steps")
+            yield f"{cls.__name__}().table({call})", lambda c=cls, k=call: c().table(**k), named
+    for cls, fields, named in OWN:
+        yield f"{cls.__name__}({fields})", lambda c=cls, f=fields: c(**f), named
+    for scheduler, call, named in CALLS:
+        yield f"{scheduler}.table({call})", lambda s=scheduler, k=call: s.table(**k), named
+
+
+def main() -> None:
+    for text, attempt, named in attempts():
+        try:
+            attempt()
+        except ValueError as error:
+            if named not in str(error):
+                print(f"{text}: the message does not name {named}: {error}")
+        except Exception as error:
+            print(f"{text}: {type(error).__name__}: {error}")
+        else:
+            print(f"{text}: accepted")
+
+
+if __name__ == "__main__":
+    main()
