@@ -52,7 +52,7 @@ def others_share(
             return None
         used += (after.busy - before.busy) - (after.own - before.own)
         available += seconds * cores
-    return max(used, 0.0) / available if available else None
+    return min(max(used / available, 0.0), 1.0) if available else None
 
 
 def busy_ticks(stat: str) -> int:
@@ -63,7 +63,7 @@ def busy_ticks(stat: str) -> int:
 
 
 def _processes(proc: Path) -> dict[int, tuple[int, int]]:
-    """Of each process, its parent and its ticks, those of children that were waited for included."""
+    """Of each process, its parent and its ticks; those of children that it waited for are in."""
     found = {}
     for entry in proc.iterdir():
         if not entry.name.isdigit():

@@ -38,7 +38,7 @@ def describe() -> dict[str, Any]:
 
 
 def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """The processor's name; family and model number beside it, as virtual machines hide the rest."""
+    """The processor's name, and its numbers, as virtual machines tell no more than those."""
     try:
         lines = [line.partition(":") for line in cpuinfo.read_text().splitlines()]
     except OSError:
@@ -50,7 +50,7 @@ def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
 
 
 def code() -> dict[str, str | None]:
-    """Which code was measured: a digest of the packages' sources, and the commit where git knows."""
+    """Which code is measured: a digest of the packages' sources, and the commit if git knows it."""
     return {"digest": digest(), "commit": _commit()}
 
 

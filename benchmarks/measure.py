@@ -1,8 +1,8 @@
 """Measuring one configuration: all contenders side by side, in rounds.
 
-Each contender has a process of its own that stays alive. In a round each of them runs the same number
-of evaluations, one after the other, in an order that turns from round to round; whatever slows the
-machine down for a while slows all of them. Ratios are taken within rounds.
+Each contender has a process of its own that stays alive. In a round each of them runs the same
+number of evaluations, one after the other, in an order that turns from round to round; whatever
+slows the machine down for a while slows all of them. Ratios are taken within rounds.
 """
 
 import time
@@ -85,19 +85,26 @@ def measure(
 
 
 def prepared(configuration: Configuration, options: Options, scratch: Path) -> tuple[Path, int]:
-    """A folder with random weights (torch's own where it is installed) and x_T; and their number."""
+    """A folder with random weights and x_T, and the number of weights.
+
+    The weights are drawn once for each model: by torch where it takes part, so that ours are
+    converted from its own, and otherwise by NumPy.
+    """
     config = MODELS[configuration.model]
-    folder = scratch / f"{configuration.model}-{configuration.batch}"
+    folder = scratch / configuration.model
     folder.mkdir(exist_ok=True)
-    size, channels = config["sample_size"], 3
-    shape = (configuration.batch, size, size, channels)
-    np.save(folder / "x_T.npy", np.random.default_rng(0).standard_normal(shape, np.float32))
-    library = "jax" if torch_missing() or set(options.against) == set() else "torch"
-    spec = _spec(library, {}, configuration, folder)
-    if library == "torch":
-        spec["device"] = "cpu"
-    with Worker(spec, environment(library, scratch), options.limit) as worker:
-        return folder, worker.ask("prepare")
+    size = config["sample_size"]
+    x_T = np.random.default_rng(0).standard_normal((configuration.batch, size, size, 3), np.float32)
+    np.save(folder / "x_T.npy", x_T)
+    count = folder / "params"
+    if not count.exists():
+        library = "jax" if torch_missing() or not options.against else "torch"
+        spec = _spec(library, {}, configuration, folder)
+        if library == "torch":
+            spec["device"] = "cpu"  # torch draws there even where it sees no GPU
+        with Worker(spec, environment(library, scratch), options.limit) as worker:
+            count.write_text(str(worker.ask("prepare")))
+    return folder, int(count.read_text())
 
 
 def _spec(
@@ -124,7 +131,7 @@ def _started(
     folder: Path,
     scratch: Path,
 ) -> tuple[Worker | None, dict[str, Any]]:
-    """A worker that has loaded, compiled and written its outputs; None, and why, if it cannot."""
+    """A worker that has loaded, compiled and saved its outputs; None, and why, if it cannot."""
     contender = CONTENDERS[name]
     if contender.library == "torch" and torch_missing():
         return None, {"error": f"{' and '.join(torch_missing())} not installed"}
@@ -140,14 +147,15 @@ def _started(
         seconds, stretch = _watched(worker, "first")
         entry["compile_seconds"] = seconds
         entry["compile_others_share"] = others_share([stretch], machine.cores())
-        worker.ask("outputs", COMPARED, str(folder / f"{name}.npz"))
+        if options.against and configuration.part == "sampling":
+            worker.ask("outputs", COMPARED, str(folder / f"{name}.npz"))
     except WorkerError as error:
         return None, {"error": str(error)}
     return worker, entry
 
 
 def _watched(worker: Worker, method: str, *arguments: Any) -> tuple[float, Stretch]:
-    """The answer to a request, and what the machine did meanwhile; only the worker's time is own."""
+    """The answer to a request, and what the machine did meanwhile; own is the worker's time."""
     before, began = snapshot(worker.pid), time.perf_counter()
     answer = worker.ask(method, *arguments)
     seconds = time.perf_counter() - began
@@ -161,7 +169,7 @@ def _drop_those_that_differ(
     folder: Path,
 ) -> None:
     """Only who computes what we compute is timed."""
-    if OURS not in workers:
+    if OURS not in workers or len(workers) == 1:
         return
     allowed = tolerance(configuration.precision, configuration.device)
     ours = np.load(folder / f"{OURS}.npz")

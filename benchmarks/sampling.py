@@ -1,7 +1,7 @@
 """How fast we sample, beside diffusers on the same machine: `python -m benchmarks.sampling`.
 
-Writes OUT.json with every window's seconds and OUT.md with medians, after each configuration; run it
-again and it goes on where it stopped. README.md beside this file says how to read the results.
+Writes OUT.json with every window's seconds and OUT.md with medians, after each configuration; run
+again, it goes on where it stopped. README.md beside this file says how to read the results.
 """
 
 import argparse

@@ -1,9 +1,9 @@
 """A process that holds one library's network: `python -m benchmarks.worker SPEC`.
 
-SPEC is a JSON object; its "library" is "jax" or "torch" and the rest are the constructor's arguments
-of `JaxRunner` or `TorchRunner`. Requests come on standard input, one JSON list [method, arguments] a
-line; a JSON object {"value": ...} or {"error": ...} answers each. Standard output is kept for the
-answers: what libraries print goes to standard error.
+SPEC is a JSON object; its "library" is "jax" or "torch" and the rest are the constructor's
+arguments of `JaxRunner` or `TorchRunner`. Requests come on standard input, a JSON list
+[method, arguments] on each line; a JSON object {"value": ...} or {"error": ...} answers it.
+Standard output is kept for the answers: what libraries print goes to standard error.
 """
 
 import json
@@ -27,7 +27,7 @@ class Runner(Protocol):
         ...
 
     def outputs(self, evaluations: int, path: str) -> None:
-        """Save the network's output at the first timestep, and the sample after some evaluations."""
+        """Save the network's output at the first timestep, and the sample after evaluations."""
         ...
 
     def first(self) -> float:
@@ -55,7 +55,7 @@ def make_runner(library: str, **arguments: Any) -> Runner:
 
 
 def serve(runner: Callable[[], Runner], requests: TextIO, answers: TextIO) -> None:
-    """Answers until the requests end. A runner that cannot be made is the answer to each of them."""
+    """Answers until the requests end; where no runner can be made, each answer says so."""
     made = None
     for line in requests:
         method, arguments = json.loads(line)
