@@ -6,7 +6,7 @@ diffusers builds every table in float32. Inside `lifted()` the scheduler modules
 
 Where diffusers is wrong, a run here feeds it what makes its own formulas right, and says so:
 
-- DDIM and PNDM take `t - T // N` for the previous timestep; `Stride` gives them the grid's own stride.
+- DDIM and PNDM take `t - T // N` for the previous timestep; `Stride` gives them the grid's own.
 - PNDM tells the network a half step that is not the one it moved to when the stride is odd.
 - PNDM mixes velocities of several timesteps; here each is read as eps first.
 - DDPM and DDIM add noise on the last step; here that noise is zero (and eta is 0).
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from types import ModuleType
 from typing import Any
 
@@ -212,7 +213,7 @@ def run_ddim(
 def _runge_kutta(timesteps: list[int]) -> list[int]:
     """What PNDM's warm-up tells the network over the first three steps of a grid."""
     told: list[int] = []
-    for t, t_next in zip(timesteps[:3], timesteps[1:4], strict=True):
+    for t, t_next in pairwise(timesteps[:4]):
         half = t - (t - t_next) // 2
         told += [t, half, half, t_next]
     return told
@@ -238,8 +239,8 @@ def run_pndm(
         warm = _runge_kutta(timesteps)
         scheduler.prk_timesteps = np.array(warm)
         told = [*warm, *timesteps[3:]]
-        # The formulas halve the stride in the first and third stage of a step: the first goes to the
-        # half step, the third from the half step on to the next timestep.
+        # The formulas halve the stride in the first and third stage of a step: the first goes to
+        # the half step, the third from the half step on to the next timestep.
         strides = []
         for k in range(3):
             t, half, _, t_next = warm[4 * k : 4 * k + 4]
@@ -286,7 +287,7 @@ def run_euler(
 ) -> Run:
     """Euler, plain and ancestral; churn comes before the evaluation, as Algorithm 2 has it.
 
-    A sample here is what the *next* evaluation reads, so with churn it holds that evaluation's noise.
+    A sample here is what the *next* evaluation reads, so with churn it holds its noise too.
     Row i draws noise[i]: the ancestral noise of its own step, or the churn of evaluation i + 1. The
     churn of evaluation 0 is part of x already.
     """

@@ -110,7 +110,7 @@ def test_alpha_bar(fields: dict[str, Any], length: int) -> None:
 
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
 def test_every_grid(spacing: str) -> None:
-    """All 1000 numbers of steps; trailing less the surplus -1 that diffusers adds for 62 of them."""
+    """All 1000 numbers of steps; trailing less the -1 that diffusers adds for 62 of them."""
     theirs = lifted.build("DDPMScheduler", timestep_spacing=spacing)
     ours = dj.DDPMScheduler(timestep_spacing=spacing)
     surplus = 0

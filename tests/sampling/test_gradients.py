@@ -14,14 +14,12 @@ from tests.sampling.networks import PARAMS, SHAPE, denoise, denoise_learned
 KEYS = dj.sample_keys(jax.random.key(4, impl="unsafe_rbg"), 1)  # compiles fastest
 
 RUNS = {
-    "DDPM": dj.DDPMScheduler(),
     "DDPM learned": dj.DDPMScheduler(variance_type="learned_range"),
     "DDPM zero SNR": dj.DDPMScheduler(
         rescale_betas_zero_snr=True, prediction_type="v_prediction", timestep_spacing="trailing"
     ),
     "DDIM thresholding": dj.DDIMScheduler(thresholding=True, sample_max_value=2.0),
     "PNDM": dj.PNDMScheduler(),
-    "Euler": dj.EulerDiscreteScheduler(prediction_type="v_prediction"),
     "Euler ancestral": dj.EulerAncestralDiscreteScheduler(prediction_type="v_prediction"),
 }
 

@@ -70,7 +70,7 @@ VARIATIONS: tuple[dict[str, Any], ...] = (
         "rescale_betas_zero_snr": True,
         "prediction_type": "v_prediction",
         "timestep_spacing": "trailing",
-    },  # fmt: skip
+    },
     {"steps_offset": 1, "timestep_spacing": "leading"},
     {"clip_sample": False},
     {"clip_sample_range": 2.0},

@@ -12,7 +12,7 @@ def _cosine(t: float) -> float:
 
 
 def _laplace(t: float) -> float:
-    """diffusers' `laplace`: sqrt(sigmoid(lambda)), lambda the Laplace law's quantile at scale 1/2."""
+    """diffusers' `laplace`: sqrt(sigmoid(lambda)), lambda a Laplace quantile at scale 1/2."""
     side = 1.0 if t <= 0.5 else -1.0
     log_snr = -0.5 * side * math.log(1 - 2 * abs(0.5 - t) + 1e-6)
     return math.sqrt(1 / (1 + math.exp(-log_snr)))

@@ -179,9 +179,7 @@ def test_betas_from_a_file() -> None:
     assert dj.DDIMScheduler.from_config(config).noise_schedule.alpha_bar[2] == pytest.approx(0.36)
 
 
-@pytest.mark.parametrize(
-    ("content", "named"), [(None, "exist"), ("{", "JSON"), ("[1]", "object")]
-)
+@pytest.mark.parametrize(("content", "named"), [(None, "exist"), ("{", "JSON"), ("[1]", "object")])
 def test_bad_files(content: str | None, named: str, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / "scheduler_config.json").write_text(content)

@@ -131,7 +131,7 @@ def test_cast_once(case: Case) -> None:
 
 @cases()
 def test_network_input_has_unit_variance(case: Case) -> None:
-    """in_scale brings alpha x0 + sigma eps to where alpha^2 + sigma^2 = 1; 1 where it is already."""
+    """in_scale brings x to where alpha^2 + sigma^2 = 1; it is 1 where that holds already."""
     table = case.scheduler.table(min(10, case.get("num_train_timesteps")), dtype=np.float64)
     np.testing.assert_allclose(table.in_scale * np.hypot(*table.level.T), 1, rtol=1e-14)
 

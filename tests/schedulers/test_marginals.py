@@ -1,8 +1,8 @@
 """Stochastic tables, as distributions propagated exactly with numbers.
 
-For a single data point x0 the exact network is eps = (x - alpha x0) / sigma. The update of a row is
-then x' = a x + b x0 + s z, so a Gaussian stays one, and each row's (mean, variance) must be those of
-the forward process: mean alpha x0, variance sigma^2.
+For a single data point x0 the exact network is eps = (x - alpha x0) / sigma. The update of a row
+is then x' = a x + b x0 + s z, so a Gaussian stays one, and each row's (mean, variance) must be
+those of the forward process: mean alpha x0, variance sigma^2.
 
 `fixed_large` is exact for data of unit variance instead (Ho et al. 2020, arXiv 2006.11239, section
 3.2): there the network is eps = sigma x, and the variance of x stays 1.

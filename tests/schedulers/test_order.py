@@ -1,9 +1,10 @@
 """Measured order of convergence on Gaussian data, where the exact network is known.
 
-For data N(mu, s^2) the marginal at (alpha, sigma) is N(alpha mu, w^2), w^2 = alpha^2 s^2 + sigma^2,
-and E[eps | x] = sigma (x - alpha mu) / w^2. The probability flow keeps (x - alpha mu) / w, which gives
-the exact end of every path (Song et al. 2020, arXiv 2011.13456, section 4.3). Up to an inner timestep
-only: near t = 0 sigma behaves like sqrt(t), which lowers the order of every method.
+For data N(mu, s^2) the marginal at (alpha, sigma) is N(alpha mu, w^2), w^2 = alpha^2 s^2 +
+sigma^2, and E[eps | x] = sigma (x - alpha mu) / w^2. The probability flow keeps
+(x - alpha mu) / w, which gives the exact end of every path (Song et al. 2020, arXiv 2011.13456,
+section 4.3). Up to an inner timestep only: near t = 0 sigma behaves like sqrt(t), which lowers the
+order of every method.
 """
 
 from typing import Any

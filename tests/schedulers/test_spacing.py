@@ -42,7 +42,7 @@ def test_every_quadratic_grid_is_its_definition_rounded_down() -> None:
         grid = timestep_grid("quadratic", n, T).astype(int)
         below = over - grid * under
         assert len(grid) == n
-        assert np.all((0 <= below) & (below < under) | (below == under)), n
+        assert np.all((below >= 0) & (below < under) | (below == under)), n
 
 
 @pytest.mark.parametrize("n", SURPLUS)
@@ -78,7 +78,7 @@ def test_offset_moves_leading_only(n: int) -> None:
 
 
 def test_quadratic_repeats_where_it_is_dense() -> None:
-    """49 distinct of 50, 96 of 100 (arXiv 2010.02502's code); the repeats stay, as identity rows."""
+    """49 distinct of 50, 96 of 100 (arXiv 2010.02502's code); repeats stay, as identity rows."""
     for n, distinct in ((50, 49), (100, 96)):
         grid = timestep_grid("quadratic", n, T)
         assert len(grid) == n

@@ -198,9 +198,7 @@ def test_described_numbers_are_the_tables() -> None:
         found = re.search(r"x <- ([\d.e+-]+) x ([+-]) ([\d.e+-]+) output", line)
         assert found, line
         a, sign, b = found.groups()
-        np.testing.assert_allclose(
-            [float(a), float(sign + b)], row.mix[0], rtol=2e-3, err_msg=line
-        )
+        np.testing.assert_allclose([float(a), float(sign + b)], row.mix[0], rtol=2e-3, err_msg=line)
 
 
 @cases()

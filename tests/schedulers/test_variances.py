@@ -111,7 +111,7 @@ def test_learned_range_on_one_thousand_timesteps_meets_the_fixed_ones() -> None:
 
 
 def test_eta_one_is_ddpm() -> None:
-    """DDIM at eta 1 and DDPM with fixed_small are one sampler, unclipped (arXiv 2010.02502, 4.1)."""
+    """DDIM at eta 1 and DDPM with fixed_small are one sampler, unclipped (arXiv 2010.02502)."""
     for prediction in ("epsilon", "sample", "v_prediction"):
         config = {"clip_sample": False, "prediction_type": prediction}
         ddim = dj.DDIMScheduler(**config).table(50, eta=1.0, dtype=np.float64)
