@@ -21,7 +21,7 @@ Level: TypeAlias = ArrayLike
 
 def _per_image(level: Level, like: AnyArray) -> Array:
     """A () or (B,) coefficient, shaped to multiply (B, ...), in float32 at least."""
-    wide = jnp.promote_types(like.dtype, jnp.float32)
+    wide = like.dtype if jnp.finfo(like.dtype).bits >= 32 else jnp.float32
     level = jnp.asarray(level, wide)
     if level.ndim > 1:
         raise ValueError(f"a level must be a number or (B,), got shape {level.shape}")

@@ -49,8 +49,8 @@ class DynamicThreshold:
 
     def __call__(self, x0: Float[AnyArray, "b h w c"]) -> Float[Array, "b h w c"]:
         """Thresholds (B, H, W, C), each image by itself."""
-        # half precision would lose the quantile's digits
-        wide = x0.astype(jnp.promote_types(x0.dtype, jax.dtypes.canonicalize_dtype(jnp.float64)))
+        # half precision would lose the quantile's digits, so: the widest type that is enabled
+        wide = x0.astype(jax.dtypes.canonicalize_dtype(jnp.float64))
         ratio, top = jnp.asarray(self.ratio, wide.dtype), jnp.asarray(self.max_value, wide.dtype)
         axes = tuple(range(1, wide.ndim))
         bound = jnp.quantile(jnp.abs(wide), ratio, axis=axes, keepdims=True)

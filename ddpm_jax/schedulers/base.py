@@ -32,7 +32,7 @@ class Scheduler(Configured):
         beta_start: beta of the first timestep, in (0, 1).
         beta_end: beta of the last timestep, in (0, 1).
         beta_schedule: see `ddpm_jax.noise_schedule`.
-        trained_betas: T betas that replace the schedule, or None.
+        trained_betas: T betas that replace the schedule, or None; kept as a tuple.
         prediction_type: what the network's output is.
         timestep_spacing: see `ddpm_jax.spacing`; "quadratic" is not in diffusers.
         steps_offset: added to the timesteps under "leading" spacing.
@@ -42,7 +42,7 @@ class Scheduler(Configured):
     beta_start: float = 1e-4
     beta_end: float = 0.02
     beta_schedule: BetaSchedule = "linear"
-    trained_betas: tuple[float, ...] | None = None
+    trained_betas: Sequence[float] | Float[np.ndarray, "T"] | None = None
     prediction_type: PredictionType = "epsilon"
     timestep_spacing: TimestepSpacing = "leading"
     steps_offset: int = 0
@@ -103,7 +103,7 @@ class Scheduler(Configured):
             self.num_train_timesteps,
             self.beta_start,
             self.beta_end,
-            self.trained_betas,
+            None if self.trained_betas is None else tuple(self.trained_betas),
             getattr(self, "rescale_betas_zero_snr", False),
         )
 
