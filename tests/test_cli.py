@@ -9,13 +9,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pipeline_models import pipeline
 
-from ddpm_jax import DDIMScheduler, __version__, builder, hub
-from ddpm_jax.cli import app, cache, main, schedule
+from ddpm_jax import DDIMPipeline, DDIMScheduler, UNet2DModel, __version__, builder, hub
+from ddpm_jax.cli import app, cache, info, main, schedule
+from ddpm_jax.config import read_json
 from ddpm_jax.schedulers import SCHEDULERS
 from weights_convert import find_weights, open_weights
 
 ROOT = Path(__file__).parents[1]
+
+
+def read(unet: Path) -> dict[str, np.ndarray]:
+    with open_weights(find_weights(unet)) as weights:
+        return dict(weights)
 
 
 def complaint(argv: str, capsys: pytest.CaptureFixture[str], code: int) -> str:
@@ -162,13 +169,22 @@ def test_describe_takes_the_models_config(tmp_path: Path, capsys: pytest.Capture
     assert timesteps == ["999", "749", "499", "249"]
 
 
-def test_info_of_a_model(capsys: pytest.CaptureFixture[str]):
-    assert main(["info", "digits"]) == 0
+def test_info_of_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    pipeline(DDIMPipeline, num_class_embeds=3).save_pretrained(tmp_path)
+    params = sum(array.size for array in read(tmp_path / "unet").values())
+    assert main(["info", str(tmp_path), "--batch-size", "2"]) == 0
     told = capsys.readouterr().out
-    assert re.search(r"^block_out_channels +\(32, 64, 64\)$", told, re.MULTILINE)
-    assert re.search(r"^total +268 +1,623,169$", told, re.MULTILINE)
-    assert "6.493 MB in float32" in told  # 4 bytes for each parameter
-    assert re.search(r"1 image in float32: [\d.]+ [kM]B more", told)
+    assert re.search(r"^num_class_embeds +3$", told, re.MULTILINE)
+    assert re.search(rf"^total +\d+ +{params:,}$", told, re.MULTILINE)
+    assert f"{4 * params / 1000:.4g} kB in float32" in told
+    assert re.search(r"2 images in float32: [\d.]+ kB more", told)
+
+
+def test_parameter_table():
+    config = read_json(hub.BUNDLED / "digits" / "unet" / "config.json")
+    table = info.parameter_table(UNet2DModel.from_config(config).shapes())
+    assert re.search(r"^mid_block +30 +181,504$", table, re.MULTILINE)
+    assert re.search(r"^total +268 +1,623,169$", table, re.MULTILINE)
 
 
 def test_info_of_a_picture_that_is_not_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -184,12 +200,9 @@ def test_convert(to: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert main(argv) == 0
     told = capsys.readouterr().out
     assert "268 tensors, 1,623,169 params, float32, 6,492,676 bytes" in told
-    with (
-        open_weights(find_weights(hub.BUNDLED / "digits" / "unet")) as before,
-        open_weights(find_weights(out / "unet")) as after,
-    ):
-        assert set(before) == set(after)
-        assert all(np.array_equal(before[name], after[name]) for name in before)
+    before, after = read(hub.BUNDLED / "digits" / "unet"), read(out / "unet")
+    assert set(before) == set(after)
+    assert all(np.array_equal(before[name], after[name]) for name in before)
     assert "--overwrite replaces it" in complaint(" ".join(argv), capsys, 1)
     assert main([*argv, "--overwrite"]) == 0
 

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
+from pipeline_models import SIZE, pipeline, scheduler
 
 import ddpm_jax as dj
 from ddpm_jax.cli import cache, drawing, main, provenance
@@ -22,28 +23,12 @@ from ddpm_jax.images import to_uint8
 from ddpm_jax.models import UNet2DModel
 from ddpm_jax.pipelines import DDIMPipeline
 
-SIDE = 4
-TINY = {
-    "sample_size": SIDE,
-    "in_channels": 1,
-    "out_channels": 1,
-    "down_block_types": ("DownBlock2D",),
-    "up_block_types": ("UpBlock2D",),
-    "mid_block_type": None,
-    "block_out_channels": (4,),
-    "layers_per_block": 1,
-    "norm_num_groups": 2,
-}
+DDIM = dj.DDIMScheduler.from_config(scheduler().config)
+"""What the command makes of the tiny model's scheduler."""
 
 
 def save_tiny(folder: Path, **config: object) -> Path:
-    """A model of random weights, drawn on the host, where nothing has to be compiled for it."""
-    unet = UNet2DModel(**(TINY | config))
-    draw = np.random.default_rng(5)
-    params = jax.tree.map(
-        lambda leaf: draw.normal(0, 0.3, leaf.shape).astype(np.float32), unet.shapes()
-    )
-    DDIMPipeline(unet=unet, params=params, scheduler=dj.DDIMScheduler()).save_pretrained(folder)
+    pipeline(DDIMPipeline, **config).save_pretrained(folder)
     return folder
 
 
@@ -77,11 +62,11 @@ def test_grid(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert names(out.parent) == ["grid.png"]
     assert pixels(out).shape == (2 * 66 + 2, 3 * 66 + 2)  # tiles of 64 pixels, 2 between them
     text = provenance.read_png(out)
-    scheduler = json.loads(text["scheduler"])
+    config = json.loads(text["scheduler"])
     assert (text["model"], text["steps"], text["seed"]) == (str(tiny), "3", "7")
     assert (text["image"], text["dtype"]) == ("0-4", "float32")
-    assert dj.DDIMScheduler.from_config(scheduler) == dj.DDIMScheduler()
-    assert scheduler["_class_name"] == "DDIMScheduler"
+    assert dj.DDIMScheduler.from_config(config) == DDIM
+    assert config["_class_name"] == "DDIMScheduler"
     assert json.loads(text["versions"])["jax"] == jax.__version__
     assert main(["info", str(out)]) == 0
     told = capsys.readouterr().out
@@ -133,19 +118,19 @@ def test_last_batch_is_padded_not_compiled(tiny: Path, count_compilations):
     draw = drawing.Drawing(
         model=model,
         params=params,
-        table=dj.DDIMScheduler().table(2),
+        table=DDIM.table(2),
         seed=0,
         labels=(),
-        batch_size=2,
+        batch_size=5,
         every=None,
-    ).draw(range(5))
+    ).draw(range(12))
     with count_compilations() as compiled:
         first = next(draw)
         of_first = compiled.count
         rest = list(draw)
     assert of_first > 0
     assert compiled.count == of_first
-    assert [one.number for batch in [first, *rest] for one in batch] == [0, 1, 2, 3, 4]
+    assert [one.number for batch in [first, *rest] for one in batch] == list(range(12))
 
 
 @pytest.mark.parametrize(
@@ -162,7 +147,7 @@ def test_folder_of_other_settings_is_refused(
     argv: str, told: str, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     text = {"model": str(tiny), "steps": "3", "seed": "0", "dtype": "float32"}
-    config = {"_class_name": "DDIMScheduler", **dj.DDIMScheduler().config}
+    config = {"_class_name": "DDIMScheduler", **DDIM.config}
     text["scheduler"] = json.dumps(config)
     provenance.save_png(Image.new("L", (4, 4)), tmp_path / "00000.png", text, "0")
     before = (tmp_path / "00000.png").read_bytes()
@@ -204,7 +189,7 @@ def test_strips(tiny: Path, tmp_path: Path):
     )
     for number in range(2):
         for column, done in enumerate((2, 4)):
-            corner = strip[66 * number + 2 :: 16, 66 * column + 2 :: 16][:SIDE, :SIDE]
+            corner = strip[66 * number + 2 :: 8, 66 * column + 2 :: 8][:SIZE, :SIZE]
             assert np.array_equal(corner, to_uint8(predicted[done])[number, ..., 0])
 
 

@@ -78,9 +78,9 @@ class Drawing:
         ):
             bar.update(before + done - bar.n)
             if done == len(table):
-                steps.append(_pictures(registers[0][:count]))
+                steps.append(_pictures(registers[0])[:count])
             elif self.every is not None and done % self.every == 0:
-                steps.append(_pictures(registers[-1][:count]))
+                steps.append(_pictures(registers[-1])[:count])
         return [
             Drawn(*one) for one in zip(indices, steps[-1], zip(*steps, strict=True), strict=True)
         ]

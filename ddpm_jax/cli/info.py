@@ -99,13 +99,10 @@ def _counts(part: Any) -> tuple[int, int]:
     return len(leaves), sum(math.prod(leaf.shape) for leaf in leaves)
 
 
-def _size(count: float) -> str:
+def _size(count: int) -> str:
     """Bytes in the unit that reads best."""
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.4g} {unit}"
-        count /= 1000
-    return f"{count:.4g} GB"
+    power = min(3, (len(str(count)) - 1) // 3)
+    return f"{count / 1000**power:.4g} {('B', 'kB', 'MB', 'GB')[power]}"
 
 
 def _columns(pairs: Any) -> str:
