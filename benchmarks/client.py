@@ -104,7 +104,7 @@ class Worker:
 
     def _ending(self) -> str:
         code = self._process.wait()
-        said = [line for line in self.log().splitlines() if line.strip()]
+        said = [line.strip() for line in self.log().splitlines() if line.strip()]
         return f"the process ended with code {code}: {said[-1] if said else 'it said nothing'}"
 
 

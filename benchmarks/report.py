@@ -177,7 +177,7 @@ def _first_call(result: Result, name: str, entry: Result) -> str:
     seconds = entry["compile_seconds"]
     if name != OURS or result["device"] != "cpu" or result["model"] != "cifar10":
         return f"{seconds:.1f}"
-    wanted = f"under {COMPILE_TARGET:.0f}"
+    wanted = f"target under {COMPILE_TARGET:.0f}"
     if not idle(entry, "compile_others_share"):
         return f"{seconds:.1f} ({wanted}; not idle)"
     return f"{seconds:.1f} ({_judged(result, wanted, seconds < COMPILE_TARGET)})"
