@@ -53,9 +53,9 @@ def room(name: str) -> str:
 
 def rooms_imported(name: str) -> set[str]:
     tree = ast.parse(FILES[name].read_text())
-    return {
-        room(target) for target in imported(tree) if target.split(".")[0] == "ddpm_jax"
-    } - {room(name)}
+    return {room(target) for target in imported(tree) if target.split(".")[0] == "ddpm_jax"} - {
+        room(name)
+    }
 
 
 def test_every_module_has_a_floor():
@@ -69,9 +69,7 @@ def test_imports_point_down(name: str):
         assert "cli" not in rooms_imported(name)
         return
     floor = FLOOR[room(name)]
-    up = {
-        target for target in rooms_imported(name) if FLOOR.get(target, 4) > floor or target == ""
-    }
+    up = {target for target in rooms_imported(name) if FLOOR.get(target, 4) > floor or target == ""}
     assert not up, f"{name}, on floor {floor}, imports {up}"
 
 
