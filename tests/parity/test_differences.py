@@ -1,0 +1,201 @@
+"""What docs/differences.md says of diffusers, as the installed one does it.
+
+A test that fails here is good news: diffusers was mended, and the page has a line too many.
+"""
+
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+diffusers = pytest.importorskip("diffusers")
+
+# diffusers' own: NumPy 2's copy keyword, and attention of width 0
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:Initializing zero-element tensors:UserWarning"),
+]
+
+ZERO = torch.zeros(1, 1, 4, 4)
+TINY: dict[str, Any] = {
+    "sample_size": 8,
+    "in_channels": 1,
+    "out_channels": 1,
+    "block_out_channels": (8, 8),
+    "down_block_types": ("DownBlock2D",) * 2,
+    "up_block_types": ("UpBlock2D",) * 2,
+    "norm_num_groups": 4,
+    "layers_per_block": 1,
+    "add_attention": False,
+}
+
+
+def ready(name: str, steps: int = 10, **config: Any) -> Any:
+    scheduler = getattr(diffusers, name)(**config)
+    scheduler.set_timesteps(steps)
+    return scheduler
+
+
+def pipeline(scheduler: str = "DDPMScheduler") -> Any:
+    pipe = diffusers.DDPMPipeline(diffusers.UNet2DModel(**TINY), diffusers.DDPMScheduler())
+    pipe.scheduler = getattr(diffusers, scheduler)()
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+# Timesteps.
+
+
+def test_trailing_has_an_entry_too_many() -> None:
+    timesteps = ready("DDIMScheduler", 61, timestep_spacing="trailing").timesteps
+    assert (len(timesteps), int(timesteps[-1])) == (62, -1)
+
+
+def test_ddim_does_not_step_to_its_next_timestep() -> None:
+    """With a constant (x0, eps) the next level's x is known; float32 has 7 digits."""
+    scheduler = ready("DDIMScheduler", timestep_spacing="linspace", clip_sample=False)
+    now, after = (int(t) for t in scheduler.timesteps[-2:])
+    bar = scheduler.alphas_cumprod
+    eps = ZERO + 1
+    stepped = scheduler.step(eps, now, bar[now].sqrt() * 0.5 + (1 - bar[now]).sqrt() * eps)
+    expected = bar[after].sqrt() * 0.5 + (1 - bar[after]).sqrt() * eps
+    assert abs(stepped.prev_sample - expected).max() > 1e-2
+
+
+def test_an_offset_that_reaches_the_end() -> None:
+    scheduler = ready("DDPMScheduler", 1000, steps_offset=1)
+    with pytest.raises(IndexError):
+        scheduler.step(ZERO, scheduler.timesteps[0], ZERO)
+
+
+def test_more_steps_than_timesteps() -> None:
+    assert len(ready("EulerDiscreteScheduler", 2000).timesteps) == 2000
+    assert ready("PNDMScheduler", 2000).timesteps.abs().max() == 0
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_pndm_of_few_steps(steps: int) -> None:
+    with pytest.raises(ValueError, match="broadcast"):
+        ready("PNDMScheduler", steps)
+
+
+# Steps.
+
+
+def test_noise_on_the_last_step() -> None:
+    options = {"timestep_spacing": "trailing"}
+    ddpm = ready("DDPMScheduler", variance_type="fixed_large", **options)
+    assert ddpm.step(ZERO, ddpm.timesteps[-1], ZERO).prev_sample.std() > 0.1
+    ddim = ready("DDIMScheduler", set_alpha_to_one=False, **options)
+    assert ddim.step(ZERO, ddim.timesteps[-1], ZERO, eta=1.0).prev_sample.std() > 1e-3
+
+
+def test_fixed_large_log_is_nan() -> None:
+    scheduler = ready("DDPMScheduler", variance_type="fixed_large_log")
+    assert scheduler.step(ZERO, scheduler.timesteps[0], ZERO).prev_sample.isnan().any()
+
+
+def test_learned_variance_is_not_a_logarithm() -> None:
+    """The square root of a log variance under 1 is no number."""
+    scheduler = ready("DDPMScheduler", variance_type="learned")
+    output = torch.cat([ZERO, ZERO - 4], dim=1)
+    assert scheduler.step(output, scheduler.timesteps[0], ZERO).prev_sample.isnan().all()
+
+
+def test_learned_variance_without_channels() -> None:
+    scheduler = ready("DDPMScheduler", variance_type="learned_range")
+    with pytest.raises(TypeError):
+        scheduler.step(ZERO, scheduler.timesteps[0], ZERO)
+
+
+def test_ddim_does_not_split_the_output() -> None:
+    scheduler = ready("DDIMScheduler")
+    output = torch.cat([ZERO, ZERO], dim=1)
+    assert scheduler.step(output, scheduler.timesteps[0], ZERO).prev_sample.shape[1] == 2
+
+
+def test_euler_churns_after_the_evaluation() -> None:
+    """Noise of the step does not reach the network, so two draws differ by more than the step."""
+    scheduler = ready("EulerDiscreteScheduler", timestep_spacing="trailing")
+    x = scheduler.scale_model_input(ZERO, scheduler.timesteps[0])
+    assert x.abs().max() == 0  # what the network sees is free of churn
+    churned = scheduler.step(ZERO, scheduler.timesteps[0], ZERO, s_churn=5.0).prev_sample
+    assert churned.std() > 1
+
+
+@pytest.mark.parametrize("name", ["EulerAncestralDiscreteScheduler", "PNDMScheduler"])
+def test_sample_prediction_fails(name: str) -> None:
+    scheduler = ready(name, prediction_type="sample")
+    scheduler.scale_model_input(ZERO, scheduler.timesteps[0])
+    with pytest.raises((NotImplementedError, ValueError)):
+        scheduler.step(ZERO, scheduler.timesteps[0], ZERO)
+
+
+def test_eta_above_one_is_nan() -> None:
+    scheduler = ready("DDIMScheduler")
+    assert scheduler.step(ZERO, scheduler.timesteps[3], ZERO, eta=1.5).prev_sample.isnan().any()
+
+
+# Precision and configs.
+
+
+def test_half_precision_adds_no_noise_at_timestep_zero() -> None:
+    one, first = (ZERO + 1).half(), torch.tensor([0])
+    assert (diffusers.DDPMScheduler().add_noise(one, one, first) == 1).all()
+
+
+def test_zero_terminal_snr_with_epsilon() -> None:
+    options = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    scheduler = ready("DDIMScheduler", clip_sample=False, **options)
+    stepped = scheduler.step(ZERO + 0.1, scheduler.timesteps[0], ZERO).prev_sample
+    assert not stepped.isfinite().any()
+    assert ready("EulerDiscreteScheduler", **options).sigmas[0] == pytest.approx(4096, abs=0.1)
+
+
+def test_what_no_config_check_finds() -> None:
+    scheduler = ready("DDPMScheduler", variance_type="other")
+    assert scheduler.step(ZERO, scheduler.timesteps[0], ZERO).prev_sample.isfinite().all()
+    assert len(diffusers.DDPMScheduler(trained_betas=[0.1, 0.2]).betas) == 2
+    assert diffusers.UNet2DModel(**TINY | {"mid_block_type": "Anything"}).mid_block is not None
+    wide = {"add_attention": True, "attention_head_dim": 16}
+    attention = diffusers.UNet2DModel(**TINY | wide).mid_block.attentions[0]
+    assert attention.to_q.weight.shape[0] == 0
+
+
+def test_sizes_that_do_not_halve() -> None:
+    with pytest.raises(RuntimeError, match="Sizes of tensors must match"):
+        diffusers.UNet2DModel(**TINY)(torch.zeros(1, 1, 7, 7), 1)
+
+
+# Pipelines.
+
+
+def test_pndm_in_the_ddpm_pipeline() -> None:
+    with pytest.raises(TypeError, match="generator"):
+        pipeline("PNDMScheduler")(num_inference_steps=5)
+
+
+def test_one_generator_depends_on_the_batch() -> None:
+    pipe = pipeline()
+    alone, first = (
+        pipe(
+            batch_size=batch,
+            generator=torch.Generator().manual_seed(0),
+            num_inference_steps=3,
+            output_type="np",
+        ).images[0]
+        for batch in (1, 3)
+    )
+    assert abs(alone - first).max() > 0.1
+
+
+def test_three_generators_for_two_pictures() -> None:
+    generators = [torch.Generator().manual_seed(seed) for seed in range(3)]
+    made = pipeline()(batch_size=2, generator=generators, num_inference_steps=1).images
+    assert len(made) == 2
+
+
+def test_unknown_output_type() -> None:
+    assert (
+        type(pipeline()(num_inference_steps=1, output_type="banana").images).__name__ == "ndarray"
+    )
