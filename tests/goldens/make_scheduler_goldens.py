@@ -40,12 +40,12 @@ def chosen() -> list[Case]:
 
 
 def path_of(case: Case) -> tuple[list[float], list[np.ndarray], int]:
-    from tests.parity import lifted
+    from tests.parity import peers
 
     z, *noise = noise_of(case)
     # The prior's scale is one of the results, so a first run finds it.
-    scale = lifted.peer(case, network_of(case), z, noise).init_scale if not case.call else 1.0
-    run = lifted.peer(case, network_of(case), scale * z, noise)
+    scale = peers.peer(case, network_of(case), z, noise).init_scale if not case.call else 1.0
+    run = peers.peer(case, network_of(case), scale * z, noise)
     rows = kept_rows(len(run.samples))
     told = [run.timesteps[i] for i in rows]
     return told, [run.samples[i] for i in rows], len(run.samples)

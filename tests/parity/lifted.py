@@ -2,25 +2,13 @@
 
 diffusers builds every table in float32. Inside `lifted()` the scheduler modules see a `torch` and a
 `numpy` whose `float32` is `float64`, so the same code, unchanged, works in double precision, and
-`randn_tensor` gives out what `inject` holds.
-
-Where diffusers is wrong, a run here feeds it what makes its own formulas right, and says so:
-
-- DDIM and PNDM take `t - T // N` for the previous timestep; `Stride` gives them the grid's own.
-- PNDM tells the network a half step that is not the one it moved to when the stride is odd.
-- PNDM mixes velocities of several timesteps; here each is read as eps first.
-- DDPM and DDIM add noise on the last step; here that noise is zero (and eta is 0).
-- `learned` takes the square root of the network's log variance; it gets exp(log variance).
-- `fixed_large_log` takes the square root of a logarithm; its values are those of `fixed_large`.
-- Euler's churn comes after the evaluation; here the evaluation sees the churned sample, and v is
-  read at the churned level.
+`randn_tensor` gives out what `noise.value` holds inside `injection()`.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from itertools import pairwise
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -36,9 +24,6 @@ from diffusers.schedulers import (  # noqa: E402
     scheduling_euler_discrete,
     scheduling_pndm,
 )
-
-Network = Callable[[np.ndarray, int], np.ndarray]
-"""(scaled sample, index of the evaluation) -> output, both (B, H, W, C)."""
 
 MODULES: dict[str, ModuleType] = {
     "DDPMScheduler": scheduling_ddpm,
@@ -69,7 +54,7 @@ class _Noise:
         return self.value
 
 
-_noise = _Noise()
+noise = _Noise()
 
 
 @contextlib.contextmanager
@@ -86,13 +71,13 @@ def lifted() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _injection() -> Iterator[None]:
+def injection() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for module in MODULES.values():
             if hasattr(module, "randn_tensor"):
                 stack.callback(setattr, module, "randn_tensor", module.randn_tensor)
-                module.randn_tensor = _noise
-        stack.callback(setattr, _noise, "value", None)
+                module.randn_tensor = noise
+        stack.callback(setattr, noise, "value", None)
         yield
 
 
@@ -108,235 +93,3 @@ def build(name: str, alpha_bar: np.ndarray | None = None, **config: Any) -> Any:
         if not config.get("set_alpha_to_one", name != "PNDMScheduler"):
             scheduler.final_alpha_cumprod = scheduler.alphas_cumprod[0]
     return scheduler
-
-
-class Stride:
-    """Stands in for `num_inference_steps` where diffusers computes `T // num_inference_steps`."""
-
-    def __init__(self, stride: int):
-        self.stride = stride
-
-    def __rfloordiv__(self, other: int) -> int:
-        return self.stride
-
-
-def _tensor(x: np.ndarray) -> torch.Tensor:
-    """(B, H, W, C) -> (B, C, H, W)."""
-    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(x, -1, 1)))
-
-
-def _array(x: torch.Tensor) -> np.ndarray:
-    return np.moveaxis(x.numpy(), 1, -1)
-
-
-def grid(scheduler: Any, n: int) -> list[int]:
-    """diffusers' own timesteps, less the surplus entry it gives under trailing for some n."""
-    ddpm = scheduling_ddpm.DDPMScheduler(
-        num_train_timesteps=scheduler.config.num_train_timesteps,
-        timestep_spacing=scheduler.config.timestep_spacing,
-        steps_offset=scheduler.config.steps_offset,
-    )
-    ddpm.set_timesteps(n)
-    return [int(t) for t in ddpm.timesteps[:n]]
-
-
-class Run:
-    """One run: what the network was told and the sample after each evaluation."""
-
-    def __init__(self) -> None:
-        self.timesteps: list[float] = []
-        self.samples: list[np.ndarray] = []
-        self.init_scale = 1.0
-
-    def append(self, timestep: Any, sample: torch.Tensor) -> torch.Tensor:
-        self.timesteps.append(float(timestep))
-        self.samples.append(_array(sample))
-        return sample
-
-
-def _log_variance(scheduler: Any, output: torch.Tensor) -> torch.Tensor:
-    """The output with its second half as diffusers' `learned` wants it: the variance."""
-    if scheduler.config.get("variance_type") != "learned":
-        return output
-    mean, log_var = output.chunk(2, dim=1)
-    return torch.cat([mean, log_var.exp()], dim=1)
-
-
-def run_ddpm(
-    scheduler: Any, n: int, network: Network, x: np.ndarray, noise: list[np.ndarray]
-) -> Run:
-    """DDPM, without noise on the last step."""
-    run = Run()
-    scheduler.set_timesteps(timesteps=grid(scheduler, n))
-    if scheduler.variance_type == "fixed_large_log":
-        scheduler.variance_type = "fixed_large"
-        scheduler.register_to_config(variance_type="fixed_large")
-    sample = _tensor(x)
-    last = len(scheduler.timesteps) - 1
-    with _injection():
-        for i, t in enumerate(scheduler.timesteps):
-            _noise.value = _tensor(noise[i]) * (i < last)
-            output = _log_variance(scheduler, _tensor(network(_array(sample), i)))
-            sample = run.append(t, scheduler.step(output, t, sample).prev_sample)
-    return run
-
-
-def run_ddim(
-    scheduler: Any,
-    n: int,
-    network: Network,
-    x: np.ndarray,
-    noise: list[np.ndarray],
-    eta: float = 0.0,
-    use_clipped_model_output: bool = False,
-) -> Run:
-    """DDIM over its true grid; the last step as if eta were 0."""
-    run = Run()
-    timesteps = grid(scheduler, n)
-    sample = _tensor(x)
-    for i, (t, t_next) in enumerate(zip(timesteps, [*timesteps[1:], -1], strict=True)):
-        scheduler.num_inference_steps = Stride(t - t_next)
-        output = _tensor(network(_array(sample), i))
-        here = eta if t_next >= 0 else 0.0
-        step = scheduler.step(
-            output,
-            t,
-            sample,
-            eta=here,
-            use_clipped_model_output=use_clipped_model_output,
-            variance_noise=_tensor(noise[i]),
-        )
-        sample = run.append(t, step.prev_sample)
-    return run
-
-
-def _runge_kutta(timesteps: list[int]) -> list[int]:
-    """What PNDM's warm-up tells the network over the first three steps of a grid."""
-    told: list[int] = []
-    for t, t_next in pairwise(timesteps[:4]):
-        half = t - (t - t_next) // 2
-        told += [t, half, half, t_next]
-    return told
-
-
-def run_pndm(
-    scheduler: Any,
-    n: int,
-    network: Network,
-    x: np.ndarray,
-    alpha_bar: np.ndarray | None = None,
-) -> Run:
-    """PNDM over its true grid; with `alpha_bar`, `network` predicts v and each v is read as eps."""
-    run = Run()
-    scheduler.set_timesteps(n)
-    timesteps = grid(scheduler, n)
-    gap = {t: t - t_next for t, t_next in zip(timesteps, [*timesteps[1:], -1], strict=True)}
-    if scheduler.config.skip_prk_steps:
-        told = [timesteps[0], *timesteps[1:2], *timesteps[1:]]
-        strides = [gap[timesteps[0]], *([gap[timesteps[0]]] if n > 1 else [])]
-        strides += [gap[t] for t in timesteps[1:]]
-    else:
-        warm = _runge_kutta(timesteps)
-        scheduler.prk_timesteps = np.array(warm)
-        told = [*warm, *timesteps[3:]]
-        # The formulas halve the stride in the first and third stage of a step: the first goes to
-        # the half step, the third from the half step on to the next timestep.
-        strides = []
-        for k in range(3):
-            t, half, _, t_next = warm[4 * k : 4 * k + 4]
-            strides += [2 * (t - half), 0, 2 * (half - t_next), 0]
-        strides += [gap[t] for t in timesteps[3:]]
-    sample = _tensor(x)
-    for i, (t, stride) in enumerate(zip(told, strides, strict=True)):
-        scheduler.num_inference_steps = Stride(stride)
-        output = network(_array(sample), i)
-        if alpha_bar is not None:
-            output = np.sqrt(alpha_bar[t]) * output + np.sqrt(1 - alpha_bar[t]) * _array(sample)
-        sample = run.append(t, scheduler.step(_tensor(output), t, sample).prev_sample)
-    return run
-
-
-def _churn(scheduler: Any, i: int, n: int, churn: dict[str, float]) -> tuple[float, float]:
-    """(sigma, raised sigma) of evaluation i: Karras et al. 2022, Algorithm 2, lines 4 to 5."""
-    sigma = float(scheduler.sigmas[i])
-    inside = churn.get("s_tmin", 0.0) <= sigma <= churn.get("s_tmax", float("inf"))
-    gamma = min(churn.get("s_churn", 0.0) / n, 2**0.5 - 1) if inside else 0.0
-    return sigma, sigma * (1 + gamma)
-
-
-def _told(scheduler: Any, i: int, sigma: float, raised: float) -> float:
-    """The timestep of the raised sigma, by diffusers' own inverse."""
-    if raised == sigma:
-        return float(scheduler.timesteps[i])
-    alpha_bar = scheduler.alphas_cumprod.numpy()
-    return float(scheduler._sigma_to_t(np.array(raised), np.log(1 / alpha_bar - 1) / 2))
-
-
-def _velocity_as_eps(x: torch.Tensor, v: torch.Tensor, sigma: float) -> torch.Tensor:
-    """eps from v where x = x0 + sigma eps and v = (eps - sigma x0) / sqrt(1 + sigma^2)."""
-    return v / (1 + sigma**2) ** 0.5 + x * sigma / (1 + sigma**2)
-
-
-def run_euler(
-    scheduler: Any,
-    n: int,
-    network: Network,
-    x: np.ndarray,
-    noise: list[np.ndarray],
-    **churn: float,
-) -> Run:
-    """Euler, plain and ancestral; churn comes before the evaluation, as Algorithm 2 has it.
-
-    A sample here is what the *next* evaluation reads, so with churn it holds its noise too.
-    Row i draws noise[i]: the ancestral noise of its own step, or the churn of evaluation i + 1. The
-    churn of evaluation 0 is part of x already.
-    """
-    run = Run()
-    scheduler.set_timesteps(n)
-    scheduler.set_begin_index(0)
-    run.init_scale = float(scheduler.init_noise_sigma)
-    velocity = bool(churn) and scheduler.config.prediction_type == "v_prediction"
-    if velocity:  # diffusers reads v at the sigma before the churn
-        scheduler.register_to_config(prediction_type="epsilon")
-    sample = raised_sample = _tensor(x)
-    levels = [_churn(scheduler, i, n, churn) for i in range(n)]
-    scheduler.is_scale_input_called = True
-    with _injection():
-        for i, (sigma, raised) in enumerate(levels):
-            scaled = raised_sample / (raised**2 + 1) ** 0.5
-            output = _tensor(network(_array(scaled), i))
-            if velocity:
-                output = _velocity_as_eps(raised_sample, output, raised)
-            # `step` adds the churn to the sample it is given; without churn this is the sample.
-            scale = churn.get("s_noise", 1.0) * (raised**2 - sigma**2) ** 0.5
-            _noise.value = _tensor(noise[i])
-            if raised > sigma:
-                _noise.value = (raised_sample - sample) / scale
-            t = scheduler.timesteps[i]
-            sample = scheduler.step(output, t, sample, **churn).prev_sample
-            raised_sample = sample
-            if i + 1 < n:
-                below, above = levels[i + 1]
-                scale = churn.get("s_noise", 1.0) * (above**2 - below**2) ** 0.5
-                raised_sample = sample + scale * _tensor(noise[i])
-            run.append(_told(scheduler, i, sigma, raised), raised_sample)
-    return run
-
-
-def peer(
-    case: Any,
-    network: Network,
-    x: np.ndarray,
-    noise: list[np.ndarray],
-    alpha_bar: np.ndarray | None = None,
-) -> Run:
-    """A case of `scheduler_cases`, run by diffusers."""
-    config = dict(case.config)
-    if case.name == "PNDMScheduler":
-        velocity = config.pop("prediction_type") == "v_prediction"
-        scheduler = build(case.name, alpha_bar, **config)
-        bar = scheduler.alphas_cumprod.double().numpy() if velocity else None
-        return run_pndm(scheduler, case.steps, network, x, bar)
-    scheduler = build(case.name, alpha_bar, **config)
-    runs = {"DDPMScheduler": run_ddpm, "DDIMScheduler": run_ddim}
-    return runs.get(case.name, run_euler)(scheduler, case.steps, network, x, noise, **case.call)

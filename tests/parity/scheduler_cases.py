@@ -96,9 +96,9 @@ def noise_of(case: Case) -> list[np.ndarray]:
     return [1.4 * np.sin(12.9898 * place + 78.233 * i + 0.5) for i in range(case.steps + 1)]
 
 
-def _product(name: str, steps: int, *axes: Any, **fixed: Any) -> Iterator[Case]:
+def _product(name: str, steps: int, *axes: Any) -> Iterator[Case]:
     for combination in itertools.product(*axes):
-        config: dict[str, Any] = dict(fixed)
+        config: dict[str, Any] = {}
         call: dict[str, Any] = {}
         for part in combination:
             call |= part.get("call", {})
@@ -176,7 +176,8 @@ def _euler() -> Iterator[Case]:
     yield from _product(name, 10, continuous, spacing, SIGMAS, curve)
     yield from _product(name, 10, prediction, spacing, SCHEDULES, SIGMAS[:2])
     yield from _product(name, 10, prediction[1:], spacing, [ZERO_SNR], SIGMAS[::2])
-    yield from _product(name, 10, prediction, _axis("steps_offset", (1, 99)), timestep_spacing="leading")  # fmt: skip # noqa: E501
+    offsets = [{"timestep_spacing": "leading", "steps_offset": offset} for offset in (1, 99)]
+    yield from _product(name, 10, prediction, offsets)
     yield from _product(name, 10, prediction, spacing, SIGMAS, _calls(*CHURN))
     yield from _product(name, 37, prediction, spacing, _calls(*CHURN), final)
 
@@ -189,7 +190,8 @@ def _euler_ancestral() -> Iterator[Case]:
         yield from _product(name, steps, prediction, _spacings(steps))
     yield from _product(name, 10, prediction, spacing, SCHEDULES)
     yield from _product(name, 10, prediction[1:], spacing, [ZERO_SNR])
-    yield from _product(name, 10, prediction, _axis("steps_offset", (1, 99)), timestep_spacing="leading")  # fmt: skip # noqa: E501
+    offsets = [{"timestep_spacing": "leading", "steps_offset": offset} for offset in (1, 99)]
+    yield from _product(name, 10, prediction, offsets)
 
 
 GROUPS: dict[str, tuple[Case, ...]] = {

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import ddpm_jax as dj
-from tests.parity import lifted
+from tests.parity import lifted, peers
 from tests.parity.scheduler_cases import GROUPS, Case, network_of, noise_of
 from tests.schedulers.propagate import propagate
 
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 # thousand steps add up rounding (1.2e-12), and on cosine grids the first alpha is 5e-5 (9e-12).
 LIFTED, AMPLIFIED = 1e-12, 2e-11
 
-# diffusers as it is shipped, its tables and samples in float32: measured 1.6e-5 at most.
-SHIPPED = 3e-5
+# diffusers as it is shipped, its tables and samples in float32: measured 3.1e-5 at most.
+SHIPPED = 6e-5
 
 # What the network is told is float32 in every table; diffusers inverts sigma(t) in float32.
 TOLD = {np.float64: 1e-6, np.float32: 1e-2}
@@ -43,7 +43,7 @@ def difference(case: Case, dtype: Any = np.float64) -> float:
     ours = propagate(table, network, x, noise)
     schedule = getattr(dj, case.name)(**case.config).noise_schedule
     alpha_bar = schedule.alpha_bar if dtype == np.float64 else None
-    run = lifted.peer(
+    run = peers.peer(
         case,
         lambda sample, i: network(sample.astype(np.float64), i).astype(dtype),
         x.astype(dtype),

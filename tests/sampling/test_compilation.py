@@ -11,7 +11,7 @@ import pytest
 import ddpm_jax as dj
 from tests.sampling.networks import PARAMS, SHAPE, denoise
 
-KEYS = dj.sample_keys(jax.random.key(2), 2)
+KEYS = dj.sample_keys(jax.random.key(2, impl="unsafe_rbg"), 2)  # compiles fastest
 
 SHARED: dict[str, tuple[dj.Table, ...]] = {
     "eta 0.3 and 0.7": tuple(dj.DDIMScheduler().table(6, eta=eta) for eta in (0.3, 0.7)),
@@ -114,8 +114,8 @@ def test_deterministic_tables_draw_nothing() -> None:
         run = jax.jit(lambda x, k: dj.sample(denoise, PARAMS, table, x, k))
         return run.lower(jnp.zeros((2, *SHAPE)), keys).as_text()
 
-    assert "threefry" not in text(dj.DDIMScheduler().table(4), None)
-    assert "threefry" in text(dj.DDIMScheduler().table(4, eta=0.1), KEYS)
+    assert "rng" not in text(dj.DDIMScheduler().table(4), None)
+    assert "rng" in text(dj.DDIMScheduler().table(4, eta=0.1), KEYS)
 
 
 def test_device_code_has_no_branches() -> None:

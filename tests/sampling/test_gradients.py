@@ -20,7 +20,6 @@ RUNS = {
     ),
     "DDIM thresholding": dj.DDIMScheduler(thresholding=True, sample_max_value=2.0),
     "PNDM": dj.PNDMScheduler(),
-    "Euler ancestral": dj.EulerAncestralDiscreteScheduler(prediction_type="v_prediction"),
 }
 
 

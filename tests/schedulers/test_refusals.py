@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import ddpm_jax as dj
+from tests.schedulers.refusals import ALL
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,7 +20,7 @@ def test_what_is_refused() -> None:
     assert done.stdout == ""
 
 
-@pytest.mark.parametrize("cls", [dj.DDPMScheduler, dj.DDIMScheduler, dj.EulerDiscreteScheduler, dj.EulerAncestralDiscreteScheduler])  # fmt: skip # noqa: E501
+@pytest.mark.parametrize("cls", [cls for cls in ALL if hasattr(cls, "rescale_betas_zero_snr")])
 def test_epsilon_with_zero_terminal_snr_is_refused(cls: type) -> None:
     with pytest.raises(ValueError, match="zero_snr"):
         cls(rescale_betas_zero_snr=True)
