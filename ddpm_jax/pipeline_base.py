@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 from PIL.Image import Image
 
 from ddpm_jax import generation, hub, model_index
-from ddpm_jax._typing import Registers
+from ddpm_jax._typing import AnyArray, Registers
 from ddpm_jax.images import to_pil
 from ddpm_jax.models import UNet2DModel
 from ddpm_jax.models.unet_files import Placement
@@ -205,7 +205,7 @@ class DiffusionPipeline(ABC):
             )
         return kinds[index.scheduler].from_pretrained(folder)
 
-    def _table(self, num_inference_steps: int, **options: float | bool | None) -> Table:
+    def _table(self, num_inference_steps: int, **options: Any) -> Table:
         """The scheduler's table; an option at its neutral value is not passed on."""
         wanted = {name: value for name, value in options.items() if value}
         accepted = inspect.signature(self.scheduler.table).parameters
@@ -262,7 +262,7 @@ class DiffusionPipeline(ABC):
         return ImagePipelineOutput(images) if return_dict else (images,)
 
 
-def _unit(x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+def _unit(x: Float[AnyArray, "b h w c"]) -> Float[Array, "b h w c"]:
     """From the network's [-1, 1] to [0, 1]."""
     return jnp.clip(x / 2 + 0.5, 0, 1)
 
