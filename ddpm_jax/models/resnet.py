@@ -38,7 +38,7 @@ class ResnetBlock(nn.Module):
         h = resample(make_norm(style, "norm1", style.activation)(x))
         h = make_conv(style, self.features, "conv1")(h)
         width = 2 * self.features if style.scale_shift else self.features
-        t = make_linear(style, width, "time_emb_proj")(style.activation(emb))
+        t = make_linear(style.exact, width, "time_emb_proj")(style.activation(emb))
         norm2 = make_norm(style, "norm2", style.activation)
         if style.scale_shift:
             t_scale, t_shift = jnp.split(t, 2, axis=-1)

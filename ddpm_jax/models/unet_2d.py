@@ -14,7 +14,7 @@ Reference: Ho et al. 2020, arXiv:2006.11239; Song et al. 2021, arXiv:2011.13456 
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -43,7 +43,7 @@ class UNet2DModel(nn.Module):
         ValueError: at construction, listing every fault of the config.
     """
 
-    sample_size: int | tuple[int, int] | None = None
+    sample_size: int | Sequence[int] | None = None
     """Of the pictures that it was trained on; the network takes any size that halves evenly."""
     in_channels: int = 3
     out_channels: int = 3
@@ -57,11 +57,11 @@ class UNet2DModel(nn.Module):
     """Positional: 1 for the frequencies of DDPM, 0 for those of improved DDPM."""
     flip_sin_to_cos: bool = True
     """Positional: cosines first."""
-    down_block_types: tuple[str, ...] = ("DownBlock2D", *("AttnDownBlock2D",) * 3)
+    down_block_types: Sequence[str] = ("DownBlock2D", *("AttnDownBlock2D",) * 3)
     mid_block_type: str | None = "UNetMidBlock2D"
     """None: no middle block."""
-    up_block_types: tuple[str, ...] = (*("AttnUpBlock2D",) * 3, "UpBlock2D")
-    block_out_channels: tuple[int, ...] = (224, 448, 672, 896)
+    up_block_types: Sequence[str] = (*("AttnUpBlock2D",) * 3, "UpBlock2D")
+    block_out_channels: Sequence[int] = (224, 448, 672, 896)
     layers_per_block: int = 2
     """Residual blocks in a down block; an up block has one more."""
     mid_block_scale_factor: float = 1
@@ -92,7 +92,7 @@ class UNet2DModel(nn.Module):
     num_train_timesteps: int | None = None
     """Rows of a learned time table."""
     dtype: Any = jnp.float32
-    """Of the computation: float32, bfloat16 or float16. The output is float32."""
+    """Of the pictures between the first and the last convolution: float32, bfloat16 or float16."""
     param_dtype: Any = jnp.float32
     """Of the parameters that `init` makes."""
 
@@ -217,9 +217,9 @@ class UNet2DModel(nn.Module):
         x = jnp.asarray(x, jnp.float32)
         x = 2 * x - 1 if self.center_input_sample else x
         timestep = jnp.broadcast_to(jnp.asarray(timestep), x.shape[:1])
-        emb = parts.embed(config, style, timestep, class_labels)
+        emb = parts.embed(config, style.exact, timestep, class_labels)
 
-        h = make_conv(style, self.block_out_channels[0], "conv_in")(x)
+        h = make_conv(style.exact, self.block_out_channels[0], "conv_in")(x).astype(style.dtype)
         skips = [h]
         for down in parts.down_blocks(config, style):
             h, left = down(h, emb)
@@ -230,8 +230,8 @@ class UNet2DModel(nn.Module):
             skips, taken = skips[: -self.layers_per_block - 1], skips[-self.layers_per_block - 1 :]
             h = up(h, taken, emb)
 
-        h = make_norm(style, "conv_norm_out", nn.silu)(h)
-        output = make_conv(style, self.out_channels, "conv_out")(h).astype(jnp.float32)
+        h = make_norm(style.exact, "conv_norm_out", nn.silu)(h)
+        output = make_conv(style.exact, self.out_channels, "conv_out")(h)
         if self.time_embedding_type == "fourier":
             output = output / timestep.astype(jnp.float32)[:, None, None, None]
         return output
