@@ -16,6 +16,11 @@ install_import_hook(["ddpm_jax", "weights_convert"], "typechecker.check")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+MISSING = [name for name in ("torch", "diffusers") if importlib.util.find_spec(name) is None]
+"""What tests/parity and the scripts that made the golden files import and is not installed."""
+
+collect_ignore_glob = ["*/make_*.py", *(["parity/*.py"] if MISSING else [])]
+
 COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
 
 
@@ -24,17 +29,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    missing = [name for name in ("torch", "diffusers") if importlib.util.find_spec(name) is None]
     for item in items:
         if "parity" in item.path.relative_to(config.rootpath).parts:
             item.add_marker("parity")
-        if "parity" in item.keywords and missing:
-            reason = f"needs {' and '.join(missing)}: pip install -e '.[test,parity]'"
-            item.add_marker(pytest.mark.skip(reason=reason))
         if "slow" in item.keywords and not config.getoption("--slow"):
             item.add_marker(pytest.mark.skip(reason="takes minutes: give --slow"))
         if "gpu" in item.keywords and jax.default_backend() != "gpu":
             item.add_marker(pytest.mark.skip(reason="needs a GPU"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if MISSING:
+        names = " and ".join(MISSING)
+        terminalreporter.write_line(
+            f"tests/parity was left out: it needs {names} (pip install -e '.[test,parity]'). "
+            "Golden files that were made with them stand in for it."
+        )
 
 
 class Compilations:
