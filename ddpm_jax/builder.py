@@ -29,7 +29,13 @@ Array: TypeAlias = NDArray[np.floating[Any]]
 
 
 class Level(NamedTuple):
-    """A point of a grid: what the network is told there, and x = alpha x0 + sigma eps."""
+    """A point of a grid: what the network is told there, and x = alpha x0 + sigma eps.
+
+    Attributes:
+        timestep: what the network is told; not read at an end point, -1 by custom.
+        alpha: signal scale, >= 0.
+        sigma: noise scale, >= 0.
+    """
 
     timestep: float
     alpha: float
@@ -150,6 +156,12 @@ def describe(table: Table) -> str:
 
     Registers beyond the sample are called r1, r2, ...; a register that keeps its value is left
     out. `z` is fresh unit noise.
+
+    >>> import ddpm_jax as dj
+    >>> print(dj.describe(dj.DDIMScheduler(clip_sample=False).table(2)))
+    2 network evaluations, 1 register, deterministic, x starts with standard deviation 1
+    0  t 500       x <- 3.585 x - 3.433 output
+    1  t 0         x <- 1 x - 0.01 output
     """
     count, registers = len(table), table.num_registers
     noise = "deterministic" if table.noise_scale is None else "stochastic"

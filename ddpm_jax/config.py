@@ -47,6 +47,11 @@ class Config(Mapping[str, Any]):
     Attributes:
         hidden: fields of related classes that this one lacks.
         explicit: names of the fields that were given, not defaulted.
+
+    >>> import ddpm_jax as dj
+    >>> config = dj.DDIMScheduler(steps_offset=1).config
+    >>> config.steps_offset, config["clip_sample"]
+    (1, True)
     """
 
     __slots__ = ("_values", "class_name", "explicit", "hidden")

@@ -24,12 +24,21 @@ def to_uint8(images: ArrayLike) -> UInt8[np.ndarray, "b h w c"]:
 
     Raises ValueError unless `images` is a float array (B, H, W, C) of finite numbers in [0, 1], C
     being 1 or 3.
+
+    >>> import numpy as np, ddpm_jax as dj
+    >>> dj.to_uint8(np.array([0.0, 0.5, 1.0]).reshape(1, 1, 3, 1)).ravel().tolist()
+    [0, 128, 255]
     """
     return (_checked(images) * 255).round().astype(np.uint8)
 
 
 def to_pil(images: ArrayLike) -> list[Image.Image]:
-    """One PIL image each, mode L for one channel and RGB for three. Raises as `to_uint8`."""
+    """One PIL image each, mode L for one channel and RGB for three. Raises as `to_uint8`.
+
+    >>> import numpy as np, ddpm_jax as dj
+    >>> [(image.mode, image.size) for image in dj.to_pil(np.zeros((2, 8, 6, 1)))]
+    [('L', (6, 8)), ('L', (6, 8))]
+    """
     pixels = to_uint8(images)
     # PIL wants grey images without a channel axis.
     return [Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image) for image in pixels]
@@ -57,6 +66,10 @@ def make_grid(
     Raises:
         ValueError: no image, images that differ in size or mode, an argument out of range, or as
             `to_uint8`.
+
+    >>> import numpy as np, ddpm_jax as dj
+    >>> dj.make_grid(np.zeros((6, 8, 8, 3)), columns=3, padding=1, scale=2).size
+    (52, 35)
     """
     tiles = _tiles(images)
     width, height = tiles[0].size

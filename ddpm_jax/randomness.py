@@ -55,6 +55,11 @@ def prior(table: Table, keys: Keys, shape: tuple[int, ...]) -> Float[Array, "b h
 
     Returns:
         (B, H, W, C) float32.
+
+    >>> import jax, ddpm_jax as dj
+    >>> keys = dj.sample_keys(jax.random.key(0), 4)
+    >>> dj.prior(dj.EulerDiscreteScheduler().table(10), keys, shape=(8, 8, 1)).shape
+    (4, 8, 8, 1)
     """
     drawn = noise(keys, -1, shape)
     return drawn * jnp.asarray(table.init_scale, drawn.dtype)
@@ -67,6 +72,10 @@ def noise(keys: Keys, i: int | Leaf, shape: tuple[int, ...]) -> Float[Array, "b 
         keys: (B,) one key per image.
         i: the row, from 0; -1 is the prior's draw. May be a tracer.
         shape: (H, W, C) of one image.
+
+    >>> import jax, ddpm_jax as dj
+    >>> dj.noise(dj.sample_keys(jax.random.key(0), 4), 0, shape=(8, 8, 1)).shape
+    (4, 8, 8, 1)
     """
     typed = typed_keys(keys)
     if typed.ndim != 1:
@@ -88,6 +97,11 @@ def noised(table: Table, x0: Images, keys: Keys) -> Float[Array, "b h w c"]:
         table: the run; only its first level is read.
         x0: (B, H, W, C) clean images, usually in [-1, 1].
         keys: (B,) one key per image.
+
+    >>> import jax, jax.numpy as jnp, ddpm_jax as dj
+    >>> table = dj.DDIMScheduler().table(50, start=30)
+    >>> dj.noised(table, jnp.zeros((1, 8, 8, 1)), dj.sample_keys(jax.random.key(0), 1)).shape
+    (1, 8, 8, 1)
     """
     z = noise(keys, -1, x0.shape[1:]).astype(x0.dtype)
     alpha, sigma = jnp.asarray(table.level, x0.dtype)[0]

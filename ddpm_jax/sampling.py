@@ -32,6 +32,12 @@ def predict_x0(row: Row, registers: Registers, output: AnyArray) -> Images:
         row: a row of the table.
         registers: the table's registers, each (B, H, W, C).
         output: (B, H, W, C), or (B, H, W, 2C) with a learned variance in the second half.
+
+    >>> import jax.numpy as jnp, ddpm_jax as dj
+    >>> row = dj.DDIMScheduler(prediction_type="sample").table(5).row(0)
+    >>> x, output = jnp.zeros((1, 2, 2, 1)), jnp.full((1, 2, 2, 1), 1.5)
+    >>> float(dj.predict_x0(row, (x,), output).max())  # clipped
+    1.0
     """
     x = registers[0]
     prediction, _ = _split(row, x, output)
@@ -57,6 +63,13 @@ def step(
 
     Raises:
         ValueError: noise is missing, shapes do not fit, or a learned variance is missing.
+
+    >>> import jax.numpy as jnp, ddpm_jax as dj
+    >>> table = dj.DDIMScheduler(prediction_type="sample").table(5)
+    >>> x, output = jnp.zeros((1, 2, 2, 1)), jnp.full((1, 2, 2, 1), 0.25)
+    >>> (x,) = dj.step(table.row(4), (x,), output)  # the last row ends at the predicted x0
+    >>> float(x.max())
+    0.25
     """
     x = registers[0]
     prediction, log_std = _split(row, x, output)
@@ -121,6 +134,14 @@ def sample(
 
     Raises:
         ValueError: keys are missing, or as many as images are not given.
+
+    >>> import jax, jax.numpy as jnp, ddpm_jax as dj
+    >>> def denoise(params, x, timestep):
+    ...     return params * x
+    >>> table = dj.DDIMScheduler().table(5)
+    >>> x_T = dj.prior(table, dj.sample_keys(jax.random.key(0), 2), shape=(8, 8, 1))
+    >>> dj.sample(denoise, jnp.float32(0.1), table, x_T).shape
+    (2, 8, 8, 1)
     """
     return _scan(denoise, params, table, x_T, _checked_keys(table, x_T, keys))
 
@@ -146,6 +167,15 @@ def sample_with_history(
 
     Returns:
         The samples (B, H, W, C), and previews (ceil(n / every), B, H, W, C).
+
+    >>> import jax, jax.numpy as jnp, ddpm_jax as dj
+    >>> def denoise(params, x, timestep):
+    ...     return params * x
+    >>> table = dj.DDIMScheduler().table(5)
+    >>> x_T = dj.prior(table, dj.sample_keys(jax.random.key(0), 2), shape=(8, 8, 1))
+    >>> _, previews = dj.sample_with_history(denoise, jnp.float32(0.1), table, x_T, every=2)
+    >>> previews.shape
+    (3, 2, 8, 8, 1)
     """
     if isinstance(every, bool) or not isinstance(every, int) or every < 1:
         raise ValueError(f"every must be a whole number of at least 1, got {every!r}")
@@ -174,6 +204,17 @@ def advance(
         keys: as in `sample`.
         start: first row.
         stop: the row to stop before.
+
+    >>> import jax, jax.numpy as jnp, ddpm_jax as dj
+    >>> def denoise(params, x, timestep):
+    ...     return params * x
+    >>> table = dj.DDIMScheduler().table(5)
+    >>> x_T = dj.prior(table, dj.sample_keys(jax.random.key(0), 2), shape=(8, 8, 1))
+    >>> registers = table.init(x_T)
+    >>> for start, stop in ((0, 3), (3, 5)):
+    ...     registers = dj.advance(denoise, jnp.float32(0.1), table, registers, None, start, stop)
+    >>> bool((registers[0] == dj.sample(denoise, jnp.float32(0.1), table, x_T)).all())
+    True
     """
     checked = _checked_keys(table, registers[0], keys)
     return _advance(denoise, params, table, registers, checked, jnp.int32(start), jnp.int32(stop))

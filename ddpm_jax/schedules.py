@@ -81,6 +81,11 @@ def noise_schedule(
 
     Raises:
         ValueError: a name that is not listed, a number out of range, or betas of another length.
+
+    >>> import ddpm_jax as dj
+    >>> schedule = dj.noise_schedule("linear")
+    >>> print(f"{schedule.alpha_bar[0]:.4f} {schedule.alpha_bar[-1]:.1e}")
+    0.9999 4.0e-05
     """
     if num_train_timesteps < 1:
         raise ValueError(f"num_train_timesteps must be at least 1, got {num_train_timesteps}")

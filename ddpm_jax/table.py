@@ -144,6 +144,10 @@ def pad(table: Table, length: int | None = None) -> Table:
 
     Raises:
         ValueError: `length` is smaller than the table.
+
+    >>> import ddpm_jax as dj
+    >>> len(dj.pad(dj.DDIMScheduler().table(50)))
+    1024
     """
     count = len(table)
     length = max(PADDED_LENGTH, 1 << (count - 1).bit_length()) if length is None else length
@@ -181,6 +185,11 @@ def stack(tables: Sequence[Table]) -> Table:
 
     Raises:
         ValueError: no tables, other lengths, or `Clip` beside `DynamicThreshold`.
+
+    >>> import ddpm_jax as dj
+    >>> tables = [dj.DDIMScheduler().table(10, eta=eta) for eta in (0.0, 0.5, 1.0)]
+    >>> dj.stack(tables).noise_scale.shape
+    (3, 10)
     """
     if not tables:
         raise ValueError("stack needs at least one table")

@@ -46,7 +46,9 @@ class UNet2DModel(nn.Module):
     sample_size: int | Sequence[int] | None = None
     """Of the pictures that it was trained on; the network takes any size that halves evenly."""
     in_channels: int = 3
+    """Of x."""
     out_channels: int = 3
+    """Of the output; twice those of x with a learned variance."""
     center_input_sample: bool = False
     """x <- 2 x - 1 first."""
     time_embedding_type: str = "positional"
@@ -58,10 +60,13 @@ class UNet2DModel(nn.Module):
     flip_sin_to_cos: bool = True
     """Positional: cosines first."""
     down_block_types: Sequence[str] = ("DownBlock2D", *("AttnDownBlock2D",) * 3)
+    """One name for each resolution, the finest first."""
     mid_block_type: str | None = "UNetMidBlock2D"
     """None: no middle block."""
     up_block_types: Sequence[str] = (*("AttnUpBlock2D",) * 3, "UpBlock2D")
+    """One name for each resolution, the coarsest first."""
     block_out_channels: Sequence[int] = (224, 448, 672, 896)
+    """Channels at each resolution, the finest first."""
     layers_per_block: int = 2
     """Residual blocks in a down block; an up block has one more."""
     mid_block_scale_factor: float = 1
@@ -73,14 +78,17 @@ class UNet2DModel(nn.Module):
     upsample_type: str = "conv"
     """Of the blocks with attention: "conv" or "resnet"; the others have their own."""
     dropout: float = 0.0
+    """Of the residual blocks while training, in [0, 1)."""
     act_fn: str = "silu"
     """Of the residual blocks; time embedding and output always have SiLU."""
     attention_head_dim: int | None = 8
     """Channels of one head; None: one head over all channels."""
     norm_num_groups: int = 32
+    """Of every group norm; divides every number of channels."""
     attn_norm_num_groups: int | None = None
     """Of the middle attention's norm; None: `norm_num_groups`, or no norm with "scale_shift"."""
     norm_eps: float = 1e-5
+    """Added to the variance in every group norm."""
     resnet_time_scale_shift: str = "default"
     """What the time embedding does: "default", it is added, or "scale_shift"."""
     add_attention: bool = True

@@ -1,0 +1,159 @@
+"""The pages of docs/ as programs: their code runs, prints what they show, and names what exists."""
+
+import ast
+import contextlib
+import importlib.util
+import io
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import ddpm_jax as dj
+
+REPO = Path(__file__).parent.parent
+DOCS = REPO / "docs"
+
+# A block of code, and the block of text after it, if one follows at once: what it prints.
+CODE = re.compile(r"^```python\n(.*?)^```$(?:\n+^```text\n(.*?)^```$)?", re.S | re.M)
+SEVERAL_DEVICES = "devices.md"
+
+
+def run_page(path: Path) -> int:
+    """Runs a page's blocks as one program and compares what they print; how many there were."""
+    text = path.read_text(encoding="utf-8")
+    module = ModuleType("page")
+    sys.modules["page"] = module  # dataclasses look their module up
+    blocks = list(CODE.finditer(text))
+    for block in blocks:
+        line = text[: block.start()].count("\n") + 1
+        code, shown = block.groups()
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile("\n" * line + code, str(path), "exec"), vars(module))
+        where = f"{path.name}:{line}"
+        assert printed.getvalue().strip() == (shown or "").strip(), f"{where} prints something else"
+    return len(blocks)
+
+
+@pytest.mark.parametrize("page", ["tables.md", "denoise.md"])
+def test_code_of_a_page(page: str) -> None:
+    assert run_page(DOCS / page) > 5
+
+
+def test_code_for_several_devices() -> None:
+    """In a process of its own: the number of devices is fixed when jax starts."""
+    script = (
+        "import sys; sys.path[:0] = ['.']\n"
+        "import jax; assert jax.device_count() == 4\n"
+        "from tests.test_docs import run_page, DOCS\n"
+        f"assert run_page(DOCS / '{SEVERAL_DEVICES}') > 2\n"
+    )
+    flags = "--xla_force_host_platform_device_count=4"
+    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script],
+        cwd=REPO,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_page_with_code_is_run() -> None:
+    with_code = {page.name for page in DOCS.glob("*.md") if CODE.search(page.read_text("utf-8"))}
+    assert with_code == {"tables.md", "denoise.md", SEVERAL_DEVICES}
+
+
+def test_a_page_that_prints_something_else_is_seen(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("```python\nprint(1 + 1)\n```\n\n```text\n3\n```\n", encoding="utf-8")
+    with pytest.raises(AssertionError, match="prints something else"):
+        run_page(page)
+
+
+# Links.
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    targets = re.findall(r"\]\(([^)#\s]+)", text)
+    missing = [t for t in targets if "://" not in t and not (page.parent / t).exists()]
+    assert not missing
+    anchors = {f"#{anchor}" for anchor in re.findall(r'<a id="([^"]+)">', text)}
+    assert set(re.findall(r"\]\((#[^)]+)\)", text)) <= anchors
+
+
+# The API page.
+
+
+def make_api() -> Any:
+    spec = importlib.util.spec_from_file_location("make_api", DOCS / "make_api.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_api_page_is_current() -> None:
+    written = (DOCS / "api.md").read_text(encoding="utf-8")
+    assert written == make_api().page(), "run `python docs/make_api.py`"
+
+
+PUBLIC = [name for name in dj.__all__ if not name.startswith("_")]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_names_are_documented(name: str) -> None:
+    """With a doctest, or, for a class, with its fields or arguments in words."""
+    api = make_api()
+    found = api.find(name, api.PACKAGE / "__init__.py")
+    text = ast.get_docstring(found.node)
+    assert text, "no docstring"
+    if ">>>" in text:
+        return
+    assert isinstance(found.node, ast.ClassDef), "no doctest"
+    fields = api.fields(found)
+    said = [ast.get_docstring(kind.node) or "" for kind in api.lineage(found)]
+    assert fields or any("Args:" in text for text in said), "neither doctest, fields nor arguments"
+    bare = [field.name for field in fields if not field.text]
+    assert not bare or "fields as in `" in text, f"not documented: {', '.join(bare)}"
+
+
+# The page of differences.
+
+NAMED_TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
+
+
+def rows_of_differences() -> list[str]:
+    lines = (DOCS / "differences.md").read_text(encoding="utf-8").splitlines()
+    rows = [line for line in lines if line.startswith("|")]
+    return [row for row in rows if not re.match(r"\|(-|\s*diffusers\b)", row)]
+
+
+def test_every_difference_names_a_test_that_exists() -> None:
+    rows = rows_of_differences()
+    assert len(rows) > 20
+    faults = []
+    for row in rows:
+        named = NAMED_TEST.findall(row)
+        faults += [] if named else [f"no test: {row}"]
+        faults += [f"{file}::{test}" for file, test in named if test not in _tests_in(file)]
+    assert not faults, "\n".join(faults)
+
+
+def _tests_in(file: str) -> set[str]:
+    path = REPO / file
+    if not path.exists():
+        return set()
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
