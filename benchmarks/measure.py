@@ -55,7 +55,11 @@ class Options:
 def measure(
     configuration: Configuration, options: Options, scratch: Path, say: Say
 ) -> dict[str, Any]:
-    """The result of one configuration, as it stands in the JSON file."""
+    """The result of one configuration, as it stands in the JSON file.
+
+    Raises:
+        WorkerError: the weights could not be made. What fails later is in the result.
+    """
     folder, params = prepared(configuration, options, scratch)
     result: dict[str, Any] = {
         **configuration.as_dict(),
@@ -77,10 +81,13 @@ def measure(
                 workers[name] = worker
         _drop_those_that_differ(workers, result["contenders"], configuration, folder)
         loops = _loops(configuration.part, workers)
-        if loops:
-            result |= _rounds(loops, options, say)
-        for name, worker in workers.items():
-            result["contenders"][name]["memory"] = worker.ask("memory")
+        try:
+            result |= _rounds(loops, options, say) if loops else {}
+            for name, worker in workers.items():
+                result["contenders"][name]["memory"] = worker.ask("memory")
+        except WorkerError as error:  # without one of them there are no rounds
+            for name in workers:
+                result["contenders"][name]["error"] = f"the rounds broke off: {error}"
     return result
 
 

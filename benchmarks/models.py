@@ -32,9 +32,9 @@ MODELS: dict[str, dict[str, Any]] = {
     },
     "tiny": {  # for the fast mode
         "sample_size": 8,
-        "block_out_channels": (8, 16),
-        "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
-        "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
+        "block_out_channels": (8,),
+        "down_block_types": ("DownBlock2D",),
+        "up_block_types": ("UpBlock2D",),
         **TRAINED_WITH,
         "layers_per_block": 1,
         "norm_num_groups": 4,

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import machine, report, store
+from benchmarks.client import WorkerError
 from benchmarks.contenders import AGAINST, CONTENDERS, OURS
 from benchmarks.measure import Options, measure
 from benchmarks.models import BATCHES, MODELS, PRECISIONS, Configuration, configurations
@@ -33,7 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         parser.error(str(error))
     with tempfile.TemporaryDirectory(prefix="ddpm_jax_benchmark_") as scratch:
-        results = _run(chosen, _options(given), results, out, Path(scratch))
+        try:
+            results = _run(chosen, _options(given), results, out, Path(scratch))
+        except WorkerError as error:
+            parser.error(f"no weights could be made: {error}")
     print(report.markdown(results))
     _say(f"written: {out.with_suffix('.json')} and {out.with_suffix('.md')}")
     ours = [result["contenders"][OURS] for result in results["configurations"]]
