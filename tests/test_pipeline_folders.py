@@ -1,4 +1,4 @@
-"""Pipelines loaded from folders and the hub, and saved as folders."""
+"""Pipelines loaded from folders and the hub, saved as folders, and spread over devices."""
 
 import json
 import os
@@ -221,7 +221,7 @@ pipe = pipeline(dj.DDIMPipeline, num_class_embeds=4)
 labels = np.arange(10) % 4
 call = dict(num_inference_steps=6, eta=1.0, output_type="jax", progress=False)
 alone = pipe(jax.random.key(0), batch_size=10, class_labels=labels, **call).images
-for spec in (P("batch"), P(("batch", "other")), P("batch", None, None, None)):
+for spec in (P(("batch", "other")), P("batch", None, None, None)):
     split = NamedSharding(mesh, spec)
     images = pipe(
         jax.random.key(0), batch_size=10, class_labels=labels, sharding=split, **call
@@ -262,25 +262,3 @@ print("checked")
         [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=False
     )
     assert run.stdout.strip() == "checked", run.stderr
-
-
-# Precision.
-
-
-def draw_digits(dtype: Any) -> np.ndarray:
-    """Enough images for a steady mean: it is made by the few that fall to another picture."""
-    pipe = dj.DDIMPipeline.from_pretrained("digits", dtype=dtype)
-    return pipe(jax.random.key(0), batch_size=64, output_type="np", progress=False).images
-
-
-@pytest.fixture(scope="module")
-def float32_digits() -> np.ndarray:
-    return draw_digits(jnp.float32)
-
-
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
-def test_half_precision_is_close_to_float32(float32_digits: np.ndarray, dtype: Any):
-    """DDIM in 50 steps on the digits: at most 2/255 from float32 on average, and no NaN."""
-    half = draw_digits(dtype)
-    assert np.isfinite(half).all()
-    assert 0 < np.abs(half - float32_digits).mean() <= 2 / 255

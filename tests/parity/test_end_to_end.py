@@ -19,6 +19,11 @@ EQUAL = 0.999
 """Share of pixels that must be the same byte. Both sides are float32 and sum in another order, so a
 value that lies on the border of two bytes may fall to either side."""
 
+EQUAL_FLOAT32_TABLE = 0.995
+"""The same against DDPM with diffusers' own float32 table, whose rounding moves a picture by 3e-5
+after 1000 steps: so far it also is from a run of diffusers all in float64, from which we are 5e-6
+off. 1.1e-3 of a byte on average lets about one pixel in a thousand fall to the other side."""
+
 
 @pytest.fixture(autouse=True)
 def one_torch_thread() -> Iterator[None]:
@@ -35,50 +40,71 @@ def x_T() -> np.ndarray:
     return np.asarray(dj.prior(dj.DDPMScheduler().table(1), KEYS, (8, 8, 1)))
 
 
-def torch_images(scheduler: Any, steps: int) -> np.ndarray:
-    """diffusers' pixels, (B, H, W, C), by the loop of its pipelines from our x_T."""
+def torch_images(steps: int, *schedulers: Any) -> list[np.ndarray]:
+    """diffusers' pixels, (B, H, W, C) for each scheduler, by its pipelines' loop from our x_T.
+
+    The schedulers share their timesteps, so that the network is called for all at once.
+    """
     import diffusers
     import torch
 
     unet = diffusers.UNet2DModel.from_pretrained(DIGITS, subfolder="unet")
-    scheduler.set_timesteps(steps)
-    x = torch.from_numpy(x_T().transpose(0, 3, 1, 2).copy())
+    for scheduler in schedulers:
+        scheduler.set_timesteps(steps)
+    x = [torch.from_numpy(x_T().transpose(0, 3, 1, 2).copy())] * len(schedulers)
     with torch.no_grad():
-        for t in scheduler.timesteps:
-            x = scheduler.step(unet(x, t).sample, t, x).prev_sample
-    images = (x / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy()
-    return (images * 255).round().astype(np.uint8)
+        for t in schedulers[0].timesteps:
+            outputs = unet(torch.cat(x), t).sample.chunk(len(x))
+            x = [
+                scheduler.step(output, t, before).prev_sample
+                for scheduler, output, before in zip(schedulers, outputs, x, strict=True)
+            ]
+    images = [(one / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy() for one in x]
+    return [(one * 255).round().astype(np.uint8) for one in images]
 
 
-def compare(ours: np.ndarray, theirs: np.ndarray, record: Any) -> None:
+def with_exact_table(scheduler: Any) -> Any:
+    """A scheduler of diffusers whose table is float64; what it computes from it is float32."""
+    import torch
+
+    config = scheduler.config
+    betas = torch.linspace(config.beta_start, config.beta_end, 1000, dtype=torch.float64)
+    scheduler.betas, scheduler.alphas = betas, 1 - betas
+    scheduler.alphas_cumprod = torch.cumprod(scheduler.alphas, 0)
+    scheduler.one = torch.ones((), dtype=torch.float64)
+    return scheduler
+
+
+def compare(ours: np.ndarray, theirs: np.ndarray, equal: float = EQUAL) -> None:
     difference = np.abs(to_uint8(ours).astype(int) - theirs.astype(int))
-    record("pixels equal", float((difference == 0).mean()))
-    record("largest difference", int(difference.max()))
-    print(f"{(difference == 0).mean():.4%} of {difference.size} equal, at most {difference.max()}")
+    share = (difference == 0).mean()
+    print(f"{share:.3%} of {difference.size} pixels equal, at most {difference.max()} apart")
     assert np.ptp(theirs) > 200  # there is something to compare
     assert difference.max() <= 1
-    assert (difference == 0).mean() >= EQUAL
+    assert share >= equal
 
 
-def test_ddim_50_steps(record_property: Any):
+def test_ddim_50_steps():
     import diffusers
 
-    theirs = torch_images(diffusers.DDIMScheduler.from_pretrained(DIGITS / "scheduler"), 50)
+    scheduler = diffusers.DDIMScheduler.from_pretrained(DIGITS / "scheduler")
+    (theirs,) = torch_images(50, scheduler)
     pipe = dj.DDIMPipeline.from_pretrained(DIGITS)
     ours = pipe(KEYS, x_T=x_T(), output_type="np", progress=False).images
-    compare(ours, theirs, record_property)
+    compare(ours, theirs)
 
 
-def test_pndm_50_steps(record_property: Any):
+def test_pndm_50_steps():
     import diffusers
 
-    theirs = torch_images(diffusers.PNDMScheduler.from_pretrained(DIGITS / "scheduler"), 50)
+    scheduler = diffusers.PNDMScheduler.from_pretrained(DIGITS / "scheduler")
+    (theirs,) = torch_images(50, scheduler)
     pipe = dj.PNDMPipeline.from_pretrained(DIGITS)
     ours = pipe(KEYS, x_T=x_T(), output_type="np", progress=False).images
-    compare(ours, theirs, record_property)
+    compare(ours, theirs)
 
 
-def test_ddpm_1000_steps_with_the_same_noise(record_property: Any, monkeypatch: pytest.MonkeyPatch):
+def test_ddpm_1000_steps_with_the_same_noise(monkeypatch: pytest.MonkeyPatch):
     import diffusers
     import torch
     from diffusers.schedulers import scheduling_ddpm
@@ -87,15 +113,21 @@ def test_ddpm_1000_steps_with_the_same_noise(record_property: Any, monkeypatch: 
 
     def our_noise() -> Iterator[Any]:
         for row in range(999):  # the last row adds none
-            yield torch.from_numpy(np.asarray(draw(row)).transpose(0, 3, 1, 2).copy())
+            drawn = torch.from_numpy(np.asarray(draw(row)).transpose(0, 3, 1, 2).copy())
+            yield drawn  # to the scheduler as it is,
+            yield drawn  # and to that with an exact table
 
     noise = our_noise()
     monkeypatch.setattr(scheduling_ddpm, "randn_tensor", lambda shape, **_: next(noise))
-    theirs = torch_images(diffusers.DDPMScheduler.from_pretrained(DIGITS / "scheduler"), 1000)
+    load = diffusers.DDPMScheduler.from_pretrained
+    as_is, exact = torch_images(
+        1000, load(DIGITS / "scheduler"), with_exact_table(load(DIGITS / "scheduler"))
+    )
     assert next(noise, None) is None
     pipe = dj.DDPMPipeline.from_pretrained(DIGITS)
     ours = pipe(KEYS, x_T=x_T(), output_type="np", progress=False).images
-    compare(ours, theirs, record_property)
+    compare(ours, exact)
+    compare(ours, as_is, EQUAL_FLOAT32_TABLE)
 
 
 def test_diffusers_loads_what_we_save(tmp_path: Any):
