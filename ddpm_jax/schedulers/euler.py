@@ -43,7 +43,8 @@ class EulerDiscreteScheduler(SigmaScheduler):
         sigma_min: last level of those three; None: that of the timesteps.
         sigma_max: first level of those three; None: that of the timesteps.
         timestep_type: "continuous" tells the network log(sigma) / 4; only with "v_prediction".
-        final_sigmas_type: end at sigma 0 or at the training schedule's first sigma.
+        final_sigmas_type: end at sigma 0 or at the training schedule's first sigma; "log_linear"
+            without one of the three `use_` fields ends there in any case, as in diffusers.
 
     Raises:
         ValueError: at construction, naming every field that is refused.
