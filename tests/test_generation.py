@@ -50,7 +50,7 @@ def test_bits_are_those_of_the_scan(name: str):
 
 @pytest.mark.parametrize("name", TABLES)
 def test_preview_register_holds_the_history(name: str):
-    table, every = TABLES[name], 6
+    table, every = TABLES[name], 5
     steps = list(
         generation.run(
             linear, PARAMS, generation.with_preview(table), start(table), KEYS, every=every

@@ -188,6 +188,21 @@ def test_saving_again_replaces_files_and_leaves_others(folder: Path):
     assert dj.DDPMPipeline.from_pretrained(folder, variant="ema").unet == pipe.unet
 
 
+def test_index_is_the_last_file_to_be_replaced(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    replaced: list[Path] = []
+    replace = os.replace
+
+    def note(source: Path, target: Path) -> None:
+        replaced.append(Path(target))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", note)
+    pipeline(dj.DDPMPipeline).save_pretrained(folder)
+    inside = [path for path in replaced if path.is_relative_to(folder)]
+    assert inside[-1] == folder / "model_index.json"
+    assert sorted(path.relative_to(folder).as_posix() for path in inside) == FILES
+
+
 def test_failed_save_leaves_nothing(tmp_path: Path):
     pipe = dj.DDPMPipeline.from_pipe(pipeline(dj.DDPMPipeline), params={"conv_in": {}})
     with pytest.raises(ValueError, match="conv_in"):
