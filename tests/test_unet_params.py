@@ -113,6 +113,25 @@ def test_fresh_params():
     assert abs(math.sqrt(np.square(weight).mean()) - 16) < 4 * 16 / math.sqrt(512)
 
 
+def test_fresh_params_are_drawn_as_torch_draws_them():
+    classes = {"num_class_embeds": 9, "time_embedding_type": "learned", "num_train_timesteps": 9}
+    params = UNet2DModel(**SMALLEST | classes | {"time_embedding_dim": 256}).init_params(
+        jax.random.key(1)
+    )
+    resnet = params["down_blocks.0"]["resnets.0"]
+    bound = 1 / math.sqrt(9 * 256)
+    for values in (resnet["conv1"]["kernel"], resnet["conv1"]["bias"]):
+        assert 0.95 * bound < np.abs(values).max() <= bound
+        # a uniform variance is bound^2 / 3; 256 draws know it to about 6 %
+        assert np.var(values) == pytest.approx(bound**2 / 3, rel=0.25)
+    np.testing.assert_array_equal(resnet["norm1"]["scale"], 1)
+    np.testing.assert_array_equal(resnet["norm1"]["bias"], 0)
+    tables = params["time_proj"]["embedding"], params["class_embedding"]["embedding"]
+    assert tables[0].shape == tables[1].shape
+    assert abs(np.corrcoef(tables[0].ravel(), tables[1].ravel())[0, 1]) < 0.1  # 1 if drawn alike
+    assert np.std(tables[0]) == pytest.approx(1, rel=0.1)
+
+
 def test_a_thousand_pictures_are_traced_without_being_allocated():
     model = UNet2DModel(**CAT)  # a batch this large would take terabytes
     x = jax.ShapeDtypeStruct((1000, 256, 256, 3), jnp.float32)

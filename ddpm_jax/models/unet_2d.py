@@ -26,7 +26,7 @@ from jaxtyping import Array, Key, Shaped, UInt32
 
 from ddpm_jax import hub
 from ddpm_jax.config import Config
-from ddpm_jax.models import unet_config, unet_files
+from ddpm_jax.models import fresh, unet_config, unet_files
 from ddpm_jax.models import unet_parts as parts
 from ddpm_jax.models.convolve import Image
 from ddpm_jax.models.layers import make_conv, make_norm
@@ -256,8 +256,11 @@ class UNet2DModel(nn.Module):
 
     @nn.nowrap
     def init_params(self, key: Key[Array, ""] | UInt32[Array, "2"]) -> dict[str, Any]:
-        """Fresh params, drawn as torch draws them; no picture is computed."""
-        return jax.jit(self._init)(key)
+        """Fresh params, drawn as torch draws them, without computing a picture.
+
+        Compiles one draw, where `init` compiles one for every parameter.
+        """
+        return fresh.draw(key, self.shapes())
 
     @nn.nowrap
     def _init(self, key: Array) -> dict[str, Any]:
