@@ -32,6 +32,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "parity" in item.path.relative_to(config.rootpath).parts:
             item.add_marker("parity")
+        if "parity" in item.keywords and MISSING:
+            reason = f"needs {' and '.join(MISSING)}: pip install -e '.[test,parity]'"
+            item.add_marker(pytest.mark.skip(reason=reason))
         if "slow" in item.keywords and not config.getoption("--slow"):
             item.add_marker(pytest.mark.skip(reason="takes minutes: give --slow"))
         if "gpu" in item.keywords and jax.default_backend() != "gpu":
