@@ -274,7 +274,13 @@ def test_a_file_appears_only_when_complete(tmp_path: Path, monkeypatch):
 @contextlib.contextmanager
 def running(*argv: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
     """The command in a process of its own, which is gone afterwards."""
-    code = "import sys\nfrom ddpm_jax.cli import main\nsys.exit(main(sys.argv[1:]))"
+    # A background job's children ignore SIGINT, and the tests may be one: as in a terminal, then.
+    code = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from ddpm_jax.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
     with subprocess.Popen(
         [sys.executable, "-c", code, *argv],
         cwd=Path(__file__).parents[1],

@@ -114,7 +114,8 @@ def test_network_is_equal_to_another_of_an_equal_model():
 def test_interrupt_is_answered_within_half_a_second():
     """A run of seconds gets SIGINT in its middle and tells when it stopped."""
     program = """
-import time, jax, ddpm_jax as dj
+import signal, time, jax, ddpm_jax as dj
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs inherit "ignore"
 from pipeline_models import pipeline
 pipe = pipeline(dj.DDPMPipeline)
 pipe(jax.random.key(0), batch_size=512, num_inference_steps=2, progress=False)
