@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from ddpm_jax.schedulers import Scheduler
     from ddpm_jax.table import Table
 
+LARGEST_SEED = 2**32 - 1
+"""A key is made of 32 bits where jax's x64 is off: a larger seed would repeat a smaller one."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sample(Schedule):
@@ -36,7 +39,8 @@ class Sample(Schedule):
     """Images computed together. By default as many as make sense for their size, 64 at most."""
 
     seed: int = 0
-    """Image i of a seed is the same in every run, whatever --num and --batch-size."""
+    """From 0 to 4294967295. Image i of a seed is the same in every run, whatever --num and
+    --batch-size."""
 
     labels: Labels = ()
     """For models with classes: image i has the i-th of these, counted round and round."""
@@ -44,7 +48,7 @@ class Sample(Schedule):
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """What the network computes in."""
 
-    out: Path = Path("samples.png")
+    out: str = "samples.png"
     """A name ending in .png is one picture, a grid. Any other name is a folder of files, of
     which only those are made that are missing."""
 
@@ -121,9 +125,10 @@ class Sample(Schedule):
 
     def _target(self, settings: Mapping[str, str]) -> Grid | Folder:
         strips = self.save_every is not None
-        if self.out.suffix.lower() == ".png":
-            return Grid(self.out, settings, columns=self.columns, strips=strips)
-        return Folder(self.out, settings, strips=strips)
+        out = Path(self.out)
+        if out.suffix.lower() == ".png":
+            return Grid(out, settings, columns=self.columns, strips=strips)
+        return Folder(out, settings, strips=strips)
 
     def _check(self) -> None:
         least = {"num": 1, "batch_size": 1, "columns": 1, "save_every": 1, "steps": 1, "seed": 0}
@@ -132,16 +137,13 @@ class Sample(Schedule):
             for name, low in least.items()
             if getattr(self, name) is not None and getattr(self, name) < low
         ]
-        if self.out.suffix.lower() != ".png":
-            if self.out.suffix.lower() in (
-                ".jpg",
-                ".jpeg",
-                ".gif",
-                ".webp",
-                ".bmp",
-                ".tif",
-                ".tiff",
-            ):
+        if self.seed > LARGEST_SEED:
+            faults.append(f"--seed must be at most {LARGEST_SEED}, got {self.seed}")
+        if not self.out:
+            faults.append("--out must not be empty: give a name ending in .png, or a folder")
+        ending = Path(self.out).suffix.lower()
+        if ending != ".png":
+            if ending in (".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff"):
                 faults.append(f"--out writes .png files or a folder, got {self.out}")
             if self.columns is not None:
                 faults.append("--columns is for a grid: --out must end in .png")

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,6 +23,8 @@ CLASSES: dict[Name, str] = {
 }
 TABLE_OPTIONS = ("eta", "use_clipped_model_output", "s_churn", "s_tmin", "s_tmax", "s_noise")
 """What a scheduler's `table` takes, not its config; which of them depends on the scheduler."""
+OFF_AT_ZERO = ("eta", "use_clipped_model_output", "s_churn", "s_tmin")
+"""Those of them that are zero or false by default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +69,17 @@ class Schedule:
         return scheduler.table(self.steps, **options)
 
     def options(self) -> dict[str, Any]:
-        """What `table` is given beside the steps; an option at zero is as good as absent."""
+        """What `table` is given beside the steps; an option at its default of zero is left out.
+
+        Raises:
+            ValueError: values that are no numbers, or not true or false where that is asked for.
+        """
         given = dict(self._given()) | ({} if self.eta is None else {"eta": self.eta})
-        return {name: given[name] for name in TABLE_OPTIONS if given.get(name)}
+        found = {name: given[name] for name in TABLE_OPTIONS if name in given}
+        faults = [fault for name, value in found.items() if (fault := _fault(name, value))]
+        if faults:
+            raise ValueError("; ".join(faults))
+        return {name: value for name, value in found.items() if value or name not in OFF_AT_ZERO}
 
     def _given(self) -> list[tuple[str, Any]]:
         pairs = [text.partition("=") for text in self.overrides]
@@ -88,4 +99,12 @@ def _value(text: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError:
-        return {"True": True, "False": False, "None": None}.get(text, text)
+        return {"True": True, "False": False, "None": None, "inf": math.inf}.get(text, text)
+
+
+def _fault(name: str, value: Any) -> str | None:
+    """What is wrong with the value of one of TABLE_OPTIONS, if anything is."""
+    if name == "use_clipped_model_output":
+        return None if isinstance(value, bool) else f"{name} takes true or false, got {value!r}"
+    number = isinstance(value, int | float) and not isinstance(value, bool) and value == value
+    return None if number else f"{name} takes a number, got {value!r}"
