@@ -7,6 +7,17 @@ import jax
 import numpy as np
 from jaxtyping import Num
 
+
+def is_whole(value: object) -> bool:
+    """Whether a value is a whole number, Python's or NumPy's; True and False are none."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a real number, Python's or NumPy's; True and False are none."""
+    return is_whole(value) or isinstance(value, float | np.floating)
+
+
 Leaf: TypeAlias = Any
 """A leaf of a pytree of numbers: a NumPy array on the host, a jax array or a tracer inside a
 transformation. Its shape stands beside the field."""

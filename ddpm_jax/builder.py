@@ -115,6 +115,8 @@ class TableBuilder:
             stochastic: keep the `noise_scale` column.
             log_var: bounds of a learned log variance, a pair a row.
         """
+        if not np.issubdtype(dtype, np.floating):
+            raise ValueError(f"a table's dtype must be float32 or float64, got {dtype!r}")
         columns: dict[str, Array | None] = {
             name: np.asarray(column, np.float64).astype(dtype)
             for name, column in self._columns.items()

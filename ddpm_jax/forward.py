@@ -8,8 +8,9 @@ Everything is computed in float32 at least: in half precision 1 - alpha^2 is 0 n
 References: Ho et al. 2020, arXiv:2006.11239, eq. 4; Salimans and Ho 2022, arXiv:2202.00512.
 """
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
@@ -21,20 +22,39 @@ Level: TypeAlias = ArrayLike
 
 def _per_image(level: Level, like: AnyArray) -> Array:
     """A () or (B,) coefficient, shaped to multiply (B, ...), in float32 at least."""
-    wide = like.dtype if jnp.finfo(like.dtype).bits >= 32 else jnp.float32
+    wide = _canonical(like) if jnp.finfo(like.dtype).bits >= 32 else jnp.float32
     level = jnp.asarray(level, wide)
-    if level.ndim > 1:
-        raise ValueError(f"a level must be a number or (B,), got shape {level.shape}")
+    if level.shape not in ((), like.shape[:1]):
+        raise ValueError(f"{len(like)} images need one level or as many, got shape {level.shape}")
     return level.reshape(level.shape + (1,) * (like.ndim - 1)) if level.ndim else level
 
 
 def _combine(a: Level, first: AnyArray, b: Level, second: AnyArray) -> Array:
     """Computes a first + b second in float32 at least, in the dtype of `first` again."""
+    check_images(first)
+    check_images(second)
     if first.shape != second.shape:
         raise ValueError(f"the two images differ in shape: {first.shape} and {second.shape}")
     of_first, of_second = _per_image(a, first), _per_image(b, first)
     wide = of_first.dtype
-    return (of_first * first.astype(wide) + of_second * second.astype(wide)).astype(first.dtype)
+    sum_ = of_first * first.astype(wide) + of_second * second.astype(wide)
+    return sum_.astype(_canonical(first))
+
+
+def _canonical(image: AnyArray) -> Any:
+    """The image's dtype, as jax holds it: float64 only where x64 is on."""
+    return jax.dtypes.canonicalize_dtype(image.dtype)
+
+
+def check_images(image: AnyArray) -> None:
+    """Refuses what is not an array of floats: in whole numbers every level rounds to 0.
+
+    Raises:
+        ValueError: naming the dtype or type.
+    """
+    if not (hasattr(image, "dtype") and jnp.issubdtype(image.dtype, jnp.floating)):
+        got = getattr(image, "dtype", type(image).__name__)
+        raise ValueError(f"images must be arrays of floats, usually in [-1, 1]; got {got}")
 
 
 def add_noise(

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, UInt32
 
-from ddpm_jax._typing import AnyArray, Leaf
+from ddpm_jax import forward
+from ddpm_jax._typing import AnyArray, Leaf, is_whole
 from ddpm_jax.table import Table
 
 Keys: TypeAlias = Key[Array, "b"] | UInt32[AnyArray, "b 2"]
@@ -40,8 +41,8 @@ def sample_keys(key: Key[Array, ""] | UInt32[AnyArray, "2"], batch_size: int) ->
     typed = typed_keys(key)
     if typed.shape != ():
         raise ValueError(f"sample_keys takes one key, got keys of shape {typed.shape}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if not is_whole(batch_size) or batch_size < 1:
+        raise ValueError(f"batch_size must be a whole number of at least 1, got {batch_size!r}")
     return jax.vmap(partial(jax.random.fold_in, typed))(jnp.arange(batch_size))
 
 
@@ -81,6 +82,10 @@ def noise(keys: Keys, i: int | Leaf, shape: tuple[int, ...]) -> Float[Array, "b 
     if typed.ndim != 1:
         raise ValueError(f"noise takes one key per image, (B,), got keys of shape {typed.shape}")
 
+    sides = tuple(shape) if np.iterable(shape) else ()
+    if not (len(sides) == 3 and all(is_whole(side) and side > 0 for side in sides)):
+        raise ValueError(f"shape must be that of one image, (H, W, C), got {shape}")
+
     def draw(key: Key[Array, ""]) -> Array:
         return jax.random.normal(jax.random.fold_in(key, i + 1), shape, jnp.float32)
 
@@ -98,14 +103,19 @@ def noised(table: Table, x0: Images, keys: Keys) -> Float[Array, "b h w c"]:
         x0: (B, H, W, C) clean images, usually in [-1, 1].
         keys: (B,) one key per image.
 
+    Raises:
+        ValueError: images of whole numbers, or another number of keys than of images.
+
     >>> import jax, jax.numpy as jnp, ddpm_jax as dj
     >>> table = dj.DDIMScheduler().table(50, start=30)
     >>> dj.noised(table, jnp.zeros((1, 8, 8, 1)), dj.sample_keys(jax.random.key(0), 1)).shape
     (1, 8, 8, 1)
     """
-    z = noise(keys, -1, x0.shape[1:]).astype(x0.dtype)
-    alpha, sigma = jnp.asarray(table.level, x0.dtype)[0]
-    return alpha * x0 + sigma * z
+    forward.check_images(x0)
+    z = noise(keys, -1, x0.shape[1:])
+    if len(z) != len(x0):
+        raise ValueError(f"{len(x0)} images need as many keys, got {len(z)}")
+    return forward.add_noise(x0, z, table.level[0][0], table.level[0][1])
 
 
 def typed_keys(keys: Any) -> Key[Array, "..."]:

@@ -13,10 +13,12 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from ddpm_jax._typing import AnyArray, Leaf, Registers
+from ddpm_jax._typing import AnyArray, Leaf, Registers, is_whole
+from ddpm_jax.forward import check_images
 from ddpm_jax.randomness import Images, Keys, noise, typed_keys
 from ddpm_jax.table import Row, Table
 
@@ -72,6 +74,7 @@ def step(
     0.25
     """
     x = registers[0]
+    check_images(x)
     prediction, log_std = _split(row, x, output)
     mix = row.mix.astype(x.dtype)
     if mix.shape[0] != len(registers):
@@ -133,7 +136,8 @@ def sample(
         (B, H, W, C) samples in the dtype of x_T.
 
     Raises:
-        ValueError: keys are missing, or as many as images are not given.
+        ValueError: no table, images that are not (B, H, W, C) floats, or keys that are missing or
+            not as many as the images.
 
     >>> import jax, jax.numpy as jnp, ddpm_jax as dj
     >>> def denoise(params, x, timestep):
@@ -177,9 +181,10 @@ def sample_with_history(
     >>> previews.shape
     (3, 2, 8, 8, 1)
     """
-    if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+    if not is_whole(every) or every < 1:
         raise ValueError(f"every must be a whole number of at least 1, got {every!r}")
-    return _scan_with_history(denoise, params, table, x_T, _checked_keys(table, x_T, keys), every)
+    checked = _checked_keys(table, x_T, keys)
+    return _scan_with_history(denoise, params, table, x_T, checked, int(every))
 
 
 def advance(
@@ -205,6 +210,10 @@ def advance(
         start: first row.
         stop: the row to stop before.
 
+    Raises:
+        ValueError: bounds out of order or outside the table (where they are not arrays), or as
+            `sample`.
+
     >>> import jax, jax.numpy as jnp, ddpm_jax as dj
     >>> def denoise(params, x, timestep):
     ...     return params * x
@@ -217,6 +226,13 @@ def advance(
     True
     """
     checked = _checked_keys(table, registers[0], keys)
+    given = [bound for bound in (start, stop) if not isinstance(bound, jax.Array)]
+    ordered = [0, *given, len(table)]
+    if not all(map(is_whole, given)) or ordered != sorted(ordered):
+        raise ValueError(
+            f"start and stop must be whole numbers, 0 <= start <= stop <= {len(table)}, "
+            f"got {start} and {stop}"
+        )
     return _advance(denoise, params, table, registers, checked, jnp.int32(start), jnp.int32(stop))
 
 
@@ -274,6 +290,12 @@ def _evaluate(
 
 def _checked_keys(table: Table, x: AnyArray, keys: Keys | None) -> Array | None:
     """The keys that the loop needs: none where the table is deterministic."""
+    if not isinstance(table, Table):
+        got = type(table).__name__
+        raise ValueError(f"sampling takes a table, such as scheduler.table(50); got {got}")
+    if np.ndim(table.timestep) != 1:
+        raise ValueError("this is a stack of tables: map over it with jax.vmap")
+    check_images(x)
     if x.ndim != 4:
         raise ValueError(f"samples are (B, H, W, C), got shape {x.shape}")
     if table.noise_scale is None:

@@ -23,7 +23,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from jaxtyping import Float
 
-from ddpm_jax._typing import TimestepSpacing
+from ddpm_jax._typing import TimestepSpacing, is_whole
 
 SigmaSpacing: TypeAlias = Literal["karras", "exponential", "beta"]
 
@@ -83,9 +83,7 @@ def timestep_grid(
 
 def check_count(num_inference_steps: int, num_train_timesteps: int) -> None:
     """Refuses a number of steps that is not a whole number in 1..T."""
-    whole = isinstance(num_inference_steps, int | np.integer)
-    whole = whole and not isinstance(num_inference_steps, bool)
-    if not whole or not 1 <= num_inference_steps <= num_train_timesteps:
+    if not is_whole(num_inference_steps) or not 1 <= num_inference_steps <= num_train_timesteps:
         raise ValueError(
             "num_inference_steps must be a whole number in 1..num_train_timesteps = "
             f"{num_train_timesteps}, got {num_inference_steps!r}"

@@ -18,7 +18,7 @@ and n) share one compiled program, and `jax.vmap`, `jax.grad` and `jax.device_pu
 # pyright: reportUnknownMemberType=false
 # jax leaves parts of its types open.
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 
 import jax
@@ -34,7 +34,7 @@ PADDED_LENGTH = 1024
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Row:
     """One network evaluation and the update after it; fields as in `Table`, without n."""
 
@@ -49,7 +49,7 @@ class Row:
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Table:
     """What a scheduler writes and one `lax.scan` reads; n rows, m registers.
 
@@ -170,7 +170,7 @@ def pad(table: Table, length: int | None = None) -> Table:
     )
 
 
-def stack(tables: Sequence[Table]) -> Table:
+def stack(tables: Iterable[Table]) -> Table:
     """Brings tables of equal length to one structure and stacks them, for `jax.vmap`.
 
     What a table lacks is added so that its result stays: no noise becomes noise of scale 0, no
@@ -191,6 +191,7 @@ def stack(tables: Sequence[Table]) -> Table:
     >>> dj.stack(tables).noise_scale.shape
     (3, 10)
     """
+    tables = list(tables)
     if not tables:
         raise ValueError("stack needs at least one table")
     lengths = sorted({len(table) for table in tables})

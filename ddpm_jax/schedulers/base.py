@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ddpm_jax._typing import AnyArray, PredictionType, Timesteps, TimestepSpacing
+from ddpm_jax._typing import AnyArray, PredictionType, Timesteps, TimestepSpacing, is_whole
 from ddpm_jax.builder import Level
 from ddpm_jax.schedulers.configured import Configured
 from ddpm_jax.schedules import BetaSchedule, NoiseSchedule, noise_schedule
@@ -52,7 +52,11 @@ class Scheduler(Configured):
     def __post_init__(self) -> None:
         if self.trained_betas is not None:
             betas = np.asarray(self.trained_betas, np.float64)
-            object.__setattr__(self, "trained_betas", tuple(betas.ravel().tolist()))
+            if betas.ndim != 1:
+                raise ValueError(
+                    f"trained_betas must be a list of numbers, got shape {betas.shape}"
+                )
+            object.__setattr__(self, "trained_betas", tuple(betas.tolist()))
         super().__post_init__()
         self.noise_schedule  # noqa: B018  raises for betas out of range
 
@@ -149,7 +153,10 @@ class Scheduler(Configured):
         if timesteps is not None:
             if num_inference_steps is not None:
                 check_count(num_inference_steps, self.num_train_timesteps)
-            return self._custom_timesteps(np.asarray(timesteps, np.float64))
+            given = np.asarray(timesteps)
+            if given.dtype.kind not in "iuf":
+                raise ValueError(f"timesteps must be numbers, got {timesteps!r}")
+            return self._custom_timesteps(given.astype(np.float64))
         if num_inference_steps is None:
             raise ValueError("a table needs num_inference_steps or timesteps, got neither")
         return timestep_grid(
@@ -175,7 +182,7 @@ class Scheduler(Configured):
     @staticmethod
     def _from_start(grid: Float[np.ndarray, "n"], start: int) -> Float[np.ndarray, "m"]:
         """Leaves out the first steps."""
-        if isinstance(start, bool) or not isinstance(start, int | np.integer):
+        if not is_whole(start):
             raise ValueError(f"start must be a whole number of steps to leave out, got {start!r}")
         if not 0 <= start < len(grid):
             raise ValueError(f"start must lie in 0..{len(grid) - 1}, got {start}")
@@ -210,19 +217,21 @@ def _schedule(
 
 
 def _gather(column: Float[np.ndarray, "T"], timestep: Any) -> Array:
-    """A column's values at () or (B,) training timesteps, on device."""
+    """A column at () or (B,) training timesteps, on device; NaN where traced ones lie outside."""
     import jax
+    import jax.core
     import jax.numpy as jnp
 
-    if not isinstance(timestep, jax.Array):
-        host = np.asarray(timestep)
-        if not np.issubdtype(host.dtype, np.integer):
-            raise ValueError(f"training timesteps must be whole numbers, got {host.dtype}")
+    steps = timestep if isinstance(timestep, jax.Array) else np.asarray(timestep)
+    if not jnp.issubdtype(steps.dtype, jnp.integer):
+        raise ValueError(f"training timesteps must be whole numbers, got {steps.dtype}")
+    if not isinstance(steps, jax.core.Tracer):
+        host = np.asarray(steps)
         if host.size and not (host.min() >= 0 and host.max() < len(column)):
             raise ValueError(
                 f"training timesteps must lie in 0..{len(column) - 1}, "
                 f"got {host.min()} to {host.max()}"
             )
-    elif not jnp.issubdtype(timestep.dtype, jnp.integer):
-        raise ValueError(f"training timesteps must be whole numbers, got {timestep.dtype}")
-    return jnp.asarray(column, jax.dtypes.canonicalize_dtype(np.float64))[jnp.asarray(timestep)]
+    steps = jnp.where(jnp.asarray(steps) < 0, len(column), jnp.asarray(steps))
+    values = jnp.asarray(column, jax.dtypes.canonicalize_dtype(np.float64))
+    return values.at[steps].get(mode="fill", fill_value=np.nan)

@@ -13,7 +13,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+import numpy as np
+
 from ddpm_jax import hub
+from ddpm_jax._typing import is_number, is_whole
 from ddpm_jax.config import Config, read_json, transfer, write_json
 
 ConfiguredT = TypeVar("ConfiguredT", bound="Configured")
@@ -41,6 +44,10 @@ class Configured:
         return self
 
     def __post_init__(self) -> None:
+        for name in _field_types(type(self)):
+            value = getattr(self, name)
+            if isinstance(value, np.generic):  # as a Python number: hashed and written alike
+                object.__setattr__(self, name, value.item())
         faults = self._choice_faults() or list(self._faults())
         if faults:
             raise ValueError(f"{type(self).__name__}: {'; '.join(faults)}")
@@ -144,13 +151,13 @@ class Configured:
 
 def _is(value: Any, kind: Any) -> bool:
     """Whether a value is of a field's type; True and False are no numbers, NaN is none either."""
-    if kind is bool or isinstance(value, bool):
-        return kind is bool and isinstance(value, bool)
+    if kind is bool:
+        return isinstance(value, bool)
     if kind is int:
-        return isinstance(value, int)
-    return (value is None and kind is not float) or (
-        isinstance(value, int | float) and value == value
-    )
+        return is_whole(value)
+    if value is None:
+        return kind is not float
+    return is_number(value) and value == value
 
 
 @lru_cache(maxsize=128)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ddpm_jax._typing import Timesteps
+from ddpm_jax._typing import Timesteps, is_number
 from ddpm_jax.builder import Level, TableBuilder, beta_between
 from ddpm_jax.schedulers.clipped import ClippedScheduler
 from ddpm_jax.table import Table
@@ -59,8 +59,8 @@ class DDIMScheduler(ClippedScheduler):
         Raises:
             ValueError: neither or bad numbers of steps, a start past the last step, or eta.
         """
-        if not 0 <= eta <= 1:
-            raise ValueError(f"eta must lie in [0, 1], got {eta}")
+        if not is_number(eta) or not 0 <= eta <= 1:
+            raise ValueError(f"eta must be a number in [0, 1], got {eta!r}")
         grid = self._timesteps(num_inference_steps, timesteps)
         levels = self._levels(self._from_start(grid, start))
         build = TableBuilder(("x",), self.prediction_type, self._refine())

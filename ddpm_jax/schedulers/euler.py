@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from jaxtyping import Float
 
-from ddpm_jax._typing import Timesteps
+from ddpm_jax._typing import Timesteps, is_number
 from ddpm_jax.builder import TableBuilder
 from ddpm_jax.schedulers.sigmas import SigmaScheduler, exploding
 from ddpm_jax.spacing import SigmaSpacing, sigma_grid
@@ -88,8 +88,10 @@ class EulerDiscreteScheduler(SigmaScheduler):
             ValueError: neither or bad numbers of steps, a start past the last step, negative churn,
                 or `timesteps` with a config that chooses the noise levels itself.
         """
-        if s_churn < 0 or s_noise < 0:
-            raise ValueError(f"s_churn and s_noise must be >= 0, got {s_churn} and {s_noise}")
+        churn = {"s_churn": s_churn, "s_tmin": s_tmin, "s_tmax": s_tmax, "s_noise": s_noise}
+        wrong = [f"{k}={v!r}" for k, v in churn.items() if not is_number(v) or not v >= 0]
+        if wrong or inf in (s_churn, s_noise):
+            raise ValueError(f"churn takes numbers >= 0, got {', '.join(wrong) or 'inf'}")
         self._check_custom(timesteps)
         given = self._timesteps(num_inference_steps, timesteps)
         told, sigmas = self._noise_levels(given)
@@ -98,12 +100,12 @@ class EulerDiscreteScheduler(SigmaScheduler):
         gamma = np.where(rises, min(s_churn / (num_inference_steps or len(given)), sqrt(2) - 1), 0)
         raised = sigmas[:-1] * (1 + gamma)  # (3)
         told = np.where(gamma > 0, self._told(raised), told)
-        churn = s_noise * np.sqrt(raised**2 - sigmas[:-1] ** 2)
+        spread = s_noise * np.sqrt(raised**2 - sigmas[:-1] ** 2)
         build = TableBuilder(("x",), self.prediction_type, None)
         levels, ends = exploding(told, raised), exploding(np.append(told[1:], -1.0), sigmas[1:])
-        for level, end, noise in zip(levels, ends, np.append(churn[1:], 0.0), strict=True):
+        for level, end, noise in zip(levels, ends, np.append(spread[1:], 0.0), strict=True):
             build.row(*level, x={"x0": end.alpha, "eps": end.sigma, "z": noise})  # (1)
-        prior = np.hypot(self._prior_scale(float(sigmas[0])), churn[0])
+        prior = np.hypot(self._prior_scale(float(sigmas[0])), spread[0])
         return build.build(prior, dtype, stochastic=s_churn > 0)
 
     def _noise_levels(

@@ -1,0 +1,86 @@
+"""What sampling refuses, in a sentence, before anything is compiled."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import ddpm_jax as dj
+
+pytestmark = pytest.mark.usefixtures("as_users_run")
+
+TABLE = dj.DDIMScheduler().table(5)
+NOISY = dj.DDPMScheduler().table(5)
+X = np.zeros((2, 4, 4, 1), np.float32)
+BYTES = np.full((2, 4, 4, 1), 200, np.uint8)
+
+
+def denoise(params: Any, x: Any, timestep: Any) -> Any:
+    return params * x
+
+
+def keys(count: int = 2) -> Any:
+    return dj.sample_keys(jax.random.key(0), count)
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: dj.noised(TABLE, BYTES, keys()), "arrays of floats.*uint8"),
+        (lambda: dj.sample(denoise, 1.0, TABLE, BYTES), "arrays of floats.*uint8"),
+        (lambda: dj.step(TABLE.row(0), (BYTES,), X), "arrays of floats.*uint8"),
+        (lambda: dj.DDPMScheduler().add_noise(BYTES, X, 3), "arrays of floats.*uint8"),
+        (lambda: dj.sample(denoise, 1.0, TABLE, [1.0]), "arrays of floats.*list"),
+        (lambda: dj.noised(TABLE, X, keys(3)), "2 images need as many keys, got 3"),
+        (lambda: dj.sample(denoise, 1.0, NOISY, X, keys(3)), "2 images need as many keys"),
+        (lambda: dj.sample(denoise, 1.0, 50, X), "takes a table.*got int"),
+        (lambda: dj.sample(denoise, 1.0, dj.stack([TABLE, TABLE]), X), "vmap"),
+        (lambda: dj.sample_keys(jax.random.key(0), 4.5), "whole number.*4.5"),
+        (lambda: dj.prior(TABLE, keys(), 8), "H, W, C"),
+        (lambda: dj.prior(TABLE, keys(), (2, 4, 4, 1)), "H, W, C"),
+        (lambda: dj.prior(TABLE, keys(), (4, 0, 1)), "H, W, C"),
+        (lambda: dj.sample_with_history(denoise, 1.0, TABLE, X, every=2.0), "every.*2.0"),
+        (lambda: dj.DDIMScheduler().table(5, dtype=int), "dtype must be float32"),
+        (lambda: dj.DDIMScheduler().table(5, eta="1"), "eta must be a number"),
+        (lambda: dj.EulerDiscreteScheduler().table(5, s_churn=np.nan), "s_churn=nan"),
+        (lambda: dj.EulerDiscreteScheduler().table(5, s_noise=np.nan), "s_noise=nan"),
+        (lambda: dj.EulerDiscreteScheduler().table(5, s_churn="1"), "s_churn='1'"),
+        (lambda: dj.EulerDiscreteScheduler().table(5, s_churn=np.inf), "inf"),
+        (lambda: dj.DDIMScheduler().table(timesteps=["900", "5"]), "timesteps must be numbers"),
+        (lambda: dj.DDIMScheduler().table(timesteps=[True, False]), "timesteps must be numbers"),
+        (lambda: dj.DDIMScheduler(trained_betas=[[0.1, 0.2]]), "list of numbers"),
+        (lambda: dj.DDPMScheduler().add_noise(X, X, jnp.array(-1)), "lie in 0..999"),
+        (lambda: dj.DDPMScheduler().add_noise(X, X, jnp.array(5000)), "lie in 0..999"),
+        (lambda: dj.DDPMScheduler().add_noise(X, X, np.arange(3)), "one level or as many"),
+    ],
+)
+def test_what_is_refused(call: Callable[[], Any], sentence: str):
+    with pytest.raises(ValueError, match=sentence):
+        call()
+
+
+@pytest.mark.parametrize("bounds", [(0, 50), (-3, 5), (3, 2), (0.7, 5.9)])
+def test_advance_keeps_to_the_table(bounds: tuple[Any, Any]):
+    with pytest.raises(ValueError, match="0 <= start <= stop <= 5"):
+        dj.advance(denoise, 1.0, TABLE, TABLE.init(X), None, *bounds)
+
+
+@pytest.mark.parametrize("timestep", [-1, 1000])
+def test_a_traced_timestep_outside_gives_nan(timestep: int):
+    noised = jax.jit(dj.DDPMScheduler().add_noise)(X, X, timestep)
+    assert np.isnan(noised).all()
+
+
+def test_numbers_of_numpy_are_numbers():
+    scheduler = dj.DDIMScheduler(num_train_timesteps=np.int64(100), clip_sample_range=np.float64(2))
+    assert scheduler == dj.DDIMScheduler(num_train_timesteps=100, clip_sample_range=2.0)
+    assert type(scheduler.num_train_timesteps) is int
+    assert len(scheduler.table(np.int64(5), start=np.int64(2))) == 3
+
+
+def test_stack_takes_any_iterable():
+    stacked = dj.stack(dj.DDIMScheduler().table(4, eta=eta) for eta in (0.0, 1.0))
+    assert stacked.timestep.shape == (2, 4)
