@@ -1,6 +1,7 @@
 """`ddpm-jax sample`, on a network small enough to compile in a moment."""
 
 import contextlib
+import hashlib
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ from pipeline_models import SIZE, pipeline, scheduler
 
 import ddpm_jax as dj
 from ddpm_jax.cli import cache, drawing, main, provenance
+from ddpm_jax.cli.fingerprint import fingerprint
 from ddpm_jax.generation import Progress
 from ddpm_jax.images import to_uint8
 from ddpm_jax.models import UNet2DModel
@@ -149,6 +151,7 @@ def test_folder_of_other_settings_is_refused(
     text = {"model": str(tiny), "steps": "3", "seed": "0", "dtype": "float32"}
     config = {"_class_name": "DDIMScheduler", **DDIM.config}
     text["scheduler"] = json.dumps(config)
+    text |= fingerprint(str(tiny), None, None)
     provenance.save_png(Image.new("L", (4, 4)), tmp_path / "00000.png", text, "0")
     before = (tmp_path / "00000.png").read_bytes()
     assert sample(tiny, tmp_path, "--num", "1") == 0  # these settings are the file's own
@@ -167,6 +170,71 @@ def test_folder_with_a_foreign_picture_is_refused(
     assert sample(tiny, tmp_path, "--num", "2") == 1
     assert "00003.png" in capsys.readouterr().err
     assert names(tmp_path) == ["00003.png"]
+
+
+def test_damaged_files_are_made_again(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Cut off in its pixels, cut off at once, and another image's: only these three are made."""
+    assert sample(tiny, tmp_path, "--num", "4") == 0
+    files = [tmp_path / f"{number:05d}.png" for number in range(4)]
+    before = [file.read_bytes() for file in files]
+    expected = [pixels(file) for file in files]
+    files[0].write_bytes(before[0][: before[0].index(b"IDAT") + 20])
+    files[1].write_bytes(b"")
+    files[2].write_bytes(before[3])
+    capsys.readouterr()
+    assert sample(tiny, tmp_path, "--num", "4") == 0
+    captured = capsys.readouterr()
+    assert "3 images" in captured.out
+    assert "1 were there" in captured.out
+    assert captured.err.count("made again") == 3
+    assert all(str(file) in captured.err for file in files[:3])
+    assert files[3].read_bytes() == before[3]
+    assert all(np.array_equal(pixels(f), e) for f, e in zip(files, expected, strict=True))
+
+
+def test_a_file_of_another_kind_is_kept(tiny: Path, tmp_path: Path):
+    (tmp_path / "00000.png").write_bytes(b"my notes")
+    assert sample(tiny, tmp_path, "--num", "1") == 1
+    assert (tmp_path / "00000.png").read_bytes() == b"my notes"
+
+
+def test_other_weights_under_the_same_name(
+    tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
+):
+    """A folder holds one model, whatever it is called."""
+    monkeypatch.chdir(tmp_path)
+    save_tiny(Path("model"))
+    assert sample(Path("model"), Path("out"), "--num", "1") == 0
+    weights = Path("model/unet/diffusion_pytorch_model.safetensors")
+    content = weights.read_bytes()
+    text = provenance.read_png(Path("out/00000.png"))
+    assert text["weights"] == hashlib.sha256(content).hexdigest()
+    argv = "sample --no-cache --model ./model --out out --steps 3 --batch-size 2 --num 1".split()
+    capsys.readouterr()
+    assert main(argv) == 0
+    assert "0 images" in capsys.readouterr().out
+    middle = len(content) // 2
+    changed = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+    weights.write_bytes(changed)
+    assert main(argv) == 1
+    assert f"weights {text['weights']} and not" in capsys.readouterr().err
+
+
+def test_fingerprint_of_shards(tmp_path: Path):
+    """Each shard counts, and its name."""
+    sums = set()
+    for contents in ((b"a", b"b"), (b"a", b"c"), (b"b", b"a")):
+        (tmp_path / "config.json").write_text("{}")
+        stem = "diffusion_pytorch_model"
+        for name, content in zip("12", contents, strict=True):
+            (tmp_path / f"{stem}-{name}.safetensors").write_bytes(content)
+        places = {"x": f"{stem}-1.safetensors", "y": f"{stem}-2.safetensors"}
+        index = tmp_path / f"{stem}.safetensors.index.json"
+        index.write_text(json.dumps({"weight_map": places}))
+        sums.add(fingerprint(str(tmp_path), None, None)["weights"])
+    assert len(sums) == 3
 
 
 def test_strips(tiny: Path, tmp_path: Path):

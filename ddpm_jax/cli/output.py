@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from ddpm_jax.cli import provenance
 from ddpm_jax.images import make_grid
 
 STRIP = "-steps"
+NOT_COMPARED = {"Software", "image", "versions", "model", "revision", "variant"}
 NUMBERED = re.compile(rf"(\d{{5,}})({STRIP})?\.png")
 
 
@@ -84,12 +86,21 @@ class Folder:
             raise ValueError(f"{path} is a file: --out takes a folder, or a name ending in .png")
         _writable(path)
         self._path, self._settings, self._strips = path, settings, strips
-        for file in self._files():
-            _same_settings(file, settings)
+        self._usable = {file.name: _usable(file, settings) for file in self._files()}
 
     def missing(self, num: int) -> list[int]:
-        """The indices that have no file yet, or no strip where strips are asked for."""
-        there = {file.name for file in self._files()}
+        """The indices that have no file yet, or no strip where strips are asked for.
+
+        Files that are damaged, or another image than their name says, count as missing; this says
+        which they are.
+        """
+        there = {name for name, usable in self._usable.items() if usable}
+        wanted = {file.name for i in range(num) for file in self._names(i)}
+        for name in sorted(wanted & (self._usable.keys() - there)):
+            print(
+                f"ddpm-jax: {self._path / name} is damaged or another image: made again",
+                file=sys.stderr,
+            )
         return [i for i in range(num) if any(file.name not in there for file in self._names(i))]
 
     def save(self, drawn: Sequence[Drawn]) -> None:
@@ -112,10 +123,30 @@ class Folder:
         return (file for file in self._path.iterdir() if NUMBERED.fullmatch(file.name))
 
 
-def _same_settings(file: Path, settings: Mapping[str, str]) -> None:
-    """Raises ValueError unless `file` was made by these settings, on whatever versions."""
-    found = provenance.read_png(file)
-    names = sorted((set(found) | set(settings)) - {"Software", "image", "versions"})
+def _usable(file: Path, settings: Mapping[str, str]) -> bool:
+    """Whether `file` is whole and the image that its name says.
+
+    Raises:
+        ValueError: it was made by other settings, or by another program.
+    """
+    try:
+        found = provenance.read_png(file)
+    except ValueError:
+        if provenance.is_whole(file) or not provenance.is_begun(file):
+            raise
+        return False
+    _same_settings(file, found, settings)
+    number = NUMBERED.fullmatch(file.name)
+    right = number is not None and found.get("image") == str(int(number[1]))
+    return right and provenance.is_whole(file)
+
+
+def _same_settings(file: Path, found: Mapping[str, str], settings: Mapping[str, str]) -> None:
+    """Raises ValueError unless `found`, of `file`, is these settings, on whatever versions.
+
+    What a model is called does not count: its config and its weights do.
+    """
+    names = sorted((set(found) | set(settings)) - NOT_COMPARED)
     differing = [
         f"{name} {found.get(name, 'not given')} and not {settings.get(name, 'not given')}"
         for name in names

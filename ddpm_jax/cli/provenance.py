@@ -15,6 +15,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 SOFTWARE = "ddpm_jax"
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PACKAGES = ("ddpm-jax", "jax", "jaxlib", "flax", "numpy")
 
 
@@ -70,3 +71,24 @@ def read_png(path: Path) -> dict[str, str]:
             f"{path} does not say how it was made: it is no picture of ddpm-jax sample"
         )
     return {name: str(value) for name, value in text.items() if isinstance(value, str)}
+
+
+def is_whole(path: Path) -> bool:
+    """Whether the pixels of a PNG file can be read, all of them."""
+    try:
+        with Image.open(path, formats=["PNG"]) as picture:
+            picture.load()
+    except (OSError, SyntaxError, ValueError):
+        return False
+    return True
+
+
+def is_begun(path: Path) -> bool:
+    """Whether a file is the beginning of a PNG file, or empty, and no file of another kind.
+
+    Raises:
+        OSError: it cannot be read at all.
+    """
+    with path.open("rb") as content:
+        start = content.read(len(SIGNATURE))
+    return SIGNATURE.startswith(start)

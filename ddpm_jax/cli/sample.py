@@ -110,10 +110,13 @@ class Sample(Schedule):
 
     def _settings(self, scheduler: "Scheduler") -> dict[str, str]:
         """What decides an image's pixels beside its index, as text by name."""
+        from ddpm_jax.cli.fingerprint import fingerprint
+
         given = {
             "model": self.model,
             "revision": self.revision,
             "variant": self.variant,
+            **fingerprint(self.model, self.revision, self.variant),
             "scheduler": scheduler_json(scheduler),
             "steps": self.steps,
             **self.options(),

@@ -1,0 +1,46 @@
+"""What tells one network from another: SHA-256 sums of its config and of its weights."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from ddpm_jax import hub
+from weights_convert import find_weights
+
+
+def fingerprint(model: str, revision: str | None, variant: str | None) -> dict[str, str]:
+    """The sums of a model's `config.json` and weights; a model on the hub is downloaded.
+
+    One weight file has the sum that `sha256sum` prints; for shards or an orbax folder it is the sum
+    of a list of its files' names and sums.
+
+    Raises:
+        ValueError, OSError: as `hub.component` and `find_weights`.
+    """
+    folder = hub.component(model, "unet", revision=revision, variant=variant)
+    weights = find_weights(folder, variant)
+    return {"config": _sum(folder / hub.CONFIG["unet"]), "weights": _weights_sum(weights)}
+
+
+def _weights_sum(weights: Path) -> str:
+    if weights.is_dir():
+        files = sorted(file for file in weights.rglob("*") if file.is_file())
+    elif weights.suffix == ".json":
+        files = _shards(weights)
+    else:
+        return _sum(weights)
+    lines = [f"{_sum(file)}  {file.relative_to(weights.parent).as_posix()}\n" for file in files]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _shards(index: Path) -> list[Path]:
+    try:
+        names: list[str] = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+        return [index.parent / name for name in names]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError(f"{index} is not an index of shards: it has no weight_map") from None
+
+
+def _sum(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
