@@ -2,7 +2,7 @@
 
 import contextlib
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import jaxtyping
@@ -60,21 +60,20 @@ class Compilations:
         self.count += event == COMPILE_EVENT
 
 
+SEEN = Compilations()
+jax.monitoring.register_event_duration_secs_listener(SEEN)  # for good: none can be taken back
+
+
+@contextlib.contextmanager
+def counting() -> Iterator[Compilations]:
+    SEEN.count = 0
+    yield SEEN
+
+
 @pytest.fixture
-def count_compilations() -> Iterator[contextlib.AbstractContextManager[Compilations]]:
+def count_compilations() -> Callable[[], contextlib.AbstractContextManager[Compilations]]:
     """`with count_compilations() as compiled: ...; assert compiled.count == 0`."""
-    seen = Compilations()
-    jax.monitoring.register_event_duration_secs_listener(seen)
-
-    @contextlib.contextmanager
-    def counting() -> Iterator[Compilations]:
-        seen.count = 0
-        yield seen
-
-    yield counting
-    from jax._src import monitoring  # the public module cannot take a listener back
-
-    monitoring.unregister_event_duration_listener(seen)
+    return counting
 
 
 @pytest.fixture
