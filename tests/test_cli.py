@@ -1,5 +1,6 @@
 """The command line but for sampling: help, errors, describe, info and convert."""
 
+import json
 import os
 import re
 import subprocess
@@ -23,6 +24,10 @@ ROOT = Path(__file__).parents[1]
 def read(unet: Path) -> dict[str, np.ndarray]:
     with open_weights(find_weights(unet)) as weights:
         return dict(weights)
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
 
 
 def complaint(argv: str, capsys: pytest.CaptureFixture[str], code: int) -> str:
@@ -214,6 +219,24 @@ def test_convert(to: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert all(np.array_equal(before[name], after[name]) for name in before)
     assert "--overwrite replaces it" in complaint(" ".join(argv), capsys, 1)
     assert main([*argv, "--overwrite"]) == 0
+
+
+@pytest.mark.parametrize("to", ["flax", "diffusers"])
+def test_convert_refuses_weights_of_another_config(
+    to: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Every fault is listed, and nothing is written."""
+    source, out = tmp_path / "source", tmp_path / "out"
+    pipeline(DDIMPipeline).save_pretrained(source)
+    file = source / "unet" / "config.json"
+    config = read_json(file) | {"num_class_embeds": 3, "in_channels": 2}
+    file.write_text(json.dumps(config))
+    told = complaint(f"convert {source} {out} --to {to}", capsys, 1)
+    assert "missing: class_embedding.weight" in told
+    assert "wrong shape: conv_in.weight is (8, 1, 3, 3), expected (8, 2, 3, 3)" in told
+    assert names_in(tmp_path) == ["source"]
+    file.write_text(json.dumps(config | {"_class_name": "AnotherModel"}))
+    assert main(["convert", str(source), str(out), "--to", to]) == 0  # nothing is known of those
 
 
 def test_cache_folder(monkeypatch):

@@ -2,11 +2,17 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
 from ddpm_jax.cli.arguments import OptionalName
+
+if TYPE_CHECKING:
+    from weights_convert import Checkpoint
+
+UNET = ("UNet2DModel", "UNetUnconditionalModel")
+"""What configs call the network; the latter before diffusers 0.3."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +46,12 @@ class Convert:
         """Convert, and print what was converted."""
         import weights_convert
 
+        source = self._source()
+        if not self.dst.exists() or self.overwrite:
+            _check_weights(source, self.variant)
         try:
             report = weights_convert.convert(
-                self._source(),
+                source,
                 self.dst,
                 to=self.to,
                 overwrite=self.overwrite,
@@ -66,3 +75,41 @@ class Convert:
             return hub.pipeline(self.src, revision=revision, variant=variant)
         except ValueError:  # no pipeline: perhaps a component alone
             return hub.component(self.src, "unet", revision=revision, variant=variant)
+
+
+def _check_weights(source: Path, variant: str | None) -> None:
+    """Refuse weights that are not those of the config beside them, if it is a `UNet2DModel`'s.
+
+    Raises:
+        ValueError: lists every tensor that is missing, unexpected or misshapen.
+        OSError: there is no source, or it has no weights.
+    """
+    from ddpm_jax.config import read_json
+    from weights_convert import open_weights
+    from weights_convert.sources import CONFIG, locate
+
+    found = locate(source, variant)
+    path = next((path for place, path in found.copies.items() if Path(place).name == CONFIG), None)
+    config = {} if path is None else read_json(path)
+    if config.get("_class_name") not in UNET:
+        return
+    with open_weights(found.weights) as checkpoint:
+        try:
+            _compare(checkpoint, config)
+        except ValueError as error:
+            raise ValueError(f"{found.weights} does not fit {path}: {error}") from None
+
+
+def _compare(checkpoint: "Checkpoint", config: dict[str, Any]) -> None:
+    import numpy as np
+
+    from ddpm_jax.models import UNet2DModel
+    from weights_convert import to_flax
+
+    # Shapes and dtypes are all that is compared: one number repeated stands in for each tensor.
+    dtypes = checkpoint.dtypes
+    shapes = {
+        name: np.broadcast_to(np.zeros((), dtypes[name]), shape)
+        for name, shape in checkpoint.shapes.items()
+    }
+    to_flax(shapes, UNet2DModel.from_config(config).shapes(), put=lambda path, array: None)
