@@ -6,10 +6,11 @@ A pipeline is a thin, mutable shell for people. Everything under it is pure.
 import inspect
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, get_args
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
@@ -22,7 +23,7 @@ from ddpm_jax._typing import AnyArray, Registers
 from ddpm_jax.images import to_pil
 from ddpm_jax.models import UNet2DModel
 from ddpm_jax.models.unet_files import Placement
-from ddpm_jax.request import Labels, make_batch
+from ddpm_jax.request import Labels, check_pil, count_of, kind_of, make_batch
 from ddpm_jax.schedulers import SCHEDULERS, Scheduler
 from ddpm_jax.table import Table
 
@@ -59,23 +60,42 @@ class DiffusionPipeline(ABC):
         unet: the model.
         params: its params.
         scheduler: the scheduler, after conversion; may be replaced.
+
+    Raises:
+        ValueError: a component that is not of these kinds.
     """
 
     scheduler_class: ClassVar[type[Scheduler] | None] = None
     """What a scheduler is converted to at construction; None: it stays as it is."""
 
     def __init__(self, *, unet: UNet2DModel, params: Any, scheduler: Scheduler):
-        own = self.scheduler_class
-        if not isinstance(scheduler, Scheduler):
-            kind = type(scheduler).__name__
-            raise ValueError(f"scheduler must be one of ddpm_jax's, got {kind}")
+        if not isinstance(unet, UNet2DModel):
+            raise ValueError(f"unet must be a UNet2DModel, got {kind_of(unet)}")
+        if not isinstance(params, Mapping):
+            raise ValueError(f"params must be a nested dict of arrays, got {kind_of(params)}")
         self.unet = unet
         self.params = params
-        self.scheduler = (
-            scheduler
-            if own is None or isinstance(scheduler, own)
-            else own.from_config(scheduler.config)
-        )
+        self.scheduler = scheduler
+        own = self.scheduler_class
+        if own is not None and not isinstance(scheduler, own):
+            self.scheduler = own.from_config(scheduler.config)
+
+    def __repr__(self) -> str:
+        count = sum(int(np.prod(np.shape(leaf))) for leaf in jax.tree.leaves(self.params))
+        size, channels = self.unet.config.sample_size, self.unet.config.in_channels
+        unet = f"<UNet2DModel, sample_size={size}, in_channels={channels}, {count:,} params>"
+        return f"{type(self).__name__}(unet={unet}, scheduler=<{type(self.scheduler).__name__}>)"
+
+    @property
+    def scheduler(self) -> Scheduler:
+        """The scheduler, which may be replaced by any other."""
+        return self._scheduler
+
+    @scheduler.setter
+    def scheduler(self, scheduler: Scheduler) -> None:
+        if not isinstance(scheduler, Scheduler):
+            raise ValueError(f"scheduler must be one of ddpm_jax's, got {kind_of(scheduler)}")
+        self._scheduler = scheduler
 
     @property
     def components(self) -> dict[str, Any]:
@@ -237,8 +257,9 @@ class DiffusionPipeline(ABC):
 
         if output_type not in get_args(OutputType):
             raise ValueError(f'output_type must be "pil", "np" or "jax", got {output_type!r}')
-        if callback_every < 1:
-            raise ValueError(f"callback_every must be at least 1, got {callback_every}")
+        if output_type == "pil":
+            check_pil(self.unet)
+        callback_every = count_of("callback_every", callback_every)
         batch = make_batch(
             self.unet, self.params, table, key, batch_size, class_labels, x_T, sharding
         )

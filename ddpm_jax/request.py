@@ -14,6 +14,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key, Shaped
 
+from ddpm_jax.images import MODES
 from ddpm_jax.models import UNet2DModel
 from ddpm_jax.randomness import prior, sample_keys, typed_keys
 from ddpm_jax.table import Table
@@ -93,16 +94,44 @@ def spread(batch: Batch, sharding: NamedSharding) -> Batch:
     )
 
 
+def kind_of(given: Any) -> str:
+    """What was given in place of an object, for an error's sentence."""
+    return f"the class {given.__name__}" if isinstance(given, type) else type(given).__name__
+
+
+def check_pil(model: UNet2DModel) -> None:
+    """Raises ValueError where the model's pictures have channels that PIL has no mode for."""
+    channels = model.config.in_channels
+    if channels not in MODES:
+        raise ValueError(
+            f"PIL images have 1 or 3 channels, and this model's have {channels}: "
+            'pass output_type="np"'
+        )
+
+
+def count_of(name: str, number: Any) -> int:
+    """A number of things as an int; numpy's integers count as whole numbers, bools do not.
+
+    Raises:
+        ValueError: it is no whole number, or below 1.
+    """
+    if isinstance(number, bool) or not isinstance(number, int | np.integer):
+        raise ValueError(f"{name} must be a whole number, got {number!r}")
+    if number < 1:
+        raise ValueError(f"{name} must be at least 1, got {number}")
+    return int(number)
+
+
 def image_keys(key: ArrayLike, batch_size: int | None) -> Key[Array, "b"]:
     """One key for each image: those given, or fold_in(key, i) of a single one.
 
     Raises:
         TypeError: `key` is neither typed (`jax.random.key`) nor a legacy uint32 key.
         ValueError: keys of other shapes, a number of keys that differs from `batch_size`, or a
-            `batch_size` below 1.
+            `batch_size` that is no whole number from 1.
     """
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if batch_size is not None:
+        batch_size = count_of("batch_size", batch_size)
     keys = typed_keys(key)
     if keys.ndim == 0:
         return sample_keys(keys, 1 if batch_size is None else batch_size)
@@ -162,8 +191,13 @@ def batch_sharding(sharding: NamedSharding) -> NamedSharding:
     """The sharding of axis 0 alone, which fits arrays of any rank.
 
     Raises:
-        ValueError: another axis than the batch is sharded, or none is.
+        ValueError: it is no NamedSharding, or shards another axis than the batch, or none.
     """
+    if not isinstance(sharding, NamedSharding):
+        raise ValueError(
+            "sharding must be a NamedSharding that splits the batch axis, "
+            f"NamedSharding(mesh, PartitionSpec('batch')); got {sharding!r}"
+        )
     first, *rest = (*sharding.spec, None)
     if first is None or any(axis is not None for axis in rest):
         raise ValueError(

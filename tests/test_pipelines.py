@@ -230,6 +230,13 @@ def test_labels_for_a_model_without_classes(ddim: dj.DDIMPipeline):
         ({"num_inference_steps": 1001}, "1001"),
         ({"eta": -0.1}, "eta"),
         ({"callback_every": 0}, "callback_every must be at least 1"),
+        ({"batch_size": 2.5}, "batch_size must be a whole number, got 2.5"),
+        ({"batch_size": True}, "batch_size must be a whole number, got True"),
+        ({"num_inference_steps": 2.5}, "num_inference_steps must be a whole number .*2.5"),
+        ({"num_inference_steps": True}, "num_inference_steps must be a whole number .*True"),
+        ({"callback_every": 1.5}, "callback_every must be a whole number, got 1.5"),
+        ({"callback_every": True}, "callback_every must be a whole number, got True"),
+        ({"sharding": "batch"}, "sharding must be a NamedSharding .*; got 'batch'"),
         ({"x_T": np.zeros((2, 8, 8, 3))}, r"x_T must be \(B, H, W, 1\), got shape \(2, 8, 8, 3\)"),
         ({"x_T": np.zeros((8, 8, 1))}, r"got shape \(8, 8, 1\)"),
         ({"x_T": np.zeros((2, 8, 8, 1)), "batch_size": 3}, "x_T holds 2 images, and 3 are asked"),
@@ -239,6 +246,28 @@ def test_labels_for_a_model_without_classes(ddim: dj.DDIMPipeline):
 def test_wrong_arguments(ddim: dj.DDIMPipeline, options: dict[str, Any], words: str):
     with pytest.raises(ValueError, match=words):
         ddim(KEY, progress=False, **options)
+
+
+@pytest.mark.usefixtures("as_users_run")
+def test_counts_may_be_numpy_s(ddim: dj.DDIMPipeline):
+    seen: list[int] = []
+    images = ddim(
+        KEY,
+        batch_size=np.int64(2),  # pyright: ignore
+        num_inference_steps=np.int32(3),  # pyright: ignore
+        callback=lambda done, _: seen.append(done),
+        callback_every=np.int64(2),  # pyright: ignore
+        **QUIET,
+    ).images
+    assert (len(images), seen) == (2, [2, 3])
+
+
+def test_pil_for_other_channels_is_refused_before_sampling(monkeypatch: pytest.MonkeyPatch):
+    model = tiny()[0].clone(in_channels=4, out_channels=4)
+    pipe = dj.DDIMPipeline(unet=model, params={}, scheduler=dj.DDIMScheduler())
+    monkeypatch.setattr("ddpm_jax.generation.run", lambda *_, **__: pytest.fail("it sampled"))
+    with pytest.raises(ValueError, match='this model\'s have 4: pass output_type="np"'):
+        pipe(KEY, num_inference_steps=2)
 
 
 def test_keys_and_batch_size_must_agree(ddim: dj.DDIMPipeline):
@@ -289,3 +318,45 @@ def test_scheduler_of_another_library_is_refused():
     model, params = tiny()
     with pytest.raises(ValueError, match="scheduler must be one of ddpm_jax's, got dict"):
         dj.DDPMPipeline(unet=model, params=params, scheduler={})  # pyright: ignore
+
+
+@pytest.mark.usefixtures("as_users_run")
+@pytest.mark.parametrize(
+    ("scheduler", "words"),
+    [
+        ("ddim", "got str$"),
+        (dj.DDIMScheduler, "got the class DDIMScheduler$"),
+        (None, "got NoneType"),
+    ],
+)
+def test_only_a_scheduler_may_be_assigned(scheduler: Any, words: str):
+    pipe = pipeline(dj.DDPMPipeline)
+    before = pipe.scheduler
+    with pytest.raises(ValueError, match=f"scheduler must be one of ddpm_jax's, {words}"):
+        pipe.scheduler = scheduler
+    assert pipe.scheduler is before
+
+
+@pytest.mark.usefixtures("as_users_run")
+@pytest.mark.parametrize(
+    ("replaced", "words"),
+    [
+        ({"unet": "digits"}, "unet must be a UNet2DModel, got str"),
+        ({"unet": dj.UNet2DModel}, "unet must be a UNet2DModel, got the class UNet2DModel"),
+        ({"params": None}, "params must be a nested dict of arrays, got NoneType"),
+        ({"params": [1.0]}, "params must be a nested dict of arrays, got list"),
+    ],
+)
+def test_other_components_are_refused(replaced: dict[str, Any], words: str):
+    parts = pipeline(dj.DDPMPipeline).components
+    with pytest.raises(ValueError, match=words):
+        dj.DDPMPipeline(**(parts | replaced))
+
+
+def test_repr_is_short():
+    pipe = pipeline(dj.DDIMPipeline)
+    count = sum(leaf.size for leaf in jax.tree.leaves(pipe.params))
+    assert repr(pipe) == (
+        f"DDIMPipeline(unet=<UNet2DModel, sample_size=8, in_channels=1, {count:,} params>, "
+        "scheduler=<DDIMScheduler>)"
+    )
