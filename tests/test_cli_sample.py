@@ -284,6 +284,37 @@ def test_labels_go_round(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert provenance.read_png(tmp_path / "both" / "00000.png")["labels"] == "0 2"
 
 
+@pytest.mark.parametrize(
+    ("fields", "labels", "told"),
+    [
+        ({}, ["1"], "--labels is for models with classes, and this one has none"),
+        ({"num_class_embeds": 3}, [], "give --labels, classes from 0 to 2"),
+        ({"num_class_embeds": 3}, ["2", "3", "-1"], "classes from 0 to 2, got -1, 3"),
+        ({"class_embed_type": "timestep"}, [], "give --labels, numbers"),
+        ({"class_embed_type": "identity"}, ["1"], "vectors"),
+    ],
+)
+def test_labels_are_checked_before_all_else(
+    fields: dict[str, object],
+    labels: list[str],
+    told: str,
+    tmp_path: Path,
+    monkeypatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    """In one line, with no bar, nothing loaded and nothing made."""
+    model = save_tiny(tmp_path / "model")
+    config = model / "unet" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | fields))
+    monkeypatch.delattr(UNet2DModel, "from_pretrained")
+    argv = ["--labels", *labels] if labels else []
+    assert sample(model, tmp_path / "out", *argv) == 1
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.count("\n") == 1
+    assert names(tmp_path) == ["model"]
+
+
 @pytest.mark.parametrize("scheduler", ["pndm", "euler-ancestral"])
 def test_schedulers(scheduler: str, tiny: Path, tmp_path: Path):
     out = tmp_path / "a.png"

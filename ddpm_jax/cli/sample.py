@@ -72,10 +72,11 @@ class Sample(Schedule):
         """Make the images that are missing, and say where they are."""
         self._check()
         began = time.perf_counter()
-        from ddpm_jax.cli.loading import scheduler_config
+        from ddpm_jax.cli.loading import check_labels, scheduler_config, unet_config
 
         scheduler = self.make(scheduler_config(self.model, self.revision))
         table = self.table(scheduler)
+        check_labels(unet_config(self.model, self.revision), self.labels)
         target = self._target(self._settings(scheduler))
         wanted = target.missing(self.num)
         if wanted:
