@@ -1,0 +1,34 @@
+"""What the tests of `ddpm-jax sample` share: a tiny model, and reading what was made."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from pipeline_models import pipeline, scheduler
+
+import ddpm_jax as dj
+from ddpm_jax.cli import main
+from ddpm_jax.pipelines import DDIMPipeline
+
+DDIM = dj.DDIMScheduler.from_config(scheduler().config)
+"""What the command makes of the tiny model's scheduler."""
+
+
+def save_tiny(folder: Path, **config: object) -> Path:
+    pipeline(DDIMPipeline, **config).save_pretrained(folder)
+    return folder
+
+
+def sample(model: Path, out: Path, *argv: str, steps: int = 3, batch: int = 2) -> int:
+    """Runs the command; batches of one size share their compilation across the tests."""
+    always = f"sample --no-cache --model {model} --out {out} --steps {steps} --batch-size {batch}"
+    return main([*always.split(), *argv])
+
+
+def pixels(file: Path) -> np.ndarray:
+    with Image.open(file) as picture:
+        return np.asarray(picture)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir())
