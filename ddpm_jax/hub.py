@@ -17,7 +17,7 @@ A component (the network or the scheduler) is found in each of these layouts:
 import os
 import re
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Literal
@@ -34,6 +34,12 @@ CONFIG: dict[str, str] = {"unet": "config.json", "scheduler": "scheduler_config.
 MODEL_INDEX = "model_index.json"
 BUNDLED = Path(__file__).parent / "bundled"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+VARIANT = re.compile(
+    r"diffusion_pytorch_model(?:\.(?:safetensors|bin)\.index)?"
+    r"\.(\w+)(?:-\d{5}-of-\d{5})?\.(?:safetensors|bin|json)"
+)
+"""Names of weights of a variant, and of the index of their shards."""
+
 NOTES = {
     "google/ddpm-cifar10-32": "google/ddpm-cifar10-32 holds the weights of the last training step, "
     "not their moving average (EMA): its samples score worse than the paper's"
@@ -97,6 +103,15 @@ def pipeline(
         raise ValueError(_missing(str(root), [MODEL_INDEX], _listing(root)))
     _note(str(name))
     return root
+
+
+def other_variants(names: Iterable[str]) -> str:
+    """The end of a sentence about missing weights: which variants are among these file names."""
+    found = sorted({match[1] for name in names if (match := VARIANT.fullmatch(name))})
+    if not found:
+        return ""
+    these = f"variant {found[0]}" if len(found) == 1 else f"variants {', '.join(found)}"
+    return f"; found {these}: pass variant={found[0]!r}"
 
 
 def bundled_names() -> list[str]:
@@ -170,7 +185,7 @@ def _component_files(
         try:
             files += [prefix + file for file in weight_files(inside, variant)]
         except FileNotFoundError as error:
-            raise ValueError(str(error)) from None
+            raise ValueError(f"{error}{other_variants(inside)}") from None
     return files
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ddpm_jax.config import read_json, write_json
+from ddpm_jax.schedulers import SCHEDULERS, Scheduler
 from weights_convert import find_weights
 
 NAME = "model_index.json"
@@ -60,6 +61,23 @@ def read(folder: str | os.PathLike[str]) -> ModelIndex:
     if faults:
         raise ValueError(f"{path} ({pipeline}): {'; '.join(faults)}")
     return ModelIndex(str(pipeline), present.get("scheduler"))
+
+
+def scheduler_class(folder: Path, index: ModelIndex) -> type[Scheduler]:
+    """The class of the scheduler that an index names.
+
+    Raises:
+        ValueError: it names none, or one that is not among ours.
+    """
+    kinds = {kind.__name__: kind for kind in SCHEDULERS}
+    if index.scheduler is None:
+        raise ValueError(f"{folder / NAME} has no scheduler: pass scheduler=")
+    if index.scheduler not in kinds:
+        raise ValueError(
+            f"{folder} asks for a {index.scheduler}, which is not among {', '.join(kinds)}: "
+            "pass scheduler="
+        )
+    return kinds[index.scheduler]
 
 
 def write(folder: str | os.PathLike[str], index: ModelIndex) -> None:

@@ -20,11 +20,12 @@ from PIL.Image import Image
 
 from ddpm_jax import generation, hub, model_index
 from ddpm_jax._typing import AnyArray, Registers
+from ddpm_jax.config import faults_of
 from ddpm_jax.images import to_pil
 from ddpm_jax.models import UNet2DModel
 from ddpm_jax.models.unet_files import Placement
 from ddpm_jax.request import Labels, check_pil, count_of, kind_of, make_batch
-from ddpm_jax.schedulers import SCHEDULERS, Scheduler
+from ddpm_jax.schedulers import Scheduler
 from ddpm_jax.table import Table
 
 PipelineT = TypeVar("PipelineT", bound="DiffusionPipeline")
@@ -74,7 +75,7 @@ class DiffusionPipeline(ABC):
         if not isinstance(params, Mapping):
             raise ValueError(f"params must be a nested dict of arrays, got {kind_of(params)}")
         self.unet = unet
-        self.params = params
+        self.params: Any = params
         self.scheduler = scheduler
         own = self.scheduler_class
         if own is not None and not isinstance(scheduler, own):
@@ -215,15 +216,10 @@ class DiffusionPipeline(ABC):
     @classmethod
     def _read_scheduler(cls, folder: Path, index: model_index.ModelIndex) -> Scheduler:
         """The folder's scheduler, read as the pipeline's own kind where it has one."""
-        if cls.scheduler_class is not None:
-            return cls.scheduler_class.from_pretrained(folder)
-        kinds = {kind.__name__: kind for kind in SCHEDULERS}
-        if index.scheduler not in kinds:
-            raise ValueError(
-                f"{folder} asks for a {index.scheduler}, which is not among {', '.join(kinds)}: "
-                "pass scheduler="
-            )
-        return kinds[index.scheduler].from_pretrained(folder)
+        kind = cls.scheduler_class or model_index.scheduler_class(folder, index)
+        path = hub.component(folder, "scheduler") / hub.CONFIG["scheduler"]
+        with faults_of(path):
+            return kind.from_pretrained(folder)
 
     def _table(self, num_inference_steps: int, **options: Any) -> Table:
         """The scheduler's table; an option at its neutral value is not passed on."""

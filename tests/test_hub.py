@@ -279,6 +279,20 @@ def test_missing_variant(served: HubServer):
         hub.component("google/nested", "unet", variant="ema")
 
 
+def test_names_of_variants():
+    names = [
+        "diffusion_pytorch_model.safetensors",
+        "diffusion_pytorch_model.safetensors.index.json",
+        "diffusion_pytorch_model-00001-of-00002.bin",
+    ]
+    assert hub.other_variants(names) == ""
+    names += ["diffusion_pytorch_model.fp16-00001-of-00002.bin"]
+    names += ["diffusion_pytorch_model.bin.index.fp16.json"]
+    assert hub.other_variants(names) == "; found variant fp16: pass variant='fp16'"
+    names += ["diffusion_pytorch_model.non_ema.bin"]
+    assert hub.other_variants(names) == "; found variants fp16, non_ema: pass variant='fp16'"
+
+
 # Without a network.
 
 

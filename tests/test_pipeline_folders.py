@@ -110,6 +110,7 @@ def test_dtypes(folder: Path):
             {"scheduler": ["diffusers", "LCMScheduler"]},
             "asks for a LCMScheduler, which is not among DDPMScheduler, .*: pass scheduler=",
         ),
+        ({"scheduler": [None, None]}, "model_index.json has no scheduler: pass scheduler="),
     ],
 )
 def test_folders_of_another_kind(folder: Path, changes: dict[str, Any], words: str):
@@ -127,6 +128,50 @@ def test_missing_weights(folder: Path):
     (folder / FILES[-1]).unlink()
     with pytest.raises(OSError, match="no weights in"):
         dj.DDPMPipeline.from_pretrained(folder)
+
+
+@pytest.mark.usefixtures("as_users_run")
+@pytest.mark.parametrize(
+    ("file", "changes", "words"),
+    [
+        ("unet/config.json", {"norm_num_groups": 3}, "norm_num_groups"),
+        ("unet/config.json", {"mystery": 1}, "mystery"),
+        ("scheduler/scheduler_config.json", {"beta_schedule": "wavy"}, "beta_schedule"),
+    ],
+)
+def test_faulty_configs_name_their_file(
+    folder: Path, file: str, changes: dict[str, Any], words: str
+):
+    edit(folder / file, **changes)
+    for cls in (dj.DiffusionPipeline, dj.DDIMPipeline):
+        with pytest.raises(ValueError, match=words) as caught:
+            cls.from_pretrained(folder)
+        assert str(caught.value).count(str(folder / file)) == 1
+
+
+def test_wrong_dtype_is_not_the_file_s_fault(folder: Path):
+    with pytest.raises(ValueError, match="dtype") as caught:
+        dj.UNet2DModel.from_pretrained(folder, param_dtype=jnp.int32)
+    assert "config.json" not in str(caught.value)
+
+
+def test_json_that_is_nested_too_deeply(folder: Path):
+    (folder / "model_index.json").write_text("[" * 200_000)
+    with pytest.raises(ValueError, match=r"model_index.json cannot be read as JSON: it is nested"):
+        dj.DDPMPipeline.from_pretrained(folder)
+
+
+def test_missing_variant_says_which_are_there(folder: Path):
+    (folder / FILES[-1]).rename(folder / "unet/diffusion_pytorch_model.fp16.safetensors")
+    with pytest.raises(OSError, match=r"no weights.*; found variant fp16: pass variant='fp16'$"):
+        dj.DDPMPipeline.from_pretrained(folder)
+    dj.DDPMPipeline.from_pretrained(folder, variant="fp16")
+
+
+@pytest.mark.usefixtures("as_users_run")
+def test_params_need_a_sharding(folder: Path):
+    with pytest.raises(ValueError, match=r"sharding must be a jax.sharding.Sharding.*'batch'"):
+        dj.DDPMPipeline.from_pretrained(folder, sharding="batch")  # pyright: ignore
 
 
 def test_from_the_hub(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

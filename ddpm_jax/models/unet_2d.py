@@ -25,7 +25,7 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Key, Shaped, UInt32
 
 from ddpm_jax import hub
-from ddpm_jax.config import Config
+from ddpm_jax.config import Config, faults_of
 from ddpm_jax.models import fresh, unet_config, unet_files
 from ddpm_jax.models import unet_parts as parts
 from ddpm_jax.models.convolve import Image
@@ -166,7 +166,9 @@ class UNet2DModel(nn.Module):
             local_files_only=local_files_only,
         )
         config = unet_files.read_config(folder)
-        model = cls.from_config(config, dtype=dtype, param_dtype=param_dtype)
+        with faults_of(folder / unet_files.CONFIG_NAME):
+            model = cls.from_config(config)
+        model = model.clone(dtype=dtype, param_dtype=param_dtype)
         return model, unet_files.read(model, folder, variant, sharding)
 
     @nn.nowrap

@@ -14,6 +14,7 @@ import numpy as np
 from jax.sharding import Sharding
 
 import weights_convert
+from ddpm_jax import hub
 from ddpm_jax.config import read_json, write_json
 
 if TYPE_CHECKING:
@@ -31,21 +32,35 @@ def read(
     """The params in a component's folder, in the model's `param_dtype`, one tensor read at a time.
 
     Raises:
-        ValueError: tensors are missing, unexpected or misshapen (all are listed).
+        ValueError: tensors are missing, unexpected or misshapen (all are listed), or `sharding` is
+            none.
         FileNotFoundError: there are no weights of this variant.
     """
+    if not (sharding is None or callable(sharding) or isinstance(sharding, Sharding | jax.Device)):
+        raise ValueError(
+            f"sharding must be a jax.sharding.Sharding, or a function of path and shape that "
+            f"returns one; got {sharding!r}"
+        )
     dtype = jnp.dtype(model.param_dtype)
 
     def put(path: ParamPath, array: np.ndarray) -> jax.Array:
         target = sharding(path, array.shape) if callable(sharding) else sharding
         return jax.device_put(array.astype(dtype, copy=False), target)
 
-    weights = weights_convert.find_weights(folder, variant)
+    weights = _find(folder, variant)
     with weights_convert.open_weights(weights) as tensors:
         try:
             return weights_convert.to_flax(tensors, model.shapes(), put=put)
         except ValueError as error:
             raise ValueError(f"{weights} does not fit its {CONFIG_NAME}: {error}") from None
+
+
+def _find(folder: Path, variant: str | None) -> Path:
+    try:
+        return weights_convert.find_weights(folder, variant)
+    except FileNotFoundError as error:
+        hint = hub.other_variants(entry.name for entry in folder.iterdir())
+        raise FileNotFoundError(f"{error}{hint}") from None
 
 
 def read_config(folder: Path) -> dict[str, Any]:
