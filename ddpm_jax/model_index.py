@@ -11,15 +11,15 @@ Names that start with an underscore are notes; a component that is absent is [nu
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from ddpm_jax.config import read_json, write_json
-from ddpm_jax.schedulers import SCHEDULERS, Scheduler
 from weights_convert import find_weights
 
+T = TypeVar("T")
 NAME = "model_index.json"
 UNET = "UNet2DModel"
 
@@ -63,13 +63,13 @@ def read(folder: str | os.PathLike[str]) -> ModelIndex:
     return ModelIndex(str(pipeline), present.get("scheduler"))
 
 
-def scheduler_class(folder: Path, index: ModelIndex) -> type[Scheduler]:
-    """The class of the scheduler that an index names.
+def scheduler_class(folder: Path, index: ModelIndex, classes: Sequence[type[T]]) -> type[T]:
+    """The one of `classes` that an index names as its scheduler.
 
     Raises:
         ValueError: it names none, or one that is not among ours.
     """
-    kinds = {kind.__name__: kind for kind in SCHEDULERS}
+    kinds = {kind.__name__: kind for kind in classes}
     if index.scheduler is None:
         raise ValueError(f"{folder / NAME} has no scheduler: pass scheduler=")
     if index.scheduler not in kinds:

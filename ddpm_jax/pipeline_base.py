@@ -25,7 +25,7 @@ from ddpm_jax.images import to_pil
 from ddpm_jax.models import UNet2DModel
 from ddpm_jax.models.unet_files import Placement
 from ddpm_jax.request import Labels, check_pil, count_of, kind_of, make_batch
-from ddpm_jax.schedulers import Scheduler
+from ddpm_jax.schedulers import SCHEDULERS, Scheduler
 from ddpm_jax.table import Table
 
 PipelineT = TypeVar("PipelineT", bound="DiffusionPipeline")
@@ -216,7 +216,7 @@ class DiffusionPipeline(ABC):
     @classmethod
     def _read_scheduler(cls, folder: Path, index: model_index.ModelIndex) -> Scheduler:
         """The folder's scheduler, read as the pipeline's own kind where it has one."""
-        kind = cls.scheduler_class or model_index.scheduler_class(folder, index)
+        kind = cls.scheduler_class or model_index.scheduler_class(folder, index, SCHEDULERS)
         path = hub.component(folder, "scheduler") / hub.CONFIG["scheduler"]
         with faults_of(path):
             return kind.from_pretrained(folder)

@@ -60,7 +60,7 @@ class DDIMScheduler(ClippedScheduler):
             ValueError: neither or bad numbers of steps, a start past the last step, or eta.
         """
         if not is_number(eta) or not 0 <= eta <= 1:
-            raise ValueError(f"eta must be a number in [0, 1], got {eta!r}")
+            raise ValueError(f"eta must lie in [0, 1], got {eta!r}")
         grid = self._timesteps(num_inference_steps, timesteps)
         levels = self._levels(self._from_start(grid, start))
         build = TableBuilder(("x",), self.prediction_type, self._refine())
