@@ -14,6 +14,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key, Shaped
 
+from ddpm_jax._typing import is_whole
 from ddpm_jax.images import MODES
 from ddpm_jax.models import UNet2DModel
 from ddpm_jax.randomness import prior, sample_keys, typed_keys
@@ -115,7 +116,7 @@ def count_of(name: str, number: Any) -> int:
     Raises:
         ValueError: it is no whole number, or below 1.
     """
-    if isinstance(number, bool) or not isinstance(number, int | np.integer):
+    if not is_whole(number):
         raise ValueError(f"{name} must be a whole number, got {number!r}")
     if number < 1:
         raise ValueError(f"{name} must be at least 1, got {number}")
