@@ -1,0 +1,62 @@
+r"""The moving average of the params, which is what sampling uses.
+
+After update k = 1, 2, ...:
+
+    (1)  ema <- ema + (1 - d_k) (params - ema)
+    (2)  constant:  d_k = decay
+    (3)  warm-up:   d_k = min(decay, 1 - (1 + (k - 1) / inv_gamma)^-power)
+
+(3) starts at 0, so the first params are forgotten at once.
+
+References: Ho et al. 2020, arXiv:2006.11239, appendix B (decay 0.9999); (3) is the form that
+diffusers' training example has.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ema:
+    """How the average decays.
+
+    Attributes:
+        decay: in [0, 1); the average reaches back over about 1 / (1 - decay) updates.
+        power: of the warm-up (3), for example 0.75, > 0; None: constant.
+        inv_gamma: of the warm-up (3), > 0.
+
+    Raises:
+        ValueError: at construction, naming every field that is refused.
+    """
+
+    decay: float = 0.9999
+    power: float | None = None
+    inv_gamma: float = 1.0
+
+    def __post_init__(self) -> None:
+        faults: list[str] = []
+        if not 0 <= self.decay < 1:
+            faults.append(f"decay must lie in [0, 1), got {self.decay}")
+        if self.power is not None and not self.power > 0:
+            faults.append(f"power must be above 0, got {self.power}")
+        if not self.inv_gamma > 0:
+            faults.append(f"inv_gamma must be above 0, got {self.inv_gamma}")
+        if faults:
+            raise ValueError(f"Ema: {'; '.join(faults)}")
+
+    def rate(self, update: Int[Array, ""]) -> Array:
+        """1 - d_k of update k = 1, 2, ..., float32."""
+        least = jnp.float32(1.0 - self.decay)
+        if self.power is None:
+            return least
+        steps = (jnp.asarray(update, jnp.float32) - 1) / self.inv_gamma
+        return jnp.maximum(least, (1 + steps) ** -self.power)
+
+    def update(self, ema: Any, params: Any, update: Int[Array, ""]) -> Any:
+        """Equation (1), in the dtype of the average."""
+        rate = self.rate(update)
+        return jax.tree.map(lambda e, p: e + (rate * (p - e)).astype(e.dtype), ema, params)

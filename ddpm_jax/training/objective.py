@@ -1,0 +1,293 @@
+r"""What the network is trained for: a loss that is a pure function of params, a batch and a key.
+
+With t uniform in 0..T-1, eps ~ N(0, I) and x = alpha_t x0 + sigma_t eps:
+
+    (1)  simple:  w_t |output - target|^2, a mean over pixels; target eps, x0 or
+                  v = alpha eps - sigma x0, by the scheduler's prediction type
+    (2)  vlb:     T L_t in bits per dimension, see `ddpm_jax.training.variational`
+    (3)  hybrid:  (1) + lambda (2), where (2) trains the variance and leaves the mean alone
+
+References: Ho et al. 2020, arXiv:2006.11239, eq. 14 (1), eq. 5 (2); Nichol and Dhariwal 2021,
+arXiv:2102.09672, section 3.1 (3); Salimans and Ho 2022, arXiv:2202.00512 (v); Ho and Salimans 2022,
+arXiv:2207.12598, Algorithm 1 (dropped labels).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, NamedTuple, TypeAlias, cast, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from ddpm_jax import forward
+from ddpm_jax.models import UNet2DModel
+from ddpm_jax.schedulers import DDPMScheduler, Scheduler
+from ddpm_jax.training.variational import Posterior, bound_terms, posterior
+from ddpm_jax.training.weights import Weighting, loss_weights
+
+Kind: TypeAlias = Literal["simple", "vlb", "hybrid"]
+Batch: TypeAlias = Mapping[str, Any]
+"""`image` (B, H, W, C) floats in [-1, 1], and `label` (B,) whole numbers where there are classes.
+Other entries are not read."""
+Metrics: TypeAlias = dict[str, Float[Array, ""]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """Which loss, and how timesteps are weighted.
+
+    Attributes:
+        loss: equations (1) to (3).
+        weighting: w_t of (1), see `ddpm_jax.training.weights`.
+        min_snr_gamma: of "min_snr", > 0.
+        p2_gamma: of "p2", at least 0.
+        p2_k: of "p2", > 0.
+        vlb_weight: lambda of (3), > 0.
+        label_dropout: share of labels, in [0, 1), replaced by the last class, which then means "no
+            class": what classifier-free guidance needs.
+
+    Raises:
+        ValueError: at construction, naming every field that is refused.
+    """
+
+    loss: Kind = "simple"
+    weighting: Weighting = "uniform"
+    min_snr_gamma: float = 5.0
+    p2_gamma: float = 1.0
+    p2_k: float = 1.0
+    vlb_weight: float = 1e-3
+    label_dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        faults = [
+            f"{name} must be one of {', '.join(choices)}, got {value!r}"
+            for name, value, choices in (
+                ("loss", self.loss, get_args(Kind)),
+                ("weighting", self.weighting, get_args(Weighting)),
+            )
+            if value not in choices
+        ]
+        faults += [
+            f"{name} must be above 0, got {getattr(self, name)}"
+            for name in ("min_snr_gamma", "p2_k", "vlb_weight")
+            if not getattr(self, name) > 0
+        ]
+        if not self.p2_gamma >= 0:
+            faults.append(f"p2_gamma must be at least 0, got {self.p2_gamma}")
+        if not 0 <= self.label_dropout < 1:
+            faults.append(f"label_dropout must lie in [0, 1), got {self.label_dropout}")
+        if self.loss == "vlb" and self.weighting != "uniform":
+            faults.append(f'loss "vlb" takes no weighting, got {self.weighting!r}')
+        if faults:
+            raise ValueError(f"Objective: {'; '.join(faults)}")
+
+
+class Drawn(NamedTuple):
+    """What a loss draws for a batch.
+
+    Attributes:
+        timestep: (B,) whole numbers in 0..T-1.
+        noise: (B, H, W, C) unit normal.
+        label: (B,) whole numbers, after label dropout; None without classes.
+        dropout: a key for the network.
+    """
+
+    timestep: Int[Array, " b"]
+    noise: Float[Array, "b h w c"]
+    label: Int[Array, " b"] | None
+    dropout: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Loss:
+    """`loss(params, batch, key) -> (mean, metrics)`, pure; made by `make_loss`.
+
+    Its two halves may be called alone: `draw` is all that is random, and `per_image` the rest.
+    """
+
+    model: UNet2DModel
+    scheduler: DDPMScheduler
+    objective: Objective
+
+    def __call__(self, params: Any, batch: Batch, key: Array) -> tuple[Float[Array, ""], Metrics]:
+        """The mean loss over a batch, and the terms that it is made of by name."""
+        terms = self.per_image(params, batch["image"], self.draw(batch, key))
+        means = {name: values.mean() for name, values in terms.items()}
+        return means["loss"], means
+
+    def draw(self, batch: Batch, key: Array) -> Drawn:
+        """Timesteps, noise and dropped labels for a batch.
+
+        Raises:
+            ValueError: labels missing or superfluous, or pictures that are not those of the model.
+        """
+        image, label = batch["image"], batch.get("label")
+        self._check(image, label)
+        of_time, of_noise, of_label, dropout = jax.random.split(key, 4)
+        shape = image.shape[:1]
+        if label is not None:
+            label = jnp.asarray(label)
+            if self.objective.label_dropout:
+                dropped = jax.random.bernoulli(of_label, self.objective.label_dropout, shape)
+                label = jnp.where(dropped, cast(int, self.model.num_class_embeds) - 1, label)
+        return Drawn(
+            jax.random.randint(of_time, shape, 0, self.scheduler.num_train_timesteps),
+            jax.random.normal(of_noise, image.shape, jnp.float32),
+            label,
+            dropout,
+        )
+
+    def per_image(
+        self, params: Any, image: Any, drawn: Drawn, *, train: bool = True
+    ) -> dict[str, Float[Array, " b"]]:
+        """The loss and its terms for each picture, (B,) each, in float32.
+
+        Args:
+            params: of the model.
+            image: (B, H, W, C) clean pictures in [-1, 1].
+            drawn: timesteps, noise and labels.
+            train: with the network's dropout.
+        """
+        t, kind = drawn.timestep, self.objective.loss
+        x0 = jnp.asarray(image, jnp.float32)
+        alpha, sigma, weight = (_at(column, t) for column in self._columns)
+        x = forward.add_noise(x0, drawn.noise, alpha, sigma)
+        output, values = self._evaluate(params, x, drawn, train)
+        if kind == "vlb":
+            vlb = self._vlb(t, x0, x, output, values)
+            return {"loss": vlb, "vlb": vlb}
+        target = {
+            "epsilon": lambda: drawn.noise,
+            "sample": lambda: x0,
+            "v_prediction": lambda: forward.velocity(x0, drawn.noise, alpha, sigma),
+        }[self.scheduler.prediction_type]()
+        simple = weight * jnp.square(output - target).mean((1, 2, 3))
+        if kind == "simple":
+            return {"loss": simple}
+        vlb = self._vlb(t, x0, x, lax.stop_gradient(output), values)
+        return {"loss": simple + self.objective.vlb_weight * vlb, "simple": simple, "vlb": vlb}
+
+    def _evaluate(
+        self, params: Any, x: Array, drawn: Drawn, train: bool
+    ) -> tuple[Array, Array | None]:
+        """The network's prediction, and its second half where it learns a variance."""
+        output = self.model.apply(
+            {"params": params},
+            x,
+            drawn.timestep,
+            class_labels=drawn.label,
+            train=train,
+            rngs={"dropout": drawn.dropout} if train else None,
+        )
+        output = cast(Array, output)
+        if not learns_variance(self.scheduler):
+            return output, None
+        prediction, values = jnp.split(output, 2, axis=-1)
+        return prediction, values
+
+    def _vlb(self, t: Array, x0: Array, x: Array, output: Array, values: Array | None) -> Array:
+        return self.scheduler.num_train_timesteps * bound_terms(
+            self._posterior, t, x0, x, output, values
+        )
+
+    @cached_property
+    def _columns(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """alpha, sigma and weight of every timestep, float64."""
+        schedule, objective = self.scheduler.noise_schedule, self.objective
+        weights = loss_weights(
+            schedule,
+            self.scheduler.prediction_type,
+            objective.weighting,
+            min_snr_gamma=objective.min_snr_gamma,
+            p2_gamma=objective.p2_gamma,
+            p2_k=objective.p2_k,
+        )
+        return schedule.alpha, schedule.sigma, weights
+
+    @cached_property
+    def _posterior(self) -> Posterior:
+        return posterior(self.scheduler)
+
+    def _check(self, image: Any, label: Any) -> None:
+        forward.check_images(image)
+        channels = self.model.in_channels
+        if image.ndim != 4 or image.shape[-1] != channels:
+            raise ValueError(f'"image" must be (B, H, W, {channels}), got {image.shape}')
+        classes = self.model.num_class_embeds
+        if (label is None) != (classes is None):
+            has, got = ("no classes", "") if classes is None else (f"{classes} classes", "no ")
+            raise ValueError(f'the model has {has}, and the batch has {got}"label"')
+        if label is not None and label.shape != image.shape[:1]:
+            raise ValueError(f'"label" must be ({len(image)},), got {label.shape}')
+
+
+def make_loss(model: UNet2DModel, scheduler: Scheduler, objective: Objective | None = None) -> Loss:
+    """The loss of a model under a forward process; make it once, its identity is static.
+
+    Args:
+        model: the network.
+        scheduler: any variance-preserving one; its betas, prediction type and variance type count.
+        objective: by default the simple loss, unweighted.
+
+    Raises:
+        ValueError: what the objective wants and the model or scheduler does not have.
+
+    >>> import jax, jax.numpy as jnp, ddpm_jax as dj
+    >>> from ddpm_jax.training import make_loss
+    >>> model, params = dj.UNet2DModel.from_pretrained("digits")
+    >>> loss = make_loss(model, dj.DDPMScheduler.from_pretrained("digits"))
+    >>> value, metrics = loss(params, {"image": jnp.zeros((2, 8, 8, 1))}, jax.random.key(0))
+    >>> value.shape
+    ()
+    """
+    objective = Objective() if objective is None else objective
+    ddpm = scheduler if isinstance(scheduler, DDPMScheduler) else None
+    ddpm = DDPMScheduler.from_config(scheduler.config) if ddpm is None else ddpm
+    faults = _faults(model, ddpm, objective)
+    if faults:
+        raise ValueError("; ".join(faults))
+    return Loss(model, ddpm, objective)
+
+
+def learns_variance(scheduler: DDPMScheduler) -> bool:
+    """Whether the network has a second half for the variance."""
+    return scheduler.variance_type in ("learned", "learned_range")
+
+
+def _faults(model: UNet2DModel, scheduler: DDPMScheduler, objective: Objective) -> Sequence[str]:
+    faults: list[str] = []
+    learned, kind = learns_variance(scheduler), scheduler.variance_type
+    wanted = model.in_channels * (2 if learned else 1)
+    if model.out_channels != wanted:
+        faults.append(
+            f'variance_type "{kind}" needs out_channels = {wanted} for {model.in_channels} '
+            f"in_channels, got {model.out_channels}"
+        )
+    if learned and objective.loss == "simple":
+        faults.append(f'variance_type "{kind}" is not trained by loss "simple": use "hybrid"')
+    if not learned and objective.loss == "hybrid":
+        faults.append(f'loss "hybrid" trains a learned variance, variance_type is "{kind}"')
+    if objective.label_dropout and (model.num_class_embeds or 0) < 2:
+        faults.append(
+            "label_dropout needs a class table of at least two rows, the last for no class; "
+            f"num_class_embeds is {model.num_class_embeds}"
+        )
+    if model.class_embed_type is not None:
+        faults.append(f'class_embed_type "{model.class_embed_type}" cannot be trained on labels')
+    if model.time_embedding_type == "fourier":
+        faults.append(
+            'time_embedding_type "fourier" takes the logarithm of the timestep, which is 0 here'
+        )
+    rows, steps = model.num_train_timesteps, scheduler.num_train_timesteps
+    if model.time_embedding_type == "learned" and (rows or 0) < steps:
+        faults.append(f"the model's num_train_timesteps is {rows}, the scheduler's {steps}")
+    return faults
+
+
+def _at(column: Float[np.ndarray, "T"], timestep: Int[Array, " b"]) -> Float[Array, " b"]:
+    """A column at each timestep, float32."""
+    return jnp.asarray(column, jnp.float32)[timestep]

@@ -1,0 +1,137 @@
+r"""The variational bound, one timestep at a time, in bits per dimension.
+
+    (1)  t > 0:  L_t = KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t))
+    (2)  t = 0:  L_0 = -log p(x_0 | x_1), pictures being on 256 levels in [-1, 1]
+    (3)  KL(N(m, s^2) || N(m', s'^2)) = log(s' / s) + (s^2 + (m - m')^2) / (2 s'^2) - 1/2
+
+Both Gaussians of (1) are rows of DDPM's own table: p's mean is what sampling makes of (x, output),
+q's what it makes of (x, x0), and the bounds of a learned log variance are the table's. At t = 0 a
+table's posterior variance is 0; here, as in improved DDPM, it is that of t = 1.
+
+References: Ho et al. 2020, arXiv:2006.11239, eqs. 5 to 7 and 13; Nichol and Dhariwal 2021,
+arXiv:2102.09672, section 3.1.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from ddpm_jax.schedulers import DDPMScheduler
+
+BIN = 1 / 255
+"""Half the distance between two of 256 levels in [-1, 1]."""
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """Coefficients of (1) for every training timestep, float64 on the host.
+
+    Attributes:
+        true_mean: (T, 2) q's mean, of (x, x0).
+        true_log_var: (T,) q's log variance.
+        mean: (T, 2) p's mean, of (x, output).
+        log_var: (T, 2) the bounds of p's log variance, equal where it is not learned.
+    """
+
+    true_mean: Float[np.ndarray, "T 2"]
+    true_log_var: Float[np.ndarray, "T"]
+    mean: Float[np.ndarray, "T 2"]
+    log_var: Float[np.ndarray, "T 2"]
+
+
+def posterior(scheduler: DDPMScheduler) -> Posterior:
+    """The coefficients that a scheduler's config says.
+
+    Raises:
+        ValueError: fewer than two training timesteps.
+    """
+    if scheduler.num_train_timesteps < 2:
+        raise ValueError("the variational bound needs num_train_timesteps of at least 2")
+
+    def column(name: str, **overrides: Any) -> np.ndarray:
+        every = {"clip_sample": False, "thresholding": False, "timestep_spacing": "leading"}
+        fields = every | {"steps_offset": 0, "variance_type": "learned_range"} | overrides
+        other = DDPMScheduler.from_config(scheduler.config, **fields)
+        rows = np.asarray(getattr(other.table(scheduler.num_train_timesteps, dtype=float), name))
+        return rows[::-1]  # timestep 0 first
+
+    bounds = column("log_var").copy()  # log of the posterior's variance, and of beta
+    bounds[0, 0] = bounds[1, 0]
+    small, large = bounds[:, 0], np.append(bounds[0, 0], bounds[1:, 1])
+    log_var = {
+        "learned": column("log_var", variance_type="learned"),
+        "learned_range": bounds,
+        "fixed_small": np.stack([small, small], axis=1),
+        "fixed_large": np.stack([large, large], axis=1),
+    }[scheduler.variance_type.removesuffix("_log")]
+    true_mean = column("mix", prediction_type="sample")[:, 0]
+    return Posterior(true_mean, small, column("mix")[:, 0], log_var)
+
+
+def bound_terms(
+    of: Posterior,
+    timestep: Int[Array, " b"],
+    x0: Float[Array, "b h w c"],
+    x: Float[Array, "b h w c"],
+    output: Float[Array, "b h w c"],
+    values: Float[Array, "b h w c"] | None,
+) -> Float[Array, " b"]:
+    """L_t of (1) and (2) for each picture, in bits per dimension.
+
+    Args:
+        of: the coefficients.
+        timestep: of each picture.
+        x0: clean pictures in [-1, 1].
+        x: noised ones.
+        output: what the network predicts.
+        values: its second half, where the variance is learned: -1 and 1 are the bounds.
+    """
+
+    def at(column: np.ndarray) -> Array:
+        return jnp.asarray(column, jnp.float32)[timestep][:, None, None, None]
+
+    true_mean = at(of.true_mean[:, 0]) * x + at(of.true_mean[:, 1]) * x0
+    mean = at(of.mean[:, 0]) * x + at(of.mean[:, 1]) * output
+    low, high = at(of.log_var[:, 0]), at(of.log_var[:, 1])
+    share = 0.5 if values is None else (values + 1) / 2
+    log_var = low + share * (high - low)
+    kl = normal_kl(true_mean, at(of.true_log_var), mean, log_var)
+    nll = -discretised_log_likelihood(x0, mean, log_var / 2)
+    nats = jnp.where((timestep == 0)[:, None, None, None], nll, kl)
+    return nats.mean((1, 2, 3)) / np.float32(np.log(2))
+
+
+def normal_kl(
+    mean: Float[Array, "..."],
+    log_var: Float[Array, "..."],
+    other_mean: Float[Array, "..."],
+    other_log_var: Float[Array, "..."],
+) -> Float[Array, "..."]:
+    """Equation (3), of log variances, in nats."""
+    gap = log_var - other_log_var
+    return 0.5 * (jnp.expm1(gap) - gap + (mean - other_mean) ** 2 * jnp.exp(-other_log_var))
+
+
+def discretised_log_likelihood(
+    x0: Float[Array, "..."], mean: Float[Array, "..."], log_std: Float[Array, "..."]
+) -> Float[Array, "..."]:
+    """The log of the mass that a Gaussian has in x0's bin of 256 over [-1, 1], in nats.
+
+    The first and the last bin reach to infinity (arXiv:2006.11239, eq. 13). log Phi(b) - Phi(a) is
+    taken on the side where both are small, in logarithms, so that no far bin has mass 0.
+    """
+    centred, scale = x0 - mean, jnp.exp(-log_std)
+    upper, lower = (centred + BIN) * scale, (centred - BIN) * scale
+    # By symmetry Phi(b) - Phi(a) = Phi(-a) - Phi(-b): the bins above the mean are mirrored.
+    mirrored = centred > 0
+    high, low = jnp.where(mirrored, -lower, upper), jnp.where(mirrored, -upper, lower)
+    log_high, log_low = jax.scipy.special.log_ndtr(high), jax.scipy.special.log_ndtr(low)
+    inside = log_high + jnp.log(-jnp.expm1(jnp.minimum(log_low - log_high, -1e-6)))
+    first, last = jax.scipy.special.log_ndtr(upper), jax.scipy.special.log_ndtr(-lower)
+    edge = 1 - BIN / 2
+    return lax.select(x0 < -edge, first, lax.select(x0 > edge, last, inside))
