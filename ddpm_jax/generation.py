@@ -10,6 +10,7 @@ Previews are a register: a table with one more register, whose update is the pre
 last row's x0 at the cost of one multiply-add.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -22,12 +23,9 @@ from jaxtyping import Array, Float, Key
 from ddpm_jax._typing import Registers
 from ddpm_jax.models import UNet2DModel
 from ddpm_jax.sampling import advance
-from ddpm_jax.table import Table, pad
+from ddpm_jax.table import Table, pad, wider_mix
 
 SEGMENT_SECONDS = 0.1
-GROWTH = 4
-"""A segment has at most this many times the rows of the one before: the first ones time a run that
-is still being compiled, or is too short to measure."""
 
 
 @dataclass(frozen=True)
@@ -97,17 +95,20 @@ def run(
 
 
 def segment_length(rows: int, seconds: float) -> int:
-    """How many rows the next segment gets, after one of so many rows took so long."""
-    return int(np.clip(SEGMENT_SECONDS * rows / max(seconds, 1e-9), 1, GROWTH * rows))
+    """How many rows the next segment gets, after one of so many rows took so long: the fewest that
+    last `SEGMENT_SECONDS`, at least 1.
+
+    A segment costs a millisecond or two beside its rows, so there are not to be more than needed.
+    What else is in `seconds`, such as a compilation, makes the next one too short, never too long.
+    """
+    return max(1, math.ceil(SEGMENT_SECONDS * rows / max(seconds, 1e-9)))
 
 
 def with_preview(table: Table) -> Table:
     """The same sampler with one more register, the last: the x0 that the row before predicted."""
-    mix = np.asarray(table.mix)
-    count, own, width = mix.shape
-    wide = np.zeros((count, own + 1, width + 1), mix.dtype)
-    wide[:, :own, :own] = mix[:, :, :own]
-    wide[:, :own, own + 1 :] = mix[:, :, own:]
+    own = table.num_registers
+    wide = wider_mix(np.asarray(table.mix), own + 1, x0=table.refine is not None)
+    wide[:, own] = 0
     if table.refine is None:
         wide[:, own, [0, own + 1]] = table.to_x0
     else:

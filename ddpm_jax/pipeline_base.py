@@ -279,6 +279,7 @@ class DiffusionPipeline(ABC):
         return ImagePipelineOutput(images) if return_dict else (images,)
 
 
+@jax.jit
 def _unit(x: Float[AnyArray, "b h w c"]) -> Float[Array, "b h w c"]:
     """From the network's [-1, 1] to [0, 1]."""
     return jnp.clip(x / 2 + 0.5, 0, 1)

@@ -5,6 +5,7 @@ One key for each image, a starting point, labels and places: then nothing downst
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import jax
@@ -17,7 +18,7 @@ from jaxtyping import Array, Float, Key, Shaped
 from ddpm_jax._typing import is_whole
 from ddpm_jax.images import MODES
 from ddpm_jax.models import UNet2DModel
-from ddpm_jax.randomness import prior, sample_keys, typed_keys
+from ddpm_jax.randomness import noise, sample_keys, typed_keys
 from ddpm_jax.table import Table
 
 Labels: TypeAlias = ArrayLike | Sequence[int]
@@ -68,7 +69,7 @@ def make_batch(
         raise ValueError(f"x_T holds {start.shape[0]} images, and {count} are asked for")
     labels = None if class_labels is None else image_labels(model, class_labels, count)
     if start is None:
-        start = prior(table, keys, image_shape(model))
+        start = first_noise(keys, image_shape(model)) * jnp.asarray(table.init_scale, jnp.float32)
     inputs = {"unet": params} if labels is None else {"unet": params, "labels": labels}
     batch = Batch(count=count, params=inputs, x_T=start, keys=keys, place=jax.device_put)
     return batch if sharding is None else spread(batch, sharding)
@@ -135,12 +136,22 @@ def image_keys(key: ArrayLike, batch_size: int | None) -> Key[Array, "b"]:
         batch_size = count_of("batch_size", batch_size)
     keys = typed_keys(key)
     if keys.ndim == 0:
-        return sample_keys(keys, 1 if batch_size is None else batch_size)
+        return keys_of(keys, 1 if batch_size is None else batch_size)
     if keys.ndim > 1 or not len(keys):
         raise ValueError(f"key must be one key or (B,) keys, one for each image; got {keys.shape}")
     if batch_size not in (None, len(keys)):
         raise ValueError(f"{len(keys)} keys were given for a batch of {batch_size} images")
     return keys
+
+
+# Compiled, because one by one these few operations take milliseconds.
+keys_of = jax.jit(sample_keys, static_argnames="batch_size")
+
+
+@partial(jax.jit, static_argnames="shape")
+def first_noise(keys: Key[Array, "b"], shape: tuple[int, int, int]) -> Float[Array, "b h w c"]:
+    """What `ddpm_jax.prior` draws, before it is scaled."""
+    return noise(keys, -1, shape)
 
 
 def image_labels(model: UNet2DModel, labels: Labels, count: int) -> Shaped[Array, "b ..."]:

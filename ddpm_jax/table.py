@@ -208,17 +208,32 @@ def stack(tables: Iterable[Table]) -> Table:
     return jax.tree.map(lambda *leaves: np.stack(leaves), *alike)
 
 
+def wider_mix(mix: Leaf, registers: int, *, x0: bool) -> np.ndarray:
+    """The update (3) with more registers, which keep their values.
+
+    Args:
+        mix: (n, m, m + 1), or (n, m, m + 2) with a column for x0.
+        registers: as many as there shall be, at least m.
+        x0: whether there shall be a column for x0; one that is there already stays.
+
+    Returns:
+        (n, registers, registers + 1), or one column more with x0.
+    """
+    count, own, width = mix.shape
+    sources = registers + max(width - own, 1 + x0)
+    wide = np.zeros((count, registers, sources), mix.dtype)
+    wide[:, own:] = np.eye(registers, sources, dtype=mix.dtype)[own:]
+    wide[:, :own, :own] = mix[:, :, :own]
+    wide[:, :own, registers : registers + width - own] = mix[:, :, own:]
+    return wide
+
+
 def _conform(
     table: Table, registers: int, noisy: bool, learned: bool, refine: type[Refine] | None
 ) -> Table:
     """The same sampler with more registers and with the columns asked for."""
-    count, own = len(table), table.num_registers
-    wide = np.zeros((count, registers, registers + 1 + (refine is not None)), table.mix.dtype)
-    wide[:] = np.eye(*wide.shape[1:], dtype=wide.dtype)
-    wide[:, :own] = 0
-    wide[:, :own, :own] = table.mix[:, :, :own]
-    wide[:, :own, registers : registers + table.mix.shape[2] - own] = table.mix[:, :, own:]
-    dtype = table.mix.dtype
+    count, dtype = len(table), table.mix.dtype
+    wide = wider_mix(table.mix, registers, x0=refine is not None)
     return replace(
         table,
         mix=wide,

@@ -70,16 +70,22 @@ def test_preview_register_holds_the_history(name: str):
     ("rows", "seconds", "expected"),
     [
         (1, 5.0, 1),  # a compilation: no conclusion but the shortest segment
-        (1, 0.04, 2),
+        (1, 0.08, 2),  # the fewest rows that last as long as a segment
+        (1, 0.04, 3),
         (10, 0.1, 10),
         (10, 0.2, 5),
-        (10, 1e-4, 40),  # at most four times as many
-        (10, 0.0, 40),
+        (1, 1e-4, 1000),  # the first row tells enough
         (100, 30.0, 1),
     ],
 )
-def test_segment_length(rows: int, seconds: float, expected: int):
+def test_segment_has_the_fewest_rows_that_last_a_tenth_of_a_second(
+    rows: int, seconds: float, expected: int
+):
     assert generation.segment_length(rows, seconds) == expected
+
+
+def test_segment_length_is_finite_where_the_clock_stood_still():
+    assert generation.segment_length(10, 0.0) > len(dj.pad(TABLES["DDPM"]))
 
 
 def test_segments_last_about_a_tenth_of_a_second():
