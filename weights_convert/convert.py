@@ -56,7 +56,7 @@ def convert(
 
     The stored dtype is kept. A component becomes a component, a pipeline, nested or flat, a nested
     pipeline; its other components are copied as they are. Memory stays at about two tensors, for
-    orbax at a little over twice the checkpoint, as orbax copies what it saves.
+    orbax at the checkpoint and about a third of it, as orbax takes the tree as a whole.
 
     Args:
         src: a component's folder, a pipeline's folder, a weight file, an index of shards or an

@@ -47,11 +47,34 @@ def write_orbax(folder: Path, params: Mapping[str, Any]) -> None:
     """Write a params tree into `folder`, which must not exist.
 
     Each array gets a file tree of its own: OCDBT, orbax's default, buffers all of them once more.
+    Arrays of the host are not copied.
     """
     ocp = _orbax()
     handler = ocp.PyTreeCheckpointHandler(use_ocdbt=False)
     with _without_warnings(), ocp.Checkpointer(handler) as checkpointer:
-        checkpointer.save(folder.resolve(), args=ocp.args.PyTreeSave(params))
+        checkpointer.save(folder.resolve(), args=ocp.args.PyTreeSave(_uncopied(params)))
+
+
+class _Uncopied(np.ndarray[Any, Any]):
+    """An array that is its own deep copy.
+
+    orbax copies every NumPy array before it writes the first, so that a save in the background may
+    go on while they change. Here nothing else runs until all is written.
+    """
+
+    def __deepcopy__(self, memo: dict[int, Any] | None) -> "_Uncopied":
+        return self
+
+
+def _uncopied(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The same nested dict, every NumPy array in it an `_Uncopied` view."""
+
+    def view(leaf: Any) -> Any:
+        if isinstance(leaf, Mapping):
+            return _uncopied(leaf)  # pyright: ignore[reportUnknownArgumentType]
+        return leaf.view(_Uncopied) if isinstance(leaf, np.ndarray) else leaf
+
+    return {name: view(leaf) for name, leaf in tree.items()}
 
 
 def open_orbax(folder: Path) -> Checkpoint:
