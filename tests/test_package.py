@@ -16,7 +16,7 @@ ROOT = Path(ddpm_jax.__file__).parent
 REPOSITORY = ROOT.parent
 
 FLOORS = {
-    0: "_typing _version schedules spacing hub download images",
+    0: "_typing _version schedules spacing hub download images user_cache",
     1: "table builder refine forward config model_index",
     2: "randomness sampling schedulers models",
     3: "generation request pipeline_base pipelines training evaluation",

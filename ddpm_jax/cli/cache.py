@@ -5,11 +5,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+from ddpm_jax.user_cache import user_cache
+
 
 def folder() -> Path:
-    """`$XDG_CACHE_HOME/ddpm_jax`, by default `~/.cache/ddpm_jax`."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "ddpm_jax" / "compiled"
+    """`compiled` in the user's cache folder."""
+    return user_cache() / "compiled"
 
 
 def use(cache: Path) -> None:
