@@ -91,6 +91,7 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"time_embedding_type": "learned"}, '"learned" needs num_train_timesteps'),
     ({"dtype": "int8"}, "dtype must be 'float32', 'bfloat16' or 'float16', got 'int8'"),
     ({"param_dtype": "no dtype"}, "param_dtype must be 'float32'"),
+    ({"remat": 1}, "remat must be true or false, got 1"),
 ]
 
 

@@ -7,7 +7,7 @@ Reference: Ho et al. 2020, appendix B, arXiv:2006.11239.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 from ddpm_jax.models.attention import Attention
 from ddpm_jax.models.convolve import Image, Output
 from ddpm_jax.models.layers import make_conv
+from ddpm_jax.models.remat import rematerialised
 from ddpm_jax.models.resnet import ResnetBlock
 from ddpm_jax.models.style import Style
 
@@ -67,14 +68,14 @@ class DownBlock(nn.Module):
         """Maps pictures; also returns the skips, what the up path will want, first to last."""
         skips: list[Array] = []
         for i in range(self.layers):
-            x = ResnetBlock(self.style, self.features, name=f"resnets.{i}")(x, emb)
+            x = make_resnet(self.style, self.features, f"resnets.{i}")(x, emb)
             if self.attention:
-                x = Attention(self.style, self.style.groups, name=f"attentions.{i}")(x)
+                x = make_attention(self.style, self.style.groups, f"attentions.{i}")(x)
             skips.append(x)
         if self.resampler == "conv":
             x = ConvDownsample(self.style, self.padding, name="downsamplers.0")(x)
         elif self.resampler == "resnet":
-            block = ResnetBlock(self.style, self.features, "halve", name="downsamplers.0")
+            block = make_resnet(self.style, self.features, "downsamplers.0", resample="halve")
             x = block(x, emb)
         return x, skips if self.resampler is None else [*skips, x]
 
@@ -92,10 +93,10 @@ class MidBlock(nn.Module):
     def __call__(self, x: Image, emb: Float[Array, "b e"]) -> Image:
         """Maps pictures."""
         style, scale, features = self.style, self.output_scale, x.shape[-1]
-        x = ResnetBlock(style, features, output_scale=scale, name="resnets.0")(x, emb)
+        x = make_resnet(style, features, "resnets.0", output_scale=scale)(x, emb)
         if self.attention:
-            x = Attention(style, self.groups, scale, name="attentions.0")(x)
-        return ResnetBlock(style, features, output_scale=scale, name="resnets.1")(x, emb)
+            x = make_attention(style, self.groups, "attentions.0", scale)(x)
+        return make_resnet(style, features, "resnets.1", output_scale=scale)(x, emb)
 
 
 class UpBlock(nn.Module):
@@ -117,13 +118,13 @@ class UpBlock(nn.Module):
         """Maps pictures; the last of `skips` is used first."""
         for i, skip in enumerate(reversed(skips)):
             x = jnp.concatenate([x, skip], axis=-1)
-            x = ResnetBlock(self.style, self.features, name=f"resnets.{i}")(x, emb)
+            x = make_resnet(self.style, self.features, f"resnets.{i}")(x, emb)
             if self.attention:
-                x = Attention(self.style, self.style.groups, name=f"attentions.{i}")(x)
+                x = make_attention(self.style, self.style.groups, f"attentions.{i}")(x)
         if self.resampler == "conv":
             x = ConvUpsample(self.style, name="upsamplers.0")(x)
         elif self.resampler == "resnet":
-            block = ResnetBlock(self.style, self.features, "double", name="upsamplers.0")
+            block = make_resnet(self.style, self.features, "upsamplers.0", resample="double")
             x = block(x, emb)
         return x
 
@@ -150,3 +151,15 @@ class ConvUpsample(nn.Module):
     def __call__(self, x: Image) -> Output:
         """Doubles the size."""
         return make_conv(self.style, x.shape[-1], "conv", doubled=True)(x)
+
+
+def make_resnet(style: Style, features: int, name: str, **options: Any) -> ResnetBlock:
+    """A residual block in the model's style; options are those of `ResnetBlock`."""
+    block = rematerialised(ResnetBlock) if style.remat else ResnetBlock
+    return block(style, features, name=name, **options)
+
+
+def make_attention(style: Style, groups: int, name: str, output_scale: float = 1.0) -> Attention:
+    """An attention in the model's style."""
+    block = rematerialised(Attention) if style.remat else Attention
+    return block(style, groups, output_scale, name=name)

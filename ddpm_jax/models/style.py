@@ -48,6 +48,8 @@ class Style:
     """Of the pictures inside the network."""
     param_dtype: Dtype
     """Of the parameters that `init` makes."""
+    remat: bool
+    """The backward pass computes blocks again instead of keeping what is inside them."""
 
     @property
     def exact(self) -> "Style":

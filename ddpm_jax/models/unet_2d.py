@@ -37,7 +37,7 @@ class UNet2DModel(nn.Module):
     """(x, timestep) to an output shaped like x: the noise, x0 or v that it was trained to predict.
 
     Call it as `model.apply({"params": params}, x, timestep)`. The fields are those of diffusers'
-    config, with its defaults, then two dtypes.
+    config, with its defaults, then what is no part of a checkpoint: two dtypes and `remat`.
 
     Raises:
         ValueError: at construction, listing every fault of the config.
@@ -103,17 +103,21 @@ class UNet2DModel(nn.Module):
     """Of the pictures between the first and the last convolution: float32, bfloat16 or float16."""
     param_dtype: Any = jnp.float32
     """Of the parameters that `init` makes."""
+    remat: bool = False
+    """Less memory for more time in training: the backward pass computes residual blocks and
+    attentions again instead of keeping what is inside them. Sampling is as without. There is no
+    forward-mode derivative then."""
 
     def __post_init__(self) -> None:
         for field in CONFIG_FIELDS:
             if isinstance(value := getattr(self, field), list):
                 object.__setattr__(self, field, tuple(value))
-        unet_config.check({**self._fields(), "dtype": self.dtype, "param_dtype": self.param_dtype})
+        unet_config.check({**self._fields(), **{name: getattr(self, name) for name in OWN_FIELDS}})
         super().__post_init__()
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], **overrides: Any) -> "UNet2DModel":
-        """The model of a diffusers config; overrides are fields, the two dtypes among them.
+        """The model of a diffusers config; overrides are fields, dtypes and `remat` among them.
 
         Raises:
             ValueError: unknown keys (those with an underscore in front are skipped), or a faulty
@@ -223,7 +227,7 @@ class UNet2DModel(nn.Module):
         config = self.config
         check_inputs(config, x, timestep, class_labels)
         self._check_rng(train)
-        style = parts.style_of(config, self.dtype, self.param_dtype, train)
+        style = parts.style_of(config, self.dtype, self.param_dtype, self.remat, train)
         x = jnp.asarray(x, jnp.float32)
         x = 2 * x - 1 if self.center_input_sample else x
         timestep = jnp.broadcast_to(jnp.asarray(timestep), x.shape[:1])
@@ -272,9 +276,11 @@ class UNet2DModel(nn.Module):
         return dict(variables["params"])
 
 
+OWN_FIELDS = ("dtype", "param_dtype", "remat")
+"""The fields that diffusers' config has not."""
 CONFIG_FIELDS = tuple(
     field.name
     for field in dataclasses.fields(UNet2DModel)
-    if field.name not in ("dtype", "param_dtype", "parent", "name")
+    if field.name not in (*OWN_FIELDS, "parent", "name")
 )
 """The fields that diffusers' config has, in its order."""

@@ -43,7 +43,7 @@ OPTIONAL_COUNTS = (
     "num_class_embeds",
     "num_train_timesteps",
 )
-FLAGS = ("center_input_sample", "flip_sin_to_cos", "add_attention")
+FLAGS = ("center_input_sample", "flip_sin_to_cos", "add_attention", "remat")
 PER_BLOCK = ("block_out_channels", "down_block_types", "up_block_types")
 
 

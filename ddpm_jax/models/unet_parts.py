@@ -18,7 +18,9 @@ from ddpm_jax.models.style import ACTIVATIONS, Style
 Projection = Callable[[Num[Array, " b"]], Float[Array, "b d"]]
 
 
-def style_of(config: Config, dtype: DTypeLike, param_dtype: DTypeLike, train: bool) -> Style:
+def style_of(
+    config: Config, dtype: DTypeLike, param_dtype: DTypeLike, remat: bool, train: bool
+) -> Style:
     """What all blocks share."""
     return Style(
         groups=config.norm_num_groups,
@@ -29,6 +31,7 @@ def style_of(config: Config, dtype: DTypeLike, param_dtype: DTypeLike, train: bo
         dropout=config.dropout if train else 0.0,
         dtype=jnp.dtype(dtype),
         param_dtype=jnp.dtype(param_dtype),
+        remat=remat,
     )
 
 
