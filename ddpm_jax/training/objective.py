@@ -276,6 +276,8 @@ def _faults(model: UNet2DModel, scheduler: DDPMScheduler, objective: Objective) 
             "label_dropout needs a class table of at least two rows, the last for no class; "
             f"num_class_embeds is {model.num_class_embeds}"
         )
+    if jnp.dtype(model.dtype) == jnp.float16:
+        faults.append("float16 loses small gradients: compute in float32 or bfloat16")
     if model.class_embed_type is not None:
         faults.append(f'class_embed_type "{model.class_embed_type}" cannot be trained on labels')
     if model.time_embedding_type == "fourier":

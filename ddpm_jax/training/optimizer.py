@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
+from ddpm_jax._typing import is_whole
+
 if TYPE_CHECKING:
     import optax
 
@@ -24,7 +26,7 @@ class Optimizer:
 
     Attributes:
         learning_rate: the highest, > 0.
-        warmup_steps: updates over which it rises from 0, at least 0.
+        warmup_steps: updates over which it rises from 0, a whole number of at least 0.
         decay: how it falls to 0 after the warm-up: "constant" (not at all), "linear" or "cosine".
         beta1: Adam's, in [0, 1).
         beta2: Adam's, in [0, 1).
@@ -51,11 +53,12 @@ class Optimizer:
             for name in ("learning_rate", "eps", "clip_norm")
             if getattr(self, name) is not None and not getattr(self, name) > 0
         ]
-        faults += [
-            f"{name} must be at least 0, got {getattr(self, name)}"
-            for name in ("warmup_steps", "weight_decay")
-            if not getattr(self, name) >= 0
-        ]
+        if not (is_whole(self.warmup_steps) and self.warmup_steps >= 0):
+            faults.append(
+                f"warmup_steps must be a whole number of at least 0, got {self.warmup_steps}"
+            )
+        if not self.weight_decay >= 0:
+            faults.append(f"weight_decay must be at least 0, got {self.weight_decay}")
         faults += [
             f"{name} must lie in [0, 1), got {getattr(self, name)}"
             for name in ("beta1", "beta2")

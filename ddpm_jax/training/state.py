@@ -43,7 +43,8 @@ def init_state(
     """The state before the first update; the average starts at the params.
 
     Args:
-        params: of the model; they are copied, for a train step donates its state.
+        params: of the model; they are copied, for a train step donates its state, and in float32,
+            whatever the model computes in: updates are too small for half precision.
         optimizer: any optax transformation.
         key: one key, typed or legacy.
 
@@ -54,11 +55,15 @@ def init_state(
     >>> int(state.step)
     0
     """
-    own = jax.tree.map(jnp.array, params)
+    own, ema = (jax.tree.map(_float32_copy, params) for _ in range(2))
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=own,
-        ema=jax.tree.map(jnp.array, params),
+        ema=ema,
         opt_state=optimizer.init(own),
         key=jnp.array(typed_keys(key)),
     )
+
+
+def _float32_copy(leaf: Any) -> jax.Array:
+    return jnp.array(leaf, jnp.float32)

@@ -8,7 +8,7 @@ is the mean of their gradients: the step counts updates, whatever A is.
 """
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,7 @@ Metrics: TypeAlias = Mapping[str, Float[Array, "..."]]
 Update: TypeAlias = Callable[[TrainState, Any], tuple[TrainState, Metrics]]
 
 
+@runtime_checkable
 class LossFunction(Protocol):
     """What a step takes: `ddpm_jax.training.make_loss` makes one, and any function will do."""
 

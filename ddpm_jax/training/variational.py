@@ -130,8 +130,19 @@ def discretised_log_likelihood(
     # By symmetry Phi(b) - Phi(a) = Phi(-a) - Phi(-b): the bins above the mean are mirrored.
     mirrored = centred > 0
     high, low = jnp.where(mirrored, -lower, upper), jnp.where(mirrored, -upper, lower)
-    log_high, log_low = jax.scipy.special.log_ndtr(high), jax.scipy.special.log_ndtr(low)
+    log_high, log_low = _log_phi(high), _log_phi(low)
     inside = log_high + jnp.log(-jnp.expm1(jnp.minimum(log_low - log_high, -1e-6)))
-    first, last = jax.scipy.special.log_ndtr(upper), jax.scipy.special.log_ndtr(-lower)
     edge = 1 - BIN / 2
-    return lax.select(x0 < -edge, first, lax.select(x0 > edge, last, inside))
+    return lax.select(x0 < -edge, _log_phi(upper), lax.select(x0 > edge, _log_phi(-lower), inside))
+
+
+def _log_phi(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The logarithm of Phi(x), below -20 by its asymptotic series in 1 / x^2.
+
+    The derivative of `log_ndtr` is the exponential of a difference of two numbers that grow with
+    x^2: in float32 it is 2 % off at -1,600, and a third of what it should be at -10,000.
+    """
+    far = jnp.minimum(x, -20.0)
+    r = 1 / far**2
+    series = -0.5 * far**2 - jnp.log(-far) - 0.5 * np.log(2 * np.pi) + jnp.log1p(3 * r**2 - r)
+    return jnp.where(x < -20, series, jax.scipy.special.log_ndtr(jnp.maximum(x, -20.0)))

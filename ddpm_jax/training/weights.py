@@ -1,17 +1,17 @@
 r"""How much each timestep counts: loss weights on the host, in float64.
 
-A weighting is stated for the error in x0, as the papers do, with snr = alpha^2 / sigma^2:
+With snr = alpha^2 / sigma^2, the error in eps counts
 
-    (1)  snr        snr                          every timestep's error in eps counts alike
-    (2)  min_snr    min(snr, gamma)
-    (3)  p2         snr / (k + snr)^gamma
-    (4)  uniform    whatever the network is asked for, its error counts as it is
+    (1)  snr        1                          so the error in x0 counts snr
+    (2)  min_snr    min(1, gamma / snr)        and here min(snr, gamma)
+    (3)  p2         1 / (k + snr)^gamma
+    (4)  uniform    whatever the network is asked for, its error counts 1
 
-What the network is asked for is a sum of x0 and eps, and an error in it is one in x0, scaled:
+What the network is asked for is a sum of x0 and eps, and an error in it is one in eps, scaled:
 
-    (5)  |error|^2 = scale |error in x0|^2,    scale = snr (epsilon), 1 (sample), snr + 1 (v)
+    (5)  |error in eps|^2 = scale |error|^2,    scale = 1 (epsilon), snr (sample), alpha^2 (v)
 
-so that a weight of (1) to (3) is divided by that scale.
+so that a weight of (1) to (3) is multiplied by that scale.
 
 References: Ho et al. 2020, arXiv:2006.11239, eq. 14 ((4) with epsilon); Salimans and Ho 2022,
 arXiv:2202.00512, section 4 (1); Hang et al. 2023, arXiv:2303.09556, eq. 5 (2); Choi et al. 2022,
@@ -59,9 +59,9 @@ def loss_weights(
         return ones
     alpha_bar = schedule.alpha_bar
     snr = alpha_bar / (1.0 - alpha_bar)
-    of_x0 = {
-        "snr": snr,
-        "min_snr": np.minimum(snr, min_snr_gamma),
-        "p2": snr / (p2_k + snr) ** p2_gamma,
+    of_eps = {
+        "snr": ones,
+        "min_snr": min_snr_gamma / np.maximum(snr, min_snr_gamma),
+        "p2": (p2_k + snr) ** -p2_gamma,
     }[weighting]
-    return of_x0 / {"epsilon": snr, "sample": ones, "v_prediction": snr + 1.0}[prediction_type]
+    return of_eps * {"epsilon": ones, "sample": snr, "v_prediction": alpha_bar}[prediction_type]
