@@ -1,8 +1,9 @@
-"""What the tests of `ddpm-jax sample` share: a tiny model, and reading what was made."""
+"""What the tests of the command line share: a tiny model, reading what was made, complaints."""
 
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 from pipeline_models import pipeline, scheduler
 
@@ -32,3 +33,13 @@ def pixels(file: Path) -> np.ndarray:
 
 def names(folder: Path) -> list[str]:
     return sorted(file.name for file in folder.iterdir())
+
+
+def complaint(argv: str, capsys: pytest.CaptureFixture[str], code: int) -> str:
+    """Runs a command that must fail, and returns its one line."""
+    assert main(argv.split()) == code
+    captured = capsys.readouterr()
+    assert captured.err.endswith("\n")
+    assert captured.err.count("\n") == 1, captured.err
+    assert captured.err.startswith("ddpm-jax: ")
+    return captured.err

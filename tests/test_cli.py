@@ -1,43 +1,19 @@
-"""The command line but for sampling: help, errors, describe, info and convert."""
+"""The command line as a whole: help, errors and exit codes, the cache."""
 
-import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
-from pipeline_models import pipeline
+from cli_sampling import complaint
 
-from ddpm_jax import DDIMPipeline, DDIMScheduler, UNet2DModel, __version__, builder, hub
-from ddpm_jax.cli import app, cache, info, main, schedule
-from ddpm_jax.config import read_json
+from ddpm_jax import DDIMScheduler, __version__
+from ddpm_jax.cli import app, cache, main, schedule
+from ddpm_jax.config import read_json, write_json
 from ddpm_jax.schedulers import SCHEDULERS
-from weights_convert import find_weights, open_weights
 
 ROOT = Path(__file__).parents[1]
-
-
-def read(unet: Path) -> dict[str, np.ndarray]:
-    with open_weights(find_weights(unet)) as weights:
-        return dict(weights)
-
-
-def names_in(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir())
-
-
-def complaint(argv: str, capsys: pytest.CaptureFixture[str], code: int) -> str:
-    """Runs a command that must fail, and returns its one line."""
-    assert main(argv.split()) == code
-    captured = capsys.readouterr()
-    assert captured.err.endswith("\n")
-    assert captured.err.count("\n") == 1, captured.err
-    assert captured.err.startswith("ddpm-jax: ")
-    return captured.err
 
 
 def test_version(capsys: pytest.CaptureFixture[str]):
@@ -86,14 +62,11 @@ def test_wrong_arguments(argv: str, told: str, capsys: pytest.CaptureFixture[str
         ("describe --steps 1001", "got 1001"),
         ("describe --set colour=red", "DDIMScheduler has no colour"),
         ("describe --set trailing", "FIELD=VALUE, got trailing"),
-        ("describe --set timestep_spacing=backwards", "'backwards'"),
+        ("describe --set steps_offset=-1", "steps_offset must lie in 0..999, got -1"),
         ("describe --scheduler ddpm --eta 0.5", "ddpm scheduler takes no eta"),
         ("describe --scheduler ddim --set s_churn=4", "ddim scheduler takes no s_churn"),
-        ("describe --model nowhere", "'nowhere' is not a folder"),
-        ("info nowhere", "'nowhere' is not a folder"),
-        ("info nowhere.png", "nowhere.png"),
+        ("describe --revision main", "give --model"),
         ("info digits --batch-size 0", "--batch-size must be at least 1"),
-        ("convert nowhere there", "'nowhere' is not a folder"),
         ("sample --num 0 --seed -1 --save-every 0", "--seed must be at least 0"),
         ("sample --seed 4294967296", "--seed must be at most 4294967295, got 4294967296"),
         ("sample --out=", "--out must not be empty"),
@@ -106,8 +79,29 @@ def test_wrong_arguments(argv: str, told: str, capsys: pytest.CaptureFixture[str
         ("describe --scheduler ddim --set s_noise=0", "ddim scheduler takes no s_noise"),
         ("sample --out pictures.jpg", "pictures.jpg"),
         ("sample --out pictures --columns 3", "--columns"),
+        ("sample --labels 1", "--labels is for models with classes"),
+    ],
+)
+def test_wrong_values_of_options(
+    argv: str, told: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch
+):
+    """They are wrong arguments too."""
+    monkeypatch.chdir(tmp_path)
+    assert told in complaint(argv, capsys, 2)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        ("describe --model nowhere", "'nowhere' is not a folder"),
+        ("describe --model digits --revision main", "revision='main' is for hub repositories"),
+        ("info nowhere", "'nowhere' is not a folder"),
+        ("info nowhere.png", "nowhere.png"),
+        ("convert nowhere there", "'nowhere' is not a folder"),
         ("sample --out /dev/null/pictures", "/dev/null"),
         ("sample --model nowhere", "'nowhere' is not a folder"),
+        ("sample --variant fp16", "no weights of variant 'fp16'"),
     ],
 )
 def test_errors_are_one_line(
@@ -116,6 +110,18 @@ def test_errors_are_one_line(
     monkeypatch.chdir(tmp_path)
     assert told in complaint(argv, capsys, 1)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_fault_of_the_models_config_is_no_wrong_option(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    DDIMScheduler().save_pretrained(tmp_path)
+    file = tmp_path / "scheduler_config.json"
+    write_json(file, read_json(file) | {"steps_offset": -1})
+    assert "got -1" in complaint(f"describe --model {tmp_path}", capsys, 1)
+    argv = f"describe --model {tmp_path} --steps 2 --set steps_offset="
+    assert "got -2" in complaint(f"{argv}-2", capsys, 2)
+    assert main(f"{argv}1".split()) == 0
 
 
 def test_a_fault_of_our_own_is_one_line_too(capsys: pytest.CaptureFixture[str], monkeypatch):
@@ -166,77 +172,6 @@ def test_a_reader_that_leaves_early():
 def test_every_scheduler_has_a_name():
     assert set(schedule.CLASSES.values()) == {kind.__name__ for kind in SCHEDULERS}
     assert set(schedule.CLASSES) == set(schedule.Name.__args__)
-
-
-def test_describe_prints_the_table(capsys: pytest.CaptureFixture[str]):
-    argv = "describe --steps 7 --eta 0.5 --set timestep_spacing=trailing clip_sample=False"
-    assert main(argv.split()) == 0
-    scheduler = DDIMScheduler(timestep_spacing="trailing", clip_sample=False)
-    expected = builder.describe(scheduler.table(7, eta=0.5))
-    assert capsys.readouterr().out == expected + "\n"
-
-
-def test_describe_takes_the_models_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    DDIMScheduler(timestep_spacing="trailing").save_pretrained(tmp_path)
-    assert main(["describe", "--steps", "4", "--model", str(tmp_path)]) == 0
-    timesteps = re.findall(r"^ *\d+  t (\d+)", capsys.readouterr().out, re.MULTILINE)
-    assert timesteps == ["999", "749", "499", "249"]
-
-
-def test_info_of_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    pipeline(DDIMPipeline, num_class_embeds=3).save_pretrained(tmp_path)
-    params = sum(array.size for array in read(tmp_path / "unet").values())
-    assert main(["info", str(tmp_path), "--batch-size", "2"]) == 0
-    told = capsys.readouterr().out
-    assert re.search(r"^num_class_embeds +3$", told, re.MULTILINE)
-    assert re.search(rf"^total +\d+ +{params:,}$", told, re.MULTILINE)
-    assert f"{4 * params / 1000:.4g} kB in float32" in told
-    assert re.search(r"2 images in float32: [\d.]+ kB more", told)
-
-
-def test_parameter_table():
-    config = read_json(hub.BUNDLED / "digits" / "unet" / "config.json")
-    table = info.parameter_table(UNet2DModel.from_config(config).shapes())
-    assert re.search(r"^mid_block +30 +181,504$", table, re.MULTILINE)
-    assert re.search(r"^total +268 +1,623,169$", table, re.MULTILINE)
-
-
-def test_info_of_a_picture_that_is_not_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    picture = tmp_path / "holiday.png"
-    Image.new("L", (2, 2)).save(picture)
-    assert "no picture of ddpm-jax sample" in complaint(f"info {picture}", capsys, 1)
-
-
-@pytest.mark.parametrize("to", ["flax", "orbax", "diffusers"])
-def test_convert(to: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    out = tmp_path / "out"
-    argv = ["convert", "digits", str(out), "--to", to]
-    assert main(argv) == 0
-    told = capsys.readouterr().out
-    assert "268 tensors, 1,623,169 params, float32, 6,492,676 bytes" in told
-    before, after = read(hub.BUNDLED / "digits" / "unet"), read(out / "unet")
-    assert set(before) == set(after)
-    assert all(np.array_equal(before[name], after[name]) for name in before)
-    assert "--overwrite replaces it" in complaint(" ".join(argv), capsys, 1)
-    assert main([*argv, "--overwrite"]) == 0
-
-
-@pytest.mark.parametrize("to", ["flax", "diffusers"])
-def test_convert_refuses_weights_of_another_config(
-    to: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
-    """Every fault is listed, and nothing is written."""
-    source, out = tmp_path / "source", tmp_path / "out"
-    pipeline(DDIMPipeline).save_pretrained(source)
-    file = source / "unet" / "config.json"
-    config = read_json(file) | {"num_class_embeds": 3, "in_channels": 2}
-    file.write_text(json.dumps(config))
-    told = complaint(f"convert {source} {out} --to {to}", capsys, 1)
-    assert "missing: class_embedding.weight" in told
-    assert "wrong shape: conv_in.weight is (8, 1, 3, 3), expected (8, 2, 3, 3)" in told
-    assert names_in(tmp_path) == ["source"]
-    file.write_text(json.dumps(config | {"_class_name": "AnotherModel"}))
-    assert main(["convert", str(source), str(out), "--to", to]) == 0  # nothing is known of those
 
 
 def test_cache_folder(monkeypatch):

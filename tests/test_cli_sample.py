@@ -109,7 +109,7 @@ def test_strips(tiny: Path, tmp_path: Path):
 def test_labels_go_round(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     model = save_tiny(tmp_path / "model", num_class_embeds=3)
     assert sample(model, tmp_path / "both", "--num", "3", "--labels", "0", "2") == 0
-    assert sample(model, tmp_path / "none.png", "--num", "2") == 1
+    assert sample(model, tmp_path / "none.png", "--num", "2") == 2
     assert "class" in capsys.readouterr().err
     assert sample(model, tmp_path / "zero", "--num", "3", "--labels", "0") == 0
     same = [
@@ -144,7 +144,7 @@ def test_labels_are_checked_before_all_else(
     config.write_text(json.dumps(json.loads(config.read_text()) | fields))
     monkeypatch.delattr(UNet2DModel, "from_pretrained")
     argv = ["--labels", *labels] if labels else []
-    assert sample(model, tmp_path / "out", *argv) == 1
+    assert sample(model, tmp_path / "out", *argv) == 2
     error = capsys.readouterr().err
     assert told in error
     assert error.count("\n") == 1

@@ -17,6 +17,7 @@ import tyro
 from ddpm_jax._version import __version__
 from ddpm_jax.cli.convert import Convert
 from ddpm_jax.cli.describe import Describe
+from ddpm_jax.cli.faults import OptionError
 from ddpm_jax.cli.info import Info
 from ddpm_jax.cli.sample import Sample
 
@@ -53,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output is gone; the interpreter must not flush into the pipe again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OptionError as error:
+        return _fail(str(error), 2)
     except Exception as error:
         if os.environ.get("DDPM_JAX_TRACEBACK"):
             raise

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ddpm_jax.cli.arguments import OptionalName
+from ddpm_jax.cli.faults import OptionError
 from ddpm_jax.cli.schedule import Schedule
 
 
@@ -19,10 +20,15 @@ class Describe(Schedule):
     model: OptionalName = None
     """Take the config of this model's scheduler; without it, the scheduler's own defaults hold."""
 
+    revision: OptionalName = None
+    """Branch, tag or commit of a model on the hub."""
+
     def run(self) -> None:
         """Print the table."""
         from ddpm_jax import builder
         from ddpm_jax.cli.loading import scheduler_config
 
-        config = None if self.model is None else scheduler_config(self.model)
+        if self.model is None and self.revision is not None:
+            raise OptionError("--revision is that of a model: give --model")
+        config = None if self.model is None else scheduler_config(self.model, self.revision)
         print(builder.describe(self.table(self.make(config))))

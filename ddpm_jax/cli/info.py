@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import tyro
 
 from ddpm_jax.cli.arguments import OptionalName
+from ddpm_jax.cli.faults import OptionError
 
 if TYPE_CHECKING:
     from ddpm_jax.models import UNet2DModel
@@ -32,6 +33,9 @@ class Info:
     revision: OptionalName = None
     """Branch, tag or commit of a model on the hub."""
 
+    variant: OptionalName = None
+    """Which of a model's weight files, such as fp16."""
+
     def run(self) -> None:
         """Print it."""
         if Path(self.name).suffix.lower() == ".png":
@@ -40,15 +44,18 @@ class Info:
             print(_columns(read_png(Path(self.name)).items()))
             return
         if self.batch_size < 1:
-            raise ValueError(f"--batch-size must be at least 1, got {self.batch_size}")
-        from ddpm_jax.cli.loading import unet_config
+            raise OptionError(f"--batch-size must be at least 1, got {self.batch_size}")
+        from ddpm_jax import hub
+        from ddpm_jax.config import read_json
         from ddpm_jax.models import UNet2DModel
 
-        model = UNet2DModel.from_config(unet_config(self.name, self.revision))
+        folder = hub.component(self.name, "unet", revision=self.revision, weights=False)
+        model = UNet2DModel.from_config(read_json(folder / hub.CONFIG["unet"]))
         shapes = model.shapes()
         print(f"{self.name}: {type(model).__name__}\n")
         print(_columns((name, str(value)) for name, value in model.config.items()))
         print(f"\n{parameter_table(shapes)}\n")
+        print(stored(folder, self.variant))
         print(memory(model, shapes, self.batch_size))
 
 
@@ -60,6 +67,22 @@ def parameter_table(shapes: Mapping[str, Any]) -> str:
     head = f"{'part':{width}}  tensors   parameters"
     lines = [f"{name:{width}}  {tensors:7,}  {params:11,}" for name, tensors, params in rows]
     return "\n".join([head, *lines])
+
+
+def stored(folder: Path, variant: str | None) -> str:
+    """The weights that a component's folder holds, as text; what a hub has is not asked for."""
+    from ddpm_jax import hub
+    from weights_convert import find_weights, open_weights
+
+    try:
+        file = find_weights(folder, variant)
+    except FileNotFoundError:
+        kind = "" if variant is None else f" of variant {variant!r}"
+        hint = hub.other_variants(entry.name for entry in folder.iterdir())
+        return f"stored: no weights{kind} in {folder}{hint}"
+    with open_weights(file) as weights:
+        dtypes = " and ".join(sorted({str(dtype) for dtype in weights.dtypes.values()}))
+        return f"stored: {len(weights)} tensors of {dtypes} in {file}"
 
 
 def memory(model: "UNet2DModel", shapes: Mapping[str, Any], batch_size: int) -> str:

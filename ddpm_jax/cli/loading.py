@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ddpm_jax import hub
+from ddpm_jax.cli.faults import OptionError
 from ddpm_jax.config import read_json
 
 
@@ -23,20 +24,20 @@ def check_labels(config: Mapping[str, Any], labels: Sequence[int]) -> None:
     """Refuse labels that a network of this config does not take.
 
     Raises:
-        ValueError: labels are missing, not wanted, or no classes of the model.
+        OptionError: labels are missing, not wanted, or no classes of the model.
     """
     kind, count = config.get("class_embed_type"), config.get("num_class_embeds")
     if kind == "identity":
-        raise ValueError("this model's classes are vectors, which --labels cannot give")
+        raise OptionError("this model's classes are vectors, which --labels cannot give")
     if kind is None and count is None:
         if labels:
-            raise ValueError("--labels is for models with classes, and this one has none")
+            raise OptionError("--labels is for models with classes, and this one has none")
         return
     # A table has as many classes as rows; where labels are embedded like timesteps, any will do.
     classes = range(count) if kind is None and isinstance(count, int) else None
     wanted = "numbers" if classes is None else f"classes from 0 to {classes[-1]}"
     if not labels:
-        raise ValueError(f"this model has classes: give --labels, {wanted}")
+        raise OptionError(f"this model has classes: give --labels, {wanted}")
     wrong = [] if classes is None else sorted(set(labels) - set(classes))
     if wrong:
-        raise ValueError(f"--labels takes {wanted}, got {', '.join(map(str, wrong))}")
+        raise OptionError(f"--labels takes {wanted}, got {', '.join(map(str, wrong))}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ddpm_jax.cli import cache
 from ddpm_jax.cli.arguments import Labels, OptionalCount, OptionalName
+from ddpm_jax.cli.faults import OptionError
 from ddpm_jax.cli.output import Folder, Grid
 from ddpm_jax.cli.schedule import Schedule, scheduler_json
 
@@ -152,4 +153,4 @@ class Sample(Schedule):
             if self.columns is not None:
                 faults.append("--columns is for a grid: --out must end in .png")
         if faults:
-            raise ValueError("; ".join(faults))
+            raise OptionError("; ".join(faults))

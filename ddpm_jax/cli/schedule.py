@@ -4,10 +4,12 @@ import inspect
 import json
 import math
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ddpm_jax.cli.arguments import Assignments, OptionalNumber
+from ddpm_jax.cli.faults import OptionError, of_options
 
 if TYPE_CHECKING:
     from ddpm_jax.schedulers import Scheduler
@@ -48,44 +50,47 @@ class Schedule:
         """The scheduler, from the config of a model's own scheduler, if one is given.
 
         Raises:
-            ValueError: a field that the scheduler lacks, or a value that it refuses.
+            OptionError: a field that the scheduler lacks, or a value that it refuses.
+            ValueError: a value in the model's config that it refuses.
         """
         from ddpm_jax import schedulers
 
         cls: type[Scheduler] = getattr(schedulers, CLASSES[self.scheduler])
         fields = {name: value for name, value in self._given() if name not in TABLE_OPTIONS}
-        return cls.from_config({} if config is None else config, **fields)
+        with of_options() if fields else nullcontext():
+            return cls.from_config({} if config is None else config, **fields)
 
     def table(self, scheduler: "Scheduler") -> "Table":
         """The table of the run.
 
         Raises:
-            ValueError: a number of steps or an option that the scheduler refuses.
+            OptionError: a number of steps or an option that the scheduler refuses.
         """
         options = self.options()
         refused = sorted(set(options) - set(inspect.signature(scheduler.table).parameters))
         if refused:
-            raise ValueError(f"the {self.scheduler} scheduler takes no {', '.join(refused)}")
-        return scheduler.table(self.steps, **options)
+            raise OptionError(f"the {self.scheduler} scheduler takes no {', '.join(refused)}")
+        with of_options():
+            return scheduler.table(self.steps, **options)
 
     def options(self) -> dict[str, Any]:
         """What `table` is given beside the steps; an option at its default of zero is left out.
 
         Raises:
-            ValueError: values that are no numbers, or not true or false where that is asked for.
+            OptionError: values that are no numbers, or not true or false where that is asked for.
         """
         given = dict(self._given()) | ({} if self.eta is None else {"eta": self.eta})
         found = {name: given[name] for name in TABLE_OPTIONS if name in given}
         faults = [fault for name, value in found.items() if (fault := _fault(name, value))]
         if faults:
-            raise ValueError("; ".join(faults))
+            raise OptionError("; ".join(faults))
         return {name: value for name, value in found.items() if value or name not in OFF_AT_ZERO}
 
     def _given(self) -> list[tuple[str, Any]]:
         pairs = [text.partition("=") for text in self.overrides]
         wrong = [name for name, equals, _ in pairs if not (name and equals)]
         if wrong:
-            raise ValueError(f"--set takes FIELD=VALUE, got {', '.join(wrong)}")
+            raise OptionError(f"--set takes FIELD=VALUE, got {', '.join(wrong)}")
         return [(name, _value(text)) for name, _, text in pairs]
 
 
