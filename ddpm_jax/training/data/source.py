@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from ddpm_jax.training.data.pictures import Header, Pixels
 from ddpm_jax.training.data.transform import Transform, to_range
 
 
+@runtime_checkable
 class Reader(Protocol):
     """Where pictures are stored. It can be pickled, and read by several threads."""
 

@@ -1,0 +1,263 @@
+"""The stream of batches: its order, its state, and its share for each process."""
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import islice, pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ddpm_jax.training import data as package
+from ddpm_jax.training.data import Batch, Batches, Data, Source, make_batches, open_source
+from ddpm_jax.training.data.stream import draw_words, permutation
+
+pytest.importorskip("grain", reason="needs grain: pip install -e '.[train]'")
+
+COUNT = 23
+"""Pictures of the tests: a prime, so that no batch size divides it."""
+
+ALIKE = {"resolution": 6, "crop": "random", "flip": True, "labels": True}
+"""Settings under which every random choice shows."""
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Pictures in which each pixel tells where it was."""
+    path = tmp_path_factory.mktemp("data") / "x.npz"
+    images = np.random.default_rng(0).integers(0, 256, (COUNT, 8, 14, 3), np.uint8)
+    np.savez(path, image=images, label=np.arange(COUNT) % 5)
+    return str(path)
+
+
+@pytest.fixture
+def source(file: str) -> Source:
+    return open_source(Data(name=file, **ALIKE))
+
+
+def batches(file: str, *, batch_size: int = 4, seed: int = 0, **fields: object) -> Batches:
+    data = Data(name=file, **{**ALIKE, **fields})
+    return make_batches(open_source(data), data, batch_size=batch_size, seed=seed)
+
+
+def assert_equal(one: Batch, other: Batch) -> None:
+    assert one.keys() == other.keys()
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name], strict=True)
+
+
+def indices(stream: Iterator[Batch], count: int) -> list[int]:
+    return [int(i) for batch in islice(stream, count) for i in batch["index"]]
+
+
+def test_what_a_batch_is(file: str):
+    stream = batches(file, resolution=None, crop="centre", flip=False)
+    batch = next(stream)
+    assert {name: (value.shape, value.dtype.name) for name, value in batch.items()} == {
+        "image": ((4, 8, 14, 3), "float32"),
+        "label": ((4,), "int32"),
+        "index": ((4,), "int64"),
+    }
+    source = open_source(Data(name=file, labels=True))
+    for row, index in enumerate(batch["index"]):
+        np.testing.assert_array_equal(batch["image"][row], source[int(index)]["image"])
+        assert batch["label"][row] == index % 5
+    assert "label" not in next(batches(file, labels=False))
+
+
+def test_every_epoch_is_another_order_of_all(file: str):
+    drawn = indices(batches(file), COUNT)  # 4 * 23 pictures: four epochs, batches across them
+    epochs = [drawn[e * COUNT : (e + 1) * COUNT] for e in range(4)]
+    for epoch in epochs:
+        assert sorted(epoch) == list(range(COUNT))
+    assert len({tuple(epoch) for epoch in epochs}) == 4
+
+
+def test_orders_are_uniform():
+    """6 orders of 3 pictures, 6,000 epochs: each about 1,000 times (4.5 standard deviations)."""
+    orders = [tuple(permutation(1, epoch, 3).tolist()) for epoch in range(6000)]
+    counts = [orders.count(order) for order in set(orders)]
+    assert len(counts) == 6
+    assert max(abs(count - 1000) for count in counts) < 4.5 * np.sqrt(6000 * 5 / 36)
+
+
+def test_words_belong_to_positions():
+    """Any stretch of the stream has the same words; none is used twice."""
+    whole = draw_words(5, 0, 64)
+    np.testing.assert_array_equal(draw_words(5, 17, 9), whole[17:26])
+    assert len(np.unique(whole)) == whole.size
+    assert not np.intersect1d(whole, draw_words(6, 0, 64)).size
+    flips = (draw_words(5, 0, 4000)[:, 0] >> np.uint64(63)).mean()
+    assert abs(flips - 0.5) < 4.5 * np.sqrt(0.25 / 4000)
+
+
+def test_crops_and_flips_are_drawn_anew(file: str):
+    """One picture, in ten epochs: 5 crops of 6x10 pixels, each mirrored or not."""
+    stream = batches(file)
+    seen = [
+        batch["image"][row].tobytes()
+        for batch in islice(stream, 10 * COUNT // 4)
+        for row in np.flatnonzero(batch["index"] == 3)
+    ]
+    assert len(seen) > 8
+    assert len(set(seen)) > 5
+
+
+def test_seeds(file: str):
+    one, same, other = (indices(batches(file, seed=seed), 5) for seed in (7, 7, 8))
+    assert one == same
+    assert one != other
+
+
+def test_fewer_pictures_than_a_batch(file: str):
+    stream = batches(file, batch_size=3 * COUNT)
+    drawn = next(stream)["index"]
+    assert np.bincount(drawn, minlength=COUNT).tolist() == [3] * COUNT
+    assert stream.position == 3 * COUNT
+
+
+@pytest.mark.parametrize("at", [0, 1, 5, 11])
+def test_restore_is_exact(file: str, at: int):
+    stream = batches(file)
+    list(islice(stream, at))
+    state = json.loads(json.dumps(stream.state()))
+    expected = list(islice(stream, 4))
+    fresh = batches(file)
+    next(fresh)
+    for again in (fresh, stream):  # one of a new process, and the same one set back
+        again.restore(state)
+        assert again.state() == state
+        for batch, value in zip(islice(again, 4), expected, strict=True):
+            assert_equal(batch, value)
+
+
+def test_the_stream_goes_on_under_another_batch_size(file: str):
+    stream = batches(file, batch_size=6)
+    drawn = indices(stream, 5)
+    resumed = batches(file, batch_size=4)
+    next(stream := batches(file, batch_size=6))
+    resumed.restore(stream.state())
+    assert indices(resumed, 3) == drawn[6:18]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 1}, "seed was 1 and is 0"),
+        ({"pictures": 9}, "pictures was 9 and is 23"),
+        ({"more": 1}, "state has .*position"),
+    ],
+)
+def test_states_of_other_inputs_are_refused(file: str, change: dict[str, int], message: str):
+    stream = batches(file)
+    with pytest.raises(ValueError, match=message):
+        stream.restore({**stream.state(), **change})
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_share_each_batch(file: str, processes: int):
+    data = Data(name=file, **ALIKE)
+    source = open_source(data)
+    shares = [
+        make_batches(source, data, batch_size=8, seed=0, process_index=p, process_count=processes)
+        for p in range(processes)
+    ]
+    whole = batches(file, batch_size=8)
+    shares[1].restore(shares[0].state())
+    for _ in range(7):
+        parts = [next(share) for share in shares]
+        assert {len(part["index"]) for part in parts} == {8 // processes}
+        union = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        assert_equal(union, next(whole))
+    assert {share.position for share in shares} == {whole.position}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"batch_size": 0}, "batch_size must be a positive multiple"),
+        ({"batch_size": 2.0}, "batch_size"),
+        ({"batch_size": 6, "process_count": 4}, "multiple of the 4 processes, got 6"),
+        ({"process_index": 1}, "process_index must lie in 0..process_count - 1; got 1 of 1"),
+        ({"process_count": 0}, "process_index"),
+        ({"seed": -1}, "seed must be"),
+    ],
+)
+def test_bad_sizes(
+    source: Source, file: str, sizes: dict[str, int], message: str, as_users_run: None
+):
+    with pytest.raises(ValueError, match=message):
+        make_batches(source, Data(name=file), **{"batch_size": 4, "seed": 0, **sizes})
+
+
+def test_closing_and_going_on(file: str):
+    stream, whole = batches(file), batches(file)
+    for _ in range(3):
+        assert_equal(next(stream), next(whole))
+        stream.close()
+        stream.close()
+
+
+def test_what_a_thread_raises_is_raised_here(file: str, monkeypatch: pytest.MonkeyPatch):
+    """And the batch is not lost: asked again, it comes."""
+    stream, expected = batches(file), next(batches(file))
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Source, "picture", fail)
+        with pytest.raises(RuntimeError, match="a bug"):
+            next(stream)
+    assert_equal(next(stream), expected)
+
+
+def test_missing_grain(source: Source, file: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "grain", None)
+    with pytest.raises(ImportError, match=r"needs grain: pip install 'ddpm-jax\[train\]'"):
+        make_batches(source, Data(name=file), batch_size=4, seed=0)
+
+
+FOLDER = Path(str(package.__file__)).parent
+
+
+@pytest.mark.parametrize("module", sorted(path.name for path in FOLDER.glob("*.py")))
+def test_no_module_imports_jax(module: str):
+    """It is host code, and worker processes import it."""
+    tree = ast.parse((FOLDER / module).read_text())
+    tops = {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    }
+    froms = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert not {str(name).split(".")[0] for name in tops | froms} & {"jax", "flax", "optax"}
+
+
+def test_no_device_is_touched(file: str):
+    """jax may be imported, by the package and by grain, but its devices are never asked for."""
+    code = (
+        "from ddpm_jax.training.data import Data, make_batches, open_source\n"
+        f"data = Data(name={file!r}, flip=True)\n"
+        "batch = next(make_batches(open_source(data), data, batch_size=4, seed=0))\n"
+        "from jax._src import xla_bridge\n"
+        "print(batch['image'].shape, xla_bridge.backends_are_initialized())\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=FOLDER.parents[2],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert run.stdout.strip() == "(4, 8, 14, 3) False"
+
+
+def test_neighbouring_epochs_share_no_words():
+    """Orders of epochs, and of seeds that differ by 1, are no shifts of one another."""
+    orders = [permutation(seed, epoch, 50) for seed in (3, 4) for epoch in (0, 1)]
+    assert all((one != other).any() for one, other in pairwise(orders))

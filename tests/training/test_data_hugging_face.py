@@ -1,0 +1,155 @@
+"""Data sets of Hugging Face: saved on disk, and by the id of one on the hub."""
+
+import pickle
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ddpm_jax.training.data import CorruptPictures, Data, Source, open_source
+
+RNG = np.random.default_rng(0)
+
+
+def opened(name: Path | str, **fields: object) -> Source:
+    return open_source(Data(name=str(name), **fields))
+
+
+def assert_same(source: Source, other: Source) -> None:
+    assert len(source) == len(other)
+    for index in (0, len(source) - 1):
+        np.testing.assert_array_equal(source[index]["image"], other[index]["image"])
+
+
+def picture() -> Image.Image:
+    return Image.fromarray(RNG.integers(0, 256, (8, 8, 3), np.uint8))
+
+
+@pytest.fixture
+def hf() -> ModuleType:
+    return pytest.importorskip("datasets", reason="needs datasets: pip install -e '.[train]'")
+
+
+def table(hf: ModuleType, rows: int = 4):
+    pictures = [picture() for _ in range(rows)]
+    features = hf.Features(
+        {
+            "img": hf.Image(),
+            "fine": hf.ClassLabel(names=["owl", "asp"]),
+            "word": hf.Value("string"),
+            "age": hf.Value("float32"),
+        }
+    )
+    columns = {
+        "img": pictures,
+        "fine": [i % 2 for i in range(rows)],
+        "word": ["b", "a", "b", "c"][:rows],
+        "age": [1.0] * rows,
+    }
+    return hf.Dataset.from_dict(columns, features=features), pictures
+
+
+def test_saved_data_set(tmp_path: Path, hf: ModuleType):
+    made, pictures = table(hf)
+    made.save_to_disk(tmp_path / "d")
+    source = opened(tmp_path / "d", labels=True)
+    assert (len(source), source.shape, source.classes) == (4, (8, 8, 3), ("owl", "asp"))
+    for index in range(4):
+        expected = np.asarray(pictures[index]) / 127.5 - 1
+        np.testing.assert_allclose(source[index]["image"], expected, atol=1e-6)
+        assert source[index]["label"] == index % 2
+    assert source.name_of(2) == f"row 2 of {tmp_path / 'd'}"
+    assert_same(pickle.loads(pickle.dumps(source)), source)
+    words = opened(tmp_path / "d", labels=True, label_column="word")
+    assert words.classes == ("a", "b", "c")
+    assert [int(words[i]["label"]) for i in range(4)] == [1, 0, 1, 2]
+    with pytest.raises(ValueError, match="4 whole numbers; got float32"):
+        opened(tmp_path / "d", labels=True, label_column="age")
+    with pytest.raises(ValueError, match=r"no column 'kind'; its columns: .*word \(string\)"):
+        opened(tmp_path / "d", labels=True, label_column="kind")
+    with pytest.raises(ValueError, match="no picture column 'word'"):
+        opened(tmp_path / "d", image_column="word")
+
+
+def test_splits(tmp_path: Path, hf: ModuleType):
+    made, _ = table(hf)
+    short, _ = table(hf, 2)
+    hf.DatasetDict(train=made, test=short).save_to_disk(tmp_path / "two")
+    assert len(opened(tmp_path / "two")) == 4
+    assert len(opened(tmp_path / "two", split="test")) == 2
+    with pytest.raises(ValueError, match="no split 'valid': give one of train, test"):
+        opened(tmp_path / "two", split="valid")
+    hf.DatasetDict(all=made).save_to_disk(tmp_path / "one")
+    assert len(opened(tmp_path / "one")) == 4
+    hf.DatasetDict(a=made, b=made).save_to_disk(tmp_path / "ab")
+    with pytest.raises(ValueError, match="no split 'train': give one of a, b"):
+        opened(tmp_path / "ab")
+
+
+def test_columns_that_are_not_clear(tmp_path: Path, hf: ModuleType):
+    made, _ = table(hf)
+    again = made.select_columns("img").rename_column("img", "img2")
+    hf.concatenate_datasets([made, again], axis=1).save_to_disk(tmp_path / "two")
+    with pytest.raises(ValueError, match=r"2 picture columns; its columns: .*image_column"):
+        opened(tmp_path / "two")
+    assert len(opened(tmp_path / "two", image_column="img2")) == 4
+    made.remove_columns("img").save_to_disk(tmp_path / "none")
+    with pytest.raises(ValueError, match="0 picture columns"):
+        opened(tmp_path / "none")
+    made.remove_columns("fine").save_to_disk(tmp_path / "unlabelled")
+    with pytest.raises(ValueError, match="no column that is clearly its labels"):
+        opened(tmp_path / "unlabelled", labels=True)
+    made.rename_column("fine", "x").rename_column("word", "label").save_to_disk(tmp_path / "typed")
+    assert opened(tmp_path / "typed", labels=True).classes == ("owl", "asp")
+
+
+def test_rows_without_a_readable_picture(tmp_path: Path, hf: ModuleType):
+    columns = {"image": [{"bytes": b"x", "path": None}, None]}
+    made = hf.Dataset.from_dict(columns, features=hf.Features({"image": hf.Image()}))
+    made.save_to_disk(tmp_path / "d")
+    with pytest.raises(CorruptPictures) as caught:
+        opened(tmp_path / "d")
+    assert "row 0 of" in str(caught.value)
+    assert "the row holds no picture" in str(caught.value)
+
+
+def test_damaged_saved_data_set(tmp_path: Path, hf: ModuleType):
+    made, _ = table(hf)
+    made.save_to_disk(tmp_path / "d")
+    next((tmp_path / "d").glob("*.arrow")).unlink()
+    with pytest.raises(ValueError, match="cannot be read: "):
+        opened(tmp_path / "d")
+
+
+def test_hub_id(hf: ModuleType, monkeypatch: pytest.MonkeyPatch):
+    asked = []
+    made, _ = table(hf)
+
+    def load_dataset(*names: object, **options: object):
+        asked.append((names, options))
+        return hf.DatasetDict(train=made, test=made.select([0]))
+
+    monkeypatch.setattr(hf, "load_dataset", load_dataset)
+    source = opened("owner/birds", subset="small", revision="v1", split="test", labels=True)
+    assert asked == [(("owner/birds", "small"), {"revision": "v1"})]
+    assert (len(source), source.name_of(0)) == (1, "row 0 of owner/birds")
+
+
+def test_hub_without_a_network(hf: ModuleType, monkeypatch: pytest.MonkeyPatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(hf.config, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match=r"no local file or folder 'no/such'.* could not be had: "):
+        opened("no/such")
+
+
+def test_missing_package(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(
+        ImportError, match=r"hub id, needs datasets: pip install 'ddpm-jax\[train\]'"
+    ):
+        opened("owner/birds")

@@ -1,0 +1,191 @@
+"""Picture files to arrays: decoding, channels, 16 bits, orientation, resizing and cropping."""
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ddpm_jax.training.data import Data, PictureError, open_source
+from ddpm_jax.training.data.pictures import Header, decode, read_header
+from ddpm_jax.training.data.transform import Transform, resize, resized, to_range, unit
+
+RNG = np.random.default_rng(0)
+
+COLOUR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}
+"""PNG's number for grey, grey with alpha, RGB and RGBA."""
+
+
+def png16(pixels: np.ndarray) -> bytes:
+    """A PNG of 16 bits a channel, by hand; each row filtered by what stands left of it."""
+    height, width, channels = pixels.shape
+    raw = pixels.astype(">u2").tobytes()
+    rows = np.frombuffer(raw, np.uint8).reshape(height, width, 2 * channels)
+    left = np.pad(rows, ((0, 0), (1, 0), (0, 0)))[:, :-1]
+    filtered = b"".join(b"\x01" + row.tobytes() for row in rows - left)
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    size = struct.pack(">IIBBBBB", width, height, 16, COLOUR_TYPE[channels], 0, 0, 0)
+    body = chunk(b"IHDR", size) + chunk(b"IDAT", zlib.compress(filtered)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def pixels(*shape: int, dtype: type = np.uint8) -> np.ndarray:
+    return RNG.integers(0, np.iinfo(dtype).max + 1, shape, dtype)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_all_16_bits_of_a_png_are_kept(channels: int):
+    made = pixels(5, 7, channels, dtype=np.uint16)
+    got = decode(png16(made), {1: 1, 2: 4, 3: 3, 4: 4}[channels])
+    assert isinstance(got, np.ndarray)
+    assert got.dtype == np.uint16
+    expected = made if channels != 2 else made[..., [0, 0, 0, 1]]
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_16_bits_change_channels_too():
+    grey, colour = pixels(4, 4, 1, dtype=np.uint16), pixels(4, 4, 3, dtype=np.uint16)
+    np.testing.assert_array_equal(decode(png16(grey), 3), grey.repeat(3, -1))
+    np.testing.assert_array_equal(decode(png16(grey), 4)[..., 3], np.full((4, 4), 65535))
+    luma = 0.299 * colour[..., 0] + 0.587 * colour[..., 1] + 0.114 * colour[..., 2]
+    assert np.abs(decode(png16(colour), 1)[..., 0] - luma).max() <= 0.5 + 1e-6  # rounded
+
+
+def test_16_bits_reach_the_network_in_full(tmp_path: Path):
+    """Two values that are one in 8 bits."""
+    made = np.array([[[300], [301]]], np.uint16)
+    (tmp_path / "deep.png").write_bytes(png16(made))
+    image = open_source(Data(name=str(tmp_path)))[0]["image"]
+    np.testing.assert_allclose(image.ravel(), np.array([300, 301]) / 32767.5 - 1, atol=1e-7)
+    assert image[0, 0, 0] < image[0, 1, 0]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_every_mode_becomes_every_number_of_channels(mode: str, channels: int):
+    colour = Image.fromarray(pixels(6, 5, 3))
+    image = colour.convert("L").convert(mode) if mode == "I;16" else colour.convert(mode)
+    kind = "JPEG" if mode == "CMYK" else "PNG"
+    array = np.asarray(decode(encoded(image, kind), channels))
+    assert array.reshape(6, 5, -1).shape == (6, 5, channels)
+
+
+def test_a_palette_with_alpha_is_read_without_a_warning():
+    image = Image.fromarray(pixels(4, 4, 3)).quantize(8)
+    file = encoded(image, transparency=bytes(range(0, 256, 32)))
+    assert read_header(file).channels == 4
+    assert np.asarray(decode(file, 3)).shape == (4, 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("image", "channels"),
+    [
+        (Image.new("1", (3, 2)), 1),
+        (Image.new("L", (3, 2)), 1),
+        (Image.new("I;16", (3, 2)), 1),
+        (Image.new("P", (3, 2)), 3),
+        (Image.new("RGB", (3, 2)), 3),
+        (Image.new("LA", (3, 2)), 4),
+        (Image.new("RGBA", (3, 2)), 4),
+    ],
+    ids=lambda value: getattr(value, "mode", value),
+)
+def test_header(image: Image.Image, channels: int):
+    assert read_header(encoded(image)) == Header(2, 3, channels)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "PNG"])
+def test_pictures_stand_upright(kind: str):
+    """EXIF orientation 6: to be turned by a quarter, clockwise."""
+    image = Image.new("L", (16, 8))
+    image.paste(255, (0, 0, 8, 8))  # left half white
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = encoded(image.convert("RGB"), kind, exif=exif)
+    assert read_header(file) == Header(16, 8, 3)
+    upright = np.asarray(decode(file, 1))
+    assert upright.shape == (16, 8)
+    assert upright[:6].min() > 250  # what was left is on top
+    assert upright[10:].max() < 5
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_broken_files_say_why(kind: str):
+    whole = encoded(Image.fromarray(pixels(64, 64, 3)), kind)
+    for file in (b"", b"text", whole[: len(whole) // 2], whole[:40]):
+        with pytest.raises(PictureError, match=r"\w"):
+            decode(file, 3)
+
+
+def test_a_picture_that_is_too_large_is_not_read(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    with pytest.raises(PictureError, match="limit"):
+        decode(encoded(Image.new("L", (8, 8))), 1)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "shorter", "expected"),
+    [(20, 30, 10, (10, 15)), (31, 17, 8, (14, 8)), (3, 5, 6, (6, 10)), (9, 9, 9, (9, 9))],
+)
+def test_sizes(height: int, width: int, shorter: int, expected: tuple[int, int]):
+    assert resized(height, width, shorter) == expected
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_arrays_and_pictures_are_resized_alike(channels: int):
+    made = pixels(20, 30, channels)
+    picture = Image.fromarray(made.squeeze(-1) if channels == 1 else made)
+    np.testing.assert_array_equal(resize(made, 10), resize(picture, 10))
+    deep = resize(made.astype(np.uint16) * 257, 10)
+    assert deep.dtype == np.float32
+    assert np.abs(deep * 255 - resize(made, 10)).max() < 1  # Pillow's 8 bits are rounded twice
+
+
+def test_resizing_is_antialiased():
+    """A fine checkerboard becomes grey, not a coarse one."""
+    board = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)[..., None]
+    small = resize(board, 8)[1:-1, 1:-1]
+    assert 110 < small.min() <= small.max() < 145
+
+
+def test_the_fourth_channel_of_an_array_is_no_alpha():
+    made = np.concatenate([np.full((8, 8, 3), 200), np.zeros((8, 8, 1))], -1).astype(np.uint8)
+    assert resize(made, 4)[..., :3].min() == 200
+
+
+def test_crops_and_flips():
+    board = np.arange(4 * 7, dtype=np.uint8).reshape(4, 7, 1)
+    centre = Transform(4, "centre", True)
+    np.testing.assert_array_equal(centre(board, None), board[:, 2:6])  # round(1.5) = 2
+    half = 1 << 63
+    np.testing.assert_array_equal(centre(board, [half, 0, 0]), board[:, 5:1:-1])
+    np.testing.assert_array_equal(centre(board, [half - 1, 0, 0]), board[:, 2:6])
+    anywhere = Transform(4, "random", False)
+    lefts = [int(anywhere(board, [0, 0, word << 62])[0, 0, 0]) for word in range(4)]
+    assert lefts == [0, 1, 2, 3]
+    np.testing.assert_array_equal(anywhere(board, None), board[:, 2:6])
+    assert Transform(2, "none", False)(board, None).shape == (2, 3, 1)
+
+
+def test_the_range():
+    every = to_range(np.arange(256, dtype=np.uint8))
+    assert every.dtype == np.float32
+    assert (every[0], every[255]) == (-1, 1)
+    np.testing.assert_allclose(every, np.arange(256) / 127.5 - 1, atol=1e-7)
+    assert to_range(unit(np.array([0, 65535], np.uint16))).tolist() == [-1, 1]
+    assert to_range(unit(np.array([0.0, 0.5, 1.0]))).tolist() == [-1, 0, 1]
+    assert to_range(np.array([-1e-7, 1 + 1e-7], np.float32)).tolist() == [-1, 1]
