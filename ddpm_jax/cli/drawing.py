@@ -14,7 +14,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ddpm_jax._typing import AnyArray
-from ddpm_jax.cli.output import Drawn
+from ddpm_jax.cli.image_files import Drawn
 from ddpm_jax.generation import Network, run, with_preview
 from ddpm_jax.images import to_pil
 from ddpm_jax.models import UNet2DModel

@@ -51,7 +51,8 @@ class Sample(Schedule):
 
     out: str = "samples.png"
     """A name ending in .png is one picture, a grid. Any other name is a folder of files, of
-    which only those are made that are missing."""
+    which only those are made that are missing. An interrupted run goes on where it was when the
+    command is repeated."""
 
     columns: OptionalCount = None
     """Images in a row of the grid. By default the grid is about square."""
@@ -108,7 +109,7 @@ class Sample(Schedule):
             for drawn in drawing.draw(wanted):
                 target.save(drawn)
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(f"interrupted; {target.IF_INTERRUPTED}") from None
+            raise KeyboardInterrupt(f"interrupted; {target.if_interrupted}") from None
 
     def _settings(self, scheduler: "Scheduler") -> dict[str, str]:
         """What decides an image's pixels beside its index, as text by name."""
@@ -129,11 +130,10 @@ class Sample(Schedule):
         return {name: str(value) for name, value in given.items() if value is not None}
 
     def _target(self, settings: Mapping[str, str]) -> Grid | Folder:
-        strips = self.save_every is not None
-        out = Path(self.out)
+        out, every = Path(self.out), self.save_every
         if out.suffix.lower() == ".png":
-            return Grid(out, settings, columns=self.columns, strips=strips)
-        return Folder(out, settings, strips=strips)
+            return Grid(out, settings, columns=self.columns, every=every)
+        return Folder(out, settings, strips=every is not None)
 
     def _check(self) -> None:
         least = {"num": 1, "batch_size": 1, "columns": 1, "save_every": 1, "steps": 1, "seed": 0}
