@@ -198,7 +198,8 @@ class DiffusionPipeline(ABC):
         files of the same names are replaced and others stay.
 
         Raises:
-            ValueError: `path` is a file, or holds weights that would be read in place of these.
+            ValueError: `path` is a file, or holds weights that would be read in place of these; or
+                `variant` cannot be part of a file's name.
         """
         names = type(self).__name__, type(self.scheduler).__name__
         with model_index.written_beside(path, variant) as folder:

@@ -233,6 +233,12 @@ def test_saving_again_replaces_files_and_leaves_others(folder: Path):
     assert dj.DDPMPipeline.from_pretrained(folder, variant="ema").unet == pipe.unet
 
 
+def test_a_variant_that_leaves_the_folder_is_refused(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"variant must be a name .*; got '\.\./x'"):
+        pipeline(dj.DDPMPipeline).save_pretrained(tmp_path / "new" / "pipe", variant="../x")
+    assert not files(tmp_path)
+
+
 def test_index_is_the_last_file_to_be_replaced(folder: Path, monkeypatch: pytest.MonkeyPatch):
     replaced: list[Path] = []
     replace = os.replace

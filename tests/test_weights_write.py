@@ -24,6 +24,7 @@ from weights_convert import (
     save_torch,
     to_flax,
     to_torch,
+    weight_files,
 )
 from weights_convert.rules import flat
 from weights_convert.safetensors_io import write_safetensors
@@ -141,6 +142,19 @@ def test_weights_that_would_hide_the_new_ones_are_an_error(tmp_path: Path, save:
     with pytest.raises(ValueError, match=f"{old.name}, which is read before"):
         save(tmp_path, PARAMS)
     assert contents(tmp_path) == {old.name}
+
+
+@pytest.mark.parametrize("variant", ["../x", "a/b", "", ".", "fp 16", "\u00e9"])
+def test_a_variant_is_a_part_of_a_files_name(tmp_path: Path, variant: str) -> None:
+    folder = tmp_path / "new" / "unet"
+    for use in (
+        lambda: save_torch(folder, PARAMS, variant=variant),
+        lambda: find_weights(folder, variant),
+        lambda: weight_files(["config.json"], variant),
+    ):
+        with pytest.raises(ValueError, match="variant must be a name .* got '"):
+            use()
+    assert contents(tmp_path) == set()
 
 
 def test_a_variant_hides_nothing(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ TORCH = "diffusion_pytorch_model"
 FLAX_FILE = "diffusion_flax_model.safetensors"
 ORBAX_FOLDER = "diffusion_flax_model.orbax"
 
+_VARIANT = re.compile(r"[\w-][\w.-]*", re.ASCII)
 _GIT_LFS = b"version https://git-lfs"
 
 
@@ -40,7 +41,9 @@ def find_weights(folder: str | Path, variant: str | None = None) -> Path:
     Raises:
         FileNotFoundError: the folder is missing, or holds none of the names above; says what was
             looked for.
+        ValueError: the variant cannot be part of a file's name.
     """
+    check_variant(variant)
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder")
@@ -60,7 +63,9 @@ def weight_files(names: Sequence[str], variant: str | None = None) -> list[str]:
 
     Raises:
         FileNotFoundError: none of the names is a weight file.
+        ValueError: the variant cannot be part of a file's name.
     """
+    check_variant(variant)
     found = chosen({name.partition("/")[0] for name in names}, variant)
     if found is None:
         raise FileNotFoundError(_not_found("the repository", names, variant))
@@ -68,6 +73,15 @@ def weight_files(names: Sequence[str], variant: str | None = None) -> list[str]:
         return sorted(name for name in names if name.startswith(f"{ORBAX_FOLDER}/"))
     shards = _shard_pattern(found, variant)
     return [found, *sorted(name for name in names if shards and shards.fullmatch(name))]
+
+
+def check_variant(variant: str | None) -> None:
+    """Raises ValueError unless `variant` is None or can stand in a file's name."""
+    if variant is not None and not _VARIANT.fullmatch(variant):
+        raise ValueError(
+            f"variant must be a name of letters, digits, '_', '-' and '.', such as 'fp16'; "
+            f"got {variant!r}"
+        )
 
 
 def chosen(names: Iterable[str], variant: str | None) -> str | None:

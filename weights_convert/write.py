@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from weights_convert import rules
-from weights_convert.files import FLAX_FILE, ORBAX_FOLDER, TORCH, chosen
+from weights_convert.files import FLAX_FILE, ORBAX_FOLDER, TORCH, check_variant, chosen
 from weights_convert.orbax_io import write_orbax
 from weights_convert.safetensors_io import write_safetensors
 from weights_convert.tensors import Stored
@@ -30,8 +30,8 @@ def save_torch(folder: str | Path, params: rules.Params, *, variant: str | None 
     time is copied.
 
     Raises:
-        ValueError: a leaf that no rule covers (all are listed); or weights in the folder that would
-            be read in place of these.
+        ValueError: a leaf that no rule covers (all are listed); weights in the folder that would
+            be read in place of these; or a variant that cannot be part of a file's name.
     """
     return write_torch(Path(folder), rules.torch_tensors(rules.flat(params)), variant=variant)
 
@@ -55,6 +55,7 @@ def save_orbax(folder: str | Path, params: rules.Params) -> Path:
 
 def write_torch(folder: Path, tensors: Mapping[str, Stored], *, variant: str | None = None) -> Path:
     """As `save_torch`, from tensors under their torch names, each read when it is written."""
+    check_variant(variant)
     path = folder / f"{TORCH}{f'.{variant}' if variant else ''}.safetensors"
     with _in_folder(path, variant) as partial:
         write_safetensors(partial, tensors, {"format": "pt"})

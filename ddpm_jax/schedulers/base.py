@@ -22,13 +22,17 @@ from ddpm_jax.schedules import BetaSchedule, NoiseSchedule, noise_schedule
 from ddpm_jax.spacing import check_count, timestep_grid
 from ddpm_jax.table import Table
 
+MOST_TIMESTEPS = 1_000_000
+"""Far more than any model has; a schedule holds several float64 numbers for each."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Scheduler(Configured):
     """Base of all schedulers; use one of the subclasses.
 
     Attributes:
-        num_train_timesteps: T, the number of timesteps that the network was trained on.
+        num_train_timesteps: T, the number of timesteps that the network was trained on, at most
+            1,000,000.
         beta_start: beta of the first timestep, in (0, 1).
         beta_end: beta of the last timestep, in (0, 1).
         beta_schedule: see `ddpm_jax.noise_schedule`.
@@ -62,8 +66,11 @@ class Scheduler(Configured):
 
     def _faults(self) -> Sequence[str]:
         faults = list(super()._faults())
-        if self.num_train_timesteps < 1:
-            faults.append(f"num_train_timesteps must be at least 1, got {self.num_train_timesteps}")
+        if not 1 <= self.num_train_timesteps <= MOST_TIMESTEPS:
+            faults.append(
+                f"num_train_timesteps must lie in 1..{MOST_TIMESTEPS}, "
+                f"got {self.num_train_timesteps}"
+            )
         elif not 0 <= self.steps_offset < self.num_train_timesteps:
             faults.append(
                 f"steps_offset must lie in 0..{self.num_train_timesteps - 1}, "

@@ -26,6 +26,7 @@ FIELDS: tuple[tuple[dict[str, Any], str], ...] = (
     ({"beta_start": -0.1}, "beta"),
     ({"beta_start": "0.1"}, "beta_start"),
     ({"num_train_timesteps": 0}, "num_train_timesteps"),
+    ({"num_train_timesteps": 10**12}, r"in 1..1000000, got 1000000000000"),
     ({"num_train_timesteps": 10.5}, "num_train_timesteps"),
     ({"num_train_timesteps": True}, "num_train_timesteps"),
     ({"trained_betas": (0.1, 0.2)}, "trained_betas"),
