@@ -1,6 +1,7 @@
 """Small models for the tests of pipelines: they compile in a second or two."""
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,6 +11,14 @@ import numpy as np
 import ddpm_jax as dj
 
 SIZE = 8
+
+FILES = [
+    "model_index.json",
+    "scheduler/scheduler_config.json",
+    "unet/config.json",
+    "unet/diffusion_pytorch_model.safetensors",
+]
+"""A saved pipeline."""
 
 
 @cache
@@ -48,3 +57,13 @@ def pipeline(cls: Any, **fields: Any) -> Any:
     """A pipeline of a tiny model."""
     model, params = tiny(**fields)
     return cls(unet=model, params=params, scheduler=scheduler())
+
+
+def files(folder: Path) -> list[str]:
+    """Paths of all files under a folder."""
+    return sorted(f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.is_file())
+
+
+def same_params(a: Any, b: Any) -> bool:
+    """Whether two trees hold the same numbers."""
+    return jax.tree.all(jax.tree.map(np.array_equal, a, b))

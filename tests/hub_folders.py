@@ -1,0 +1,42 @@
+"""Repositories and folders of models, by the names of their files; their contents are no models."""
+
+from pathlib import Path
+
+CONFIG = b'{"_class_name": "UNet2DModel"}'
+SCHEDULER = b'{"_class_name": "DDPMScheduler"}'
+INDEX = b'{"_class_name": "DDPMPipeline"}'
+WEIGHTS = "diffusion_pytorch_model"
+
+NESTED = {
+    "README.md": b"read me",
+    "model_index.json": INDEX,
+    "scheduler/scheduler_config.json": SCHEDULER,
+    "unet/config.json": CONFIG,
+    f"unet/{WEIGHTS}.bin": b"torch",
+    f"unet/{WEIGHTS}.fp16.safetensors": b"half",
+    f"unet/{WEIGHTS}.safetensors": b"safe",
+    "images/sample.png": b"png",
+}
+FLAT = {
+    "config.json": CONFIG,
+    f"{WEIGHTS}.bin": b"torch",
+    "model_index.json": INDEX,
+    "sample.png": b"png",
+    "scheduler_config.json": SCHEDULER,
+}
+SHARDED = {
+    "model_index.json": INDEX,
+    "scheduler/scheduler_config.json": SCHEDULER,
+    "unet/config.json": CONFIG,
+    f"unet/{WEIGHTS}-00001-of-00002.safetensors": b"one",
+    f"unet/{WEIGHTS}-00002-of-00002.safetensors": b"two",
+    f"unet/{WEIGHTS}.safetensors.index.json": b"{}",
+    f"unet/{WEIGHTS}.bin": b"torch",
+}
+
+
+def write(folder: Path, files: dict[str, bytes]) -> Path:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
