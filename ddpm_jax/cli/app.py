@@ -11,6 +11,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import tyro
 
@@ -20,10 +21,12 @@ from ddpm_jax.cli.describe import Describe
 from ddpm_jax.cli.faults import OptionError
 from ddpm_jax.cli.info import Info
 from ddpm_jax.cli.sample import Sample
+from ddpm_jax.cli.train import Train
 
-Command = Sample | Convert | Info | Describe
+Command = Sample | Train | Convert | Info | Describe
 COMMANDS: dict[str, type[Command]] = {
     "sample": Sample,
+    "train": Train,
     "convert": Convert,
     "info": Info,
     "describe": Describe,
@@ -81,12 +84,16 @@ def _run(argv: Sequence[str]) -> int:
 def _parse(argv: Sequence[str]) -> Command:
     config = (tyro.conf.FlagCreatePairsOff,)
     if argv and argv[0] in COMMANDS:
-        command = COMMANDS[argv[0]]
+        command, arguments = COMMANDS[argv[0]], list(argv[1:])
+        default: Any = tyro.MISSING_NONPROP
+        if issubclass(command, Train):  # its defaults depend on where the settings start from
+            arguments, default = command.prepare(arguments)
         return tyro.cli(
             command,
+            default=default,
             prog=f"ddpm-jax {argv[0]}",
             description=f"{inspect.getdoc(command)}\n\nExamples:\n{command.EXAMPLES}",
-            args=argv[1:],
+            args=arguments,
             config=config,
         )
     # Help and complaints only: there is no command to run.

@@ -69,6 +69,8 @@ class Conv(nn.Module):
     stride: int = 1
     padding: Padding | None = None
     """None: `size // 2` on all sides."""
+    split: bool = False
+    """A few pictures at a time, see `ddpm_jax.models.convolve`."""
     doubled: bool = False
     """Convolves the picture at twice its size (nearest neighbour); size 3, stride 1, padding 1."""
 
@@ -81,10 +83,10 @@ class Conv(nn.Module):
         bias = self.param("bias", bias_init, (self.features,), self.param_dtype)
         x = x.astype(self.dtype)
         if self.doubled:
-            y = convolve_doubled(x, kernel)
+            y = convolve_doubled(x, kernel, self.split)
         else:
             edge = (self.size // 2, self.size // 2)
-            y = convolve(x, kernel, self.stride, self.padding or (edge, edge))
+            y = convolve(x, kernel, self.stride, self.padding or (edge, edge), self.split)
         return y + _as_channels(bias, y)
 
 
@@ -140,7 +142,7 @@ def make_linear(style: Style, features: int, name: str) -> Linear:
 
 def make_conv(style: Style, features: int, name: str, **options: Any) -> Conv:
     """A convolution in the model's style; options are those of `Conv`."""
-    return Conv(features, style.dtype, style.param_dtype, name=name, **options)
+    return Conv(features, style.dtype, style.param_dtype, split=style.split, name=name, **options)
 
 
 def make_norm(

@@ -44,6 +44,8 @@ class Style:
     """Channels of one attention head; None: one head over all channels."""
     dropout: float
     """Dropout rate in a residual block; 0 unless the model is called to train."""
+    split: bool
+    """Convolutions take a few pictures at a time, see `ddpm_jax.models.convolve`."""
     dtype: Dtype
     """Of the pictures inside the network."""
     param_dtype: Dtype

@@ -6,6 +6,7 @@ The modules that are made here belong to the module in whose `__call__` that hap
 from collections.abc import Callable, Iterator
 from functools import partial
 
+import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Num
@@ -29,6 +30,7 @@ def style_of(
         scale_shift=config.resnet_time_scale_shift == "scale_shift",
         head_dim=config.attention_head_dim,
         dropout=config.dropout if train else 0.0,
+        split=train and jax.default_backend() == "cpu" and jax.device_count() == 1,
         dtype=jnp.dtype(dtype),
         param_dtype=jnp.dtype(param_dtype),
         remat=remat,

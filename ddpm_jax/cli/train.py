@@ -1,0 +1,168 @@
+"""`ddpm-jax train`: from pictures to a model, and on from where a run was stopped."""
+
+import argparse
+import dataclasses
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+import tyro
+
+from ddpm_jax.cli.arguments import OptionalName
+from ddpm_jax.training.settings import Settings
+
+if TYPE_CHECKING:
+    from ddpm_jax.training.plan import Plan
+
+Preset = Literal["tiny", "emoji", "cifar10", "celebahq256"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Settings):
+    """Train a model on pictures. The result is a folder that diffusers loads, and
+    `ddpm-jax sample --model`.
+
+    --data NAME is short for --data.name NAME. Defaults shown here are those of the preset, the
+    file, the model or the earlier run that is named before --help.
+    """
+
+    EXAMPLES: ClassVar[str] = """\
+  ddpm-jax train --data digits --out digits-run
+  ddpm-jax train --out digits-run --resume
+  ddpm-jax train --data photos/ --data.resolution 64 --data.flip --preset cifar10 --out photos-run
+  ddpm-jax train --data sketches/ --from google/ddpm-cifar10-32 --loop.steps 20000 --out run2
+  ddpm-jax train --config digits-run/settings.json --ema.decay 0.9999 --out other-run"""
+
+    out: Path
+    """The run's folder: settings, checkpoints, log, samples, curve, and the result."""
+
+    preset: Annotated[Preset | None, tyro.conf.arg(help_behavior_hint="")] = None
+    """Where settings start from: "tiny", the default, for the digits on a CPU, "emoji", or the DDPM
+    paper's "cifar10" and "celebahq256"."""
+
+    config: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
+    """A settings.json in place of a preset."""
+
+    from_: Annotated[
+        str | None, tyro.conf.arg(name="from", metavar="MODEL", help_behavior_hint="")
+    ] = None
+    """A model to go on from: a hub id, a folder or a bundled name. Network and forward process are
+    its own unless options say otherwise."""
+
+    revision: OptionalName = None
+    """Branch, tag or commit of that model on the hub."""
+
+    variant: OptionalName = None
+    """Which of its weight files, such as non_ema."""
+
+    resume: bool = False
+    """Go on with the run in --out from its last checkpoint; begin it if there is none."""
+
+    cluster: bool = False
+    """Run over all processes of a cluster that jax finds out about (Slurm, Open MPI, Kubernetes,
+    Cloud TPU). Elsewhere JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID do it."""
+
+    no_cache: bool = False
+    """Do not keep compiled programs in the user's cache folder."""
+
+    @classmethod
+    def prepare(cls, argv: Sequence[str]) -> tuple[list[str], "Train"]:
+        """The arguments with --data written out, and what they override."""
+        argv = [
+            "--data.name" + word.removeprefix("--data")
+            if word == "--data" or word.startswith("--data=")
+            else word
+            for word in argv
+        ]
+        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+        for name in ("preset", "config", "from", "revision", "out"):
+            parser.add_argument(f"--{name}", nargs="?")
+        parser.add_argument("--resume", action="store_true")
+        known, _ = parser.parse_known_args(argv)
+        settings = _start(known)
+        groups = {f.name: getattr(settings, f.name) for f in dataclasses.fields(Settings)}
+        return argv, cls(out=tyro.MISSING, **groups)
+
+    def run(self) -> None:
+        """Train, and say where the result is."""
+        from ddpm_jax.cli import cache
+        from ddpm_jax.training.processes import start_processes
+        from ddpm_jax.training.run import train
+
+        start_processes(detect=self.cluster)
+        plan = self._plan()
+        if not self.no_cache:
+            cache.use(cache.folder())
+        _say(plan)
+        outcome = train(plan, resume=self.resume)
+        if outcome.stopped is not None:
+            told = (
+                f"stopped by {outcome.stopped.name} after {outcome.step} of "
+                f"{self.loop.steps} updates; --resume goes on"
+            )
+            if outcome.stopped is signal.SIGINT:
+                raise KeyboardInterrupt(told)
+            print(told)
+            return
+        print(
+            f"{outcome.step} updates, {outcome.compilations} compilation of the step; "
+            f"the model is {self.out}: ddpm-jax sample --model {self.out}"
+        )
+
+    def _plan(self) -> "Plan":
+        from ddpm_jax.training.finetune import load_base
+        from ddpm_jax.training.plan import SETTINGS_NAME, check_same, make_plan
+
+        settings = Settings(**{f.name: getattr(self, f.name) for f in dataclasses.fields(Settings)})
+        earlier = self.out / SETTINGS_NAME
+        if earlier.exists():
+            if not self.resume:
+                raise ValueError(
+                    f"{self.out} holds a run already: --resume goes on with it, "
+                    "another --out begins one"
+                )
+            check_same(Settings.load(earlier), settings)
+        elif self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
+            raise ValueError(f"--out must be a new or an empty folder, got {self.out}")
+        base = None
+        if self.from_ is not None:
+            base = load_base(self.from_, revision=self.revision, variant=self.variant)
+        return make_plan(settings, self.out, base)
+
+
+def _start(known: argparse.Namespace) -> Settings:
+    """The settings that options change: an earlier run's, a file's or a preset's."""
+    from ddpm_jax.training.finetune import base_settings
+    from ddpm_jax.training.plan import SETTINGS_NAME
+    from ddpm_jax.training.presets import PRESETS
+
+    if known.preset and known.config:
+        raise ValueError("--preset and --config are two places to start from: give one")
+    earlier = Path(known.out or "") / SETTINGS_NAME
+    if known.resume and known.out and earlier.exists() and not (known.preset or known.config):
+        return Settings.load(earlier)
+    settings = (
+        Settings.load(known.config)
+        if known.config
+        else PRESETS.get(known.preset or "tiny", PRESETS["tiny"])
+    )
+    if known.__dict__["from"] is None:
+        return settings
+    model, diffusion = base_settings(known.__dict__["from"], known.revision)
+    return replace(settings, model=model, diffusion=diffusion or settings.diffusion)
+
+
+def _say(plan: "Plan") -> None:
+    """What will be trained on what, before the long work."""
+    import jax
+
+    count = sum(leaf.size for leaf in jax.tree.leaves(plan.model.shapes()))
+    height, width, channels = plan.source.shape
+    classes = "" if plan.source.num_classes is None else f" in {plan.source.num_classes} classes"
+    devices = f"{jax.device_count()} {jax.devices()[0].platform} device(s)"
+    print(
+        f"{len(plan.source)} pictures of {height}x{width}x{channels}{classes}, "
+        f"a model of {count:,} params, {devices}"
+    )

@@ -1,0 +1,175 @@
+"""Checkpoints of a run, by orbax: written beside the loop, complete or not there at all.
+
+A checkpoint holds the whole `TrainState`, where the input stands, and the loop's own numbers. orbax
+writes under another name and renames at the end, so a killed run leaves no half checkpoint that
+could be picked. Old ones are removed after a newer one is complete.
+"""
+
+import logging
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import jax
+
+from ddpm_jax.training.state import TrainState
+
+
+class Saved(NamedTuple):
+    """What a checkpoint gives back.
+
+    Attributes:
+        state: of the run.
+        extra: what was saved beside it, as JSON has it.
+    """
+
+    state: TrainState
+    extra: dict[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints in a folder, by step; a context manager that waits for the last one.
+
+    Args:
+        folder: is made if it is missing.
+        keep_last: how many of the newest are kept, at least 1.
+        keep_best: how many with the lowest held-out loss are kept beside them.
+    """
+
+    def __init__(self, folder: Path, *, keep_last: int = 2, keep_best: int = 0):
+        import orbax.checkpoint as ocp
+        from orbax.checkpoint.checkpoint_managers import (
+            AnyPreservationPolicy,
+            BestN,
+            LatestN,
+        )
+
+        logging.getLogger("absl").addFilter(_errors_only)
+        self.folder = folder.resolve()
+        policies: list[Any] = [LatestN(keep_last)]
+        if keep_best:
+            policies.append(
+                BestN(
+                    get_metric_fn=lambda metrics: metrics["loss"],
+                    reverse=True,
+                    n=keep_best,
+                    keep_checkpoints_without_metrics=False,
+                )
+            )
+        self._ocp = ocp
+        self._manager = ocp.CheckpointManager(
+            self.folder,
+            item_names=("state", "extra"),
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=AnyPreservationPolicy(policies),
+                cleanup_tmp_directories=True,
+                enable_async_checkpointing=True,
+            ),
+        )
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.wait()
+        self._manager.close()
+
+    def latest(self) -> int | None:
+        """The newest complete checkpoint's step."""
+        return self._manager.latest_step()
+
+    def save(
+        self, state: TrainState, extra: Mapping[str, Any], *, held_out: float | None = None
+    ) -> None:
+        """Starts to write a checkpoint; the state may be donated as soon as this returns.
+
+        Args:
+            state: of the run; its step is the checkpoint's.
+            extra: JSON values.
+            held_out: the loss that keep_best goes by.
+
+        Raises:
+            OSError: this checkpoint, or the one before it, cannot be written.
+        """
+        step, args = int(state.step), self._ocp.args
+        with _as_oserror(self, step):
+            self._manager.save(
+                step,
+                args=args.Composite(
+                    state=args.StandardSave(state), extra=args.JsonSave(dict(extra))
+                ),
+                metrics=None if held_out is None else {"loss": held_out},
+                force=True,
+            )
+
+    def wait(self) -> None:
+        """Until everything is written. Raises OSError as `save`."""
+        with _as_oserror(self, None):
+            self._manager.wait_until_finished()
+
+    def restore(self, like: TrainState, step: int | None = None) -> Saved:
+        """A checkpoint, the newest unless a step is given.
+
+        Args:
+            like: a state with the shapes, dtypes and shardings that are wanted; abstract or not.
+            step: of the checkpoint.
+
+        Raises:
+            ValueError: none is there, or it is of another model or optimiser.
+        """
+        step = self.latest() if step is None else step
+        if step is None:
+            raise ValueError(f"{self.folder} holds no checkpoint")
+        args = self._ocp.args
+        try:
+            found = self._manager.restore(
+                step,
+                args=args.Composite(
+                    state=args.StandardRestore(jax.tree.map(_abstract, like)),
+                    extra=args.JsonRestore(),
+                ),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise ValueError(
+                f"{self.folder / str(step)} is damaged, or of a run with other settings: {reason}"
+            ) from error
+        return Saved(found["state"], dict(found["extra"]))
+
+
+def _abstract(leaf: Any) -> Any:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None))
+
+
+def _errors_only(record: logging.LogRecord) -> bool:
+    """Orbax tells through absl's logger what every save did."""
+    return record.levelno >= logging.ERROR
+
+
+class _as_oserror:
+    """Turns whatever orbax and tensorstore raise on writing into one sentence."""
+
+    def __init__(self, checkpoints: Checkpoints, step: int | None):
+        self.checkpoints, self.step = checkpoints, step
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if error is None or not isinstance(error, Exception):
+            return
+        folder = self.checkpoints.folder
+        free = shutil.disk_usage(folder).free / 2**20 if folder.exists() else 0
+        steps = sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
+        kept = f"kept: {', '.join(map(str, steps))}" if steps else "none is there yet"
+        raise OSError(
+            f"a checkpoint cannot be written to {folder} ({free:.0f} MiB free): "
+            f"{str(error).strip().partition(chr(10))[0]}; checkpoints {kept}"
+        ) from error

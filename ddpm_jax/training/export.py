@@ -1,0 +1,34 @@
+"""A folder that diffusers loads, out of a run.
+
+Its weights are the moving average; the raw params are beside them as variant "non_ema".
+"""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from ddpm_jax.models import UNet2DModel
+from ddpm_jax.pipelines import DDPMPipeline
+from ddpm_jax.schedulers import DDPMScheduler
+
+RAW = "non_ema"
+"""The variant's name that published checkpoints use."""
+
+
+def export(
+    folder: Path, model: UNet2DModel, scheduler: DDPMScheduler, ema: Any, params: Any
+) -> None:
+    """Writes `model_index.json`, `unet/` with both sets of weights, and `scheduler/`.
+
+    Args:
+        folder: may exist; files of the same names are replaced.
+        model: the network.
+        scheduler: that it was trained under.
+        ema: the moving average.
+        params: the raw ones.
+    """
+    host = jax.tree.map(np.asarray, ema)
+    DDPMPipeline(unet=model, params=host, scheduler=scheduler).save_pretrained(folder)
+    model.save_pretrained(folder / "unet", jax.tree.map(np.asarray, params), variant=RAW)

@@ -1,0 +1,121 @@
+"""Going on from a model that is already trained: its settings, its weights, and what is new."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ddpm_jax import hub
+from ddpm_jax.config import faults_of, read_json
+from ddpm_jax.models import UNet2DModel
+from ddpm_jax.schedulers import DDPMScheduler
+from ddpm_jax.training.settings import Diffusion, Model
+
+
+class Base(NamedTuple):
+    """A model to go on from.
+
+    Attributes:
+        name: as it was asked for.
+        model: it, as it was trained.
+        params: its weights.
+    """
+
+    name: str
+    model: UNet2DModel
+    params: dict[str, Any]
+
+
+def base_settings(name: str, revision: str | None = None) -> tuple[Model, Diffusion | None]:
+    """The settings that a model was trained under, from its configs; no weights are read.
+
+    Args:
+        name: of any model that `UNet2DModel.from_pretrained` reads.
+        revision: on the hub.
+
+    Returns:
+        The network's, and the forward process's if the model came with a scheduler.
+
+    Raises:
+        ValueError: no such model, or one that cannot be trained here.
+    """
+    path = hub.component(name, "unet", revision=revision, weights=False) / hub.CONFIG["unet"]
+    with faults_of(path):
+        config = UNet2DModel.from_config(read_json(path)).config
+        if config.class_embed_type is not None or config.time_embedding_type == "fourier":
+            raise ValueError(
+                f"class_embed_type {config.class_embed_type!r} with time_embedding_type "
+                f"{config.time_embedding_type!r} cannot be trained; accepted are None, and "
+                '"positional" or "learned"'
+            )
+    model = Model(**{field.name: config[field.name] for field in fields(Model)})
+    try:
+        folder = hub.component(name, "scheduler", revision=revision)
+    except ValueError:  # weights alone
+        return model, None
+    scheduler = DDPMScheduler.from_pretrained(folder)
+    values = {field.name: getattr(scheduler, field.name) for field in fields(Diffusion)}
+    return model, Diffusion(**values)
+
+
+def load_base(name: str, *, revision: str | None = None, variant: str | None = None) -> Base:
+    """Reads a model with its weights; arguments and errors as `UNet2DModel.from_pretrained`."""
+    return Base(name, *UNet2DModel.from_pretrained(name, revision=revision, variant=variant))
+
+
+def adapt(base: Base, model: UNet2DModel, key: jax.Array) -> tuple[dict[str, Any], list[str]]:
+    """A base's params for a model that may have other classes or a learned variance.
+
+    Args:
+        base: the model to go on from.
+        model: the one that is trained.
+        key: of what is new.
+
+    Returns:
+        The params, and a sentence for each part that is new or left out.
+
+    Raises:
+        ValueError: the models differ in more than that.
+    """
+    fresh = model.init_params(key)
+    params, news = dict(base.params), []
+    if _shape(params.get("class_embedding")) != _shape(fresh.get("class_embedding")):
+        params.pop("class_embedding", None)
+        if "class_embedding" in fresh:
+            params["class_embedding"] = fresh["class_embedding"]
+            had = base.model.num_class_embeds or "no"
+            wanted = model.num_class_embeds
+            news.append(f"class_embedding is new, for {wanted} classes; {base.name} has {had}")
+        else:
+            news.append(f"class_embedding of {base.name} is left out: no labels are asked for")
+    have, want = params["conv_out"]["bias"].shape[0], model.out_channels
+    if want == 2 * have:
+        params["conv_out"] = jax.tree.map(_with_zeros, params["conv_out"])
+        news.append(f"conv_out has {have} new channels, at 0, for the variance")
+    if wrong := _differences(params, fresh):
+        raise ValueError(f"{base.name} does not fit these settings: {'; '.join(wrong)}")
+    return params, news
+
+
+def _with_zeros(leaf: jax.Array) -> jax.Array:
+    return jnp.concatenate([leaf, jnp.zeros_like(leaf)], axis=-1)
+
+
+def _shape(tree: Any) -> Any:
+    return None if tree is None else jax.tree.map(np.shape, tree)
+
+
+def _differences(got: Mapping[str, Any], want: Mapping[str, Any]) -> list[str]:
+    def named(tree: Any) -> dict[str, tuple[int, ...]]:
+        leaves = jax.tree_util.tree_leaves_with_path(tree)
+        return {".".join(str(key.key) for key in path): leaf.shape for path, leaf in leaves}
+
+    ours, theirs = named(want), named(got)
+    return [
+        f"{name} is {theirs.get(name, 'missing')}, {ours.get(name, 'none')} is wanted"
+        for name in sorted(ours.keys() | theirs.keys())
+        if ours.get(name) != theirs.get(name)
+    ]

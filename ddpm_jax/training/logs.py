@@ -1,0 +1,94 @@
+"""A run's records: one JSON object a line, the same numbers for TensorBoard, and the loss curve."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ddpm_jax.training.data.needs import missing
+
+LOG_NAME = "log.jsonl"
+CURVE_NAME = "curve.png"
+TENSORBOARD = "tensorboard"
+
+
+class Log:
+    """Writes `log.jsonl` and TensorBoard's files; a context manager.
+
+    Args:
+        folder: of the run.
+        step: that the run goes on from; what an earlier, killed run logged after it is removed.
+    """
+
+    def __init__(self, folder: Path, step: int = 0):
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError as error:
+            raise missing("tensorboardX", "a training log") from error
+        self.path = folder / LOG_NAME
+        kept = [line for line in read_log(folder) if line["step"] <= step]
+        beside = self.path.with_suffix(".partial")
+        beside.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        os.replace(beside, self.path)
+        self._file = self.path.open("a", buffering=1)  # a killed run loses no line
+        self._board = SummaryWriter(str(folder / TENSORBOARD), purge_step=step + 1, flush_secs=10)
+
+    def __enter__(self) -> "Log":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self._board.close()
+
+    def write(self, step: int, numbers: Mapping[str, float]) -> None:
+        """One line, and one point on each of TensorBoard's curves."""
+        # JSON knows no NaN: such a number is kept as text.
+        line = {name: v if np.isfinite(v) else str(v) for name, v in numbers.items()}
+        self._file.write(json.dumps({"step": step, **line}) + "\n")
+        for name, value in numbers.items():
+            self._board.add_scalar(name, value, step)
+
+    def picture(self, step: int, name: str, picture: Image.Image) -> None:
+        """A picture for TensorBoard."""
+        self._board.add_image(name, np.asarray(picture.convert("RGB")), step, dataformats="HWC")
+
+
+def read_log(folder: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a run's log; a last line that was cut off is left out."""
+    path = folder / LOG_NAME
+    if not path.exists():
+        return
+    for line in path.read_text().splitlines():
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            return
+
+
+def draw_curve(folder: Path) -> Path:
+    """Draws a run's `curve.png`: loss and held-out loss by update, the loss's axis logarithmic.
+
+    Raises:
+        ImportError: there is no matplotlib.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise missing("matplotlib", "a loss curve") from error
+    lines = list(read_log(folder))
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    for name, style in (("loss", "-"), ("held_out_loss", "o-")):
+        points = [(x["step"], x[name]) for x in lines if isinstance(x.get(name), float)]
+        if points:
+            axes.plot(*zip(*points, strict=True), style, label=name.replace("_", " "), markersize=3)
+    axes.set(xlabel="update", ylabel="loss", yscale="log")
+    axes.grid(visible=True, which="both", alpha=0.3)
+    axes.legend()
+    path = folder / CURVE_NAME
+    figure.savefig(path, dpi=120)
+    return path

@@ -1,0 +1,127 @@
+"""What a run is made of, put together and checked before any long work."""
+
+import dataclasses
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ddpm_jax.models import UNet2DModel
+from ddpm_jax.schedulers import DDPMScheduler
+from ddpm_jax.training.data import Source, open_source
+from ddpm_jax.training.finetune import Base, adapt
+from ddpm_jax.training.objective import Loss, make_loss
+from ddpm_jax.training.settings import Settings
+
+SETTINGS_NAME = "settings.json"
+CHECKPOINTS = "checkpoints"
+MAY_CHANGE = {
+    "data": {"workers", "max_corrupt"},
+    "loop": {
+        "steps", "log_every", "save_every", "keep_last", "keep_best", "sample_every", "sample_num",
+        "sample_steps", "eval_every", "divergence", "profile", "fsdp", "remat", "steps_per_call",
+    },
+}  # fmt: skip
+"""What a resumed run may have otherwise: it decides no draw and no update's meaning."""
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A run that can begin.
+
+    Attributes:
+        settings: all of them.
+        out: the run's folder.
+        source: the pictures.
+        model: the network, in the dtype that it computes in.
+        scheduler: the forward process.
+        loss: what is trained for.
+        base: the model to go on from, or None.
+    """
+
+    settings: Settings
+    out: Path
+    source: Source
+    model: UNet2DModel
+    scheduler: DDPMScheduler
+    loss: Loss
+    base: Base | None
+
+    def params(self, key: jax.Array) -> tuple[dict[str, Any], list[str]]:
+        """The first params: fresh ones, or those of the base with what is new said."""
+        if self.base is None:
+            return self.model.init_params(key), []
+        return adapt(self.base, self.model, key)
+
+
+def make_plan(settings: Settings, out: Path, base: Base | None = None) -> Plan:
+    """Opens the data, makes the model and its loss, and checks that they fit together.
+
+    Raises:
+        ValueError: all that does not fit.
+        OSError: data or output cannot be reached.
+    """
+    loop, data = settings.loop, settings.data
+    faults = [
+        f"loop.{name} must be a multiple of loop.steps_per_call = {loop.steps_per_call}, "
+        f"got {getattr(loop, name)}"
+        for name in ("steps", "log_every", "save_every", "sample_every", "eval_every")
+        if getattr(loop, name) % loop.steps_per_call
+    ]
+    if loop.keep_best and not data.held_out:
+        faults.append("loop.keep_best goes by the held-out loss: set data.held_out too")
+    if loop.keep_best and loop.save_every % loop.eval_every:
+        faults.append(
+            "loop.keep_best needs a loss for each checkpoint: save_every must be a "
+            f"multiple of eval_every, got {loop.save_every} and {loop.eval_every}"
+        )
+    if settings.objective.label_dropout and not data.labels:
+        faults.append("objective.label_dropout needs labels: set data.labels too")
+    if faults:
+        raise ValueError("; ".join(faults))
+    source = open_source(_with_channels(data, base))
+    classes = source.num_classes
+    if classes is not None and settings.objective.label_dropout:
+        classes += 1  # the last means no class
+    config = settings.model.config(source.shape, classes, settings.diffusion)
+    model = UNet2DModel(**config, dtype=jnp.dtype(loop.dtype), remat=loop.remat)
+    _check_size(model, source.shape)
+    scheduler = DDPMScheduler(**dataclasses.asdict(settings.diffusion))
+    loss = make_loss(model, scheduler, settings.objective)
+    return Plan(settings, out, source, model, scheduler, loss, base)
+
+
+def check_same(saved: Settings, wanted: Settings) -> None:
+    """Refuses to resume a run under other settings than it began with.
+
+    Raises:
+        ValueError: listing what differs, but for what `MAY_CHANGE` allows.
+    """
+    before, now = dataclasses.asdict(saved), dataclasses.asdict(wanted)
+    faults = [
+        f"{group}.{name} was {before[group][name]}, now {now[group][name]}"
+        for group in before
+        for name in before[group]
+        if before[group][name] != now[group][name] and name not in MAY_CHANGE.get(group, ())
+    ]
+    if faults:
+        raise ValueError(f"the run was begun with other settings: {'; '.join(faults)}")
+
+
+def _with_channels(data: Any, base: Base | None) -> Any:
+    """Pictures as the base wants them, unless told otherwise."""
+    if base is None or data.channels is not None:
+        return data
+    return replace(data, channels=base.model.in_channels)
+
+
+def _check_size(model: UNet2DModel, shape: tuple[int, int, int]) -> None:
+    times = 2 ** (len(model.block_out_channels) - 1)
+    if shape[0] % times or shape[1] % times:
+        raise ValueError(
+            f"pictures of {shape[0]}x{shape[1]} do not halve {len(model.block_out_channels) - 1} "
+            f"times: height and width must be multiples of {times}; set data.resolution, or fewer "
+            "model.block_out_channels"
+        )
