@@ -39,7 +39,7 @@ TINY = Settings(
     optimizer=Optimizer(learning_rate=1e-3, warmup_steps=200, decay="cosine"),
     ema=Ema(decay=0.999, power=0.75),
     loop=Loop(
-        steps=10_000,
+        steps=6_000,
         batch_size=64,
         log_every=50,
         save_every=1000,
