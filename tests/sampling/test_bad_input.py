@@ -62,7 +62,7 @@ def test_what_is_refused(call: Callable[[], Any], sentence: str):
         call()
 
 
-@pytest.mark.parametrize("bounds", [(0, 50), (-3, 5), (3, 2), (0.7, 5.9)])
+@pytest.mark.parametrize("bounds", [(0, 50), (-3, 5), (3, 2), (0.5, 4.5), (1, True)])
 def test_advance_keeps_to_the_table(bounds: tuple[Any, Any]):
     with pytest.raises(ValueError, match="0 <= start <= stop <= 5"):
         dj.advance(denoise, 1.0, TABLE, TABLE.init(X), None, *bounds)
@@ -78,7 +78,7 @@ def test_numbers_of_numpy_are_numbers():
     scheduler = dj.DDIMScheduler(num_train_timesteps=np.int64(100), clip_sample_range=np.float64(2))
     assert scheduler == dj.DDIMScheduler(num_train_timesteps=100, clip_sample_range=2.0)
     assert type(scheduler.num_train_timesteps) is int
-    assert len(scheduler.table(np.int64(5), start=np.int64(2))) == 3
+    assert len(scheduler.table(np.int64(5), start=np.int64(2), eta=np.float32(0.5))) == 3
 
 
 def test_stack_takes_any_iterable():
