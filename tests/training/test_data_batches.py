@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ddpm_jax.training import data as package
 from ddpm_jax.training.data import Batch, Batches, Data, Source, make_batches, open_source
@@ -104,6 +105,20 @@ def test_crops_and_flips_are_drawn_anew(file: str):
     ]
     assert len(seen) > 8
     assert len(set(seen)) > 5
+
+
+def test_8_and_16_bits_in_one_batch(tmp_path: Path):
+    """Their range is the same, and the 8-bit one's bits those of a batch of its own."""
+    grey = np.arange(0, 256, 16, dtype=np.uint8).reshape(4, 4)
+    Image.fromarray(grey).save(tmp_path / "1.png")
+    Image.fromarray(np.full((4, 4), 65535, np.uint16)).save(tmp_path / "2.png")
+    data = Data(name=str(tmp_path))
+    source = open_source(data)
+    batch = next(make_batches(source, data, batch_size=2, seed=0))
+    for row, index in enumerate(batch["index"].tolist()):
+        np.testing.assert_array_equal(batch["image"][row], source[index]["image"])
+    np.testing.assert_allclose(source[0]["image"][..., 0], grey / 127.5 - 1, atol=1e-7)
+    assert (source[1]["image"] == 1).all()
 
 
 def test_seeds(file: str):

@@ -14,11 +14,14 @@ from ddpm_jax.training.data import (
     CorruptPictures,
     CorruptPictureWarning,
     Data,
+    PictureError,
+    Source,
     held_out_batches,
     held_out_indices,
     make_batches,
     open_source,
 )
+from ddpm_jax.training.data.batches import THREADS
 
 pytest.importorskip("grain", reason="needs grain: pip install -e '.[train]'")
 
@@ -86,6 +89,22 @@ def test_when_nothing_can_be_read(tmp_path: Path, allowed: int):
         warnings.simplefilter("ignore", CorruptPictureWarning)
         with pytest.raises(CorruptPictures, match=message):
             next(stream)
+
+
+def test_little_is_tried_where_nothing_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A row gives up after one picture more than are allowed, not after all there are."""
+    stream = batches(folder(tmp_path / "d", broken=tuple(range(COUNT))), max_corrupt=1)
+    tried = []
+
+    def read(_: Source, index: int, *__: object) -> None:
+        tried.append(index)
+        raise PictureError("broken")
+
+    monkeypatch.setattr(Source, "picture", read)
+    with pytest.raises(CorruptPictures):
+        next(stream)
+    stream.close()
+    assert len(tried) <= 2 * 4 * (THREADS + 1)  # 2 in each of 4 rows, and batches made ahead
 
 
 def test_the_count_survives_a_restore(tmp_path: Path):

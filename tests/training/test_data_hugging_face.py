@@ -102,6 +102,12 @@ def test_columns_that_are_not_clear(tmp_path: Path, hf: ModuleType):
     made.remove_columns("fine").save_to_disk(tmp_path / "unlabelled")
     with pytest.raises(ValueError, match="no column that is clearly its labels"):
         opened(tmp_path / "unlabelled", labels=True)
+    two = made.cast_column("word", hf.ClassLabel(names=["a", "b", "c"]))
+    two.save_to_disk(tmp_path / "birds")
+    with pytest.raises(ValueError, match="no column that is clearly its labels"):
+        opened(tmp_path / "birds", labels=True)
+    two.rename_column("word", "label").save_to_disk(tmp_path / "usual")
+    assert opened(tmp_path / "usual", labels=True).classes == ("a", "b", "c")
     made.rename_column("fine", "x").rename_column("word", "label").save_to_disk(tmp_path / "typed")
     assert opened(tmp_path / "typed", labels=True).classes == ("owl", "asp")
 

@@ -137,7 +137,8 @@ def test_links_are_followed_once(tmp_path: Path):
     try:
         (tmp_path / "near" / "link").symlink_to(tmp_path / "far")
         (tmp_path / "near" / "3.png").symlink_to(tmp_path / "far" / "1.png")
-        (tmp_path / "near" / "circle").symlink_to(tmp_path / "near")
+        for name in ("circle", "round"):  # either alone ends at the system's limit of 40 links
+            (tmp_path / "near" / name).symlink_to(tmp_path / "near")
     except OSError:
         pytest.skip("this system makes no links")
     assert names(opened(tmp_path / "near"), tmp_path / "near") == ["2.png", "3.png", "link/1.png"]

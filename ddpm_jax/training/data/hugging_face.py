@@ -146,7 +146,7 @@ def _label_column(dataset: "datasets.Dataset", data: Data) -> str:
     elif len(typed) == 1:
         wanted = typed[0]
     else:
-        wanted = next((name for name in usual if name in typed or not typed), None)
+        wanted = usual[0] if usual else None
     if wanted is None or wanted not in dataset.features:
         asked = f"no column {wanted!r}" if wanted else "no column that is clearly its labels"
         raise ValueError(
