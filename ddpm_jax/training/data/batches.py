@@ -111,10 +111,10 @@ class Batches:
         except Exception:  # grain has stopped for good; a new stream would begin here again
             self.close()
             raise
+        self.position += self._batch_size
         self.corrupt.add(sent["faults"])
         if NOWHERE in sent["index"]:
             raise self.corrupt.error()
-        self.position += self._batch_size
         return finish(sent, self._source)
 
     def state(self) -> dict[str, Any]:
