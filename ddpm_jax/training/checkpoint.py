@@ -8,6 +8,7 @@ could be picked. Old ones are removed after a newer one is complete.
 import logging
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -100,7 +101,7 @@ class Checkpoints:
             OSError: this checkpoint, or the one before it, cannot be written.
         """
         step, args = int(state.step), self._ocp.args
-        with _as_oserror(self, step):
+        with _as_oserror(self):
             self._manager.save(
                 step,
                 args=args.Composite(
@@ -112,8 +113,12 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Until everything is written. Raises OSError as `save`."""
-        with _as_oserror(self, None):
-            self._manager.wait_until_finished()
+        with _as_oserror(self):
+            self.finish()
+
+    def finish(self) -> None:
+        """Until everything is written, or orbax raises what it will."""
+        self._manager.wait_until_finished()
 
     def restore(self, like: TrainState, step: int | None = None) -> Saved:
         """A checkpoint, the newest unless a step is given.
@@ -157,8 +162,8 @@ def _errors_only(record: logging.LogRecord) -> bool:
 class _as_oserror:
     """Turns whatever orbax and tensorstore raise on writing into one sentence."""
 
-    def __init__(self, checkpoints: Checkpoints, step: int | None):
-        self.checkpoints, self.step = checkpoints, step
+    def __init__(self, checkpoints: Checkpoints):
+        self.checkpoints = checkpoints
 
     def __enter__(self) -> None: ...
 
@@ -166,6 +171,8 @@ class _as_oserror:
         if error is None or not isinstance(error, Exception):
             return
         folder = self.checkpoints.folder
+        with suppress(Exception):  # an earlier one that is under way may be complete soon
+            self.checkpoints.finish()
         free = shutil.disk_usage(folder).free / 2**20 if folder.exists() else 0
         steps = sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
         kept = f"kept: {', '.join(map(str, steps))}" if steps else "none is there yet"

@@ -1,0 +1,191 @@
+"""A whole run: what it leaves, how it goes on, and what stops it."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from training.runs import SMALL, run, weights, with_loop
+
+import ddpm_jax as dj
+from ddpm_jax.training.checkpoint import Checkpoints
+from ddpm_jax.training.logs import read_log
+from ddpm_jax.training.optimizer import Optimizer
+from ddpm_jax.training.plan import make_plan
+from ddpm_jax.training.presets import PRESETS
+from ddpm_jax.training.run import Run
+from ddpm_jax.training.settings import Settings
+from ddpm_jax.training.watch import TrainingError
+
+pytest.importorskip("grain", reason="needs grain: pip install -e '.[test]'")
+pytest.importorskip("tensorboardX", reason="needs tensorboardX: pip install -e '.[test]'")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted run."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    outcome = run(out)
+    assert outcome == (8, None, 1)  # one compilation of the step
+    return out
+
+
+def test_what_a_run_leaves(whole: Path):
+    names = {path.name for path in whole.iterdir()}
+    assert names == {
+        "settings.json", "checkpoints", "log.jsonl", "tensorboard", "samples", "curve.png",
+        "model_index.json", "unet", "scheduler",
+    }  # fmt: skip
+    assert Settings.load(whole / "settings.json") == SMALL
+    assert [path.name for path in (whole / "samples").iterdir()] == ["000008.png"]
+    with Image.open(whole / "curve.png") as curve:
+        assert curve.size == (960, 540)
+    assert list((whole / "tensorboard").glob("events.*"))
+
+
+def test_the_log_has_every_number(whole: Path):
+    lines = list(read_log(whole))
+    assert [line["step"] for line in lines] == [2, 4, 4, 6, 8, 8]
+    assert set(lines[0]) == {
+        "step", "loss", "grad_norm", "learning_rate", "images_per_second", "input_share",
+    }  # fmt: skip
+    assert [line["learning_rate"] for line in lines if "loss" in line] == pytest.approx(
+        [5e-4, 1e-3, 1e-3, 1e-3]
+    )
+    assert [line["step"] for line in lines if "held_out_loss" in line] == [4, 8]
+    assert all(0 < line["loss"] < 3 for line in lines if "loss" in line)
+
+
+def test_the_result_samples_like_any_model(whole: Path):
+    pipe = dj.DiffusionPipeline.from_pretrained(whole)
+    assert isinstance(pipe, dj.DDPMPipeline)
+    assert pipe.unet.config.sample_size == 8
+    assert pipe.scheduler.config.variance_type == "fixed_large"
+    _, raw = dj.UNet2DModel.from_pretrained(whole, variant="non_ema")
+    average, last = pipe.params["conv_in"]["kernel"], raw["conv_in"]["kernel"]
+    assert not np.array_equal(average, last)
+    np.testing.assert_allclose(average, last, atol=0.02)  # eight updates of at most 1e-3
+
+
+@pytest.mark.parametrize("at", [3, 6])
+def test_a_killed_run_goes_on_to_the_same_bits(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+):
+    """Killed at update 3 there is no checkpoint yet, at 6 there is one of update 4."""
+    update = Run._update
+
+    def killed(self: Run) -> None:
+        if self.step == at:
+            raise MemoryError("killed")
+        update(self)
+
+    monkeypatch.setattr(Run, "_update", killed)
+    with pytest.raises(MemoryError):
+        run(tmp_path)
+    monkeypatch.undo()
+    (tmp_path / "checkpoints" / "7.orbax-checkpoint-tmp-1").mkdir()  # as a kill leaves it
+    run(tmp_path, resume=True)
+    assert weights(tmp_path) == weights(whole)
+    assert untimed(tmp_path) == untimed(whole)
+
+
+def untimed(folder: Path) -> list[dict[str, float]]:
+    """The log's numbers that do not depend on the machine."""
+    timed = ("images_per_second", "input_share")
+    return [
+        {name: value for name, value in line.items() if name not in timed}
+        for line in read_log(folder)
+    ]
+
+
+def test_several_updates_in_one_call_draw_the_same(whole: Path, tmp_path: Path):
+    """XLA fuses two updates otherwise than one, so that bits differ."""
+    assert run(tmp_path, with_loop(steps_per_call=2)) == (8, None, 1)
+    for name, values in (("conv_in", "kernel"), ("conv_out", "bias")):
+        ours, theirs = (
+            dj.UNet2DModel.from_pretrained(out)[1][name][values] for out in (tmp_path, whole)
+        )
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)  # an update changes up to 1e-3
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path):
+    hot = replace(SMALL, optimizer=Optimizer(learning_rate=1e30, warmup_steps=4, clip_norm=None))
+    with pytest.raises(TrainingError) as stopped:
+        run(tmp_path, with_loop(hot, save_every=1))
+    message = str(stopped.value)
+    assert message.startswith("update 3: ")  # the first update has learning rate 0
+    assert "loss is nan" in message or "loss is inf" in message
+    assert "(pictures " in message
+    assert message.endswith(f"the last good checkpoint is {tmp_path / 'checkpoints' / '2'}")
+
+
+def test_the_best_checkpoint_is_kept(tmp_path: Path):
+    settings = with_loop(keep_last=1, keep_best=1, save_every=4, steps=12)
+    run(tmp_path, settings)
+    losses = {line["step"]: line["held_out_loss"] for line in read_log(tmp_path) if len(line) == 2}
+    with Checkpoints(tmp_path / "checkpoints") as found:
+        steps = set(found._manager.all_steps())
+    assert steps == {12, min(losses, key=losses.__getitem__)}
+
+
+def test_a_checkpoint_that_cannot_be_written_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    save = Checkpoints.save
+
+    def full(self: Checkpoints, state, extra, **options) -> None:
+        if int(state.step) == 8:  # as the second one meets a full disk
+
+            def raised(*_args, **_options):
+                raise OSError(28, "No space left on device")
+
+            monkeypatch.setattr(self._manager, "save", raised)
+        save(self, state, extra, **options)
+
+    monkeypatch.setattr(Checkpoints, "save", full)
+    with pytest.raises(OSError, match=r"No space left on device; checkpoints kept: 4"):
+        run(tmp_path)
+    monkeypatch.undo()
+    run(tmp_path, resume=True)
+    assert (tmp_path / "model_index.json").exists()
+
+
+def test_a_damaged_checkpoint_is_told(whole: Path, tmp_path: Path):
+    shutil.copytree(whole, tmp_path / "damaged")
+    extra = tmp_path / "damaged" / "checkpoints" / "8" / "extra"
+    shutil.rmtree(extra)
+    with pytest.raises(ValueError, match="8 is damaged, or of a run with other settings"):
+        run(tmp_path / "damaged", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"steps": 9, "steps_per_call": 2}, "loop.steps must be a multiple"),
+        ({"keep_best": 1, "save_every": 6}, "save_every must be a multiple of eval_every"),
+    ],
+)
+def test_plans_that_do_not_fit(tmp_path: Path, fields: dict[str, int], told: str):
+    with pytest.raises(ValueError, match=told):
+        make_plan(with_loop(**fields), tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
+def test_pictures_that_do_not_halve(tmp_path: Path):
+    odd = replace(PRESETS["tiny"], data=replace(SMALL.data, resolution=10))
+    with pytest.raises(ValueError, match="pictures of 10x10 do not halve 2 times"):
+        make_plan(odd, tmp_path)
+
+
+def test_log_lines_are_json_even_for_nan(tmp_path: Path):
+    from ddpm_jax.training.logs import Log
+
+    with Log(tmp_path) as log:
+        log.write(1, {"loss": float("nan")})
+    assert json.loads((tmp_path / "log.jsonl").read_text()) == {"step": 1, "loss": "nan"}
+    with Log(tmp_path, step=0):  # what came after the step that a run goes on from is removed
+        pass
+    assert not list(read_log(tmp_path))
