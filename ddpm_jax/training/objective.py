@@ -24,6 +24,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from ddpm_jax import forward
+from ddpm_jax._typing import AnyArray
 from ddpm_jax.models import UNet2DModel
 from ddpm_jax.schedulers import DDPMScheduler, Scheduler
 from ddpm_jax.training.variational import Posterior, bound_terms, posterior
@@ -96,9 +97,9 @@ class Drawn(NamedTuple):
         dropout: a key for the network.
     """
 
-    timestep: Int[Array, " b"]
-    noise: Float[Array, "b h w c"]
-    label: Int[Array, " b"] | None
+    timestep: Int[AnyArray, " b"]
+    noise: Float[AnyArray, "b h w c"]
+    label: Int[AnyArray, " b"] | None
     dropout: Array
 
 
@@ -152,7 +153,7 @@ class Loss:
             drawn: timesteps, noise and labels.
             train: with the network's dropout.
         """
-        t, kind = drawn.timestep, self.objective.loss
+        t, kind = jnp.asarray(drawn.timestep), self.objective.loss
         x0 = jnp.asarray(image, jnp.float32)
         alpha, sigma, weight = (_at(column, t) for column in self._columns)
         x = forward.add_noise(x0, drawn.noise, alpha, sigma)
