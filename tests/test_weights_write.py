@@ -152,7 +152,7 @@ def test_a_variant_is_a_part_of_a_files_name(tmp_path: Path, variant: str) -> No
         lambda: find_weights(folder, variant),
         lambda: weight_files(["config.json"], variant),
     ):
-        with pytest.raises(ValueError, match="variant must be a name .* got '"):
+        with pytest.raises(ValueError, match=r"variant must be a name .* got '"):
             use()
     assert contents(tmp_path) == set()
 
