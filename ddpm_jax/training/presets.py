@@ -51,7 +51,13 @@ TINY = Settings(
 EMOJI = replace(
     TINY,
     data=Data(name="emoji", resolution=16),
-    model=replace(TINY.model, block_out_channels=(64, 64, 96), layers_per_block=1, dropout=0.05),
+    model=replace(
+        TINY.model,
+        block_out_channels=(48, 64, 96),
+        layers_per_block=1,
+        norm_num_groups=16,
+        dropout=0.05,
+    ),
     optimizer=Optimizer(learning_rate=5e-4, warmup_steps=500, decay="cosine"),
     ema=Ema(decay=0.9995, power=0.75),
     loop=replace(TINY.loop, steps=20_000),
