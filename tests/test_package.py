@@ -147,6 +147,6 @@ def test_files_that_the_package_brings_along():
     bundled = ROOT / "bundled" / "digits"
     weights = bundled / "unet" / "diffusion_pytorch_model.safetensors"
     assert (bundled / "model_index.json").is_file()
-    assert weights.stat().st_size == 6_520_012
+    assert weights.stat().st_size == 3_273_562
     assert (ROOT / "py.typed").is_file()
     assert (REPOSITORY / "weights_convert" / "py.typed").is_file()

@@ -1,5 +1,6 @@
 """Converting folders and files, as a function and as a command."""
 
+import inspect
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 from weight_folders import DIGITS, INDEX, WEIGHTS, component, files, numbered, pipeline
 
 from weights_convert import convert, find_weights, open_weights, to_flax
-from weights_convert.convert import Kind
+from weights_convert.convert import Dtype, Kind
 from weights_convert.rules import flat
 
 KINDS: list[Kind] = ["flax", "orbax", "diffusers"]
@@ -171,3 +172,24 @@ def test_what_is_written_is_what_was_read(tmp_path: Path) -> None:
     assert ours.keys() == theirs.keys()
     for path, leaf in theirs.items():
         np.testing.assert_array_equal(ours[path], leaf)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_weights_in_another_dtype(tmp_path: Path, dtype: Dtype):
+    report = convert(DIGITS, tmp_path / "cast", to="diffusers", dtype=dtype)
+    assert report.dtypes == {dtype: report.tensors}
+    written = load_file(tmp_path / "cast" / "unet" / WEIGHTS)
+    for name, tensor in load_file(DIGITS / "unet" / WEIGHTS).items():
+        assert written[name].dtype == dtype
+        assert np.array_equal(written[name], tensor.astype(dtype))  # rounded once
+
+
+def test_a_number_too_large_for_a_dtype(tmp_path: Path):
+    folder = component(tmp_path / "large")
+    state = {"conv_in.bias": np.float32([1, 7e4, -3]), "conv_in.weight": numbered(3, 1, 3, 3)}
+    save_file(state, folder / WEIGHTS)
+    with pytest.raises(ValueError, match=r"conv_in\.bias holds 7e\+04, too large for float16"):
+        convert(folder, tmp_path / "cast", dtype="float16")
+    assert not (tmp_path / "cast").exists()
+    with pytest.raises(ValueError, match="dtype='int8': must be one of float32, float16, bfloat16"):
+        inspect.unwrap(convert)(folder, tmp_path / "cast", dtype="int8")  # type: ignore[arg-type]

@@ -8,7 +8,8 @@ import numpy as np
 from safetensors.numpy import save_file
 
 ROOT = Path(__file__).parents[1]
-DIGITS = ROOT / "ddpm_jax" / "bundled" / "digits"
+DIGITS = ROOT / "tests" / "data" / "digits-ddpm"
+"""A DDPM that PyTorch diffusers trained on the digits, float32."""
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn, get_args
 
-from weights_convert.convert import Kind, convert
+from weights_convert.convert import Dtype, Kind, convert
 
 _EXAMPLES = """examples:
   python -m weights_convert ddpm-cat-256 ddpm-cat-256-flax
@@ -34,6 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("dst", help="the folder to make; it appears only when it is complete")
     parser.add_argument("--to", choices=get_args(Kind), default="flax", help="default: flax")
     parser.add_argument("--variant", help='which weights of a folder to read, for example "fp16"')
+    parser.add_argument("--dtype", choices=get_args(Dtype), help="default: as it is stored")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier result at DST")
     return parser
 
@@ -43,7 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = _parser().parse_args(arguments)
     try:
         report = convert(
-            asked.src, asked.dst, to=asked.to, overwrite=asked.overwrite, variant=asked.variant
+            asked.src,
+            asked.dst,
+            to=asked.to,
+            overwrite=asked.overwrite,
+            variant=asked.variant,
+            dtype=asked.dtype,
         )
     except (ValueError, OSError, MemoryError, ImportError) as error:
         print("error:", " ".join(str(error).split()) or type(error).__name__, file=sys.stderr)

@@ -9,15 +9,18 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
 
 from weights_convert import rules
 from weights_convert.files import candidates, open_weights
 from weights_convert.sources import CONFIG, INDEX, SCHEDULER_CONFIG, Source, locate
-from weights_convert.tensors import Checkpoint, Stored
+from weights_convert.tensors import BFLOAT16, Array, Checkpoint, Stored
 from weights_convert.write import replacing, write_flax, write_orbax_folder, write_torch
 
 Kind: TypeAlias = Literal["flax", "orbax", "diffusers"]
+Dtype: TypeAlias = Literal["float32", "float16", "bfloat16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +54,14 @@ def convert(
     to: Kind = "flax",
     overwrite: bool = False,
     variant: str | None = None,
+    dtype: Dtype | None = None,
 ) -> Report:
     """Convert the weights at `src` into the new folder `dst`, with the configs that loading needs.
 
-    The stored dtype is kept. A component becomes a component, a pipeline, nested or flat, a nested
-    pipeline; its other components are copied as they are. Memory stays at about two tensors, for
-    orbax at the checkpoint and about a third of it, as orbax takes the tree as a whole.
+    The stored dtype is kept unless one is given. A component becomes a component, a pipeline,
+    nested or flat, a nested pipeline; its other components are copied as they are. Memory stays at
+    about two tensors, for orbax at the checkpoint and about a third of it, as orbax takes the tree
+    as a whole.
 
     Args:
         src: a component's folder, a pipeline's folder, a weight file, an index of shards or an
@@ -65,21 +70,28 @@ def convert(
         to: "flax" (our safetensors), "orbax", or "diffusers" (a folder that diffusers loads).
         overwrite: replace an earlier result at `dst`.
         variant: which of the weights in a folder to read ("fp16").
+        dtype: "float32", "float16" or "bfloat16", that every tensor is rounded to.
 
     Raises:
-        ValueError: weights, configs or names that cannot be converted; `dst` equal to, inside or
-            around `src`; an `dst` with files that no conversion wrote.
+        ValueError: weights, configs or names that cannot be converted; a number too large for
+            `dtype`; `dst` equal to, inside or around `src`; an `dst` with files that no conversion
+            wrote.
         OSError: `src` is missing, `dst` exists or cannot be written.
     """
     src, dst = Path(src), Path(os.path.abspath(dst))
     if to not in get_args(Kind):
         raise ValueError(f"to={to!r}: must be one of {', '.join(get_args(Kind))}")
+    if dtype is not None and dtype not in get_args(Dtype):
+        raise ValueError(f"dtype={dtype!r}: must be one of {', '.join(get_args(Dtype))}")
     source = locate(src, variant)
     _check_destination(src, source, dst, overwrite)
     with open_weights(source.weights) as checkpoint:
         if not checkpoint:
             raise ValueError(f"{source.weights} holds no tensor")
         leaves = _leaves(source.weights, checkpoint)
+        if dtype is not None:
+            wanted = BFLOAT16 if dtype == "bfloat16" else np.dtype(dtype)
+            leaves = {path: _cast(path, leaf, wanted) for path, leaf in leaves.items()}
         dst.parent.mkdir(parents=True, exist_ok=True)
         with replacing(dst) as partial:
             written = _write(partial, source, leaves, to)
@@ -99,6 +111,21 @@ def _leaves(weights: Path, checkpoint: Checkpoint) -> dict[rules.Path, Stored]:
         return rules.flax_leaves(checkpoint)
     except ValueError as error:
         raise ValueError(f"{weights}: {error}") from None
+
+
+def _cast(path: rules.Path, leaf: Stored, dtype: np.dtype[Any]) -> Stored:
+    """A leaf in another dtype; a finite number that has no finite value there is an error."""
+
+    def read() -> Array:
+        array = leaf.read()
+        with np.errstate(over="ignore"):
+            rounded = array.astype(dtype)
+        if np.isfinite(array).all() and not np.isfinite(rounded.astype(np.float32)).all():
+            largest = np.abs(array.astype(np.float32)).max()
+            raise ValueError(f"{'.'.join(path)} holds {largest:.3g}, too large for {dtype}")
+        return rounded
+
+    return Stored(leaf.shape, dtype, read)
 
 
 def _write(folder: Path, source: Source, leaves: Mapping[rules.Path, Stored], to: Kind) -> Path:

@@ -33,6 +33,11 @@ class Convert:
     to: Literal["flax", "orbax", "diffusers"] = "flax"
     """The layout of the weights."""
 
+    dtype: Annotated[
+        Literal["float32", "float16", "bfloat16"] | None, tyro.conf.arg(help_behavior_hint="")
+    ] = None
+    """What every weight is rounded to. By default they stay as they are stored."""
+
     overwrite: bool = False
     """Replace an earlier result at DST."""
 
@@ -56,6 +61,7 @@ class Convert:
                 to=self.to,
                 overwrite=self.overwrite,
                 variant=self.variant,
+                dtype=self.dtype,
             )
         except FileExistsError:
             raise FileExistsError(f"{self.dst} exists; --overwrite replaces it") from None

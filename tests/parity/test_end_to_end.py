@@ -1,6 +1,7 @@
 """The whole way against diffusers: the digits checkpoint, from the same x_T and noise."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -8,10 +9,10 @@ import numpy as np
 import pytest
 
 import ddpm_jax as dj
-from ddpm_jax import hub
 from ddpm_jax.images import to_uint8
 
-DIGITS = hub.BUNDLED / "digits"
+DIGITS = Path(__file__).parents[1] / "data" / "digits-ddpm"
+"""A DDPM that PyTorch diffusers trained, float32."""
 COUNT = 32
 KEYS = dj.sample_keys(jax.random.key(0), COUNT)
 
@@ -133,7 +134,7 @@ def test_ddpm_1000_steps_with_the_same_noise(monkeypatch: pytest.MonkeyPatch):
 def test_diffusers_loads_what_we_save(tmp_path: Any):
     import diffusers
 
-    pipe = dj.DDIMPipeline.from_pretrained("digits")
+    pipe = dj.DDIMPipeline.from_pretrained(DIGITS)
     pipe.scheduler = dj.DDIMScheduler(set_alpha_to_one=False)
     pipe.save_pretrained(tmp_path / "saved")
     loaded = diffusers.DiffusionPipeline.from_pretrained(tmp_path / "saved")
@@ -154,5 +155,5 @@ def test_we_load_what_diffusers_saves(tmp_path: Any):
     pipe = dj.DiffusionPipeline.from_pretrained(tmp_path / "saved")
     assert type(pipe) is dj.PNDMPipeline
     assert type(pipe.scheduler) is dj.PNDMScheduler
-    bundled = dj.DDPMPipeline.from_pretrained("digits").params
+    bundled = dj.DDPMPipeline.from_pretrained(DIGITS).params
     assert jax.tree.all(jax.tree.map(np.array_equal, pipe.params, bundled))
