@@ -4,12 +4,22 @@ The functions stand alone; `ddpm-jax train` is what they make together. Input is
 `ddpm_jax.training.data`.
 """
 
+from ddpm_jax.training.distributed import batch_sharding as batch_sharding
+from ddpm_jax.training.distributed import check_batch_size as check_batch_size
+from ddpm_jax.training.distributed import fetch as fetch
+from ddpm_jax.training.distributed import gather_params as gather_params
+from ddpm_jax.training.distributed import init_sharded as init_sharded
+from ddpm_jax.training.distributed import leaf_sharding as leaf_sharding
+from ddpm_jax.training.distributed import make_mesh as make_mesh
+from ddpm_jax.training.distributed import place_batch as place_batch
+from ddpm_jax.training.distributed import state_shardings as state_shardings
 from ddpm_jax.training.ema import Ema as Ema
 from ddpm_jax.training.objective import Drawn as Drawn
 from ddpm_jax.training.objective import Loss as Loss
 from ddpm_jax.training.objective import Objective as Objective
 from ddpm_jax.training.objective import make_loss as make_loss
 from ddpm_jax.training.optimizer import Optimizer as Optimizer
+from ddpm_jax.training.processes import start_processes as start_processes
 from ddpm_jax.training.state import TrainState as TrainState
 from ddpm_jax.training.state import init_state as init_state
 from ddpm_jax.training.step import make_train_step as make_train_step
@@ -23,4 +33,7 @@ __all__ = [
     # how
     "Optimizer", "Ema", "TrainState", "init_state",
     "make_update", "make_train_step", "make_train_steps",
+    # on what
+    "start_processes", "make_mesh", "leaf_sharding", "state_shardings", "init_sharded",
+    "gather_params", "batch_sharding", "place_batch", "check_batch_size", "fetch",
 ]  # fmt: skip

@@ -83,8 +83,8 @@ def leaf_sharding(shape: tuple[int, ...], mesh: Mesh, *, min_size: int = MIN_SIZ
     `from_pretrained(path, sharding=lambda path, shape: leaf_sharding(shape, mesh))`.
 
     >>> from ddpm_jax.training import leaf_sharding, make_mesh
-    >>> leaf_sharding((3, 3, 128, 256), make_mesh(), min_size=10**9).spec
-    PartitionSpec()
+    >>> leaf_sharding((3, 3, 128, 256), make_mesh(), min_size=10**9).is_fully_replicated
+    True
     """
     parts = mesh.shape["fsdp"]
     axes = [axis for axis, size in enumerate(shape) if size and size % parts == 0]
@@ -120,8 +120,8 @@ def init_sharded(
     """`init_state` over a mesh, and its shardings; a device holds no more than its part.
 
     Args:
-        params: on the host or anywhere; the same values in every process. Draw those of a model
-            that does not fit a device under `jax.default_device(jax.local_devices(backend="cpu")[0])`.
+        params: on the host or anywhere; the same values in every process. Draw those that no
+            device can hold under `jax.default_device(jax.local_devices(backend="cpu")[0])`.
         optimizer: any optax transformation.
         key: one key, typed or legacy.
         mesh: by `make_mesh`.

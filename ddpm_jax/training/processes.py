@@ -3,7 +3,7 @@
 import os
 import socket
 import time
-from typing import NamedTuple
+from dataclasses import asdict, astuple, dataclass
 
 import jax
 
@@ -13,7 +13,8 @@ BIND = "JAX_COORDINATOR_BIND_ADDRESS"
 """jax's own: where process 0 listens, if not on the coordinator's port."""
 
 
-class Place(NamedTuple):
+@dataclass(frozen=True)
+class Place:
     """This process among the others; None: not given.
 
     Attributes:
@@ -72,7 +73,7 @@ def start_processes(
         raise ValueError("; ".join(faults))
     _check_way(place, timeout)
     try:
-        jax.distributed.initialize(*place, initialization_timeout=timeout)
+        jax.distributed.initialize(*astuple(place), initialization_timeout=timeout)
     except ValueError as error:
         raise ValueError(
             "detect found no cluster that jax knows (Slurm, Open MPI, Kubernetes, Cloud TPU): "
@@ -96,9 +97,9 @@ def _given(
 
 
 def _faults(place: Place, detect: bool) -> list[str]:
-    coordinator, processes, index = place
+    coordinator, processes, index = astuple(place)
     faults: list[str] = []
-    missing = [name for name, value in place._asdict().items() if value is None]
+    missing = [name for name, value in asdict(place).items() if value is None]
     if missing and not detect:
         faults.append(
             "several processes need coordinator, processes and index "

@@ -1,0 +1,269 @@
+"""Training over devices and processes: the run of one device, whatever the mesh.
+
+Scripts do the running, in processes of their own: jax fixes the number of devices at its start.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from ddpm_jax import training
+from tests.training import small
+
+ROOT = Path(__file__).parents[2]
+ALONE = {"fully sharded, five steps a call": "alone", "data-parallel": "alone"}
+ALONE |= {"mixed, in parts": "alone, in parts"}
+
+# What the issue asks; sums over devices in another order were measured to change losses by 2e-7.
+LOSS = 1e-5
+# Of all params, relative to their length. Where the true gradient is 0, as of the bias of an
+# attention's keys, Adam makes steps of rounding: measured 5e-6, where the run moves params by 5e-2.
+STATE = 1e-4
+# Leaves that are whole everywhere, under MIN_SIZE: their share of this network's bytes.
+WHOLE = 0.046
+
+
+def launch(module: str, *arguments: object, devices: int, **environment: str) -> Any:
+    """Starts a script with so many host devices; hasty compilation, as programs run for seconds."""
+    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
+    given = {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", **environment}
+    command = [sys.executable, "-W", "error", "-m", module, *map(str, arguments)]
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=os.environ | given,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def result(process: Any) -> Any:
+    """The JSON object in a script's last line."""
+    try:
+        out, err = process.communicate(timeout=600)
+    finally:
+        process.kill()
+    assert process.returncode == 0, err
+    return json.loads(out.splitlines()[-1])
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("distributed")
+
+
+@pytest.fixture(scope="module")
+def eight(folder: Path) -> Any:
+    return result(launch("tests.training.eight", folder, devices=8))
+
+
+@pytest.fixture(scope="module")
+def pair(folder: Path) -> list[Any]:
+    address = f"127.0.0.1:{free_port()}"
+    given = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
+    both = [
+        launch("tests.training.pair", index, 4, folder / f"{index}.npz", devices=2, **given)
+        for index in range(2)
+    ]
+    return [result(process) for process in both]
+
+
+def test_losses_do_not_depend_on_the_mesh(eight: Any):
+    for name, alone in ALONE.items():
+        ours, theirs = (eight["runs"][run]["losses"] for run in (name, alone))
+        assert len(ours) == small.STEPS
+        np.testing.assert_allclose(ours, theirs, rtol=LOSS, err_msg=name)
+    assert theirs[-1] < 0.6 * theirs[0]  # it learns, so late losses tell of early gradients
+
+
+def test_states_do_not_depend_on_the_mesh(eight: Any):
+    for name in ALONE:
+        assert max(eight["runs"][name]["apart"]) < STATE, name
+
+
+def test_one_program_a_run(eight: Any):
+    assert {name: run["compiled"] for name, run in eight["runs"].items()} == dict.fromkeys(
+        eight["runs"], 1
+    )
+
+
+def test_state_is_donated_and_stays_where_it_was(eight: Any):
+    for name, run in eight["runs"].items():
+        assert run["donated"], name
+        assert not run["misplaced"], name
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [("data-parallel", 1), ("mixed, in parts", 2), ("fully sharded, five steps a call", 8)],
+)
+def test_a_device_holds_its_part(eight: Any, name: str, parts: int):
+    run = eight["runs"][name]
+    assert run["rows"] == [small.BATCH // 8]
+    for share in run["share"]:
+        assert 1 / parts <= share < 1 / parts + WHOLE
+
+
+def test_only_params_move(eight: Any):
+    """No picture and nothing of the network's inside leaves its device; sums do."""
+    for name in ALONE:
+        sizes = small.param_sizes()
+        moved = eight["runs"][name]["moved"]
+        assert all(shape in sizes for shape in moved), name
+        assert bool(moved) == (name != "data-parallel")
+
+
+def test_what_does_not_divide_is_refused(eight: Any):
+    said = eight["refusals"]
+    assert said["fsdp=3"] == "fsdp must divide the number of devices, 8; got 3"
+    assert said["data=3"].endswith("must be the number of devices, 8; got 3 x 1")
+    assert said["data=3, fsdp=2"].endswith("got 3 x 2")
+    assert said["fsdp=0"] == "fsdp must be a whole number of at least 1, got 0"
+    assert said["batch of 12"].endswith("12 does not divide over 8 devices; take 8 or 16")
+    assert said["batch of 24 in 2"].endswith("8 devices in 2 parts; take 16 or 32")
+    for rows, size in {"12 rows": 12, "no rows": 0, "stacked 12": 12}.items():
+        assert said[rows].endswith(f"this process's 8 devices, got {size} pictures")
+    assert said["no axis"] == "every array of a batch needs an axis 1, got shape (8,)"
+
+
+def test_the_largest_axis_that_divides_is_cut(eight: Any):
+    assert eight["cuts"] == {
+        "(3, 3, 8, 16)": [None, None, None, "fsdp"],
+        "(3, 3, 16, 8)": [None, None, "fsdp"],
+        "(16, 16)": [None, "fsdp"],
+        "(10, 24)": [None, "fsdp"],
+        "(10, 10)": [],
+        "(1024,)": ["fsdp"],
+        "(0, 8)": [],
+        "()": [],
+        "default": [],
+    }
+
+
+def test_two_processes_are_one_run(eight: Any, pair: list[Any], folder: Path):
+    with np.load(folder / "alone.npz") as file:
+        alone = dict(file)
+    for index, process in enumerate(pair):
+        assert process["connected"]
+        assert process["index"] == index
+        assert process["devices"] == [2, 4]
+        assert process["batch"][0] == small.BATCH  # though each fed half of it
+        np.testing.assert_allclose(process["losses"], eight["runs"]["alone"]["losses"], rtol=LOSS)
+        assert not process["misplaced"]
+        assert 1 / 4 <= process["share"] < 1 / 4 + WHOLE
+        with np.load(folder / f"{index}.npz") as file:
+            for part, numbers in alone.items():
+                assert small.apart(file[part], numbers) < STATE
+
+
+@pytest.fixture
+def nothing_asked(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """An environment without any of the variables, and a jax that must not be asked."""
+    for name in list(os.environ):
+        if name.startswith("JAX_") and name not in ("JAX_PLATFORMS",):
+            monkeypatch.delenv(name)
+    return monkeypatch
+
+
+def record(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    calls: list[Any] = []
+
+    def initialize(*place: Any, initialization_timeout: int) -> None:
+        calls.append((*place, initialization_timeout))
+
+    monkeypatch.setattr(jax.distributed, "initialize", initialize)
+    return calls
+
+
+def test_nothing_happens_unless_asked(nothing_asked: pytest.MonkeyPatch):
+    calls = record(nothing_asked)
+    assert training.start_processes() is False
+    assert not calls
+
+
+def test_arguments_come_before_the_environment(nothing_asked: pytest.MonkeyPatch):
+    calls, address = record(nothing_asked), f"127.0.0.1:{free_port()}"
+    for name, value in {
+        "COORDINATOR_ADDRESS": address,
+        "NUM_PROCESSES": " 3 ",
+        "PROCESS_ID": "2",
+    }.items():
+        nothing_asked.setenv(f"JAX_{name}", value)
+    assert training.start_processes(index=0, timeout=7)
+    assert training.start_processes(address, 1, 0)
+    assert calls == [(address, 3, 0, 7), (address, 1, 0, 300)]
+
+
+def test_detection_is_jaxs(nothing_asked: pytest.MonkeyPatch):
+    calls = record(nothing_asked)
+    assert training.start_processes(detect=True)
+    assert calls == [(None, None, None, 300)]
+
+
+def test_a_cluster_that_is_none(nothing_asked: pytest.MonkeyPatch):
+    def initialize(*_: Any, **__: Any) -> None:
+        raise ValueError("coordinator_address should be defined.")
+
+    nothing_asked.setattr(jax.distributed, "initialize", initialize)
+    with pytest.raises(ValueError, match=r"no cluster that jax knows .* give coordinator"):
+        training.start_processes(detect=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"index": 0}, "missing: coordinator, processes$"),
+        ({"coordinator": "a:1", "processes": 2}, r"\(JAX_COORDINATOR_ADDRESS, .*missing: index$"),
+        ({"coordinator": "a", "processes": 2, "index": 0}, "must be \"host:port\", got 'a'"),
+        ({"coordinator": "a:0", "processes": 2, "index": 0}, "got 'a:0'"),
+        ({"coordinator": "a:99999", "processes": 2, "index": 0}, "got 'a:99999'"),
+        ({"coordinator": "a:1", "processes": 0, "index": -1}, "processes must .* index must"),
+        ({"coordinator": "a:1", "processes": 2, "index": 2}, "below 2, .*; got 2"),
+        ({"coordinator": "a:1", "processes": 2, "index": 1, "timeout": 0}, "timeout must"),
+    ],
+)
+def test_faulty_places(nothing_asked: pytest.MonkeyPatch, given: dict[str, Any], said: str):
+    calls = record(nothing_asked)
+    with pytest.raises(ValueError, match=said):
+        training.start_processes(**given)
+    assert not calls
+
+
+def test_faulty_environment(nothing_asked: pytest.MonkeyPatch):
+    nothing_asked.setenv("JAX_NUM_PROCESSES", "two")
+    with pytest.raises(ValueError, match=r"JAX_NUM_PROCESSES must be a whole number, got 'two'"):
+        training.start_processes()
+
+
+def test_a_port_that_is_taken(nothing_asked: pytest.MonkeyPatch):
+    calls = record(nothing_asked)
+    with socket.socket() as listener:
+        listener.bind(("", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        with pytest.raises(OSError, match=f"cannot listen on port {port}; take another"):
+            training.start_processes(f"127.0.0.1:{port}", 2, 0)
+        assert training.start_processes(f"127.0.0.1:{port}", 2, 1)  # somebody listens there
+    assert len(calls) == 1
+
+
+def test_process_0_that_does_not_answer(nothing_asked: pytest.MonkeyPatch):
+    calls = record(nothing_asked)
+    with pytest.raises(TimeoutError, match=r"does not answer at 127\.0\.0\.1:\d+ within 1 sec"):
+        training.start_processes(f"127.0.0.1:{free_port()}", 2, 1, timeout=1)
+    assert not calls
