@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from ddpm_jax._typing import AnyArray
 from ddpm_jax.training.ema import Ema
 from ddpm_jax.training.state import TrainState
 
@@ -124,7 +125,8 @@ def make_train_step(update: Update, *, shardings: Any = None) -> Update:
 def make_train_steps(update: Update, *, shardings: Any = None) -> Update:
     """Several updates in one compiled call: batches and metrics have a leading axis of steps.
 
-    Saves the time between two calls, which counts where a step takes a few milliseconds.
+    Saves the time between two calls, which counts where a step takes a few milliseconds. The steps
+    are the same, up to rounding: a compiler may fuse the body of a loop in other ways.
 
     Args:
         update: by `make_update`.
@@ -143,7 +145,7 @@ def _cut(batch: Any, parts: int) -> Any:
     So a batch that is spread over devices stays where it is.
     """
 
-    def cut(leaf: Array) -> Array:
+    def cut(leaf: AnyArray) -> AnyArray:
         size = leaf.shape[0]
         if size % parts:
             raise ValueError(f"a batch of {size} does not divide into {parts} equal parts")
