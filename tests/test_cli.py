@@ -1,6 +1,7 @@
 """The command line as a whole: help, errors and exit codes, the cache."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,10 +9,11 @@ from pathlib import Path
 import pytest
 from cli_sampling import complaint
 
-from ddpm_jax import DDIMScheduler, __version__
+from ddpm_jax import DDIMScheduler, __version__, hub
 from ddpm_jax.cli import app, cache, main, schedule
 from ddpm_jax.config import read_json, write_json
 from ddpm_jax.schedulers import SCHEDULERS
+from ddpm_jax.training.presets import PRESETS
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,7 +31,14 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]):
 
 @pytest.mark.usefixtures("as_users_run")  # tyro's mark for a missing argument is of no type
 @pytest.mark.parametrize("name", app.COMMANDS)
-def test_help_of_a_command_has_examples_that_parse(name: str, capsys: pytest.CaptureFixture[str]):
+def test_help_of_a_command_has_examples_that_parse(
+    name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """In a folder with the run and the model that the examples of training start from."""
+    monkeypatch.chdir(tmp_path)
+    Path("digits-run").mkdir()
+    PRESETS["tiny"].save("digits-run/settings.json")
+    shutil.copytree(hub.BUNDLED / "digits", "google/ddpm-cifar10-32")
     assert main([name, "--help"]) == 0
     told = capsys.readouterr().out
     examples = app.COMMANDS[name].EXAMPLES

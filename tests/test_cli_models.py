@@ -87,7 +87,7 @@ def test_convert(to: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     argv = ["convert", "digits", str(out), "--to", to]
     assert main(argv) == 0
     told = capsys.readouterr().out
-    assert "268 tensors, 1,623,169 params, float32, 6,492,676 bytes" in told
+    assert "268 tensors, 1,623,169 params, float16, 3,246,338 bytes" in told
     before, after = read(hub.BUNDLED / "digits" / "unet"), read(out / "unet")
     assert set(before) == set(after)
     assert all(np.array_equal(before[name], after[name]) for name in before)

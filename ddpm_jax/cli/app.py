@@ -82,12 +82,13 @@ def _run(argv: Sequence[str]) -> int:
 
 
 def _parse(argv: Sequence[str]) -> Command:
-    config = (tyro.conf.FlagCreatePairsOff,)
+    config: tuple[Any, ...] = (tyro.conf.FlagCreatePairsOff,)
     if argv and argv[0] in COMMANDS:
         command, arguments = COMMANDS[argv[0]], list(argv[1:])
         default: Any = tyro.MISSING_NONPROP
-        if issubclass(command, Train):  # its defaults depend on where the settings start from
+        if issubclass(command, Train):  # its defaults depend on where the settings start from:
             arguments, default = command.prepare(arguments)
+            config = ()  # either value of a flag may be the one to ask for
         return tyro.cli(
             command,
             default=default,

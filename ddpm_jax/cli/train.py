@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ddpm_jax.training.plan import Plan
 
 Preset = Literal["tiny", "emoji", "cifar10", "celebahq256"]
+Flag = tyro.conf.FlagCreatePairsOff[bool]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,14 +58,14 @@ class Train(Settings):
     variant: OptionalName = None
     """Which of its weight files, such as non_ema."""
 
-    resume: bool = False
+    resume: Flag = False
     """Go on with the run in --out from its last checkpoint; begin it if there is none."""
 
-    cluster: bool = False
+    cluster: Flag = False
     """Run over all processes of a cluster that jax finds out about (Slurm, Open MPI, Kubernetes,
     Cloud TPU). Elsewhere JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID do it."""
 
-    no_cache: bool = False
+    no_cache: Flag = False
     """Do not keep compiled programs in the user's cache folder."""
 
     @classmethod

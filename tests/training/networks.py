@@ -28,7 +28,9 @@ class Given(dj.UNet2DModel):
         self, x: Any, timestep: Any, class_labels: Any = None, train: bool = False
     ) -> jax.Array:
         params = self.variables["params"]
-        output = jnp.asarray(params["output"]) + params.get("slope", 0.0) * timestep[:, None, None, None]
+        output = (
+            jnp.asarray(params["output"]) + params.get("slope", 0.0) * timestep[:, None, None, None]
+        )
         if "gain" in params:
             output = output + params["gain"] * x
         if class_labels is not None:
