@@ -1,9 +1,10 @@
-"""Writes docs/api.md: signatures and docstrings of what `ddpm_jax.__all__` names.
+"""Writes docs/api.md: signatures and docstrings of what the public modules' `__all__` name.
 
     python docs/make_api.py
 
-It reads the sources and imports nothing of them. Groups and their order are the comments and the
-order of `__all__`. A test fails when the page is not what this script writes.
+It reads the sources and imports nothing of them. Modules are those of `MODULES`; groups and their
+order are the comments and the order of `__all__`. A test fails when the page is not what this
+script writes.
 """
 
 import ast
@@ -11,17 +12,46 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from docstring_text import bullet, docstring_text, items, sections
+
 HERE = Path(__file__).resolve().parent
 PACKAGE = HERE.parent / "ddpm_jax"
-SECTIONS = ("Args", "Attributes", "Returns", "Raises")
+SHOWN = ("__call__", "__getitem__", "__next__")
+"""Special methods that are documented like others."""
 WIDTH = 88
 
 INTRODUCTION = """\
 # API
 
-Made from the docstrings by `python docs/make_api.py`: edit those. Everything here is in `ddpm_jax`,
-imported as `dj`. Arrays are NHWC: (B, H, W, C) is batch, height, width, channels.
+Made from the docstrings by `python docs/make_api.py`: edit those. Names are in `ddpm_jax`, imported
+as `dj`; those that begin with `training.` are in `ddpm_jax.training`, which is imported by its own
+name. Arrays are NHWC: (B, H, W, C) is batch, height, width, channels.
 """
+
+
+class Module(NamedTuple):
+    """A module whose `__all__` is documented.
+
+    Attributes:
+        path: its folder below the package.
+        prefix: what stands before its names.
+        title: what stands before the names of its groups.
+    """
+
+    path: str
+    prefix: str
+    title: str
+
+    @property
+    def file(self) -> Path:
+        return PACKAGE / self.path / "__init__.py"
+
+
+MODULES = (
+    Module("", "", ""),
+    Module("training", "training.", "training: "),
+    Module("training/data", "training.data.", "training data: "),
+)
 
 
 class Definition(NamedTuple):
@@ -45,24 +75,29 @@ def main() -> None:
 
 def page() -> str:
     """The whole page."""
-    chosen = groups()
+    chosen = [(module, *group) for module in MODULES for group in groups(module)]
     parts = [INTRODUCTION]
-    for title, names in chosen:
-        links = ", ".join(f"[`{name}`](#{name})" for name in names)
-        parts.append(f"- {title.capitalize()}: {links}")
+    for module, title, names in chosen:
+        links = ", ".join(f"[`{module.prefix}{name}`](#{module.prefix}{name})" for name in names)
+        parts.append(f"- {heading(module, title)}: {links}")
     parts.append("")
-    for title, names in chosen:
-        parts.append(f"## {title.capitalize()}\n")
-        parts += [entry(name) for name in names]
+    for module, title, names in chosen:
+        parts.append(f"## {heading(module, title)}\n")
+        parts += [entry(name, module) for name in names]
     return "\n".join(parts).rstrip() + "\n"
+
+
+def heading(module: Module, title: str) -> str:
+    text = module.title + title
+    return text[0].upper() + text[1:]
 
 
 # Finding definitions.
 
 
-def groups() -> list[tuple[str, list[str]]]:
+def groups(module: Module) -> list[tuple[str, list[str]]]:
     """The names of `__all__` under its comments."""
-    source = (PACKAGE / "__init__.py").read_text(encoding="utf-8")
+    source = module.file.read_text(encoding="utf-8")
     listed = source[source.index("__all__ = [") :]
     found: list[tuple[str, list[str]]] = []
     for line in listed[: listed.index("]")].splitlines()[1:]:
@@ -77,6 +112,8 @@ def find(name: str, file: Path) -> Definition | None:
     tree = ast.parse(file.read_text(encoding="utf-8"))
     for node in tree.body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
+            return Definition(node, file)
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == name:
             return Definition(node, file)
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PACKAGE.name):
             for alias in node.names:
@@ -102,23 +139,41 @@ def lineage(definition: Definition) -> list[Definition]:
 # What is said of them.
 
 
-def entry(name: str) -> str:
+def entry(name: str, module: Module) -> str:
     """A name's heading, signature and docstring; for a class also its fields and methods."""
-    found = find(name, PACKAGE / "__init__.py")
+    found = find(name, module.file)
     assert found is not None, name
-    node, head = found.node, f'<a id="{name}"></a>\n\n### `{name}`\n'
+    node, full = found.node, module.prefix + name
+    head = f'<a id="{full}"></a>\n\n### `{full}`\n'
+    if isinstance(node, ast.AnnAssign):
+        shown = f"{name} = {ast.unparse(node.value)}" if node.value else name
+        return "\n".join([head, "```text", shown, "```\n", said_of(found) + "\n"])
     if isinstance(node, ast.FunctionDef):
         return "\n".join([head, *function_text(name, node)])
+    return "\n".join([head, *class_entry(name, found, full)])
+
+
+def class_entry(name: str, found: Definition, full: str) -> list[str]:
+    """Signature, docstring, fields and methods of a class."""
+    node = found.node
     assert isinstance(node, ast.ClassDef), name
     declared = fields(found)
-    parts = [head, "```text", class_signature(name, found, declared), "```\n"]
+    parts = ["```text", class_signature(name, found, declared), "```\n"]
     parts.append(class_text(node, declared))
     if declared:
         parts += ["Fields:\n", *(bullet(f"`{f.declared}`", f.text) for f in declared), ""]
     for method in methods(node):
-        title = f"{name}.{method.name}"
-        parts += [f"#### `{title}`\n", *function_text(method.name, method)]
-    return "\n".join(parts)
+        parts += [f"#### `{full}.{method.name}`\n", *function_text(method.name, method)]
+    return parts
+
+
+def said_of(found: Definition) -> str:
+    """The docstring, of an alias the string under it."""
+    if not isinstance(found.node, ast.AnnAssign):
+        return ast.get_docstring(found.node) or ""
+    body = ast.parse(found.file.read_text(encoding="utf-8")).body
+    at = [ast.dump(node) for node in body].index(ast.dump(found.node))
+    return literal_text(body[at + 1])
 
 
 def class_text(node: ast.ClassDef, declared: list[FieldDoc]) -> str:
@@ -142,7 +197,7 @@ def methods(node: ast.ClassDef) -> list[ast.FunctionDef]:
         item
         for item in node.body
         if isinstance(item, ast.FunctionDef)
-        and (not item.name.startswith("_") or item.name == "__call__")
+        and (not item.name.startswith("_") or item.name in SHOWN)
         and ast.get_docstring(item)
     ]
 
@@ -219,64 +274,6 @@ def signature(name: str, shown: list[str], end: str) -> str:
     short = f"{name}({', '.join(shown)}){end}"
     lines = "".join(f"    {argument},\n" for argument in shown)
     return short if len(short) <= WIDTH else f"{name}(\n{lines}){end}"
-
-
-def sections(docstring: str) -> list[tuple[str, list[str]]]:
-    """The docstring as ("", lines) and (section title, its lines, dedented)."""
-    found: list[tuple[str, list[str]]] = [("", [])]
-    for line in docstring.splitlines():
-        title = line.removesuffix(":")
-        if line.endswith(":") and title in SECTIONS:
-            found.append((title, []))
-        elif found[-1][0] and line and not line.startswith(" "):
-            found.append(("", [line]))
-        else:
-            found[-1][1].append(line[4:] if found[-1][0] else line)
-    return found
-
-
-def items(lines: list[str]) -> list[tuple[str, str]]:
-    """`name: text` entries, each possibly over several lines."""
-    found: list[tuple[str, str]] = []
-    for line in lines:
-        start = re.match(r"(\*{0,2}\w+): (.*)", line)
-        if start:
-            found.append((start[1], start[2]))
-        elif line.strip() and found:
-            found[-1] = (found[-1][0], f"{found[-1][1]} {line.strip()}")
-    return found
-
-
-def docstring_text(docstring: str, without: str = "") -> str:
-    """The docstring as Markdown; the section called `without` is left out."""
-    parts: list[str] = []
-    for title, lines in sections(docstring):
-        if not title:
-            parts.append(prose(lines))
-        elif title != without:
-            entries = items(lines)
-            text = " ".join(line.strip() for line in lines if line.strip())
-            parts.append(f"{title}:" + ("\n" if entries else f" {text}\n"))
-            parts += [bullet(f"`{name}`", said) for name, said in entries]
-            parts += [""] if entries else []
-    return "\n".join(part for part in parts if part is not None).rstrip() + "\n"
-
-
-def prose(lines: list[str]) -> str:
-    """Paragraphs; doctests and indented formulas as blocks."""
-    shown: list[str] = []
-    for paragraph in "\n".join(lines).strip().split("\n\n"):
-        if paragraph.lstrip().startswith(">>>"):
-            shown.append(f"```pycon\n{paragraph}\n```")
-        elif paragraph.startswith("    "):
-            shown.append(f"```text\n{paragraph}\n```")
-        else:
-            shown.append(paragraph)
-    return "\n\n".join(shown) + "\n"
-
-
-def bullet(name: str, text: str) -> str:
-    return f"- {name}: {text}" if text else f"- {name}"
 
 
 if __name__ == "__main__":

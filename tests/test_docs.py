@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 import ddpm_jax as dj
+from ddpm_jax import training
+from ddpm_jax.training import data
 
 REPO = Path(__file__).parent.parent
 DOCS = REPO / "docs"
@@ -100,7 +102,9 @@ def make_api() -> Any:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(DOCS)  # as for a script: it imports what lies beside it
+        spec.loader.exec_module(module)
     return module
 
 
@@ -110,6 +114,11 @@ def test_api_page_is_current() -> None:
 
 
 PUBLIC = [name for name in dj.__all__ if not name.startswith("_")]
+OF_TRAINING = [
+    (module.__name__.removeprefix("ddpm_jax.").replace(".", "/"), name)
+    for module in (training, data)
+    for name in module.__all__
+]
 
 
 @pytest.mark.parametrize("name", PUBLIC)
@@ -127,6 +136,17 @@ def test_public_names_are_documented(name: str) -> None:
     assert fields or any("Args:" in text for text in said), "neither doctest, fields nor arguments"
     bare = [field.name for field in fields if not field.text]
     assert not bare or "fields as in `" in text, f"not documented: {', '.join(bare)}"
+
+
+@pytest.mark.parametrize(("path", "name"), OF_TRAINING)
+def test_names_of_training_are_documented(path: str, name: str) -> None:
+    """Functions in more than a line, or as another's; classes may leave the rest to their methods."""
+    api = make_api()
+    found = api.find(name, api.PACKAGE / path / "__init__.py")
+    text = api.said_of(found)
+    assert text, "no docstring"
+    if isinstance(found.node, ast.FunctionDef):
+        assert len(text.splitlines()) > 1 or "as `" in text
 
 
 # The page of differences.
