@@ -24,10 +24,6 @@ collect_ignore_glob = ["*/make_*.py", *(["parity/*.py"] if MISSING else [])]
 COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--slow", action="store_true", help="run the tests that take minutes")
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if "parity" in item.path.relative_to(config.rootpath).parts:
@@ -35,8 +31,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if "parity" in item.keywords and MISSING:
             reason = f"needs {' and '.join(MISSING)}: pip install -e '.[test,parity]'"
             item.add_marker(pytest.mark.skip(reason=reason))
-        if "slow" in item.keywords and not config.getoption("--slow"):
-            item.add_marker(pytest.mark.skip(reason="takes minutes: give --slow"))
         if "gpu" in item.keywords and jax.default_backend() != "gpu":
             item.add_marker(pytest.mark.skip(reason="needs a GPU"))
 

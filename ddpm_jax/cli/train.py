@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import tyro
 
 from ddpm_jax.cli.arguments import OptionalName
+from ddpm_jax.cli.faults import OptionError, of_options
 from ddpm_jax.training.settings import Settings
 
 if TYPE_CHECKING:
     from ddpm_jax.training.plan import Plan
 
+SHORT = {"--data": "--data.name", "--profile": "--loop.profile"}
+"""Options that may be written shorter."""
 Preset = Literal["tiny", "emoji", "cifar10", "celebahq256"]
 Flag = tyro.conf.FlagCreatePairsOff[bool]
 
@@ -25,8 +28,8 @@ class Train(Settings):
     """Train a model on pictures. The result is a folder that diffusers loads, and
     `ddpm-jax sample --model`.
 
-    --data NAME is short for --data.name NAME. Defaults shown here are those of the preset, the
-    file, the model or the earlier run that is named before --help.
+    --data is short for --data.name, and --profile for --loop.profile. Defaults shown here are those
+    of the preset, the file, the model or the earlier run that is named before --help.
     """
 
     EXAMPLES: ClassVar[str] = """\
@@ -70,13 +73,8 @@ class Train(Settings):
 
     @classmethod
     def prepare(cls, argv: Sequence[str]) -> tuple[list[str], "Train"]:
-        """The arguments with --data written out, and what they override."""
-        argv = [
-            "--data.name" + word.removeprefix("--data")
-            if word == "--data" or word.startswith("--data=")
-            else word
-            for word in argv
-        ]
+        """The arguments with the short options written out, and what they override."""
+        argv = [_written_out(word) for word in argv]
         parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
         for name in ("preset", "config", "from", "revision", "out"):
             parser.add_argument(f"--{name}", nargs="?")
@@ -84,7 +82,7 @@ class Train(Settings):
         known, _ = parser.parse_known_args(argv)
         settings = _start(known)
         groups = {f.name: getattr(settings, f.name) for f in dataclasses.fields(Settings)}
-        return argv, cls(out=tyro.MISSING, **groups)
+        return argv, cls(out=Path(known.out) if known.out else tyro.MISSING, **groups)
 
     def run(self) -> None:
         """Train, and say where the result is."""
@@ -120,17 +118,25 @@ class Train(Settings):
         earlier = self.out / SETTINGS_NAME
         if earlier.exists():
             if not self.resume:
-                raise ValueError(
+                raise OptionError(
                     f"{self.out} holds a run already: --resume goes on with it, "
                     "another --out begins one"
                 )
-            check_same(Settings.load(earlier), settings)
+            before = Settings.load(earlier)
+            with of_options():
+                check_same(before, settings)
         elif self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
-            raise ValueError(f"--out must be a new or an empty folder, got {self.out}")
+            raise OptionError(f"--out must be a new or an empty folder, got {self.out}")
         base = None
         if self.from_ is not None:
             base = load_base(self.from_, revision=self.revision, variant=self.variant)
-        return make_plan(settings, self.out, base)
+        with of_options():
+            return make_plan(settings, self.out, base)
+
+
+def _written_out(word: str) -> str:
+    name, equals, value = word.partition("=")
+    return SHORT.get(name, name) + equals + value
 
 
 def _start(known: argparse.Namespace) -> Settings:
@@ -140,7 +146,7 @@ def _start(known: argparse.Namespace) -> Settings:
     from ddpm_jax.training.presets import PRESETS
 
     if known.preset and known.config:
-        raise ValueError("--preset and --config are two places to start from: give one")
+        raise OptionError("--preset and --config are two places to start from: give one")
     earlier = Path(known.out or "") / SETTINGS_NAME
     if known.resume and known.out and earlier.exists() and not (known.preset or known.config):
         return Settings.load(earlier)

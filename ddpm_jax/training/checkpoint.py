@@ -5,6 +5,7 @@ writes under another name and renames at the end, so a killed run leaves no half
 could be picked. Old ones are removed after a newer one is complete.
 """
 
+import errno
 import logging
 import shutil
 from collections.abc import Mapping
@@ -47,7 +48,7 @@ class Checkpoints:
             LatestN,
         )
 
-        logging.getLogger("absl").addFilter(_errors_only)
+        logging.getLogger("absl").addFilter(_not_orbax)
         self.folder = folder.resolve()
         policies: list[Any] = [LatestN(keep_last)]
         if keep_best:
@@ -102,6 +103,7 @@ class Checkpoints:
         """
         step, args = int(state.step), self._ocp.args
         with _as_oserror(self):
+            self._check_space(state)
             self._manager.save(
                 step,
                 args=args.Composite(
@@ -110,6 +112,15 @@ class Checkpoints:
                 metrics=None if held_out is None else {"loss": held_out},
                 force=True,
             )
+
+    def _check_space(self, state: TrainState) -> None:
+        """A full disk is told before it is full: half a checkpoint would take the room of others'
+        work, and the threads that write it each have their say.
+        """
+        self.finish()
+        size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        if shutil.disk_usage(self.folder).free < size:
+            raise OSError(errno.ENOSPC, f"it takes up to {size / 2**20:.0f} MiB")
 
     def wait(self) -> None:
         """Until everything is written. Raises OSError as `save`."""
@@ -154,9 +165,11 @@ def _abstract(leaf: Any) -> Any:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None))
 
 
-def _errors_only(record: logging.LogRecord) -> bool:
-    """Orbax tells through absl's logger what every save did."""
-    return record.levelno >= logging.ERROR
+def _not_orbax(record: logging.LogRecord) -> bool:
+    """Orbax logs what every save did, and every error at each of the threads that it goes through;
+    errors are raised too, and told once.
+    """
+    return "orbax" not in Path(record.pathname).parts
 
 
 class _as_oserror:

@@ -26,6 +26,7 @@ from ddpm_jax.training.data import Batches, make_batches
 from ddpm_jax.training.devices import Devices
 from ddpm_jax.training.evaluate import HeldOutLoss
 from ddpm_jax.training.export import export
+from ddpm_jax.training.faults import told
 from ddpm_jax.training.logs import TENSORBOARD, Log, draw_curve
 from ddpm_jax.training.plan import CHECKPOINTS, SETTINGS_NAME, Plan
 from ddpm_jax.training.samples import Sampler, save_picture
@@ -83,14 +84,16 @@ def train(plan: Plan, *, resume: bool = False, progress: bool = True) -> Outcome
     Raises:
         TrainingError: the loss is no number, or diverges.
         OSError: something cannot be written; what was complete before is kept.
+        MemoryError: an update does not fit into memory.
     """
     loop = plan.settings.loop
-    plan.out.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
+    with ExitStack() as stack, told(plan):
+        plan.out.mkdir(parents=True, exist_ok=True)
         saved = stack.enter_context(
             Checkpoints(plan.out / CHECKPOINTS, keep_last=loop.keep_last, keep_best=loop.keep_best)
         )
         run = Run(plan, saved, progress)
+        stack.callback(run.batches.close)
         run.begin(resume)
         if run.log is not None:
             stack.enter_context(run.log)

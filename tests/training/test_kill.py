@@ -1,0 +1,42 @@
+"""Signals that a run gets as a process."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from training.kill_and_resume import command, main
+
+pytest.importorskip("grain", reason="needs grain: pip install -e '.[test]'")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_ends(tmp_path: Path, number: signal.Signals, code: int):
+    out = tmp_path / "run"
+    options = ["--loop.steps", "1000000", "--loop.save-every", "1000000", "--no-cache"]
+    with subprocess.Popen(
+        [*command(out), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as child:
+        while not ((out / "log.jsonl").exists() and (out / "log.jsonl").read_text()):
+            assert child.poll() is None, child.stderr and child.stderr.read()
+            time.sleep(0.05)
+        os.kill(child.pid, number)
+        told, wrong = child.communicate(timeout=120)
+    assert child.returncode == code
+    assert "Traceback" not in wrong
+    assert f"stopped by {number.name} after " in told + wrong
+    saved = [path.name for path in (out / "checkpoints").iterdir()]
+    assert len(saved) == 1
+    assert f"after {saved[0]} of 1000000 updates" in told + wrong
+    assert (out / "model_index.json").exists()  # the result so far
+
+
+def test_kills(tmp_path: Path):
+    """.ci/run has twenty of them."""
+    assert main([str(tmp_path), "--kills", "2"]) == 0
