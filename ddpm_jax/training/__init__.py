@@ -19,12 +19,19 @@ from ddpm_jax.training.objective import Loss as Loss
 from ddpm_jax.training.objective import Objective as Objective
 from ddpm_jax.training.objective import make_loss as make_loss
 from ddpm_jax.training.optimizer import Optimizer as Optimizer
+from ddpm_jax.training.plan import Plan as Plan
+from ddpm_jax.training.plan import make_plan as make_plan
+from ddpm_jax.training.presets import PRESETS as PRESETS
 from ddpm_jax.training.processes import start_processes as start_processes
+from ddpm_jax.training.run import Outcome as Outcome
+from ddpm_jax.training.run import train as train
+from ddpm_jax.training.settings import Settings as Settings
 from ddpm_jax.training.state import TrainState as TrainState
 from ddpm_jax.training.state import init_state as init_state
 from ddpm_jax.training.step import make_train_step as make_train_step
 from ddpm_jax.training.step import make_train_steps as make_train_steps
 from ddpm_jax.training.step import make_update as make_update
+from ddpm_jax.training.watch import TrainingError as TrainingError
 from ddpm_jax.training.weights import loss_weights as loss_weights
 
 __all__ = [
@@ -36,4 +43,6 @@ __all__ = [
     # on what
     "start_processes", "make_mesh", "leaf_sharding", "state_shardings", "init_sharded",
     "gather_params", "batch_sharding", "place_batch", "check_batch_size", "fetch",
+    # a whole run
+    "Settings", "PRESETS", "Plan", "make_plan", "train", "Outcome", "TrainingError",
 ]  # fmt: skip

@@ -63,4 +63,10 @@ EMOJI = replace(
     loop=replace(TINY.loop, steps=20_000),
 )
 
-PRESETS = {"cifar10": CIFAR10, "celebahq256": CELEBAHQ256, "tiny": TINY, "emoji": EMOJI}
+PRESETS: dict[str, Settings] = {
+    "cifar10": CIFAR10,
+    "celebahq256": CELEBAHQ256,
+    "tiny": TINY,
+    "emoji": EMOJI,
+}
+"""By name: "cifar10" and "celebahq256" as in the papers, "tiny" and "emoji" for a CPU."""
