@@ -15,8 +15,8 @@ from benchmarks.worker import peak_resident
 from ddpm_jax.generation import Network
 
 
-class JaxRunner:
-    """See `benchmarks.worker.Runner`. Weights are stored in the precision of the computation."""
+class JaxUNet:
+    """A network in our library: what the runners of all tasks share."""
 
     def __init__(
         self, folder: str, config: dict[str, Any], precision: str, device: str, batch: int
@@ -31,6 +31,24 @@ class JaxRunner:
         params = drawn(model.shapes(), np.random.default_rng(0))
         model.save_pretrained(self.folder / "unet", params)
         return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+    def versions(self) -> dict[str, Any]:
+        return {
+            "jax": jax.__version__,
+            "flax": flax.__version__,
+            "numpy": np.__version__,
+            "ddpm_jax": dj.__version__,
+            "device": jax.devices()[0].device_kind,
+        }
+
+    def memory(self) -> dict[str, int]:
+        stats = jax.devices()[0].memory_stats() or {}
+        found = {"process": peak_resident()}
+        return found | ({"device": stats["peak_bytes_in_use"]} if stats else {})
+
+
+class JaxRunner(JaxUNet):
+    """See `benchmarks.worker.Runner`. Weights are stored in the precision of the computation."""
 
     def load(self) -> dict[str, Any]:
         model, params = dj.UNet2DModel.from_pretrained(
@@ -47,13 +65,7 @@ class JaxRunner:
         self.x_T = jnp.asarray(np.load(self.folder / "x_T.npy"))
         self.pipe = dj.DDIMPipeline(unet=model, params=params, scheduler=scheduler)
         jax.block_until_ready((self.params, self.table, self.x_T))
-        return {
-            "jax": jax.__version__,
-            "flax": flax.__version__,
-            "numpy": np.__version__,
-            "ddpm_jax": dj.__version__,
-            "device": jax.devices()[0].device_kind,
-        }
+        return self.versions()
 
     def outputs(self, evaluations: int, path: str) -> None:
         timestep = self.host_table.row(0).timestep
@@ -73,11 +85,6 @@ class JaxRunner:
         began = time.perf_counter()
         jax.block_until_ready(took(evaluations))
         return time.perf_counter() - began
-
-    def memory(self) -> dict[str, int]:
-        stats = jax.devices()[0].memory_stats() or {}
-        found = {"process": peak_resident()}
-        return found | ({"device": stats["peak_bytes_in_use"]} if stats else {})
 
     def _network(self, evaluations: int) -> jax.Array:
         """Each output is the next input, so that evaluations wait for one another as in a loop."""

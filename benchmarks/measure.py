@@ -16,9 +16,10 @@ import numpy as np
 
 from benchmarks import machine
 from benchmarks.client import Worker, WorkerError, environment
-from benchmarks.contenders import CONTENDERS, LOOPS, OURS, tolerance, torch_missing
+from benchmarks.contenders import CONTENDERS, OURS, PARTS, Part, tolerance, torch_missing
 from benchmarks.load import Snapshot, others_share, snapshot
-from benchmarks.models import MODELS, STEPS, Configuration
+from benchmarks.models import STEPS, Configuration
+from benchmarks.networks import furnish, network_config
 
 COMPARED = 3
 """Evaluations after which samples are compared."""
@@ -70,7 +71,8 @@ def measure(
         "load_average": machine.load_average(),
         "contenders": {},
     }
-    names = (OURS, *options.against) if configuration.part == "sampling" else (OURS,)
+    part = PARTS[configuration.part]
+    names = (OURS,) if part.loops else (OURS, *options.against)
     with ExitStack() as stack:
         workers = {}
         for name in names:
@@ -80,9 +82,11 @@ def measure(
             if worker is not None:
                 workers[name] = worker
         _drop_those_that_differ(workers, result["contenders"], configuration, folder)
-        loops = _loops(configuration.part, workers)
+        loops = _loops(part, workers)
         try:
-            result |= _rounds(loops, options, say) if loops else {}
+            result |= _rounds(loops, options, part.least, say) if loops else {}
+            if configuration.part == "input" and loops:
+                result["input"] = workers[OURS].ask("input", options.rounds, options.seconds)
             for name, worker in workers.items():
                 result["contenders"][name]["memory"] = worker.ask("memory")
         except WorkerError as error:  # without one of them there are no rounds
@@ -92,17 +96,18 @@ def measure(
 
 
 def prepared(configuration: Configuration, options: Options, scratch: Path) -> tuple[Path, int]:
-    """A folder with random weights and x_T, and the number of weights.
+    """A folder with random weights and noise of the pictures' size, and the number of weights.
 
     The weights are drawn once for each model: by torch where it takes part, so that ours are
     converted from its own, and otherwise by NumPy.
     """
-    config = MODELS[configuration.model]
+    config = network_config(configuration)
     folder = scratch / configuration.model
     folder.mkdir(exist_ok=True)
-    size = config["sample_size"]
-    x_T = np.random.default_rng(0).standard_normal((configuration.batch, size, size, 3), np.float32)
-    np.save(folder / "x_T.npy", x_T)
+    size, channels = config["sample_size"], config.get("in_channels", 3)
+    shape = (configuration.batch, size, size, channels)
+    np.save(folder / "x_T.npy", np.random.default_rng(0).standard_normal(shape, np.float32))
+    furnish(configuration, folder)
     count = folder / "params"
     if not count.exists():
         library = "jax" if torch_missing() or not options.against else "torch"
@@ -120,8 +125,9 @@ def _spec(
     threads = {"threads": machine.cores()} if library == "torch" else {}
     return {
         "library": library,
+        "task": PARTS[configuration.part].task,
         "folder": str(folder),
-        "config": MODELS[configuration.model],
+        "config": network_config(configuration),
         "precision": configuration.precision,
         "device": configuration.device,
         "batch": configuration.batch,
@@ -154,7 +160,7 @@ def _started(
         seconds, stretch = _watched(worker, "first")
         entry["compile_seconds"] = seconds
         entry["compile_others_share"] = others_share([stretch], machine.cores())
-        if options.against and configuration.part == "sampling":
+        if options.against and PARTS[configuration.part].compared:
             worker.ask("outputs", COMPARED, str(folder / f"{name}.npz"))
     except WorkerError as error:
         return None, {"error": str(error)}
@@ -178,7 +184,8 @@ def _drop_those_that_differ(
     """Only who computes what we compute is timed."""
     if OURS not in workers or len(workers) == 1:
         return
-    allowed = tolerance(configuration.precision, configuration.device)
+    dropout = network_config(configuration).get("dropout", 0.0)
+    allowed = tolerance(configuration.precision, configuration.device, dropout)
     ours = np.load(folder / f"{OURS}.npz")
     for name in [name for name in workers if name != OURS]:
         theirs = np.load(folder / f"{name}.npz")
@@ -194,16 +201,18 @@ def relative_difference(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> flo
     return float(np.abs(a - b).max() / np.abs(b).max())
 
 
-def _loops(part: str, workers: Mapping[str, Worker]) -> dict[str, tuple[Worker, str]]:
+def _loops(part: Part, workers: Mapping[str, Worker]) -> dict[str, tuple[Worker, str]]:
     """What takes turns: the loop of every library, or all of ours."""
-    if part == "sampling":
+    if not part.loops:
         return {name: (worker, "loop") for name, worker in workers.items()}
-    return {loop: (worker, loop) for worker in workers.values() for loop in LOOPS}
+    return {loop: (worker, loop) for worker in workers.values() for loop in part.loops}
 
 
-def _rounds(loops: Mapping[str, tuple[Worker, str]], options: Options, say: Say) -> dict[str, Any]:
+def _rounds(
+    loops: Mapping[str, tuple[Worker, str]], options: Options, least: int, say: Say
+) -> dict[str, Any]:
     """Seconds of every window, and the share of the cores that others used in them."""
-    evaluations = _window(loops, options.seconds)
+    evaluations = _window(loops, options.seconds, least)
     rounds, stretches = [], []
     for i in range(options.rounds):
         took = {}
@@ -219,15 +228,15 @@ def _rounds(loops: Mapping[str, tuple[Worker, str]], options: Options, say: Say)
     return {"evaluations": evaluations, "rounds": rounds, "others_share": share}
 
 
-def _window(loops: Mapping[str, tuple[Worker, str]], seconds: float) -> int:
-    """Evaluations in a window: as many as the fastest takes the wanted time for, at least 2."""
+def _window(loops: Mapping[str, tuple[Worker, str]], seconds: float, least: int) -> int:
+    """Evaluations in a window: as many as the fastest takes the wanted time for."""
 
     def per_evaluation(worker: Worker, loop: str) -> float:
         worker.ask("run", loop, 2)  # what a loop compiles at its first use is not timed
         return worker.ask("run", loop, 2) / 2
 
     fastest = min(per_evaluation(worker, loop) for worker, loop in loops.values())
-    return int(np.clip(round(seconds / fastest), 2, STEPS))
+    return int(np.clip(round(seconds / fastest), least, STEPS))
 
 
 def turned(names: list[str], i: int) -> Iterator[str]:

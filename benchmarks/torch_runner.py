@@ -1,6 +1,7 @@
 """The other side: diffusers' network and loop, eager, channels last, or through `torch.compile`."""
 
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from benchmarks.models import SCHEDULER, STEPS
 from benchmarks.worker import peak_resident
 
 
-class TorchRunner:
-    """See `benchmarks.worker.Runner`. Its only loop is the one of diffusers' DDIM pipeline."""
+class TorchUNet(ABC):
+    """A network of diffusers: what the runners of all tasks share."""
 
     def __init__(
         self,
@@ -43,14 +44,18 @@ class TorchRunner:
         unet.save_pretrained(self.folder / "unet")
         return sum(parameter.numel() for parameter in unet.parameters())
 
-    def load(self) -> dict[str, Any]:
-        unet = diffusers.UNet2DModel.from_pretrained(self.folder / "unet", torch_dtype=self.dtype)
-        unet = unet.to(self.device, memory_format=self.layout).eval()
-        self.network = torch.compile(unet, mode=self.compile_mode) if self.compiled else unet
-        self.scheduler = diffusers.DDIMScheduler(**SCHEDULER)
-        self.scheduler.set_timesteps(STEPS)
+    def read(self, dtype: torch.dtype) -> tuple[torch.nn.Module, Any]:
+        """The network on its device, and what is called: it, or the compiled one."""
+        unet = diffusers.UNet2DModel.from_pretrained(self.folder / "unet", torch_dtype=dtype)
+        unet = unet.to(self.device, memory_format=self.layout)
+        return unet, torch.compile(unet, mode=self.compile_mode) if self.compiled else unet
+
+    def noise(self) -> torch.Tensor:
+        """The saved noise, channels first, on the host."""
         x_T = torch.from_numpy(np.load(self.folder / "x_T.npy")).permute(0, 3, 1, 2)
-        self.x_T = x_T.to(self.device, self.dtype).contiguous(memory_format=self.layout)
+        return x_T.contiguous(memory_format=self.layout)
+
+    def versions(self) -> dict[str, Any]:
         on_gpu = self.device.type == "cuda"
         return {
             "torch": torch.__version__,
@@ -59,11 +64,6 @@ class TorchRunner:
             "torch_cpu": torch.backends.cpu.get_cpu_capability(),
             "device": torch.cuda.get_device_name() if on_gpu else "cpu",
         }
-
-    @torch.inference_mode()
-    def outputs(self, evaluations: int, path: str) -> None:
-        output = self.network(self.x_T, self.scheduler.timesteps[0]).sample
-        np.savez(path, output=_host(output), sample=_host(self._loop(evaluations)))
 
     def first(self) -> float:
         return self.run("loop", 1) - self.run("loop", 1)
@@ -83,6 +83,31 @@ class TorchRunner:
             found["device"] = torch.cuda.max_memory_allocated()
         return found
 
+    @abstractmethod
+    def _loop(self, evaluations: int) -> Any:
+        """So many evaluations, or updates."""
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+
+class TorchRunner(TorchUNet):
+    """See `benchmarks.worker.Runner`. Its only loop is the one of diffusers' DDIM pipeline."""
+
+    def load(self) -> dict[str, Any]:
+        unet, self.network = self.read(self.dtype)
+        unet.eval()
+        self.scheduler = diffusers.DDIMScheduler(**SCHEDULER)
+        self.scheduler.set_timesteps(STEPS)
+        self.x_T = self.noise().to(self.device, self.dtype)
+        return self.versions()
+
+    @torch.inference_mode()
+    def outputs(self, evaluations: int, path: str) -> None:
+        output = self.network(self.x_T, self.scheduler.timesteps[0]).sample
+        np.savez(path, output=_host(output), sample=_host(self._loop(evaluations)))
+
     @torch.inference_mode()
     def _loop(self, evaluations: int) -> torch.Tensor:
         x = self.x_T
@@ -90,10 +115,6 @@ class TorchRunner:
             output = self.network(x, timestep).sample
             x = self.scheduler.step(output, timestep, x).prev_sample
         return x
-
-    def _wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
 
 
 def _host(x: torch.Tensor) -> np.ndarray[Any, Any]:

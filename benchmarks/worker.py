@@ -1,11 +1,12 @@
 """A process that holds one library's network: `python -m benchmarks.worker SPEC`.
 
-SPEC is a JSON object; its "library" is "jax" or "torch" and the rest are the constructor's
-arguments of `JaxRunner` or `TorchRunner`. Requests come on standard input, a JSON list
-[method, arguments] on each line; a JSON object {"value": ...} or {"error": ...} answers it.
-Standard output is kept for the answers: what libraries print goes to standard error.
+SPEC is a JSON object; its "library" is "jax" or "torch", its "task" "sampling" or "training", and
+the rest are the constructor's arguments of the runner in `RUNNERS`. Requests come on standard
+input, a JSON list [method, arguments] on each line; a JSON object {"value": ...} or {"error": ...}
+answers it. Standard output is kept for the answers: what libraries print goes to standard error.
 """
 
+import importlib
 import json
 import os
 import sys
@@ -27,7 +28,7 @@ class Runner(Protocol):
         ...
 
     def outputs(self, evaluations: int, path: str) -> None:
-        """Save the network's output at the first timestep, and the sample after evaluations."""
+        """Save what libraries are compared by: after so many evaluations, or the first update."""
         ...
 
     def first(self) -> float:
@@ -35,7 +36,7 @@ class Runner(Protocol):
         ...
 
     def run(self, loop: str, evaluations: int) -> float:
-        """Seconds for so many evaluations in one of the loops."""
+        """Seconds for so many evaluations, or updates, in one of the loops."""
         ...
 
     def memory(self) -> dict[str, int]:
@@ -43,15 +44,18 @@ class Runner(Protocol):
         ...
 
 
-def make_runner(library: str, **arguments: Any) -> Runner:
+RUNNERS = {
+    ("jax", "sampling"): "jax_runner:JaxRunner",
+    ("torch", "sampling"): "torch_runner:TorchRunner",
+    ("jax", "training"): "jax_training:JaxTraining",
+    ("torch", "training"): "torch_training:TorchTraining",
+}
+
+
+def make_runner(library: str, task: str, **arguments: Any) -> Runner:
     """The runner of a library, imported only here."""
-    if library == "torch":
-        from benchmarks.torch_runner import TorchRunner
-
-        return TorchRunner(**arguments)
-    from benchmarks.jax_runner import JaxRunner
-
-    return JaxRunner(**arguments)
+    module, _, name = RUNNERS[library, task].partition(":")
+    return getattr(importlib.import_module(f"benchmarks.{module}"), name)(**arguments)
 
 
 def serve(runner: Callable[[], Runner], requests: TextIO, answers: TextIO) -> None:

@@ -11,8 +11,9 @@ import jax
 import pytest
 
 import ddpm_jax as dj
-from benchmarks import load, machine, measure, report, sampling, store, worker
+from benchmarks import load, machine, measure, report, sampling, store, tables, worker
 from benchmarks.client import Worker, WorkerError
+from benchmarks.contenders import PARTS
 from benchmarks.models import MODELS, Configuration, configurations
 
 TINY = Configuration(part="sampling", model="tiny", batch=2, precision="float32", device="cpu")
@@ -113,12 +114,12 @@ def test_own_time_is_counted_as_own() -> None:
 
 def test_ratios_are_taken_within_rounds() -> None:
     rounds = [{"ddpm_jax": t, "diffusers": 1.5 * t} for t in (1.0, 5.0, 2.0, 9.0)]
-    assert report.ratio(result(rounds=4) | {"rounds": rounds}, "diffusers") == (1.5, 1.5, 1.5)
+    assert tables.ratio(result(rounds=4) | {"rounds": rounds}, "diffusers") == (1.5, 1.5, 1.5)
 
 
 def test_a_spread_is_a_median_between_quartiles() -> None:
-    assert report.spread([5.0, 1.0, 2.0, 4.0, 3.0]) == (3.0, 2.0, 4.0)
-    assert report.spread([7.0]) == (7.0, 7.0, 7.0)
+    assert tables.spread([5.0, 1.0, 2.0, 4.0, 3.0]) == (3.0, 2.0, 4.0)
+    assert tables.spread([7.0]) == (7.0, 7.0, 7.0)
 
 
 def test_a_report_says_what_was_measured_and_what_failed() -> None:
@@ -229,7 +230,8 @@ def test_a_worker_that_ends_says_why() -> None:
 
 
 def test_a_request_has_a_limit() -> None:
-    spec = {"library": "jax", "folder": "", "config": {}, "precision": "", "device": "", "batch": 1}
+    spec = {"library": "jax", "task": "sampling", "folder": "", "config": {}}
+    spec |= {"precision": "", "device": "", "batch": 1}
     with Worker(spec, {}, limit=0.01) as slow, pytest.raises(WorkerError, match="longer than"):
         slow.ask("load")
 
@@ -241,7 +243,7 @@ def test_a_fast_run_writes_a_table_and_is_taken_up_again(
     assert sampling.main(arguments) == 0
     (costs,) = json.loads((tmp_path / "fast.json").read_text())["configurations"]
     assert len(costs["rounds"]) == 2
-    assert set(costs["rounds"][0]) == set(measure.LOOPS)
+    assert set(costs["rounds"][0]) == set(PARTS["costs"].loops)
     text = (tmp_path / "fast.md").read_text()
     assert capsys.readouterr().out.rstrip() == text.rstrip()
     assert "loop over network" in text

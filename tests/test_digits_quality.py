@@ -1,0 +1,180 @@
+"""The judge of generated digits: the real ones pass, what is faulty in one way fails that way."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from scipy.linalg import sqrtm
+
+import ddpm_jax as dj
+from benchmarks import digits_quality
+from benchmarks.digits_judge import Digits, Judge, frechet_distance, halves, real_digits
+
+
+@pytest.fixture(scope="module")
+def judge() -> Judge:
+    return Judge(real_digits(), cuts=1)
+
+
+@pytest.fixture(scope="module")
+def half(judge: Judge) -> Digits:
+    """Real digits, cut otherwise than the judge's."""
+    return halves(judge.digits, seed=100)[0]
+
+
+def gaussian(mean: np.ndarray, root: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Points (100, d) whose mean and covariance (root^2) are exactly these."""
+    points = rng.standard_normal((100, len(mean)))
+    points -= points.mean(axis=0)
+    whiten = np.linalg.inv(np.linalg.cholesky(np.cov(points, rowvar=False))).T
+    return points @ whiten @ root + mean
+
+
+def test_frechet_distance_of_gaussians() -> None:
+    """Covariances that commute have the distance |difference of means|^2 + |R_a - R_b|^2."""
+    rng = np.random.default_rng(0)
+    turn = np.linalg.qr(rng.standard_normal((3, 3)))[0]
+    roots = [turn @ np.diag(values) @ turn.T for values in ([1.0, 2.0, 0.5], [3.0, 1.0, 0.5])]
+    means = np.array([0.0, 1.0, 2.0]), np.array([1.0, 1.0, -1.0])
+    a, b = (gaussian(mean, root, rng) for mean, root in zip(means, roots, strict=True))
+    assert frechet_distance(a, b) == pytest.approx(10 + 5, rel=1e-9)  # rounding of float64
+    assert frechet_distance(a, a) == pytest.approx(0, abs=1e-9)
+
+
+def test_frechet_distance_of_any_covariances() -> None:
+    """Against scipy's matrix square root."""
+    rng = np.random.default_rng(1)
+    a, b = (rng.standard_normal((50, 4)) @ rng.standard_normal((4, 4)) for _ in range(2))
+    c_a, c_b = np.cov(a.T), np.cov(b.T)
+    apart = a.mean(axis=0) - b.mean(axis=0)
+    wanted = apart @ apart + np.trace(c_a + c_b - 2 * sqrtm(c_a @ c_b).real)
+    assert frechet_distance(a, b) == pytest.approx(wanted, rel=1e-7)  # sqrtm's own accuracy
+
+
+def test_frechet_distance_where_features_are_dead() -> None:
+    """A feature that is always zero has no covariance, whose root must not be NaN."""
+    rng = np.random.default_rng(2)
+    a, b = (rng.standard_normal((20, 3)) * [1, 0, 2] for _ in range(2))
+    kept = [0, 2]
+    assert frechet_distance(a, b) == pytest.approx(frechet_distance(a[:, kept], b[:, kept]))
+
+
+def test_halves_share_no_picture_and_have_all_classes_alike() -> None:
+    digits = real_digits()
+    rows = Digits(np.arange(len(digits.labels)), digits.labels)
+    a, b = halves(rows, seed=0)
+    assert sorted([*a.images, *b.images]) == list(range(1797))
+    counts = [np.bincount(half.labels) for half in (a, b)]
+    assert np.abs(np.subtract(*counts)).max() <= 1
+    assert (halves(rows, seed=0)[0].images == a.images).all()
+    assert (halves(rows, seed=1)[0].images != a.images).any()
+
+
+def test_the_hidden_layer_is_the_networks(judge: Judge, half: Digits) -> None:
+    """What follows the features in the network gives its own probabilities."""
+    scores = judge.features(half.images) @ judge.network.coefs_[1] + judge.network.intercepts_[1]
+    odds = np.exp(scores - scores.max(axis=1, keepdims=True))
+    probabilities = odds / odds.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(
+        probabilities, judge.network.predict_proba(half.images), rtol=1e-6, atol=1e-12
+    )
+
+
+def test_real_digits_pass(judge: Judge, half: Digits) -> None:
+    verdict = judge.verdict(half.images.reshape(-1, 8, 8, 1))
+    assert digits_quality.passed(verdict)
+    assert verdict["alike"]["size"] == 898
+    assert verdict["alike"]["ratio"] < 1  # half of each half is the same pictures
+    readable = verdict["readable"]
+    # A reader does not know a half better than the other, since its probabilities are calibrated.
+    assert readable["pictures"] == pytest.approx(readable["held_out_real"], abs=0.03)
+
+
+def test_noise_on_digits_is_neither_readable_nor_alike(judge: Judge, half: Digits) -> None:
+    noise = 0.3 * np.random.default_rng(0).standard_normal(half.images.shape)
+    verdict = judge.verdict((half.images + noise).clip(0, 1))
+    assert not verdict["readable"]["passed"]
+    assert not verdict["alike"]["passed"]
+
+
+def test_a_class_too_few_is_found(judge: Judge, half: Digits) -> None:
+    """As many pictures, all readable, but hardly a three."""
+    rare = np.flatnonzero(half.labels == 3)[:60]
+    images = half.images.copy()
+    images[rare] = half.images[half.labels == 0][:60]
+    verdict = judge.verdict(images)
+    assert not verdict["diverse"]["passed"]
+    shares = verdict["diverse"]["shares"]
+    assert shares[3] < 0.05 < 0.15 < shares[0]
+    assert sum(shares) == pytest.approx(1)
+    assert not verdict["alike"]["passed"]
+
+
+def test_all_distances_are_of_sets_of_one_size(judge: Judge, half: Digits) -> None:
+    """Few pictures are compared with as few: their ratio is not above that of many."""
+    few, many = judge.alike(half.images[:200]), judge.alike(half.images)
+    assert (few["size"], many["size"]) == (200, 898)
+    assert few["between_halves"] > 2 * many["between_halves"]  # the bias, 4.5 times for 200
+    assert few["ratio"] < 1.5
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        np.zeros((5, 8, 8, 3)),
+        np.zeros((1, 8, 8, 1)),
+        np.full((5, 8, 8, 1), 1.1),
+        np.full((5, 8, 8, 1), np.nan),
+    ],
+    ids=["colour", "one", "above one", "nan"],
+)
+def test_what_cannot_be_judged(judge: Judge, images: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="pictures"):
+        judge.verdict(images)
+
+
+def test_the_command_draws_and_judges(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two steps give no digits: the command says so, and by its exit status."""
+    out = tmp_path / "quality"
+    arguments = ["--num", "4", "--scheduler", "ddim", "--steps", "2", "--cuts", "1"]
+    assert digits_quality.main([*arguments, "--batch-size", "4", "--out", str(out)]) == 1
+    result = json.loads(out.with_suffix(".json").read_text())
+    assert result["source"] | {"weights": ""} == {
+        "model": "digits",
+        "scheduler": "ddim",
+        "steps": 2,
+        "num": 4,
+        "seed": 0,
+        "weights": "",
+    }
+    assert len(result["verdict"]["diverse"]["shares"]) == 10
+    text = out.with_suffix(".md").read_text()
+    assert "| MISSED |" in text
+    assert "NOT all criteria are met." in text
+    assert text.strip() in capsys.readouterr().out
+
+
+def test_pictures_of_a_file_are_judged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], half: Digits
+) -> None:
+    np.save(tmp_path / "real.npy", half.images.reshape(-1, 8, 8, 1))
+    arguments = ["--images", str(tmp_path / "real.npy"), "--cuts", "1"]
+    assert digits_quality.main([*arguments, "--out", str(tmp_path / "real")]) == 0
+    assert "All criteria are met." in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        digits_quality.main(["--images", str(tmp_path / "none.npy")])
+    assert "none.npy" in capsys.readouterr().err
+
+
+def test_pictures_are_those_of_their_indices() -> None:
+    """The last batch is filled up and cut; what the pipeline gives for the keys is what counts."""
+    many, few = (digits_quality.draw("digits", "ddim", 2, num, 3, batch=4) for num in (6, 3))
+    assert (many.shape, few.shape) == ((6, 8, 8, 1), (3, 8, 8, 1))
+    assert (few == many[:3]).all()
+    assert len(np.unique(many, axis=0)) == 6
+    pipe = dj.DDIMPipeline.from_pretrained("digits")
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(3), np.arange(2, 6))
+    wanted = pipe(keys, num_inference_steps=2, output_type="np", progress=False).images
+    np.testing.assert_allclose(many[2:], wanted, atol=1e-5)  # rounding: other places in the batch
