@@ -1,13 +1,15 @@
-"""Executes quicktour.ipynb after checking that it says the same as quicktour.py.
+"""Executes the notebooks after checking that each says the same as the script beside it.
 
-    python notebooks/run.py           execute and throw the outputs away
-    python notebooks/run.py --write   make quicktour.ipynb anew from quicktour.py, with outputs
+    python notebooks/run.py [NAME ...]           execute and throw the outputs away
+    python notebooks/run.py --write [NAME ...]   make NAME.ipynb anew from NAME.py, with outputs
 
-With DDPM_JAX_FAST set in the environment the cells do less work. Needs the extra `notebooks`.
+Without a name all are taken. With DDPM_JAX_FAST set in the environment the cells do less work.
+Needs the extra `notebooks`.
 """
 
 import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -16,24 +18,30 @@ import nbformat
 from nbclient import NotebookClient
 
 HERE = Path(__file__).resolve().parent
-SCRIPT, NOTEBOOK = HERE / "quicktour.py", HERE / "quicktour.ipynb"
-CELL_LIMIT = 600  # seconds
+NAMES = sorted(path.stem for path in HERE.glob("*.ipynb"))
+CELL_LIMIT = 1200  # seconds
+WIDGET = "application/vnd.jupyter.widget-view+json"
+"""A progress bar: it is for whoever watches, and without its page there is nothing to see."""
 
 
-def main() -> int:
-    script = jupytext.read(SCRIPT)
-    if sys.argv[1:] not in ([], ["--write"]):
+def main(arguments: list[str]) -> int:
+    writing = arguments[:1] == ["--write"]
+    names = arguments[writing:]
+    if any(not (HERE / f"{name}.py").exists() for name in names):
         print(__doc__)
         return 2
-    writing = bool(sys.argv[1:])
-    if not writing and cells(script) != cells(nbformat.read(NOTEBOOK, as_version=4)):
-        print("quicktour.ipynb and quicktour.py differ: python notebooks/run.py --write")
-        return 1
-    start = time.perf_counter()
-    execute(script)
-    if writing:
-        save(script)
-    print(f"CI: quicktour in {time.perf_counter() - start:.0f} s")
+    told = []
+    for name in names or NAMES:
+        script, notebook = jupytext.read(HERE / f"{name}.py"), HERE / f"{name}.ipynb"
+        if not writing and cells(script) != cells(nbformat.read(notebook, as_version=4)):
+            print(f"{name}.ipynb and {name}.py differ: python notebooks/run.py --write {name}")
+            return 1
+        start = time.perf_counter()
+        execute(script)
+        if writing:
+            save(script, notebook)
+        told.append(f"{name} in {time.perf_counter() - start:.0f} s")
+    print(f"CI: {', '.join(told)}")
     return 0
 
 
@@ -42,19 +50,20 @@ def cells(notebook: nbformat.NotebookNode) -> list[tuple[str, str]]:
 
 
 def execute(notebook: nbformat.NotebookNode) -> None:
-    """Runs every cell; raises at the first error."""
+    """Runs every cell, in an empty folder; raises at the first error."""
     paths = [str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)  # of the kernel: this checkout comes first
-    NotebookClient(
-        notebook,
-        timeout=CELL_LIMIT,
-        kernel_name="python3",
-        record_timing=False,
-        resources={"metadata": {"path": str(HERE)}},
-    ).execute()
+    with tempfile.TemporaryDirectory() as folder:
+        NotebookClient(
+            notebook,
+            timeout=CELL_LIMIT,
+            kernel_name="python3",
+            record_timing=False,
+            resources={"metadata": {"path": folder}},
+        ).execute()
 
 
-def save(notebook: nbformat.NotebookNode) -> None:
+def save(notebook: nbformat.NotebookNode, path: Path) -> None:
     """Writes the notebook with its outputs and nothing that differs from machine to machine."""
     notebook.metadata = {
         "jupytext": {"formats": "ipynb,py:percent"},
@@ -64,9 +73,11 @@ def save(notebook: nbformat.NotebookNode) -> None:
     for i, cell in enumerate(notebook.cells):
         cell.id = f"cell-{i}"
         cell.metadata = {}
+        if cell.cell_type == "code":
+            cell.outputs = [out for out in cell.outputs if WIDGET not in out.get("data", {})]
     nbformat.validate(notebook)
-    nbformat.write(notebook, NOTEBOOK)
+    nbformat.write(notebook, path)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

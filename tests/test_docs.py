@@ -43,7 +43,7 @@ def run_page(path: Path) -> int:
     return len(blocks)
 
 
-@pytest.mark.parametrize("page", ["tables.md", "denoise.md"])
+@pytest.mark.parametrize("page", ["tables.md", "denoise.md", "training.md"])
 def test_code_of_a_page(page: str) -> None:
     assert run_page(DOCS / page) > 5
 
@@ -71,7 +71,7 @@ def test_code_for_several_devices() -> None:
 
 def test_every_page_with_code_is_run() -> None:
     with_code = {page.name for page in DOCS.glob("*.md") if CODE.search(page.read_text("utf-8"))}
-    assert with_code == {"tables.md", "denoise.md", SEVERAL_DEVICES}
+    assert with_code == {"tables.md", "denoise.md", "training.md", SEVERAL_DEVICES}
 
 
 def test_a_page_that_prints_something_else_is_seen(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_public_names_are_documented(name: str) -> None:
 
 @pytest.mark.parametrize(("path", "name"), OF_TRAINING)
 def test_names_of_training_are_documented(path: str, name: str) -> None:
-    """Functions in more than a line, or as another's; classes may leave the rest to their methods."""
+    """Functions in more than a line, or as another's; of classes the methods may say the rest."""
     api = make_api()
     found = api.find(name, api.PACKAGE / path / "__init__.py")
     text = api.said_of(found)

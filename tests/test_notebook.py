@@ -1,16 +1,20 @@
-"""The notebook and its readable pair say the same. notebooks/run.py executes it."""
+"""Each notebook and its readable pair say the same. notebooks/run.py executes them."""
 
 import json
 import re
 from pathlib import Path
 
+import pytest
+
 FOLDER = Path(__file__).parent.parent / "notebooks"
 SIZE_LIMIT = 1_000_000  # bytes, pictures included
+PICTURES = {"quicktour": 8, "train": 5}
+"""The notebooks, and how many pictures each shows at least."""
 
 
-def script_cells() -> list[tuple[str, str]]:
+def script_cells(name: str) -> list[tuple[str, str]]:
     """(cell type, source) of the percent format."""
-    text = (FOLDER / "quicktour.py").read_text(encoding="utf-8")
+    text = (FOLDER / f"{name}.py").read_text(encoding="utf-8")
     cells = []
     for cell in re.split(r"(?m)^# %%", text)[1:]:
         head, _, body = cell.partition("\n")
@@ -23,21 +27,27 @@ def script_cells() -> list[tuple[str, str]]:
     return cells
 
 
-def notebook() -> dict:
-    return json.loads((FOLDER / "quicktour.ipynb").read_text(encoding="utf-8"))
+def notebook(name: str) -> dict:
+    return json.loads((FOLDER / f"{name}.ipynb").read_text(encoding="utf-8"))
 
 
-def test_notebook_and_script_are_in_step() -> None:
-    found = [(cell["cell_type"], "".join(cell["source"])) for cell in notebook()["cells"]]
-    assert found == script_cells(), "run `python notebooks/run.py --write`"
+def test_all_notebooks_are_tested() -> None:
+    assert {path.stem for path in FOLDER.glob("*.ipynb")} == PICTURES.keys()
 
 
-def test_notebook_was_executed_from_top_to_bottom() -> None:
-    code = [cell for cell in notebook()["cells"] if cell["cell_type"] == "code"]
+@pytest.mark.parametrize("name", PICTURES)
+def test_notebook_and_script_are_in_step(name: str) -> None:
+    found = [(cell["cell_type"], "".join(cell["source"])) for cell in notebook(name)["cells"]]
+    assert found == script_cells(name), f"run `python notebooks/run.py --write {name}`"
+
+
+@pytest.mark.parametrize(("name", "least"), PICTURES.items())
+def test_notebook_was_executed_from_top_to_bottom(name: str, least: int) -> None:
+    code = [cell for cell in notebook(name)["cells"] if cell["cell_type"] == "code"]
     assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
     outputs = [output for cell in code for output in cell["outputs"]]
     assert not [output for output in outputs if output["output_type"] == "error"]
     assert not [output for output in outputs if output.get("name") == "stderr"]
     pictures = [output for output in outputs if "image/png" in output.get("data", {})]
-    assert len(pictures) >= 8
-    assert (FOLDER / "quicktour.ipynb").stat().st_size < SIZE_LIMIT
+    assert len(pictures) >= least
+    assert (FOLDER / f"{name}.ipynb").stat().st_size < SIZE_LIMIT
