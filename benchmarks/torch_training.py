@@ -44,8 +44,9 @@ class TorchTraining(TorchUNet):
     def outputs(self, _evaluations: int, path: str) -> None:
         np.savez(path, **self.began)
 
-    def _loop(self, updates: int) -> None:
-        for _ in range(updates):
+    def _loop(self, evaluations: int) -> None:
+        loss = norm = torch.tensor(torch.nan)
+        for _ in range(evaluations):
             loss, norm = self._update()
         if not torch.isfinite(loss):
             raise ValueError("the loss is no finite number")

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import pytest
+from benchmark_results import ENTRY, MACHINE, made_up
 
 import ddpm_jax as dj
 from benchmarks import load, machine, measure, report, sampling, store, tables, worker
@@ -17,40 +18,17 @@ from benchmarks.contenders import PARTS
 from benchmarks.models import MODELS, Configuration, configurations
 
 TINY = Configuration(part="sampling", model="tiny", batch=2, precision="float32", device="cpu")
-MACHINE = {
-    "cpu": "some",
-    "cores": 2,
-    "gpu": None,
-    "memory_gib": 4,
-    "system": "Linux",
-    "python": "3.11",
-    "versions": {"jax": "1"},
-    "settings": {},
-}
 
 
 def result(share: float | None = 0.0, rounds: int = 9, **changes: Any) -> dict[str, Any]:
     """A made-up result: we take 1 s, diffusers 2 s."""
-    entry = {"compile_seconds": 3.0, "compile_others_share": 0.0, "memory": {"process": 2**30}}
-    return {
-        **Configuration(
-            part="sampling", model="cifar10", batch=1, precision="float32", device="cpu"
-        ).as_dict(),
-        "params": 5,
-        "taken": "2026-01-01T00:00:00Z",
-        "code": {"digest": "abc", "commit": None},
-        "options": {"rounds": rounds},
-        "load_average": [0.0, 0.0, 0.0],
-        "contenders": {
-            "ddpm_jax": entry,
-            "diffusers": entry | {"difference": {"output": 1e-6}},
-            "torch.compile": {"error": "InvalidCxxCompiler: no g++"},
-        },
-        "evaluations": 10,
-        "rounds": [{"ddpm_jax": 1.0, "diffusers": 2.0}] * rounds,
-        "others_share": share,
-        **changes,
-    }
+    configuration = Configuration(
+        part="sampling", model="cifar10", batch=1, precision="float32", device="cpu"
+    )
+    taken = made_up(configuration, {"ddpm_jax": 1.0, "diffusers": 2.0}, rounds)
+    taken["contenders"]["diffusers"] = ENTRY | {"difference": {"output": 1e-6}}
+    taken["contenders"]["torch.compile"] = {"error": "InvalidCxxCompiler: no g++"}
+    return {**taken, "others_share": share, **changes}
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import pytest
+from benchmark_results import ENTRY, MACHINE, made_up
 
 import ddpm_jax as dj
 from benchmarks import training, training_report
@@ -14,37 +15,16 @@ from benchmarks.networks import network_config
 from benchmarks.training_models import configurations
 from ddpm_jax.training.settings import Settings
 
-MACHINE = {
-    "cpu": "some",
-    "cores": 2,
-    "gpu": None,
-    "memory_gib": 4,
-    "system": "Linux",
-    "python": "3.11",
-    "versions": {"jax": "1"},
-    "settings": {},
-}
-
 
 def result(took: dict[str, float], part: str = "training", **changes: Any) -> dict[str, Any]:
-    """A made-up result of nine equal rounds of ten updates, in so many seconds."""
-    entry = {"compile_seconds": 3.0, "compile_others_share": 0.0, "memory": {"process": 2**30}}
-    names = took if part == "training" else {"ddpm_jax"}
-    return {
-        **Configuration(
-            part=part, model="digits", batch=64, precision="float32", device="cpu"
-        ).as_dict(),
-        "params": 5,
-        "taken": "2026-01-01T00:00:00Z",
-        "code": {"digest": "abc", "commit": None},
-        "options": {},
-        "load_average": [0.0, 0.0, 0.0],
-        "contenders": dict.fromkeys(names, entry),
-        "evaluations": 10,
-        "rounds": [took] * 9,
-        "others_share": 0.0,
-        **changes,
-    }
+    """A made-up result of the digits, in so many seconds."""
+    configuration = Configuration(
+        part=part, model="digits", batch=64, precision="float32", device="cpu"
+    )
+    taken = made_up(configuration, took, rounds=9)
+    if part == "input":
+        taken["contenders"] = {"ddpm_jax": ENTRY}
+    return {**taken, **changes}
 
 
 def rows(*results: dict[str, Any]) -> list[list[str]]:
