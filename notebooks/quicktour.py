@@ -13,7 +13,7 @@
 #
 # Load a diffusion model, sample from it, take it apart, put the loop together by hand, change the
 # sampler, and differentiate through it. The model is a small one of 8 x 8 handwritten digits that
-# comes with the package, so everything runs on a CPU in a minute or two.
+# comes with the package, so everything runs on a CPU in a minute or two. `train.ipynb` trains one.
 #
 # The first cell installs the package only if it is missing. It leaves jax as it is: the package
 # asks for no newer one than Colab has.
