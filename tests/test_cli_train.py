@@ -20,6 +20,7 @@ from ddpm_jax.training.settings import Settings
 
 pytest.importorskip("grain", reason="needs grain: pip install -e '.[test]'")
 
+
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Settings that take seconds."""
@@ -92,7 +93,7 @@ def test_resume(done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     out = tmp_path / "run"
     shutil.copytree(done, out)
     told = complaint(f"train --out {out}", capsys, 2)
-    assert "holds a run already: --resume goes on with it" in told
+    assert "holds a run already: resume goes on with it" in told
     told = complaint(f"train --out {out} --resume --loop.seed 1", capsys, 2)
     assert "begun with other settings: loop.seed was 0, now 1" in told
     before = weights(out)

@@ -112,21 +112,11 @@ class Train(Settings):
 
     def _plan(self) -> "Plan":
         from ddpm_jax.training.finetune import load_base
-        from ddpm_jax.training.plan import SETTINGS_NAME, check_same, make_plan
+        from ddpm_jax.training.plan import check_folder, make_plan
 
         settings = Settings(**{f.name: getattr(self, f.name) for f in dataclasses.fields(Settings)})
-        earlier = self.out / SETTINGS_NAME
-        if earlier.exists():
-            if not self.resume:
-                raise OptionError(
-                    f"{self.out} holds a run already: --resume goes on with it, "
-                    "another --out begins one"
-                )
-            before = Settings.load(earlier)
-            with of_options():
-                check_same(before, settings)
-        elif self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
-            raise OptionError(f"--out must be a new or an empty folder, got {self.out}")
+        with of_options():
+            check_folder(self.out, settings, resume=self.resume)
         base = None
         if self.from_ is not None:
             base = load_base(self.from_, revision=self.revision, variant=self.variant)

@@ -50,8 +50,8 @@ class Devices:
         self, params: Any, optimizer: "optax.GradientTransformation", key: jax.Array
     ) -> tuple[TrainState, Any]:
         """The first state on its devices, and its shardings for the train step."""
-        if self.mesh is None:
-            return init_state(params, optimizer, key), None
+        if self.mesh is None:  # put there, as a restored state is: both compile to one program
+            return jax.device_put(init_state(params, optimizer, key), jax.devices()[0]), None
         return init_sharded(params, optimizer, key, self.mesh)
 
     def spread(self, loss: LossFunction, shardings: Any) -> LossFunction:

@@ -88,7 +88,8 @@ def draw_curve(folder: Path) -> Path:
             axes.plot(*zip(*points, strict=True), style, label=name.replace("_", " "), markersize=3)
     axes.set(xlabel="update", ylabel="loss", yscale="log")
     axes.grid(visible=True, which="both", alpha=0.3)
-    axes.legend()
+    if axes.lines:  # a run may be stopped before its first line
+        axes.legend()
     path = folder / CURVE_NAME
     figure.savefig(path, dpi=120)
     return path

@@ -93,6 +93,23 @@ def make_plan(settings: Settings, out: Path, base: Base | None = None) -> Plan:
     return Plan(settings, out, source, model, scheduler, loss, base)
 
 
+def check_folder(out: Path, settings: Settings, *, resume: bool) -> None:
+    """Whether a run may write there.
+
+    Raises:
+        ValueError: the folder holds a run that is not to be resumed, or was begun with other
+            settings, or holds something else.
+    """
+    if (out / SETTINGS_NAME).exists():
+        if not resume:
+            raise ValueError(
+                f"{out} holds a run already: resume goes on with it, another folder begins one"
+            )
+        check_same(Settings.load(out / SETTINGS_NAME), settings)
+    elif out.exists() and not (out.is_dir() and all(p.name.startswith(".") for p in out.iterdir())):
+        raise ValueError(f"a run needs a new or an empty folder, got {out}")
+
+
 def check_same(saved: Settings, wanted: Settings) -> None:
     """Refuses to resume a run under other settings than it began with.
 

@@ -28,7 +28,7 @@ from ddpm_jax.training.evaluate import HeldOutLoss
 from ddpm_jax.training.export import export
 from ddpm_jax.training.faults import told
 from ddpm_jax.training.logs import TENSORBOARD, Log, draw_curve
-from ddpm_jax.training.plan import CHECKPOINTS, SETTINGS_NAME, Plan
+from ddpm_jax.training.plan import CHECKPOINTS, SETTINGS_NAME, Plan, check_folder
 from ddpm_jax.training.samples import Sampler, save_picture
 from ddpm_jax.training.signals import Stop, stop_on_signals
 from ddpm_jax.training.step import make_train_step, make_train_steps, make_update
@@ -82,13 +82,17 @@ def train(plan: Plan, *, resume: bool = False, progress: bool = True) -> Outcome
         progress: show a bar.
 
     Raises:
+        ValueError: the folder holds another run, or this one and it is not to be resumed.
         TrainingError: the loss is no number, or diverges.
         OSError: something cannot be written; what was complete before is kept.
         MemoryError: an update does not fit into memory.
     """
+    check_folder(plan.out, plan.settings, resume=resume)
     loop = plan.settings.loop
     with ExitStack() as stack, told(plan):
         plan.out.mkdir(parents=True, exist_ok=True)
+        if jax.process_index() == 0:  # first of all: by it a folder is known as a run's
+            plan.settings.save(plan.out / SETTINGS_NAME)
         saved = stack.enter_context(
             Checkpoints(plan.out / CHECKPOINTS, keep_last=loop.keep_last, keep_best=loop.keep_best)
         )
@@ -126,7 +130,7 @@ class Run:
         self.step = 0
         self.main = jax.process_index() == 0
         self.progress = progress and self.main
-        self.held_out_loss: float | None = None
+        self.held_out_loss: tuple[int, float] | None = None  # and the step that it is of
 
     # The beginning.
 
@@ -144,7 +148,6 @@ class Run:
             self._restore()
         self.log = None
         if self.main:
-            plan.settings.save(plan.out / SETTINGS_NAME)
             self.log = Log(plan.out, self.step)
         loss = self.devices.spread(plan.loss, self.shardings)
         update = make_update(loss, self.optimizer, plan.settings.ema, accumulate=loop.accumulate)
@@ -280,14 +283,16 @@ class Run:
     def _evaluate(self) -> None:
         assert self.held_out is not None
         with self._beside():
-            self.held_out_loss = self.held_out.loss(self.state.ema)
+            loss = self.held_out.loss(self.state.ema)
+            self.held_out_loss = self.step, loss
             if self.log is not None:
-                self.log.write(self.step, {"held_out_loss": self.held_out_loss})
+                self.log.write(self.step, {"held_out_loss": loss})
 
     def _save(self) -> None:
         with self._beside():
             extra = {"input": self.batches.state(), "watch": self.watch.state()}
-            self.checkpoints.save(self.state, extra, held_out=self.held_out_loss)
+            step, loss = self.held_out_loss or (None, None)
+            self.checkpoints.save(self.state, extra, held_out=loss if step == self.step else None)
 
     # The end.
 

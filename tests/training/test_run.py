@@ -92,6 +92,22 @@ def test_a_killed_run_goes_on_to_the_same_bits(
     assert untimed(tmp_path) == untimed(whole)
 
 
+def test_a_resumed_run_compiles_the_program_of_a_fresh_one(whole: Path, tmp_path: Path):
+    """jax compiles otherwise for arrays that were put somewhere than for those that were not."""
+    out = shutil.copytree(whole, tmp_path / "run")
+    programs: list[str] = []
+    with Checkpoints(out / "checkpoints") as saved:
+        for resume in (False, True):
+            one = Run(make_plan(SMALL, out), saved, progress=False)
+            one.begin(resume)
+            assert one.step == (8 if resume else 0)
+            assert one.log is not None
+            with one.log:
+                batch = one.devices.place_batch({"image": np.zeros((8, 8, 8, 1), np.float32)})
+                programs.append(one.train_step.lower(one.state, batch).as_text())
+    assert programs[0] == programs[1]
+
+
 def untimed(folder: Path) -> list[dict[str, float]]:
     """The log's numbers that do not depend on the machine."""
     timed = ("images_per_second", "input_share")
@@ -99,6 +115,32 @@ def untimed(folder: Path) -> list[dict[str, float]]:
         {name: value for name, value in line.items() if name not in timed}
         for line in read_log(folder)
     ]
+
+
+def test_a_folder_that_holds_something(whole: Path, tmp_path: Path):
+    with pytest.raises(ValueError, match="holds a run already"):
+        run(whole)
+    with pytest.raises(ValueError, match=r"loop\.batch_size was 8, now 4"):
+        run(whole, with_loop(batch_size=4), resume=True)
+    (tmp_path / "thesis.txt").touch()
+    with pytest.raises(ValueError, match="a new or an empty folder"):
+        run(tmp_path, resume=True)
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The folder is known as a run's before anything else is in it."""
+
+    def killed(*_args: object, **_options: object) -> None:
+        assert [path.name for path in tmp_path.iterdir()] == ["settings.json"]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoints, "__init__", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path)
+    monkeypatch.undo()
+    assert run(tmp_path, resume=True).step == 8
 
 
 def test_several_updates_in_one_call_draw_the_same(whole: Path, tmp_path: Path):
@@ -123,12 +165,14 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path):
 
 
 def test_the_best_checkpoint_is_kept(tmp_path: Path):
-    settings = with_loop(keep_last=1, keep_best=1, save_every=4, steps=12)
+    """The last checkpoint, of an update whose held-out loss nobody knows, is none of the best."""
+    settings = with_loop(keep_last=1, keep_best=1, save_every=4, steps=14)
     run(tmp_path, settings)
     losses = {line["step"]: line["held_out_loss"] for line in read_log(tmp_path) if len(line) == 2}
     with Checkpoints(tmp_path / "checkpoints") as found:
         steps = set(found._manager.all_steps())
-    assert steps == {12, min(losses, key=losses.__getitem__)}
+    assert set(losses) == {4, 8, 12}
+    assert steps == {14, min(losses, key=losses.__getitem__)}
 
 
 def test_a_checkpoint_that_cannot_be_written_is_told(
