@@ -27,10 +27,17 @@ OPTIONS = """
 --model.dropout 0.1 --data.crop random --data.resolution 8 --data.flip
 """.split()
 
+# Python leaves Ctrl-C ignored in what a shell started in the background.
+PROGRAM = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from ddpm_jax.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
 
 def command(out: Path) -> list[str]:
-    program = "import sys; from ddpm_jax.cli import main; sys.exit(main(sys.argv[1:]))"
-    return [sys.executable, "-c", program, "train", "--out", str(out), "--resume", *OPTIONS]
+    return [sys.executable, "-c", PROGRAM, "train", "--out", str(out), "--resume", *OPTIONS]
 
 
 def steps(out: Path) -> list[int]:

@@ -21,7 +21,6 @@ def test_a_signal_saves_and_ends(tmp_path: Path, number: signal.Signals, code: i
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as child:
         while not ((out / "log.jsonl").exists() and (out / "log.jsonl").read_text()):
             assert child.poll() is None, child.stderr and child.stderr.read()
