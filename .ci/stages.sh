@@ -57,12 +57,6 @@ parity() {
     .venv/bin/pytest -m parity
 }
 
-kills() { # runs that are killed at random moments end with the bits of one that is not
-    cd "$work/c"
-    PYTHONPATH=. .venv/bin/python tests/training/kill_and_resume.py "$work/kills" --kills 20 |
-        sed 's/^[0-9]* kills in/CI: &/'
-}
-
 lint() {
     cd "$work/c"
     .venv/bin/ruff check

@@ -37,5 +37,5 @@ def test_a_signal_saves_and_ends(tmp_path: Path, number: signal.Signals, code: i
 
 
 def test_kills(tmp_path: Path):
-    """.ci/run has twenty of them."""
+    """A few; the script takes more."""
     assert main([str(tmp_path), "--kills", "2"]) == 0
