@@ -21,7 +21,8 @@ from ddpm_jax.training.data import (
     make_batches,
     open_source,
 )
-from ddpm_jax.training.data.batches import THREADS
+from ddpm_jax.training.data.rows import NOWHERE
+from ddpm_jax.training.data.stream import Order, Stream
 
 pytest.importorskip("grain", reason="needs grain: pip install -e '.[train]'")
 
@@ -93,18 +94,20 @@ def test_when_nothing_can_be_read(tmp_path: Path, allowed: int):
 
 def test_little_is_tried_where_nothing_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A row gives up after one picture more than are allowed, not after all there are."""
-    stream = batches(folder(tmp_path / "d", broken=tuple(range(COUNT))), max_corrupt=1)
-    tried = []
+    source = open_source(Data(name=str(folder(tmp_path / "d", broken=tuple(range(COUNT))))))
+    tried: list[int] = []
 
     def read(_: Source, index: int, *__: object) -> None:
         tried.append(index)
         raise PictureError("broken")
 
     monkeypatch.setattr(Source, "picture", read)
-    with pytest.raises(CorruptPictures):
-        next(stream)
-    stream.close()
-    assert len(tried) <= 2 * 4 * (THREADS + 1)  # 2 in each of 4 rows, and batches made ahead
+    order = Order(np.arange(COUNT), 0)
+    stream = Stream(
+        source=source, order=order, seed=0, limit=1, start=0, batch_size=4, first=0, rows=4
+    )
+    assert (stream[0]["index"] == NOWHERE).all()
+    assert len(tried) == 2 * 4
 
 
 def test_the_count_survives_a_restore(tmp_path: Path):
