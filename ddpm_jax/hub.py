@@ -1,9 +1,9 @@
 """From a model's name to a local folder.
 
-A name is a local folder, a bundled name ("digits"), or a hub id ("owner/name"), tried in the order:
-bundled, folder, hub. A local folder named like a bundled model is reached as "./digits" or as a
-`Path`, which is always a folder. Folders never touch the network. Out of a hub repository only the
-files that are needed are fetched.
+A name is a local folder, a bundled name ("digits", "emoji"), or a hub id ("owner/name"), tried in
+the order: bundled, folder, hub. A local folder named like a bundled model is reached as "./digits"
+or as a `Path`, which is always a folder. Folders never touch the network. Out of a hub repository
+only the files that are needed are fetched.
 
 A component (the network or the scheduler) is found in each of these layouts:
 

@@ -140,8 +140,8 @@ class DiffusionPipeline(ABC):
         that the folder names.
 
         Args:
-            name: a local folder (the network is not touched), a bundled name ("digits"), or a hub
-                id.
+            name: a local folder (the network is not touched), a bundled name ("digits", "emoji"),
+                or a hub id.
             scheduler: takes the place of the folder's, which is then not read.
             revision: branch, tag or commit on the hub.
             variant: which weights, for example "fp16".

@@ -63,7 +63,9 @@ def test_revision_of_a_folder_is_refused(tmp_path: Path):
     "name", ["digit", "a/b/c", "./missing", "/missing", "", "a b/c", Path("a/b")]
 )
 def test_unknown_names_list_what_is_accepted(name: str | Path):
-    with pytest.raises(ValueError, match=r"local folder, a hub id .* or a bundled name \(digits\)"):
+    with pytest.raises(
+        ValueError, match=r"local folder, a hub id .* or a bundled name \(digits, emoji\)"
+    ):
         hub.component(name, "unet")
 
 
@@ -76,7 +78,7 @@ def test_file_in_place_of_a_folder(tmp_path: Path):
 def test_bundled_name_and_a_folder_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write(tmp_path / "digits", NESTED)
     monkeypatch.chdir(tmp_path)
-    assert hub.bundled_names() == ["digits"]
+    assert hub.bundled_names() == ["digits", "emoji"]
     assert hub.pipeline("digits") == hub.BUNDLED / "digits"
     assert hub.pipeline("./digits") == hub.pipeline(Path("digits")) == Path("digits")
 

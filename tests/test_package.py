@@ -143,10 +143,16 @@ def test_version_has_one_source():
         pytest.skip("run from a source tree that is not installed")
 
 
-def test_files_that_the_package_brings_along():
-    bundled = ROOT / "bundled" / "digits"
+@pytest.mark.parametrize(("name", "size"), [("digits", 3_273_562), ("emoji", 3_931_606)])
+def test_models_that_the_package_brings_along(name: str, size: int):
+    """Half precision: all together stay small."""
+    bundled = ROOT / "bundled" / name
     weights = bundled / "unet" / "diffusion_pytorch_model.safetensors"
     assert (bundled / "model_index.json").is_file()
-    assert weights.stat().st_size == 3_273_562
+    assert weights.stat().st_size == size < 5_000_000
+    assert "ddpm-jax train --data" in (bundled / "README.md").read_text()
+
+
+def test_files_that_the_package_brings_along():
     assert (ROOT / "py.typed").is_file()
     assert (REPOSITORY / "weights_convert" / "py.typed").is_file()

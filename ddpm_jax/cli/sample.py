@@ -31,7 +31,7 @@ class Sample(Schedule):
   ddpm-jax sample --num 4 --save-every 5 --out digits.png"""
 
     model: str = "digits"
-    """A hub id, a local folder, or the bundled "digits"."""
+    """A hub id, a local folder, or the bundled "digits" or "emoji"."""
 
     num: int = 16
     """Number of images."""

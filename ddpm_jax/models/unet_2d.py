@@ -140,7 +140,7 @@ class UNet2DModel(nn.Module):
         param_dtype: DTypeLike = jnp.float32,
         sharding: unet_files.Placement = None,
     ) -> tuple["UNet2DModel", dict[str, Any]]:
-        """A model and its params from a local folder, a bundled name ("digits") or a hub id.
+        """A model and its params from a local folder, a hub id or a bundled name.
 
         Args:
             path: a pipeline's folder, the component's own, or a flat repository.

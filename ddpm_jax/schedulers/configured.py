@@ -118,7 +118,7 @@ class Configured:
         """Reads `scheduler_config.json` of a pipeline or scheduler folder, of any scheduler class.
 
         Args:
-            name: a local folder, a bundled name ("digits"), or a hub id.
+            name: a local folder, a bundled name ("digits", "emoji"), or a hub id.
             subfolder: the folder within it; found by itself where the layout is diffusers'.
             revision: branch, tag or commit on the hub.
             variant: taken as in other components; a scheduler has no weights to choose from.

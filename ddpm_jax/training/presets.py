@@ -60,7 +60,7 @@ EMOJI = replace(
     ),
     optimizer=Optimizer(learning_rate=5e-4, warmup_steps=500, decay="cosine"),
     ema=Ema(decay=0.9995, power=0.75),
-    loop=replace(TINY.loop, steps=20_000),
+    loop=replace(TINY.loop, steps=11_000, batch_size=32),
 )
 
 PRESETS: dict[str, Settings] = {
