@@ -175,6 +175,11 @@ def _watched(worker: Worker, method: str, *arguments: Any) -> tuple[float, Stret
     return answer, (before, snapshot(worker.pid), seconds)
 
 
+EXCEPT = {("torch.compile", "grad_norm"): 1e-2}
+"""On a CPU its loss is that of eager to 1e-7, and its gradients are not: half a percent off in their
+norm. Others' rounding is not ours to mend: it is timed, and the table tells the difference."""
+
+
 def _drop_those_that_differ(
     workers: dict[str, Worker],
     entries: dict[str, dict[str, Any]],
@@ -191,7 +196,7 @@ def _drop_those_that_differ(
         theirs = np.load(folder / f"{name}.npz")
         apart = {what: relative_difference(ours[what], theirs[what]) for what in ours.files}
         entries[name]["difference"] = apart
-        if not max(apart.values()) <= allowed:
+        if not all(apart[what] <= max(allowed, EXCEPT.get((name, what), 0)) for what in apart):
             entries[name]["error"] = f"outputs differ from ours by {max(apart.values()):.1e}"
             del workers[name]
 
