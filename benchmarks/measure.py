@@ -176,8 +176,8 @@ def _watched(worker: Worker, method: str, *arguments: Any) -> tuple[float, Stret
 
 
 EXCEPT = {("torch.compile", "grad_norm"): 1e-2}
-"""On a CPU its loss is that of eager to 1e-7, and its gradients are not: their norm is half a percent
-off. It is timed all the same, and the table tells the difference."""
+"""On a CPU the loss is that of eager to 1e-7, and the gradients' norm half a percent off. It is
+timed all the same, and the table tells the difference."""
 
 
 def _drop_those_that_differ(
