@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 from cli_sampling import complaint
 from training.runs import SMALL, weights, with_loop
@@ -112,12 +113,31 @@ def test_resume(done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
         ("--data ./nowhere", "there is no file or folder ./nowhere"),
         ("--model.block-out-channels 7", "got 1 block_out_channels, 3 down_block_types"),
         ("--prest tiny", "--preset"),
+        ("--loop.sample-steps 2000", "loop.sample_steps must be at most"),
+        ("--data.held-out 1797", "leaves no picture to train on"),
     ],
 )
 def test_wrong_options(options: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     out = tmp_path / "out"
     assert told in complaint(f"train --out {out} {options}", capsys, 2)
     assert not out.exists()
+
+
+def test_devices_that_are_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Found when the devices are known, and before there is a folder."""
+    out = tmp_path / "out"
+    told = complaint(f"train --out {out} --loop.fsdp 3 --no-cache", capsys, 1)
+    assert "fsdp must divide the number of devices, 1; got 3" in told
+    assert not out.exists()
+
+
+def test_channels_that_no_grid_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    np.save(tmp_path / "four.npy", np.zeros((20, 8, 8, 4), np.uint8))
+    command = f"train --data {tmp_path / 'four.npy'} --out {tmp_path / 'out'}"
+    told = complaint(command, capsys, 2)
+    assert "grids of samples have 1 or 3 channels, and these pictures 4" in told
+    assert "set loop.sample_every to 0" in told
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_that_is_not_empty(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from ddpm_jax.models import UNet2DModel
 from ddpm_jax.schedulers import DDPMScheduler
 from ddpm_jax.training.data import Source, open_source
+from ddpm_jax.training.data.split import training_indices
 from ddpm_jax.training.finetune import Base, adapt
 from ddpm_jax.training.objective import Loss, make_loss
 from ddpm_jax.training.settings import Settings
@@ -77,11 +78,22 @@ def make_plan(settings: Settings, out: Path, base: Base | None = None) -> Plan:
             "loop.keep_best needs a loss for each checkpoint: save_every must be a "
             f"multiple of eval_every, got {loop.save_every} and {loop.eval_every}"
         )
+    if loop.sample_every and loop.sample_steps > settings.diffusion.num_train_timesteps:
+        faults.append(
+            "loop.sample_steps must be at most diffusion.num_train_timesteps = "
+            f"{settings.diffusion.num_train_timesteps}, got {loop.sample_steps}"
+        )
     if settings.objective.label_dropout and not data.labels:
         faults.append("objective.label_dropout needs labels: set data.labels too")
     if faults:
         raise ValueError("; ".join(faults))
     source = open_source(_with_channels(data, base))
+    training_indices(len(source), data.held_out)  # there is something left to train on
+    if loop.sample_every and source.shape[-1] not in (1, 3):
+        raise ValueError(
+            f"grids of samples have 1 or 3 channels, and these pictures {source.shape[-1]}: "
+            "set loop.sample_every to 0"
+        )
     classes = source.num_classes
     if classes is not None and settings.objective.label_dropout:
         classes += 1  # the last means no class

@@ -89,6 +89,7 @@ def train(plan: Plan, *, resume: bool = False, progress: bool = True) -> Outcome
     """
     check_folder(plan.out, plan.settings, resume=resume)
     loop = plan.settings.loop
+    Devices(loop.fsdp, loop.batch_size, loop.accumulate)  # whose faults leave no folder behind
     with ExitStack() as stack, told(plan):
         plan.out.mkdir(parents=True, exist_ok=True)
         if jax.process_index() == 0:  # first of all: by it a folder is known as a run's
