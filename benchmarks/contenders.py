@@ -79,6 +79,11 @@ def torch_missing() -> list[str]:
     return [name for name in ("torch", "diffusers") if find_spec(name) is None]
 
 
+EXCEPT = {("torch.compile", "grad_norm"): 1e-2}
+"""On a CPU the loss is that of eager to 1e-7, and the gradients' norm half a percent off. It is
+timed all the same, and the table tells the difference."""
+
+
 def tolerance(precision: str, device: str, dropout: float = 0.0) -> float:
     """How far two libraries' outputs may be apart, relative to the largest value.
 

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 import ddpm_jax as dj
 from benchmarks import machine, store
+from benchmarks.command import RESULTS, count
 from benchmarks.digits_judge import (
     LEAST_SHARE,
     MOST_DISTANCE,
@@ -37,7 +38,7 @@ SCHEDULERS = {
     "euler": dj.EulerDiscreteScheduler,
     "euler-ancestral": dj.EulerAncestralDiscreteScheduler,
 }
-OUT = Path(__file__).resolve().parent / "results" / "digits_quality"
+OUT = RESULTS / "digits_quality"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -150,22 +151,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--model", default="digits", help="bundled name, folder or hub id (digits)")
-    add("--num", type=_count, default=1000, help="pictures to draw (1000)")
+    add("--num", type=count, default=1000, help="pictures to draw (1000)")
     add("--seed", type=int, default=0, help="of the pictures (0)")
     add("--scheduler", choices=tuple(SCHEDULERS), default="ddpm", help="(ddpm)")
-    add("--steps", type=_count, default=100, help="of the scheduler (100)")
-    add("--batch-size", type=_count, default=100, help="pictures drawn at once (100)")
+    add("--steps", type=count, default=100, help="of the scheduler (100)")
+    add("--batch-size", type=count, default=100, help="pictures drawn at once (100)")
     add("--images", type=Path, help="an .npy file of pictures (N, 8, 8, 1) in [0, 1] to judge")
-    add("--cuts", type=_count, default=5, help="ways to cut the real digits into halves (5)")
+    add("--cuts", type=count, default=5, help="ways to cut the real digits into halves (5)")
     add("--out", type=Path, default=OUT, help="files to write, without suffix")
     return parser
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
-    return value
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks import machine
 from benchmarks.client import Worker, WorkerError, environment
-from benchmarks.contenders import CONTENDERS, OURS, PARTS, Part, tolerance, torch_missing
+from benchmarks.contenders import CONTENDERS, EXCEPT, OURS, PARTS, Part, tolerance, torch_missing
 from benchmarks.load import Snapshot, others_share, snapshot
 from benchmarks.models import STEPS, Configuration
 from benchmarks.networks import furnish, network_config
@@ -173,11 +173,6 @@ def _watched(worker: Worker, method: str, *arguments: Any) -> tuple[float, Stret
     answer = worker.ask(method, *arguments)
     seconds = time.perf_counter() - began
     return answer, (before, snapshot(worker.pid), seconds)
-
-
-EXCEPT = {("torch.compile", "grad_norm"): 1e-2}
-"""On a CPU the loss is that of eager to 1e-7, and the gradients' norm half a percent off. It is
-timed all the same, and the table tells the difference."""
 
 
 def _drop_those_that_differ(

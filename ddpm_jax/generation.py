@@ -104,6 +104,11 @@ def segment_length(rows: int, seconds: float) -> int:
     return max(1, math.ceil(SEGMENT_SECONDS * rows / max(seconds, 1e-9)))
 
 
+def out_of_memory(error: Exception) -> bool:
+    """Whether the host or a device had too little memory."""
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+
+
 def with_preview(table: Table) -> Table:
     """The same sampler with one more register, the last: the x0 that the row before predicted."""
     own = table.num_registers

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ddpm_jax._typing import AnyArray
 from ddpm_jax.cli.image_files import Drawn
-from ddpm_jax.generation import Network, run, with_preview
+from ddpm_jax.generation import Network, out_of_memory, run, with_preview
 from ddpm_jax.images import to_pil
 from ddpm_jax.models import UNet2DModel
 from ddpm_jax.request import Batch, image_shape, make_batch
@@ -64,7 +64,7 @@ class Drawing:
         try:
             return self._run(indices, bar)
         except (jax.errors.JaxRuntimeError, MemoryError) as error:
-            if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+            if out_of_memory(error):
                 raise MemoryError(self._advice()) from error
             raise
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import jax
 
+from ddpm_jax.generation import out_of_memory
 from ddpm_jax.training.plan import Plan
 from ddpm_jax.training.settings import Loop
 
@@ -30,7 +31,7 @@ def told(plan: Plan) -> Iterator[None]:
         )
         raise OSError(text) from error
     except (jax.errors.JaxRuntimeError, MemoryError) as error:
-        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        if out_of_memory(error):
             raise MemoryError(f"out of memory; try {_less_memory(plan.settings.loop)}") from error
         raise
 
