@@ -97,8 +97,9 @@ def test_little_is_tried_where_nothing_can_be_read(tmp_path: Path, monkeypatch: 
     source = open_source(Data(name=str(folder(tmp_path / "d", broken=tuple(range(COUNT))))))
     tried: list[int] = []
 
-    def read(_: Source, index: int, *__: object) -> None:
-        tried.append(index)
+    def read(asked: Source, index: int, *_: object) -> None:
+        if asked is source:  # a thread of an earlier test's stream may still be reading ahead
+            tried.append(index)
         raise PictureError("broken")
 
     monkeypatch.setattr(Source, "picture", read)
