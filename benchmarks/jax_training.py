@@ -13,6 +13,7 @@ import optax
 
 from benchmarks.jax_runner import JaxUNet
 from ddpm_jax.training.checkpoint import Checkpoints
+from ddpm_jax.training.devices import Devices
 from ddpm_jax.training.finetune import load_base
 from ddpm_jax.training.plan import CHECKPOINTS, Plan, make_plan
 from ddpm_jax.training.run import Run
@@ -41,7 +42,8 @@ class JaxTraining(JaxUNet):
         settings = Settings.load(self.folder / "settings.json")
         out = Path(tempfile.mkdtemp(dir=self.folder))
         plan = make_plan(settings, out, load_base(str(self.folder / "unet")))
-        self.training = Run(Loaded(**vars(plan)), Checkpoints(out / CHECKPOINTS), progress=False)
+        checkpoints, devices = Checkpoints(out / CHECKPOINTS), Devices(settings.loop)
+        self.training = Run(Loaded(**vars(plan)), checkpoints, devices, progress=False)
         self.training.begin(resume=False)
         self.image = np.load(self.folder / "x_T.npy")
         self.inputs = {"fed": self.training.batches, "loop": self._in_memory()}

@@ -32,6 +32,7 @@ CONFIG: dict[str, str] = {"unet": "config.json", "scheduler": "scheduler_config.
 """The config file of each kind of component."""
 
 MODEL_INDEX = "model_index.json"
+CLASS_NAMES = "id2label.json"
 BUNDLED = Path(__file__).parent / "bundled"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 VARIANT = re.compile(
@@ -180,6 +181,8 @@ def _component_files(
         )
     prefix = found[0]
     files = [prefix + CONFIG[kind]]
+    if kind == "unet" and subfolder is None and CLASS_NAMES in names:
+        files.append(CLASS_NAMES)
     if kind == "unet" and weights:
         inside = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
         try:

@@ -1,7 +1,7 @@
 """Arrays to pictures: uint8, PIL images and grids.
 
-Images are float arrays (B, H, W, C) in [0, 1] with one channel (grey) or three (RGB), as the
-pipelines give them with `output_type="np"` or "jax".
+Images are float arrays (B, H, W, C) in [0, 1] with one channel (grey), three (RGB) or four (RGBA),
+as the pipelines give them with `output_type="np"` or "jax".
 """
 
 import math
@@ -15,7 +15,7 @@ from PIL import Image
 TILE = 64
 """The side, in pixels, below which `make_grid` enlarges its tiles."""
 
-MODES = {1: "L", 3: "RGB"}
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 """PIL's mode for each number of channels."""
 
 
@@ -23,7 +23,7 @@ def to_uint8(images: ArrayLike) -> UInt8[np.ndarray, "b h w c"]:
     """Pixels 0..255 of images in [0, 1]: the nearest, of two equally near the even one.
 
     Raises ValueError unless `images` is a float array (B, H, W, C) of finite numbers in [0, 1], C
-    being 1 or 3.
+    being 1, 3 or 4.
 
     >>> import numpy as np, ddpm_jax as dj
     >>> dj.to_uint8(np.array([0.0, 0.5, 1.0]).reshape(1, 1, 3, 1)).ravel().tolist()
@@ -33,7 +33,8 @@ def to_uint8(images: ArrayLike) -> UInt8[np.ndarray, "b h w c"]:
 
 
 def to_pil(images: ArrayLike) -> list[Image.Image]:
-    """One PIL image each, mode L for one channel and RGB for three. Raises as `to_uint8`.
+    """One PIL image each, of mode L, RGB or RGBA for one, three or four channels. Raises as
+    `to_uint8`.
 
     >>> import numpy as np, ddpm_jax as dj
     >>> [(image.mode, image.size) for image in dj.to_pil(np.zeros((2, 8, 6, 1)))]
@@ -55,13 +56,15 @@ def make_grid(
     """All images in one picture, row by row.
 
     Args:
-        images: an array as `to_uint8` takes it, or PIL images of one size and mode (L or RGB).
+        images: an array as `to_uint8` takes it, or PIL images of one size and mode (L, RGB or
+            RGBA).
         columns: images in a row. Default: as many as make the number of rows and columns about
             equal.
         padding: pixels between the images and around them.
         scale: whole factor by which each image is enlarged, pixel by pixel, without smoothing.
             Default: the factor that brings a small image nearest to 64 pixels, else 1.
-        background: grey level, 0 (black) to 255 (white), of the padding and of tiles left over.
+        background: grey level, 0 (black) to 255 (white), of the padding and of tiles left over,
+            which are opaque.
 
     Raises:
         ValueError: no image, images that differ in size or mode, an argument out of range, or as
@@ -81,7 +84,8 @@ def make_grid(
     step_x, step_y = width * scale + padding, height * scale + padding
     size = (columns * step_x + padding, rows * step_y + padding)
     mode = tiles[0].mode
-    grid = Image.new(mode, size, background if mode == "L" else (background,) * 3)
+    colours = {"L": background, "RGB": (background,) * 3, "RGBA": (*(background,) * 3, 255)}
+    grid = Image.new(mode, size, colours[mode])
     for index, tile in enumerate(tiles):
         row, column = divmod(index, columns)
         big = tile.resize((width * scale, height * scale), Image.Resampling.NEAREST)
@@ -99,7 +103,7 @@ def _checked(images: ArrayLike) -> Float[np.ndarray, "b h w c"]:
         raise ValueError(f"images must have the four axes (B, H, W, C); got shape {array.shape}")
     if array.shape[-1] not in MODES:
         raise ValueError(
-            f"images must have 1 or 3 channels, last in the shape; got shape {array.shape}"
+            f"images must have 1, 3 or 4 channels, last in the shape; got shape {array.shape}"
         )
     if 0 in array.shape:
         raise ValueError(f"there is nothing to show in images of shape {array.shape}")
@@ -122,7 +126,10 @@ def _tiles(images: ArrayLike | Sequence[Image.Image]) -> list[Image.Image]:
     tiles = [image for image in images if isinstance(image, Image.Image)]
     kinds = sorted({f"{image.mode} {image.width}x{image.height}" for image in tiles})
     if len(tiles) != len(images) or len(kinds) > 1 or tiles[0].mode not in MODES.values():
-        raise ValueError(f"images must be of one size and of mode L or RGB; got {', '.join(kinds)}")
+        modes = ", ".join(MODES.values())
+        raise ValueError(
+            f"images must be of one size and one mode of {modes}; got {', '.join(kinds)}"
+        )
     return tiles
 
 

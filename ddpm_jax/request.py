@@ -106,7 +106,7 @@ def check_pil(model: UNet2DModel) -> None:
     channels = model.config.in_channels
     if channels not in MODES:
         raise ValueError(
-            f"PIL images have 1 or 3 channels, and this model's have {channels}: "
+            f"PIL images have 1, 3 or 4 channels, and this model's have {channels}: "
             'pass output_type="np"'
         )
 

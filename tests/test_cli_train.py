@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 from cli_sampling import complaint
+from PIL import Image
 from training.runs import SMALL, weights, with_loop
 
 from ddpm_jax import DDIMPipeline, hub
@@ -123,6 +124,52 @@ def test_wrong_options(options: str, told: str, tmp_path: Path, capsys: pytest.C
     assert not out.exists()
 
 
+@pytest.mark.usefixtures("as_users_run")
+def test_wrong_files_and_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    out, file = tmp_path / "out", tmp_path / "s.json"
+    file.write_text('{"loop": {"steps": "many"}}')
+    for options, told in (
+        (f"--config {file}", f"{file}: Loop: steps must be a whole number, got 'many'"),
+        (f"--config {tmp_path / 'none.json'}", "none.json does not exist"),
+        (f"--from {tmp_path}", "has no unet/config.json or config.json"),
+        ("--from ./nowhere", "'./nowhere' is not a folder here"),
+        ("--revision v1", "--revision is of the model that --from names"),
+    ):
+        assert told in complaint(f"train --out {out} {options}", capsys, 2)
+    assert not out.exists()
+
+
+def test_classes_are_named(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """At the beginning, and by `info` afterwards."""
+    for name, grey in (("owl", 0), ("asp", 255)):
+        (tmp_path / "birds" / name).mkdir(parents=True)
+        for i in range(12):
+            Image.new("L", (8, 8), grey).save(tmp_path / "birds" / name / f"{i}.png")
+    out = tmp_path / "run"
+    command = f"train --config {config} --data {tmp_path / 'birds'} --data.labels --out {out}"
+    assert main([*command.split(), "--no-cache"]) == 0
+    assert "24 pictures of 8x8x1 in 2 classes (0 asp, 1 owl), " in capsys.readouterr().out
+    assert main(["info", str(out)]) == 0
+    assert "classes: 0 asp, 1 owl" in capsys.readouterr().out.splitlines()
+
+
+def test_going_on_from_another_forward_process(
+    done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """What differs from how the model was trained is said."""
+    config = json.loads((done / "settings.json").read_text())
+    config["loop"] |= {"steps": 1, "sample_every": 0}
+    (tmp_path / "s.json").write_text(json.dumps(config))
+    base = f"train --config {tmp_path / 's.json'} --no-cache --from"
+    v = "--diffusion.prediction-type v_prediction"
+    assert main(f"{base} {done} {v} --out {tmp_path / 'v'}".split()) == 0
+    told = capsys.readouterr().out
+    assert f"diffusion.prediction_type is v_prediction; {done} was trained with epsilon" in told
+    assert main(f"{base} {done / 'unet'} --out {tmp_path / 'bare'}".split()) == 0
+    told = capsys.readouterr().out
+    assert "unet came without a scheduler: it is taken to predict epsilon (linear)" in told
+
+
 def test_devices_that_are_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """Found when the devices are known, and before there is a folder."""
     out = tmp_path / "out"
@@ -132,11 +179,11 @@ def test_devices_that_are_not_there(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_channels_that_no_grid_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    np.save(tmp_path / "four.npy", np.zeros((20, 8, 8, 4), np.uint8))
-    command = f"train --data {tmp_path / 'four.npy'} --out {tmp_path / 'out'}"
+    np.save(tmp_path / "five.npy", np.zeros((20, 8, 8, 5), np.uint8))
+    command = f"train --data {tmp_path / 'five.npy'} --out {tmp_path / 'out'}"
     told = complaint(command, capsys, 2)
-    assert "grids of samples have 1 or 3 channels, and these pictures 4" in told
-    assert "set loop.sample_every to 0" in told
+    assert "grids of samples have 1, 3 or 4 channels" in told
+    assert "five.npy has 5: set loop.sample_every to 0" in told
     assert not (tmp_path / "out").exists()
 
 

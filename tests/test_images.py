@@ -62,7 +62,7 @@ def test_to_pil(channels: int, mode: str):
     ("images", "words"),
     [
         (np.zeros((8, 8, 3)), r"four axes.*\(8, 8, 3\)"),
-        (np.zeros((1, 3, 8, 8)), r"1 or 3 channels.*\(1, 3, 8, 8\)"),
+        (np.zeros((1, 3, 8, 8)), r"1, 3 or 4 channels.*\(1, 3, 8, 8\)"),
         (np.zeros((0, 8, 8, 3)), "nothing to show"),
         (np.full((1, 8, 8, 3), np.nan), "192 of 192 numbers are NaN"),
         (np.full((1, 8, 8, 3), np.inf), "NaN or infinite"),
@@ -123,8 +123,16 @@ def test_grid_refuses_images_that_differ():
     pictures = [Image.new("L", (8, 8)), Image.new("L", (8, 9))]
     with pytest.raises(ValueError, match=r"one size.*L 8x8, L 8x9"):
         make_grid(pictures)
-    with pytest.raises(ValueError, match=r"mode L or RGB.*RGBA"):
-        make_grid([Image.new("RGBA", (8, 8))])
+    with pytest.raises(ValueError, match=r"one mode of L, RGB, RGBA; got CMYK 8x8"):
+        make_grid([Image.new("CMYK", (8, 8))])
+
+
+def test_pictures_with_alpha_stay_so():
+    clear = np.zeros((3, 4, 4, 4))
+    grid = make_grid(clear, columns=2, padding=1, scale=1)
+    assert (grid.mode, grid.size) == ("RGBA", (11, 11))
+    assert grid.getpixel((1, 1)) == (0, 0, 0, 0)
+    assert grid.getpixel((0, 0)) == grid.getpixel((7, 7)) == (255, 255, 255, 255)
 
 
 def test_grid_names_every_bad_argument():

@@ -17,13 +17,13 @@ REPOSITORY = ROOT.parent
 
 FLOORS = {
     0: "_typing _version schedules spacing hub download images user_cache",
-    1: "table builder refine forward config model_index",
+    1: "table builder refine forward config model_index class_names",
     2: "randomness sampling schedulers models",
     3: "generation request pipeline_base pipelines training evaluation",
     4: "cli",
 }
 FLOOR = {module: floor for floor, modules in FLOORS.items() for module in modules.split()}
-HOST_ROOMS = ("schedules", "spacing", "hub", "download", "images", "config", "model_index")
+HOST_ROOMS = "schedules spacing hub download images config model_index class_names".split()
 """Rooms that need no jax at all."""
 
 

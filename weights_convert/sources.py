@@ -1,10 +1,14 @@
 """What lies at SRC: a weight file, a component's folder, or a pipeline's, nested or flat; and what
 goes along with it.
 
-component   config.json, <weights>                                          -> config.json,
-<weights> nested      model_index.json, unet/..., scheduler/..., other components     -> the same
-flat        model_index.json, config.json, <weights>, scheduler_config.json -> nested file
-<weights>, and config.json if that lies beside it               -> as a component
+    at SRC                                                            at DST
+    component   config.json, <weights>                                the same
+    nested      model_index.json, unet/, scheduler/, others           the same
+    flat        model_index.json, config.json, <weights>,             as nested
+                scheduler_config.json
+    file        <weights>, and config.json if it lies beside them     as a component
+
+`id2label.json`, the names of a pipeline's classes, comes along.
 """
 
 import json
@@ -18,6 +22,7 @@ from weights_convert.orbax_io import is_orbax
 CONFIG = "config.json"
 INDEX = "model_index.json"
 SCHEDULER_CONFIG = "scheduler_config.json"
+CLASS_NAMES = "id2label.json"
 
 # The pipeline of each scheduler, for a folder that has both components but no model_index.json.
 _PIPELINES = {"DDIMScheduler": "DDIMPipeline", "PNDMScheduler": "PNDMPipeline"}
@@ -70,6 +75,8 @@ def _pipeline(src: Path, unet: Path, scheduler: Path, variant: str | None) -> So
     copies = {f"unet/{CONFIG}": _config(unet)}
     if scheduler.is_file():
         copies[f"scheduler/{SCHEDULER_CONFIG}"] = scheduler
+    if (src / CLASS_NAMES).is_file():
+        copies[CLASS_NAMES] = src / CLASS_NAMES
     index = _index(src, unet / CONFIG, scheduler)
     if index is not None:
         copies |= _other_components(src, index)

@@ -8,6 +8,7 @@ import contextlib
 import inspect
 import io
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -114,7 +115,8 @@ def _unboxed(text: str) -> str:
             parts.append([])
     sentences = [" ".join(part) for part in parts if part]
     kept = [s for s in sentences if not s.startswith(("For full helptext", "Argument helptext"))]
-    return "; ".join(kept)
+    # Settings say themselves of which group they are.
+    return re.sub(r"Error parsing \w+: (?=[A-Z]\w*: )", "", "; ".join(kept))
 
 
 def _message(error: Exception) -> str:
@@ -129,4 +131,7 @@ def _fail(message: str, code: int) -> int:
 
 
 def _show_warning(message: Warning | str, *_: object) -> None:
-    _fail(f"warning: {message}", 0)
+    from tqdm import tqdm
+
+    with tqdm.external_write_mode(file=sys.stderr):  # above a progress bar, not within
+        _fail(f"warning: {message}", 0)

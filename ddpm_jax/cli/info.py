@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import tyro
 
 from ddpm_jax.cli.arguments import OptionalName
+from ddpm_jax.cli.counted import counted
 from ddpm_jax.cli.faults import OptionError
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Info:
             return
         if self.batch_size < 1:
             raise OptionError(f"--batch-size must be at least 1, got {self.batch_size}")
-        from ddpm_jax import hub
+        from ddpm_jax import class_names, hub
         from ddpm_jax.config import read_json
         from ddpm_jax.models import UNet2DModel
 
@@ -54,6 +55,8 @@ class Info:
         shapes = model.shapes()
         print(f"{self.name}: {type(model).__name__}\n")
         print(_columns((name, str(value)) for name, value in model.config.items()))
+        if names := class_names.read(folder.parent if folder.name == "unet" else folder):
+            print(f"\nclasses: {class_names.in_words(names)}")
         print(f"\n{parameter_table(shapes)}\n")
         print(stored(folder, self.variant))
         print(memory(model, shapes, self.batch_size))
@@ -92,7 +95,7 @@ def memory(model: "UNet2DModel", shapes: Mapping[str, Any], batch_size: int) -> 
     working = working_memory(model, shapes, batch_size)
     if working is None:
         return weights
-    images = f"{batch_size} image{'s' if batch_size > 1 else ''}"
+    images = counted(batch_size, "image")
     return f"{weights}\nan evaluation of {images} in float32: {_size(working)} more, on this device"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ddpm_jax.cli import provenance
+from ddpm_jax.cli.counted import counted
 from ddpm_jax.cli.image_files import STRIP, Drawn, places, usable_files
 from ddpm_jax.cli.unfinished import Unfinished
 from ddpm_jax.images import make_grid
@@ -40,7 +41,8 @@ class Grid:
         """What is left of a run that is interrupted now."""
         if not self._drawn:
             return "nothing was written"
-        return f"{_images(len(self._drawn))} kept: the same command makes those that are missing"
+        kept = counted(len(self._drawn), "image")
+        return f"{kept} kept: the same command makes those that are missing"
 
     def missing(self, num: int) -> list[int]:
         """The indices to draw: all but those that a run of the same settings left unfinished."""
@@ -125,8 +127,4 @@ def _writable(folder: Path) -> None:
 
 def _made(num: int, made: int, seconds: float) -> str:
     there = f", {num - made} were there" if made < num else ""
-    return f"{_images(made)} in {seconds:.1f} s{there}"
-
-
-def _images(count: int) -> str:
-    return f"{count} image{'' if count == 1 else 's'}"
+    return f"{counted(made, 'image')} in {seconds:.1f} s{there}"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import tyro
 
 from ddpm_jax.cli.arguments import OptionalName
+from ddpm_jax.cli.counted import counted
 from ddpm_jax.cli.faults import OptionError, of_options
 from ddpm_jax.training.settings import Settings
 
@@ -80,7 +81,10 @@ class Train(Settings):
             parser.add_argument(f"--{name}", nargs="?")
         parser.add_argument("--resume", action="store_true")
         known, _ = parser.parse_known_args(argv)
-        settings = _start(known)
+        if known.revision and known.__dict__["from"] is None:
+            raise OptionError("--revision is of the model that --from names: give that too")
+        with of_options():
+            settings = _start(known)
         groups = {f.name: getattr(settings, f.name) for f in dataclasses.fields(Settings)}
         return argv, cls(out=Path(known.out) if known.out else tyro.MISSING, **groups)
 
@@ -106,7 +110,8 @@ class Train(Settings):
             print(told)
             return
         print(
-            f"{outcome.step} updates, {outcome.compilations} compilation of the step; "
+            f"{counted(outcome.step, 'update')}, "
+            f"{counted(outcome.compilations, 'compilation')} of the step; "
             f"the model is {self.out}: ddpm-jax sample --model {self.out}"
         )
 
@@ -155,11 +160,18 @@ def _say(plan: "Plan") -> None:
     """What will be trained on what, before the long work."""
     import jax
 
+    from ddpm_jax import class_names
+
     count = sum(leaf.size for leaf in jax.tree.leaves(plan.model.shapes()))
     height, width, channels = plan.source.shape
-    classes = "" if plan.source.num_classes is None else f" in {plan.source.num_classes} classes"
-    devices = f"{jax.device_count()} {jax.devices()[0].platform} device(s)"
+    kinds = plan.source.num_classes
+    classes = "" if kinds is None else f" in {counted(kinds, 'class')}"
+    if plan.source.classes:
+        classes += f" ({class_names.in_words(dict(enumerate(plan.source.classes)))})"
+    elif plan.source.labels is not None and (found := len(set(plan.source.labels))) < (kinds or 0):
+        classes += f", {found:,} of which have pictures"
     print(
-        f"{len(plan.source)} pictures of {height}x{width}x{channels}{classes}, "
-        f"a model of {count:,} params, {devices}"
+        f"{counted(len(plan.source), 'picture')} of {height}x{width}x{channels}{classes}, "
+        f"a model of {count:,} params, "
+        f"{counted(jax.device_count(), f'{jax.devices()[0].platform} device')}"
     )

@@ -88,6 +88,10 @@ class Checkpoints:
         """The newest complete checkpoint's step."""
         return self._manager.latest_step()
 
+    def steps(self) -> list[int]:
+        """The complete checkpoints' steps."""
+        return sorted(int(path.name) for path in self.folder.glob("*") if path.name.isdigit())
+
     def save(
         self, state: TrainState, extra: Mapping[str, Any], *, held_out: float | None = None
     ) -> None:
@@ -155,8 +159,11 @@ class Checkpoints:
             )
         except (ValueError, KeyError, TypeError) as error:
             reason = str(error).strip().partition("\n")[0]
+            earlier = max((one for one in self.steps() if one < step), default=None)
+            way = "" if earlier is None else f"; without that folder {earlier} is resumed from"
             raise ValueError(
-                f"{self.folder / str(step)} is damaged, or of a run with other settings: {reason}"
+                f"{self.folder / str(step)} is damaged, or of a run with other settings: "
+                f"{reason}{way}"
             ) from error
         return Saved(found["state"], dict(found["extra"]))
 
@@ -187,7 +194,7 @@ class _as_oserror:
         with suppress(Exception):  # an earlier one that is under way may be complete soon
             self.checkpoints.finish()
         free = shutil.disk_usage(folder).free / 2**20 if folder.exists() else 0
-        steps = sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
+        steps = self.checkpoints.steps()
         kept = f"kept: {', '.join(map(str, steps))}" if steps else "none is there yet"
         raise OSError(
             f"a checkpoint cannot be written to {folder} ({free:.0f} MiB free): "

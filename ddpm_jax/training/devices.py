@@ -17,6 +17,7 @@ from ddpm_jax.training.distributed import (
     make_mesh,
     place_batch,
 )
+from ddpm_jax.training.settings import Loop
 from ddpm_jax.training.state import TrainState, init_state
 from ddpm_jax.training.step import LossFunction
 
@@ -31,20 +32,18 @@ class Devices:
     """Places state and batches.
 
     Args:
-        fsdp: devices that a state is cut over.
-        batch_size: over all devices.
-        accumulate: parts of a batch.
+        loop: of the run: its fsdp, batch_size and accumulate.
 
     Raises:
         ValueError: numbers that do not divide.
     """
 
-    def __init__(self, fsdp: int, batch_size: int, accumulate: int):
+    def __init__(self, loop: Loop):
         self.mesh = None
-        self.fsdp = fsdp
-        if jax.device_count() > 1 or fsdp > 1:
-            self.mesh = make_mesh(fsdp=fsdp)
-            check_batch_size(batch_size, self.mesh, accumulate=accumulate)
+        self.fsdp = loop.fsdp
+        if jax.device_count() > 1 or loop.fsdp > 1:
+            self.mesh = make_mesh(fsdp=loop.fsdp)
+            check_batch_size(loop.batch_size, self.mesh, accumulate=loop.accumulate)
 
     def init(
         self, params: Any, optimizer: "optax.GradientTransformation", key: jax.Array

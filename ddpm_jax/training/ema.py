@@ -12,6 +12,7 @@ References: Ho et al. 2020, arXiv:2006.11239, appendix B (decay 0.9999); (3) is 
 diffusers' training example has.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +20,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from ddpm_jax.training.group import Group
+
 
 @dataclass(frozen=True, kw_only=True)
-class Ema:
+class Ema(Group):
     """How the average decays.
 
     Attributes:
@@ -37,16 +40,9 @@ class Ema:
     power: float | None = None
     inv_gamma: float = 1.0
 
-    def __post_init__(self) -> None:
-        faults: list[str] = []
-        if not 0 <= self.decay < 1:
-            faults.append(f"decay must lie in [0, 1), got {self.decay}")
-        if self.power is not None and not self.power > 0:
-            faults.append(f"power must be above 0, got {self.power}")
-        if not self.inv_gamma > 0:
-            faults.append(f"inv_gamma must be above 0, got {self.inv_gamma}")
-        if faults:
-            raise ValueError(f"Ema: {'; '.join(faults)}")
+    def _faults(self) -> Iterator[str]:
+        yield from self._shares("decay")
+        yield from self._above_zero("power", "inv_gamma")
 
     def rate(self, update: Int[Array, ""]) -> Array:
         """1 - d_k of update k = 1, 2, ..., float32."""

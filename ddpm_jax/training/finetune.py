@@ -1,7 +1,7 @@
 """Going on from a model that is already trained: its settings, its weights, and what is new."""
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any, NamedTuple
 
 import jax
@@ -22,11 +22,13 @@ class Base(NamedTuple):
         name: as it was asked for.
         model: it, as it was trained.
         params: its weights.
+        diffusion: the forward process that it was trained under, if it came with a scheduler.
     """
 
     name: str
     model: UNet2DModel
     params: dict[str, Any]
+    diffusion: Diffusion | None = None
 
 
 def base_settings(name: str, revision: str | None = None) -> tuple[Model, Diffusion | None]:
@@ -52,18 +54,41 @@ def base_settings(name: str, revision: str | None = None) -> tuple[Model, Diffus
                 '"positional" or "learned"'
             )
     model = Model(**{field.name: config[field.name] for field in fields(Model)})
+    return model, _diffusion(name, revision)
+
+
+def _diffusion(name: str, revision: str | None) -> Diffusion | None:
     try:
         folder = hub.component(name, "scheduler", revision=revision)
     except ValueError:  # weights alone
-        return model, None
+        return None
     scheduler = DDPMScheduler.from_pretrained(folder)
+    with faults_of(folder / hub.CONFIG["scheduler"]):
+        if scheduler.trained_betas is not None:
+            raise ValueError("trained_betas cannot be trained under: no setting holds them")
     values = {field.name: getattr(scheduler, field.name) for field in fields(Diffusion)}
-    return model, Diffusion(**values)
+    return Diffusion(**values)
 
 
 def load_base(name: str, *, revision: str | None = None, variant: str | None = None) -> Base:
     """Reads a model with its weights; arguments and errors as `UNet2DModel.from_pretrained`."""
-    return Base(name, *UNet2DModel.from_pretrained(name, revision=revision, variant=variant))
+    loaded = UNet2DModel.from_pretrained(name, revision=revision, variant=variant)
+    return Base(name, *loaded, _diffusion(name, revision))
+
+
+def other_process(base: Base, diffusion: Diffusion) -> list[str]:
+    """A sentence for each way in which a forward process is not the one of the base; those that
+    matter to sampling alone are left out.
+    """
+    if base.diffusion is None:
+        kind, betas = diffusion.prediction_type, diffusion.beta_schedule
+        return [f"{base.name} came without a scheduler: it is taken to predict {kind} ({betas})"]
+    before, now = asdict(base.diffusion), asdict(diffusion)
+    return [
+        f"diffusion.{name} is {now[name]}; {base.name} was trained with {before[name]}"
+        for name in now
+        if before[name] != now[name] and name not in ("clip_sample", "variance_type")
+    ]
 
 
 def adapt(base: Base, model: UNet2DModel, key: jax.Array) -> tuple[dict[str, Any], list[str]]:

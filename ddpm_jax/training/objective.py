@@ -12,10 +12,10 @@ arXiv:2102.09672, section 3.1 (3); Salimans and Ho 2022, arXiv:2202.00512 (v); H
 arXiv:2207.12598, Algorithm 1 (dropped labels).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, NamedTuple, TypeAlias, cast, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,7 @@ from ddpm_jax import forward
 from ddpm_jax._typing import AnyArray
 from ddpm_jax.models import UNet2DModel
 from ddpm_jax.schedulers import DDPMScheduler, Scheduler
+from ddpm_jax.training.group import Group
 from ddpm_jax.training.variational import Posterior, bound_terms, posterior
 from ddpm_jax.training.weights import Weighting, loss_weights
 
@@ -38,7 +39,7 @@ Metrics: TypeAlias = dict[str, Float[Array, ""]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Objective:
+class Objective(Group):
     """Which loss, and how timesteps are weighted.
 
     Attributes:
@@ -63,28 +64,12 @@ class Objective:
     vlb_weight: float = 1e-3
     label_dropout: float = 0.0
 
-    def __post_init__(self) -> None:
-        faults = [
-            f"{name} must be one of {', '.join(choices)}, got {value!r}"
-            for name, value, choices in (
-                ("loss", self.loss, get_args(Kind)),
-                ("weighting", self.weighting, get_args(Weighting)),
-            )
-            if value not in choices
-        ]
-        faults += [
-            f"{name} must be above 0, got {getattr(self, name)}"
-            for name in ("min_snr_gamma", "p2_k", "vlb_weight")
-            if not getattr(self, name) > 0
-        ]
-        if not self.p2_gamma >= 0:
-            faults.append(f"p2_gamma must be at least 0, got {self.p2_gamma}")
-        if not 0 <= self.label_dropout < 1:
-            faults.append(f"label_dropout must lie in [0, 1), got {self.label_dropout}")
+    def _faults(self) -> Iterator[str]:
+        yield from self._above_zero("min_snr_gamma", "p2_k", "vlb_weight")
+        yield from self._at_least(p2_gamma=0)
+        yield from self._shares("label_dropout")
         if self.loss == "vlb" and self.weighting != "uniform":
-            faults.append(f'loss "vlb" takes no weighting, got {self.weighting!r}')
-        if faults:
-            raise ValueError(f"Objective: {'; '.join(faults)}")
+            yield f'loss "vlb" takes no weighting, got {self.weighting!r}'
 
 
 class Drawn(NamedTuple):

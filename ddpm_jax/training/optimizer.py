@@ -8,11 +8,11 @@ References: Kingma and Ba 2015, arXiv:1412.6980; Loshchilov and Hutter 2019, arX
 (decoupled weight decay); Ho et al. 2020, arXiv:2006.11239, appendix B (warm-up 5000, clip 1).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from ddpm_jax._typing import is_whole
+from ddpm_jax.training.group import Group
 
 if TYPE_CHECKING:
     import optax
@@ -21,7 +21,7 @@ Decay: TypeAlias = Literal["constant", "linear", "cosine"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Optimizer:
+class Optimizer(Group):
     """Adam's settings; the defaults are those of the DDPM paper for CIFAR-10.
 
     Attributes:
@@ -47,27 +47,10 @@ class Optimizer:
     weight_decay: float = 0.0
     clip_norm: float | None = 1.0
 
-    def __post_init__(self) -> None:
-        faults = [
-            f"{name} must be above 0, got {getattr(self, name)}"
-            for name in ("learning_rate", "eps", "clip_norm")
-            if getattr(self, name) is not None and not getattr(self, name) > 0
-        ]
-        if not (is_whole(self.warmup_steps) and self.warmup_steps >= 0):
-            faults.append(
-                f"warmup_steps must be a whole number of at least 0, got {self.warmup_steps}"
-            )
-        if not self.weight_decay >= 0:
-            faults.append(f"weight_decay must be at least 0, got {self.weight_decay}")
-        faults += [
-            f"{name} must lie in [0, 1), got {getattr(self, name)}"
-            for name in ("beta1", "beta2")
-            if not 0 <= getattr(self, name) < 1
-        ]
-        if self.decay not in get_args(Decay):
-            faults.append(f"decay must be one of {', '.join(get_args(Decay))}, got {self.decay!r}")
-        if faults:
-            raise ValueError(f"Optimizer: {'; '.join(faults)}")
+    def _faults(self) -> Iterator[str]:
+        yield from self._above_zero("learning_rate", "eps", "clip_norm")
+        yield from self._at_least(warmup_steps=0, weight_decay=0)
+        yield from self._shares("beta1", "beta2")
 
     def schedule(self, steps: int) -> Callable[[Any], Any]:
         """The learning rate of update 0, 1, ... in a run of so many steps, equation (1)."""

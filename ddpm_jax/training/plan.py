@@ -8,16 +8,21 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ddpm_jax.hub import MODEL_INDEX
+from ddpm_jax.images import MODES
 from ddpm_jax.models import UNet2DModel
 from ddpm_jax.schedulers import DDPMScheduler
 from ddpm_jax.training.data import Source, open_source
 from ddpm_jax.training.data.split import training_indices
-from ddpm_jax.training.finetune import Base, adapt
+from ddpm_jax.training.finetune import Base, adapt, other_process
+from ddpm_jax.training.logs import read_log
 from ddpm_jax.training.objective import Loss, make_loss
 from ddpm_jax.training.settings import Settings
 
 SETTINGS_NAME = "settings.json"
 CHECKPOINTS = "checkpoints"
+NO_CLASS = "no class"
+"""What the last class is called where labels are dropped."""
 MAY_CHANGE = {
     "data": {"workers", "max_corrupt"},
     "loop": {
@@ -50,11 +55,20 @@ class Plan:
     loss: Loss
     base: Base | None
 
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """The names of the network's classes, or None where it has none or they have no names."""
+        names = self.source.classes
+        if names is not None and self.settings.objective.label_dropout:
+            return *names, NO_CLASS
+        return names
+
     def params(self, key: jax.Array) -> tuple[dict[str, Any], list[str]]:
         """The first params: fresh ones, or those of the base with what is new said."""
         if self.base is None:
             return self.model.init_params(key), []
-        return adapt(self.base, self.model, key)
+        params, news = adapt(self.base, self.model, key)
+        return params, other_process(self.base, self.settings.diffusion) + news
 
 
 def make_plan(settings: Settings, out: Path, base: Base | None = None) -> Plan:
@@ -89,9 +103,9 @@ def make_plan(settings: Settings, out: Path, base: Base | None = None) -> Plan:
         raise ValueError("; ".join(faults))
     source = open_source(_with_channels(data, base))
     training_indices(len(source), data.held_out)  # there is something left to train on
-    if loop.sample_every and source.shape[-1] not in (1, 3):
+    if loop.sample_every and source.shape[-1] not in MODES:
         raise ValueError(
-            f"grids of samples have 1 or 3 channels, and these pictures {source.shape[-1]}: "
+            f"grids of samples have 1, 3 or 4 channels, and {data.name} has {source.shape[-1]}: "
             "set loop.sample_every to 0"
         )
     classes = source.num_classes
@@ -110,16 +124,38 @@ def check_folder(out: Path, settings: Settings, *, resume: bool) -> None:
 
     Raises:
         ValueError: the folder holds a run that is not to be resumed, or was begun with other
-            settings, or holds something else.
+            settings, or has lost its checkpoints; or it holds something else.
     """
     if (out / SETTINGS_NAME).exists():
         if not resume:
             raise ValueError(
                 f"{out} holds a run already: resume goes on with it, another folder begins one"
             )
-        check_same(Settings.load(out / SETTINGS_NAME), settings)
+        saved = Settings.load(out / SETTINGS_NAME)
+        check_same(saved, settings)
+        _check_checkpoints(out, saved.loop.save_every)
+    elif (out / CHECKPOINTS).exists():
+        raise ValueError(
+            f"{out} holds checkpoints, but no {SETTINGS_NAME}: put it back to resume that run, or "
+            "take another folder"
+        )
     elif out.exists() and not (out.is_dir() and all(p.name.startswith(".") for p in out.iterdir())):
         raise ValueError(f"a run needs a new or an empty folder, got {out}")
+
+
+def _check_checkpoints(out: Path, save_every: int) -> None:
+    """A run that was killed before its first checkpoint may begin anew; one that had some may not,
+    which would write over its result.
+    """
+    if any(path.name.isdigit() for path in (out / CHECKPOINTS).glob("*")):
+        return
+    logged = max((line["step"] for line in read_log(out)), default=0)
+    # The first checkpoint is complete before the second is begun.
+    if logged > 2 * save_every or (out / MODEL_INDEX).exists():
+        raise ValueError(
+            f"the run in {out} was at update {logged}, and {out / CHECKPOINTS} holds no checkpoint "
+            "to resume from: put one back, or begin another run in another folder"
+        )
 
 
 def check_same(saved: Settings, wanted: Settings) -> None:

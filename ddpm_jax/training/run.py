@@ -4,6 +4,7 @@
     checkpoints/       to resume from                samples/000500.png        grids of samples
     curve.png          the loss                      model_index.json, unet/, scheduler/
                                                      the result, as diffusers loads it
+                                                     id2label.json             its classes' names
 
 The loop stays ahead of the device: the numbers of an update are read when two more are under way.
 Before a checkpoint all are read, so that every checkpoint is good.
@@ -23,10 +24,12 @@ from tqdm.auto import tqdm
 
 from ddpm_jax.training.checkpoint import Checkpoints
 from ddpm_jax.training.data import Batches, make_batches
+from ddpm_jax.training.data.workers import check_main_guard
 from ddpm_jax.training.devices import Devices
 from ddpm_jax.training.evaluate import HeldOutLoss
 from ddpm_jax.training.export import export
 from ddpm_jax.training.faults import told
+from ddpm_jax.training.lock import locked
 from ddpm_jax.training.logs import TENSORBOARD, Log, draw_curve
 from ddpm_jax.training.plan import CHECKPOINTS, SETTINGS_NAME, Plan, check_folder
 from ddpm_jax.training.samples import Sampler, save_picture
@@ -82,26 +85,31 @@ def train(plan: Plan, *, resume: bool = False, progress: bool = True) -> Outcome
         progress: show a bar.
 
     Raises:
-        ValueError: the folder holds another run, or this one and it is not to be resumed.
+        ValueError: the folder holds another run, or this one and it is not to be resumed, or it is
+            under way there; or more updates are done than are asked for.
         TrainingError: the loss is no number, or diverges.
         OSError: something cannot be written; what was complete before is kept.
         MemoryError: an update does not fit into memory.
     """
+    check_main_guard()
     check_folder(plan.out, plan.settings, resume=resume)
-    loop = plan.settings.loop
-    Devices(loop.fsdp, loop.batch_size, loop.accumulate)  # whose faults leave no folder behind
+    loop, settings = plan.settings.loop, plan.out / SETTINGS_NAME
+    devices = Devices(loop)  # what does not divide leaves no folder behind
     with ExitStack() as stack, told(plan):
         plan.out.mkdir(parents=True, exist_ok=True)
-        if jax.process_index() == 0:  # first of all: by it a folder is known as a run's
-            plan.settings.save(plan.out / SETTINGS_NAME)
+        if jax.process_index() == 0:
+            stack.enter_context(locked(plan.out))
+            if not settings.exists():  # first of all: by it a folder is known as a run's
+                plan.settings.save(settings)
         saved = stack.enter_context(
             Checkpoints(plan.out / CHECKPOINTS, keep_last=loop.keep_last, keep_best=loop.keep_best)
         )
-        run = Run(plan, saved, progress)
+        run = Run(plan, saved, devices, progress)
         stack.callback(run.batches.close)
         run.begin(resume)
         if run.log is not None:
             stack.enter_context(run.log)
+            plan.settings.save(settings)  # of a resumed run, now that it does go on
         stop = stack.enter_context(stop_on_signals())
         stack.enter_context(run.bar)
         run.loop(stop)
@@ -112,10 +120,9 @@ def train(plan: Plan, *, resume: bool = False, progress: bool = True) -> Outcome
 class Run:
     """The state of a run between two updates."""
 
-    def __init__(self, plan: Plan, checkpoints: Checkpoints, progress: bool):
+    def __init__(self, plan: Plan, checkpoints: Checkpoints, devices: Devices, progress: bool):
         settings, loop = plan.settings, plan.settings.loop
-        self.plan, self.checkpoints = plan, checkpoints
-        self.devices = Devices(loop.fsdp, loop.batch_size, loop.accumulate)
+        self.plan, self.checkpoints, self.devices = plan, checkpoints, devices
         self.schedule = settings.optimizer.schedule(loop.steps)
         self.optimizer = settings.optimizer.make(loop.steps)
         self.batches: Batches = make_batches(
@@ -159,11 +166,15 @@ class Run:
         self.bar = tqdm(
             total=loop.steps, initial=self.step, disable=not self.progress, unit="update"
         )
+        self.bar.set_description("compiling")
         self.interval = Interval(time.perf_counter())
 
     def _restore(self) -> None:
         found = self.checkpoints.restore(self.state)
         self.state, self.step = found.state, int(found.state.step)
+        steps = self.plan.settings.loop.steps
+        if self.step > steps:
+            raise ValueError(f"{self.step} updates are done already, and loop.steps is {steps}")
         self.batches.restore(found.extra["input"])
         self.watch.restore(found.extra["watch"])
 
@@ -200,6 +211,8 @@ class Run:
                 saved = self.step
         trace.end()
         self._settle(0)
+        if self.interval.updates:
+            self._write_log()
         if saved != self.step:
             self._save()
 
@@ -213,6 +226,8 @@ class Run:
         batch = jax.tree.map(lambda *x: np.stack(x), *batches) if several else batches[0]
         placed = self.devices.place_batch(batch, stacked=several)
         self.state, metrics = self.train_step(self.state, placed)
+        if self.bar.desc:
+            self.bar.set_description()  # it is compiled
         self.step += loop.steps_per_call
         self.under_way.append(Call(self.step, metrics, indices))
         self._settle(AHEAD)
@@ -266,16 +281,18 @@ class Run:
         self.interval = Interval(time.perf_counter())
 
     @contextmanager
-    def _beside(self) -> Iterator[None]:
-        """The interval's clock stands still."""
+    def _beside(self, what: str) -> Iterator[None]:
+        """The interval's clock stands still, and the bar says why it does too."""
         self._settle(0)
         began = time.perf_counter()
+        self.bar.set_description(what)
         yield
+        self.bar.set_description()
         self.interval.began += time.perf_counter() - began
 
     def _sample(self) -> None:
         assert self.sampler is not None
-        with self._beside():
+        with self._beside("samples"):
             grid = self.sampler.grid(self.state.ema)
             if self.log is not None:
                 save_picture(grid, self.plan.out / "samples" / f"{self.step:06d}.png")
@@ -283,14 +300,14 @@ class Run:
 
     def _evaluate(self) -> None:
         assert self.held_out is not None
-        with self._beside():
+        with self._beside("held-out loss"):
             loss = self.held_out.loss(self.state.ema)
             self.held_out_loss = self.step, loss
             if self.log is not None:
                 self.log.write(self.step, {"held_out_loss": loss})
 
     def _save(self) -> None:
-        with self._beside():
+        with self._beside("checkpoint"):
             extra = {"input": self.batches.state(), "watch": self.watch.state()}
             step, loss = self.held_out_loss or (None, None)
             self.checkpoints.save(self.state, extra, held_out=loss if step == self.step else None)
@@ -301,7 +318,8 @@ class Run:
         """Writes the result and the curve."""
         ema, params = self.devices.fetch((self.state.ema, self.state.params))
         if self.main:
-            export(self.plan.out, self.plan.model, self.plan.scheduler, ema, params)
+            plan = self.plan
+            export(plan.out, plan.model, plan.scheduler, ema, params, plan.classes)
             draw_curve(self.plan.out)
 
     @property

@@ -6,7 +6,7 @@ presets are in `ddpm_jax.training.presets`.
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, get_type_hints
 
@@ -16,6 +16,7 @@ from ddpm_jax.schedulers.ddpm import VarianceType
 from ddpm_jax.schedules import BetaSchedule
 from ddpm_jax.training.data import Data
 from ddpm_jax.training.ema import Ema
+from ddpm_jax.training.group import Group
 from ddpm_jax.training.objective import Objective
 from ddpm_jax.training.optimizer import Optimizer
 
@@ -23,7 +24,7 @@ Dtype: TypeAlias = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Model:
+class Model(Group):
     """The network: the fields of `UNet2DModel`, but for those that the data decides."""
 
     down_block_types: tuple[str, ...] = ("DownBlock2D", "AttnDownBlock2D", *("DownBlock2D",) * 2)
@@ -92,7 +93,7 @@ LEARNED = ("learned", "learned_range")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Diffusion:
+class Diffusion(Group):
     """The forward process and what the network predicts: fields of `DDPMScheduler`."""
 
     num_train_timesteps: int = 1000
@@ -112,9 +113,17 @@ class Diffusion:
     rescale_betas_zero_snr: bool = False
     """Leave no signal at the last timestep; not with epsilon."""
 
+    def _faults(self) -> Iterator[str]:
+        yield from self._at_least(num_train_timesteps=1)
+        if not 0 < self.beta_start <= self.beta_end < 1:
+            yield (
+                "beta_start and beta_end must lie in (0, 1), the first not above the second, "
+                f"got {self.beta_start} and {self.beta_end}"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
-class Loop:
+class Loop(Group):
     """The run itself: how long, how large, and what is written when. Counts are of updates."""
 
     steps: int = 800_000
@@ -154,24 +163,17 @@ class Loop:
     profile: int = 0
     """Updates of which a trace is written, after the first ten; 0: none."""
 
-    def __post_init__(self) -> None:
-        least = {"steps": 1, "batch_size": 1, "accumulate": 1, "steps_per_call": 1, "seed": 0}
-        least |= {"fsdp": 1, "log_every": 1, "save_every": 1, "keep_last": 1, "keep_best": 0}
-        least |= {"sample_every": 0, "sample_num": 1, "sample_steps": 1, "eval_every": 1}
-        least |= {"divergence": 0, "profile": 0}
-        faults = [
-            f"{name} must be at least {low}, got {getattr(self, name)}"
-            for name, low in least.items()
-            if not getattr(self, name) >= low
-        ]
+    def _faults(self) -> Iterator[str]:
+        yield from self._at_least(steps=1, batch_size=1, accumulate=1, steps_per_call=1, seed=0)
+        yield from self._at_least(fsdp=1, log_every=1, save_every=1, keep_last=1, keep_best=0)
+        yield from self._at_least(sample_every=0, sample_num=1, sample_steps=1, eval_every=1)
+        yield from self._at_least(profile=0)
+        if self.divergence != 0 and self.divergence <= 1:
+            yield f"divergence must be 0, or above 1, got {self.divergence}"
         if self.batch_size >= 1 and self.accumulate >= 1 and self.batch_size % self.accumulate:
-            faults.append(
-                f"accumulate must divide batch_size, got {self.accumulate} and {self.batch_size}"
-            )
+            yield f"accumulate must divide batch_size, got {self.accumulate} and {self.batch_size}"
         if self.seed >= 2**32:
-            faults.append(f"seed must be below 2**32, got {self.seed}")
-        if faults:
-            raise ValueError(f"loop: {'; '.join(faults)}")
+            yield f"seed must be below 2**32, got {self.seed}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 import pickle
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm_jax.training.data import CorruptPictures, Data, Source, open_source
+from ddpm_jax.training.data import CorruptPictures, Data, Source, hugging_face, open_source
 
 RNG = np.random.default_rng(0)
 
@@ -139,6 +140,7 @@ def test_hub_id(hf: ModuleType, monkeypatch: pytest.MonkeyPatch):
         return hf.DatasetDict(train=made, test=made.select([0]))
 
     monkeypatch.setattr(hf, "load_dataset", load_dataset)
+    monkeypatch.setattr(hugging_face, "_unreachable", lambda *_: None)
     source = opened("owner/birds", subset="small", revision="v1", split="test", labels=True)
     assert asked == [(("owner/birds", "small"), {"revision": "v1"})]
     assert (len(source), source.name_of(0)) == (1, "row 0 of owner/birds")
@@ -151,6 +153,26 @@ def test_hub_without_a_network(hf: ModuleType, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(hf.config, "HF_HUB_OFFLINE", True)
     with pytest.raises(ValueError, match=r"no local file or folder 'no/such'.* could not be had: "):
         opened("no/such")
+
+
+def test_a_hub_that_does_not_answer_is_asked_once(hf: ModuleType, monkeypatch: pytest.MonkeyPatch):
+    """datasets would ask again and again for half a minute; and a cached copy is still read."""
+    monkeypatch.setattr(hf.config, "HF_ENDPOINT", "http://127.0.0.1:9")
+    began = time.monotonic()
+    with pytest.raises(ValueError, match=r"the hub cannot be reached \(.+\), and the cache"):
+        opened("no/such")
+    assert time.monotonic() - began < 5
+    assert not hf.config.HF_HUB_OFFLINE
+    made, _ = table(hf)
+    seen: list[bool] = []
+
+    def load_dataset(*_: object, **__: object):
+        seen.append(hf.config.HF_HUB_OFFLINE)
+        return made
+
+    monkeypatch.setattr(hf, "load_dataset", load_dataset)
+    assert len(opened("owner/birds")) == 4
+    assert seen == [True]
 
 
 def test_missing_package(monkeypatch: pytest.MonkeyPatch):

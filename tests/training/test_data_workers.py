@@ -81,6 +81,33 @@ if __name__ == "__main__":
 """
 
 
+UNGUARDED = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from training.runs import SMALL, run
+
+data = replace(SMALL.data, workers=1)
+run(Path(sys.argv[1]), replace(SMALL, data=data))
+"""
+
+
+def test_a_script_without_a_guard_is_told_so(tmp_path: Path):
+    """Its workers would each begin to train, and none would send a picture."""
+    (tmp_path / "script.py").write_text(UNGUARDED)
+    here = Path(__file__).parents[1]
+    run = subprocess.run(
+        [sys.executable, str(tmp_path / "script.py"), str(tmp_path / "out")],
+        env={**os.environ, "PYTHONPATH": f"{here.parent}:{here}"},
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == 1
+    assert 'put what it does under if __name__ == "__main__":' in run.stderr
+
+
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks processes up in /proc")
 def test_workers_outlive_signals_but_not_their_parent(tmp_path: Path):
     (tmp_path / "script.py").write_text(SCRIPT)

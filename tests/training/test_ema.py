@@ -78,7 +78,7 @@ def test_keeps_its_own_dtype() -> None:
     [
         ({"decay": 1.0}, r"decay must lie in \[0, 1\), got 1.0"),
         ({"decay": -0.1}, "decay must lie"),
-        ({"decay": float("nan")}, "decay must lie"),
+        ({"decay": float("nan")}, "decay must be a finite number, got nan"),
         ({"power": 0.0}, "power must be above 0, got 0.0"),
         ({"inv_gamma": 0.0}, "inv_gamma must be above 0, got 0.0"),
         ({"decay": 2.0, "power": -1.0, "inv_gamma": -1.0}, "decay.*power.*inv_gamma"),

@@ -11,14 +11,19 @@ from PIL import Image
 from training.runs import SMALL, run, weights, with_loop
 
 import ddpm_jax as dj
+from ddpm_jax import class_names
 from ddpm_jax.training.checkpoint import Checkpoints
+from ddpm_jax.training.devices import Devices
+from ddpm_jax.training.lock import locked
 from ddpm_jax.training.logs import read_log
+from ddpm_jax.training.objective import Objective
 from ddpm_jax.training.optimizer import Optimizer
 from ddpm_jax.training.plan import make_plan
 from ddpm_jax.training.presets import PRESETS
 from ddpm_jax.training.run import Run
 from ddpm_jax.training.settings import Settings
 from ddpm_jax.training.watch import TrainingError
+from weights_convert import convert
 
 pytest.importorskip("grain", reason="needs grain: pip install -e '.[test]'")
 pytest.importorskip("tensorboardX", reason="needs tensorboardX: pip install -e '.[test]'")
@@ -35,7 +40,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_what_a_run_leaves(whole: Path):
     names = {path.name for path in whole.iterdir()}
-    assert names == {
+    assert names - {".lock"} == {
         "settings.json", "checkpoints", "log.jsonl", "tensorboard", "samples", "curve.png",
         "model_index.json", "unet", "scheduler",
     }  # fmt: skip
@@ -98,7 +103,7 @@ def test_a_resumed_run_compiles_the_program_of_a_fresh_one(whole: Path, tmp_path
     programs: list[str] = []
     with Checkpoints(out / "checkpoints") as saved:
         for resume in (False, True):
-            one = Run(make_plan(SMALL, out), saved, progress=False)
+            one = Run(make_plan(SMALL, out), saved, Devices(SMALL.loop), progress=False)
             one.begin(resume)
             assert one.step == (8 if resume else 0)
             assert one.log is not None
@@ -133,7 +138,7 @@ def test_a_run_killed_before_its_first_checkpoint_begins_anew(
     """The folder is known as a run's before anything else is in it."""
 
     def killed(*_args: object, **_options: object) -> None:
-        assert [path.name for path in tmp_path.iterdir()] == ["settings.json"]
+        assert {path.name for path in tmp_path.iterdir()} == {"settings.json", ".lock"}
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Checkpoints, "__init__", killed)
@@ -201,8 +206,62 @@ def test_a_damaged_checkpoint_is_told(whole: Path, tmp_path: Path):
     shutil.copytree(whole, tmp_path / "damaged")
     extra = tmp_path / "damaged" / "checkpoints" / "8" / "extra"
     shutil.rmtree(extra)
-    with pytest.raises(ValueError, match="8 is damaged, or of a run with other settings"):
+    with pytest.raises(ValueError, match="8 is damaged, or of a run with other settings") as raised:
         run(tmp_path / "damaged", resume=True)
+    assert str(raised.value).endswith("; without that folder 4 is resumed from")
+    shutil.rmtree(extra.parent)
+    run(tmp_path / "damaged", resume=True)
+    assert weights(tmp_path / "damaged") == weights(whole)
+
+
+def test_a_finished_run_without_checkpoints_is_not_begun_anew(whole: Path, tmp_path: Path):
+    out = shutil.copytree(whole, tmp_path / "run")
+    shutil.rmtree(out / "checkpoints")
+    with pytest.raises(ValueError, match=r"was at update 8, and .*checkpoints holds no checkpoint"):
+        run(out, resume=True)
+    (out / "model_index.json").unlink()
+    assert weights(out) == weights(whole)
+    (out / "log.jsonl").write_text('{"step": 9, "loss": 1.0}\n')  # checkpoints were at 4 and 8
+    with pytest.raises(ValueError, match=r"was at update 9, and .*checkpoints holds no checkpoint"):
+        run(out, resume=True)
+
+
+def test_checkpoints_without_their_settings(whole: Path, tmp_path: Path):
+    out = shutil.copytree(whole, tmp_path / "run")
+    (out / "settings.json").unlink()
+    with pytest.raises(ValueError, match=r"holds checkpoints, but no settings\.json"):
+        run(out, resume=True)
+
+
+def test_more_updates_than_are_asked_for(whole: Path, tmp_path: Path):
+    """The settings of the run stay as they were."""
+    out = shutil.copytree(whole, tmp_path / "run")
+    with pytest.raises(ValueError, match=r"8 updates are done already, and loop\.steps is 6"):
+        run(out, with_loop(steps=6), resume=True)
+    assert Settings.load(out / "settings.json") == SMALL
+
+
+def test_one_run_in_a_folder_at_a_time(tmp_path: Path):
+    with locked(tmp_path), pytest.raises(ValueError, match="another run is under way in"):
+        run(tmp_path)
+    assert not (tmp_path / "settings.json").exists()
+    assert run(tmp_path).step == 8
+
+
+def test_a_last_part_of_a_window_is_logged(tmp_path: Path):
+    run(tmp_path, with_loop(log_every=5))
+    assert [line["step"] for line in read_log(tmp_path) if "loss" in line] == [5, 8]
+
+
+def test_classes_keep_their_names(tmp_path: Path):
+    settings = replace(SMALL, data=replace(SMALL.data, labels=True))
+    run(tmp_path / "plain", settings)
+    ten = {i: str(i) for i in range(10)}
+    assert class_names.read(tmp_path / "plain") == ten
+    run(tmp_path / "free", replace(settings, objective=Objective(label_dropout=0.1)))
+    assert class_names.read(tmp_path / "free") == {**ten, 10: "no class"}
+    convert(tmp_path / "free", tmp_path / "flax", to="flax")
+    assert class_names.read(tmp_path / "flax") == {**ten, 10: "no class"}
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,15 @@
 """Settings as files, presets, and the errors of wrong ones."""
 
 import json
+import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ddpm_jax.models import UNet2DModel
+from ddpm_jax.training.optimizer import Optimizer
 from ddpm_jax.training.plan import check_same
 from ddpm_jax.training.presets import PRESETS
 from ddpm_jax.training.settings import Diffusion, Loop, Settings
@@ -45,6 +48,7 @@ def test_the_papers_settings():
     assert cifar.diffusion.variance_type == "fixed_large"
 
 
+@pytest.mark.usefixtures("as_users_run")
 def test_a_file_with_faults(tmp_path: Path):
     path = tmp_path / "settings.json"
     path.write_text(json.dumps({"loop": {"steps": 5}}))
@@ -53,7 +57,17 @@ def test_a_file_with_faults(tmp_path: Path):
         ({"lop": {}}, "no group is called lop; there are data, model,"),
         ({"loop": {"step": 5}}, "no field of loop is called step; there are steps,"),
         ({"loop": 5}, "loop must be an object, got 5"),
-        ({"loop": {"steps": 0}}, "steps must be at least 1, got 0"),
+        ({"loop": {"steps": 0}}, "Loop: steps must be at least 1, got 0"),
+        ({"loop": {"steps": True}}, "Loop: steps must be a whole number, got True"),
+        ({"loop": {"steps": "7"}}, "steps must be a whole number, got '7'"),
+        ({"loop": {"batch_size": 2.5}}, "batch_size must be a whole number, got 2.5"),
+        ({"data": {"flip": "yes"}}, "Data: flip must be true or false, got 'yes'"),
+        ({"data": {"crop": "center"}}, "crop must be one of centre, random, none, got 'center'"),
+        ({"data": {"resolution": "8"}}, "resolution must be a whole number or None, got '8'"),
+        ({"optimizer": {"clip_norm": "1"}}, "clip_norm must be a finite number or None, got '1'"),
+        ({"ema": {"decay": None}}, "Ema: decay must be a finite number, got None"),
+        ({"model": {"block_out_channels": 8}}, "must be a list, of each a whole number, got 8"),
+        ({"model": {"block_out_channels": [8, "9"]}}, r"a whole number, got \(8, '9'\)"),
     ):
         path.write_text(json.dumps(content))
         with pytest.raises(ValueError, match=told) as raised:
@@ -65,6 +79,21 @@ def test_loops_with_faults_tell_all():
     with pytest.raises(ValueError, match=r"steps must be .* seed must be below 2\*\*32") as raised:
         Loop(steps=-1, batch_size=6, accumulate=4, seed=2**32)
     assert "accumulate must divide batch_size, got 4 and 6" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: Optimizer(learning_rate=math.inf), "learning_rate must be a finite number"),
+        (lambda: Optimizer(learning_rate=math.nan), "learning_rate must be a finite number"),
+        (lambda: Loop(divergence=0.5), "divergence must be 0, or above 1, got 0.5"),
+        (lambda: Diffusion(beta_start=0.02, beta_end=1e-4), "the first not above the second"),
+        (lambda: Diffusion(beta_end=1.0), r"must lie in \(0, 1\)"),
+    ],
+)
+def test_numbers_that_train_nothing(make: Callable[[], object], told: str):
+    with pytest.raises(ValueError, match=told):
+        make()
 
 
 def test_what_a_resumed_run_may_change():

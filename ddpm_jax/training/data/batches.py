@@ -25,7 +25,7 @@ from ddpm_jax.training.data.settings import Data
 from ddpm_jax.training.data.source import Source
 from ddpm_jax.training.data.split import training_indices
 from ddpm_jax.training.data.stream import Order, Stream
-from ddpm_jax.training.data.workers import begin_worker, settle_flags
+from ddpm_jax.training.data.workers import Handed, begin_worker, check_main_guard, settle_flags
 
 if TYPE_CHECKING:
     import grain
@@ -87,6 +87,7 @@ class Batches:
         self, source: Source, data: Data, *, rows: tuple[int, int, int], seed: int, corrupt: Corrupt
     ):
         import_grain()
+        check_main_guard()
         self.corrupt = corrupt
         self.position = 0
         self._source = source
@@ -95,7 +96,9 @@ class Batches:
         self.pictures = len(self._indices)
         self._batch_size, self._process, self._processes = rows
         self._seed = seed
+        self._drawn = 0  # since the workers were started
         self._open: list[grain.DatasetIterator[Sent]] = []
+        self._handed: Handed | None = None
         # At exit, before multiprocessing ends what is left of the workers, which ignore SIGTERM.
         util.Finalize(self, _close, args=(self._open,), exitpriority=100)
 
@@ -105,13 +108,22 @@ class Batches:
     def __next__(self) -> Batch:
         """The next batch. CorruptPictures where too many pictures cannot be read."""
         if not self._open:
+            self._drawn = 0
             self._open.append(iter(self._dataset()))
         try:
             sent = next(self._open[0])
-        except Exception:  # grain has stopped for good; a new stream would begin here again
+        except Exception as error:  # grain has stopped for good; a new stream would begin here
             self.close()
+            if "Worker process was terminated" in str(error):
+                raise RuntimeError(
+                    "a worker process that reads pictures has ended: it was killed, or its own "
+                    "error stands above; data.workers 0 reads in the process that trains"
+                ) from error
             raise
         self.position += self._batch_size
+        self._drawn += 1
+        if self._handed is not None and self._drawn >= self._data.workers:
+            self._handed.remove()
         self.corrupt.add(sent["faults"])
         if NOWHERE in sent["index"]:
             raise self.corrupt.error()
@@ -151,6 +163,7 @@ class Batches:
         _close(self._open)
 
     def _dataset(self) -> "grain.IterDataset[Sent]":
+        """Batches made ahead of time, by threads or by worker processes."""
         grain = import_grain()
         seeds = np.random.SeedSequence(self._seed).generate_state(2, np.uint64).tolist()
         rows = self._batch_size // self._processes
@@ -164,24 +177,21 @@ class Batches:
             first=self._process * rows,
             rows=rows,
         )
-        return _read(grain.MapDataset.source(stream), self._data.workers)
+        if not self._data.workers:
+            threads = grain.ReadOptions(THREADS, prefetch_buffer_size=THREADS)
+            return grain.MapDataset.source(stream).to_iter_dataset(threads)
+        settle_flags()
+        self._handed = Handed(stream)
+        options = grain.MultiprocessingOptions(self._data.workers, per_worker_buffer_size=AHEAD)
+        alone = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+        batches = grain.MapDataset.source(self._handed).to_iter_dataset(alone)
+        return batches.mp_prefetch(options, worker_init_fn=begin_worker)
 
 
 def _close(streams: "list[grain.DatasetIterator[Sent]]") -> None:
     """Ends what is open, and forgets it: grain's iterators complain if they outlive its modules."""
     while streams:
         streams.pop().close()
-
-
-def _read(batches: "grain.MapDataset[Sent]", workers: int) -> "grain.IterDataset[Sent]":
-    """Batches made ahead of time, by threads or by worker processes."""
-    grain = import_grain()
-    if workers == 0:
-        return batches.to_iter_dataset(grain.ReadOptions(THREADS, prefetch_buffer_size=THREADS))
-    settle_flags()
-    options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=AHEAD)
-    alone = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
-    return batches.to_iter_dataset(alone).mp_prefetch(options, worker_init_fn=begin_worker)
 
 
 def import_grain() -> Any:

@@ -1,7 +1,8 @@
 """Data sets in the format of Hugging Face datasets, from a folder or from the hub."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     import datasets
 
 LABEL_NAMES = ("label", "labels", "y", "class", "target")
+PATIENCE = 10
+"""Seconds to wait for the hub's first answer."""
 MARKS = ("state.json", "dataset_dict.json")
 """Files of a folder that `save_to_disk` wrote."""
 
@@ -75,14 +78,42 @@ def open_saved(folder: Path, data: Data) -> "datasets.Dataset":
 def open_hub(data: Data) -> "datasets.Dataset":
     """A data set of the hub, from the cache where it is there."""
     hf = _datasets(f"{data.name}, which is no local file or folder and so a hub id,")
+    unreachable = _unreachable(hf.config.HF_ENDPOINT, data)
     try:
-        found = hf.load_dataset(data.name, data.subset, revision=data.revision)
+        with _offline(hf.config, unreachable is not None):
+            found = hf.load_dataset(data.name, data.subset, revision=data.revision)
     except Exception as error:  # no network, no such data set, gated, a script: many classes
         raise ValueError(
             f"there is no local file or folder {data.name!r}, and as a data set of the hub it "
-            f"could not be had: {_first_line(error)}"
+            f"could not be had: {unreachable or _first_line(error)}"
         ) from error
     return _split(found, data.split, data.name)
+
+
+def _unreachable(endpoint: str, data: Data) -> str | None:
+    """Why the hub does not answer, or None. It is asked once, where datasets would try for half a
+    minute before it looks into its cache.
+    """
+    from huggingface_hub import HfApi, errors
+
+    try:
+        HfApi(endpoint).dataset_info(data.name, revision=data.revision, timeout=PATIENCE)
+    except (errors.HfHubHTTPError, ValueError):  # an answer, or no name at all: datasets says what
+        return None
+    except Exception as error:  # the HTTP client's, which differs between versions
+        return f"the hub cannot be reached ({_first_line(error)}), and the cache does not hold it"
+    return None
+
+
+@contextmanager
+def _offline(config: Any, really: bool) -> Iterator[None]:
+    """Lets datasets look into its cache at once."""
+    before = config.HF_HUB_OFFLINE
+    config.HF_HUB_OFFLINE = before or really
+    try:
+        yield
+    finally:
+        config.HF_HUB_OFFLINE = before
 
 
 def _datasets(user: str) -> Any:

@@ -1,5 +1,6 @@
 """From the settings to a source: what the name means, and whether the pictures fit together."""
 
+import re
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -61,7 +62,8 @@ def _kind(name: str) -> Kind:
         if path.suffix.lower() == ".npz":
             return "npz"
         raise ValueError(f"{name} is a file, and no .npy or .npz: give a folder of pictures")
-    if name.startswith(("/", ".", "~")) or name.count("/") > 1 or path.suffix in (".npy", ".npz"):
+    hub_id = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) and name[0] not in ".~"
+    if not hub_id or path.suffix in (".npy", ".npz"):
         raise ValueError(f"there is no file or folder {name}")
     return "hub"
 

@@ -1,16 +1,17 @@
 """What the training input is: one frozen config, every field of which is a command-line option."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from ddpm_jax._typing import is_number, is_whole
+from ddpm_jax.training.group import Group
 
 Crop: TypeAlias = Literal["centre", "random", "none"]
 """Which part of a resized picture is kept; see `Data.crop`."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Data:
+class Data(Group):
     """The pictures of a training run and what is done to them.
 
     Raises ValueError naming every field that is out of its range.
@@ -70,29 +71,19 @@ class Data:
     workers: int = 0
     """Processes that read pictures. 0: threads of this process. The batches are the same bits."""
 
-    def __post_init__(self):
-        least = {"resolution": 1, "channels": 1, "max_corrupt": 0, "workers": 0}
-        given = {field: value for field in least if (value := getattr(self, field)) is not None}
-        faults = [
-            f"{field} must be a whole number of at least {least[field]}, got {value!r}"
-            for field, value in given.items()
-            if not is_whole(value) or value < least[field]
-        ]
+    def _faults(self) -> Iterator[str]:
+        yield from self._at_least(resolution=1, channels=1, max_corrupt=0, workers=0)
         if not self.name:
-            faults.append("name must not be empty")
-        if self.crop not in ("centre", "random", "none"):
-            faults.append(f"crop must be 'centre', 'random' or 'none', got {self.crop!r}")
+            yield "name must not be empty"
         if self.crop == "random" and self.resolution is None:
-            faults.append("crop='random' needs a resolution, the side of the square to keep")
-        if not is_number(self.held_out) or not _is_share(self.held_out):
-            faults.append(
+            yield "crop='random' needs a resolution, the side of the square to keep"
+        if not _is_share(self.held_out):
+            yield (
                 "held_out must be a fraction in [0, 1) or a whole number of pictures, "
                 f"got {self.held_out!r}"
             )
         if self.label_column is not None and not self.labels:
-            faults.append("label_column is given, but labels are not asked for: set labels too")
-        if faults:
-            raise ValueError("; ".join(faults))
+            yield "label_column is given, but labels are not asked for: set labels too"
 
 
 def _is_share(value: float) -> bool:
