@@ -205,7 +205,7 @@ def test_a_full_disk(
     command = f"train --config {config} --out {tmp_path / 'run'}"
     told = last_word(command, capsys)
     assert "cannot be written" in told
-    assert "it takes up to 0 MiB" in told
+    assert "it takes up to 1 MiB" in told
     assert told.endswith("checkpoints kept: 4")
     monkeypatch.undo()
     assert main([*command.split(), "--resume", "--no-cache"]) == 0

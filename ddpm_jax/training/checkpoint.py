@@ -8,6 +8,7 @@ could be picked. Old ones are removed after a newer one is complete.
 import errno
 import logging
 import shutil
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,9 @@ from typing import Any, NamedTuple
 import jax
 
 from ddpm_jax.training.state import TrainState
+
+METADATA = 2**20
+"""Bytes that a checkpoint may take beside its arrays."""
 
 
 class Saved(NamedTuple):
@@ -49,6 +53,8 @@ class Checkpoints:
         )
 
         logging.getLogger("absl").addFilter(_not_orbax)
+        logging.getLogger("asyncio").addFilter(_no_lost_write)
+        self._excepthook, sys.excepthook = sys.excepthook, self._quiet_on_closed_loops
         self.folder = folder.resolve()
         policies: list[Any] = [LatestN(keep_last)]
         if keep_best:
@@ -80,9 +86,12 @@ class Checkpoints:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is None:
-            self.wait()
-        self._manager.close()
+        try:
+            if error is None:
+                self.wait()
+            self._manager.close()
+        finally:
+            sys.excepthook = self._excepthook
 
     def latest(self) -> int | None:
         """The newest complete checkpoint's step."""
@@ -122,7 +131,7 @@ class Checkpoints:
         work, and the threads that write it each have their say.
         """
         self.finish()
-        size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        size = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + METADATA
         if shutil.disk_usage(self.folder).free < size:
             raise OSError(errno.ENOSPC, f"it takes up to {size / 2**20:.0f} MiB")
 
@@ -134,6 +143,13 @@ class Checkpoints:
     def finish(self) -> None:
         """Until everything is written, or orbax raises what it will."""
         self._manager.wait_until_finished()
+
+    def _quiet_on_closed_loops(
+        self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> None:
+        """After a failed write, tensorstore's threads find nobody to tell, which they print."""
+        if not (kind is RuntimeError and str(error) == "Event loop is closed"):
+            self._excepthook(kind, error, trace)
 
     def restore(self, like: TrainState, step: int | None = None) -> Saved:
         """A checkpoint, the newest unless a step is given.
@@ -179,6 +195,11 @@ def _not_orbax(record: logging.LogRecord) -> bool:
     return "orbax" not in Path(record.pathname).parts
 
 
+def _no_lost_write(record: logging.LogRecord) -> bool:
+    """Of the writes that a full disk fails, orbax awaits one; asyncio complains of each other."""
+    return "orbax" not in record.getMessage()
+
+
 class _as_oserror:
     """Turns whatever orbax and tensorstore raise on writing into one sentence."""
 
@@ -194,9 +215,12 @@ class _as_oserror:
         with suppress(Exception):  # an earlier one that is under way may be complete soon
             self.checkpoints.finish()
         free = shutil.disk_usage(folder).free / 2**20 if folder.exists() else 0
+        reason = str(error).strip().partition("\n")[0]
+        if "No space left" in reason:  # among the names of a dozen of tensorstore's files
+            reason = "no space is left"
         steps = self.checkpoints.steps()
         kept = f"kept: {', '.join(map(str, steps))}" if steps else "none is there yet"
         raise OSError(
-            f"a checkpoint cannot be written to {folder} ({free:.0f} MiB free): "
-            f"{str(error).strip().partition(chr(10))[0]}; checkpoints {kept}"
+            f"a checkpoint cannot be written to {folder} ({free:.0f} MiB free): {reason}; "
+            f"checkpoints {kept}"
         ) from error

@@ -95,7 +95,7 @@ def train(plan: Plan, *, resume: bool = False, progress: bool = True) -> Outcome
     check_folder(plan.out, plan.settings, resume=resume)
     loop, settings = plan.settings.loop, plan.out / SETTINGS_NAME
     devices = Devices(loop)  # what does not divide leaves no folder behind
-    with ExitStack() as stack, told(plan):
+    with told(plan), ExitStack() as stack:
         plan.out.mkdir(parents=True, exist_ok=True)
         if jax.process_index() == 0:
             stack.enter_context(locked(plan.out))

@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from ddpm_jax import class_names
 from ddpm_jax.training.checkpoint import Checkpoints
 from ddpm_jax.training.devices import Devices
 from ddpm_jax.training.lock import locked
-from ddpm_jax.training.logs import read_log
+from ddpm_jax.training.logs import Log, read_log
 from ddpm_jax.training.objective import Objective
 from ddpm_jax.training.optimizer import Optimizer
 from ddpm_jax.training.plan import make_plan
@@ -195,7 +196,7 @@ def test_a_checkpoint_that_cannot_be_written_is_told(
         save(self, state, extra, **options)
 
     monkeypatch.setattr(Checkpoints, "save", full)
-    with pytest.raises(OSError, match=r"No space left on device; checkpoints kept: 4"):
+    with pytest.raises(OSError, match=r"no space is left; checkpoints kept: 4"):
         run(tmp_path)
     monkeypatch.undo()
     run(tmp_path, resume=True)
@@ -283,9 +284,42 @@ def test_pictures_that_do_not_halve(tmp_path: Path):
         make_plan(odd, tmp_path)
 
 
-def test_log_lines_are_json_even_for_nan(tmp_path: Path):
-    from ddpm_jax.training.logs import Log
+def test_what_tensorboard_reads(whole: Path, tmp_path: Path):
+    """The numbers of the log, the grids, and from which step a resumed run hides the older ones."""
+    events = board_events(whole)
+    scalars = {
+        (event.step, value.tag): value.simple_value
+        for event in events
+        for value in event.summary.value
+        if value.HasField("simple_value")
+    }
+    logged = {
+        (line["step"], name): value
+        for line in read_log(whole)
+        for name, value in line.items()
+        if name != "step"
+    }
+    assert scalars == pytest.approx(logged)
+    assert [e.step for e in events for v in e.summary.value if v.HasField("image")] == [8]
+    with Log(tmp_path, step=5):
+        pass
+    assert [e.step for e in board_events(tmp_path) if e.HasField("session_log")] == [6]
 
+
+def board_events(folder: Path) -> list[Any]:
+    """What stands in TensorBoard's file: records of a length, its checksum, an event, another."""
+    from tensorboardX.proto import event_pb2
+
+    (file,) = (folder / "tensorboard").glob("events.*")
+    content, events = file.read_bytes(), []
+    while content:
+        length = int.from_bytes(content[:8], "little")
+        events.append(event_pb2.Event.FromString(content[12 : 12 + length]))
+        content = content[16 + length :]
+    return events
+
+
+def test_log_lines_are_json_even_for_nan(tmp_path: Path):
     with Log(tmp_path) as log:
         log.write(1, {"loss": float("nan")})
     assert json.loads((tmp_path / "log.jsonl").read_text()) == {"step": 1, "loss": "nan"}
