@@ -116,6 +116,10 @@ def test_resume(done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
         ("--prest tiny", "--preset"),
         ("--loop.sample-steps 2000", "loop.sample_steps must be at most"),
         ("--data.held-out 1797", "leaves no picture to train on"),
+        (
+            "--from digits --model.block-out-channels 32 64 96",
+            "digits does not fit these settings: ",
+        ),
     ],
 )
 def test_wrong_options(options: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -105,8 +105,14 @@ def adapt(base: Base, model: UNet2DModel, key: jax.Array) -> tuple[dict[str, Any
     Raises:
         ValueError: the models differ in more than that.
     """
-    fresh = model.init_params(key)
-    params, news = dict(base.params), []
+    return fitted(base, model, model.init_params(key))
+
+
+def fitted(
+    base: Base, model: UNet2DModel, fresh: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    """`adapt` with the fresh params given; or with their shapes, which tells whether it can be."""
+    params, news = dict(base.params), list[str]()
     if _shape(params.get("class_embedding")) != _shape(fresh.get("class_embedding")):
         params.pop("class_embedding", None)
         if "class_embedding" in fresh:

@@ -14,7 +14,7 @@ from ddpm_jax.models import UNet2DModel
 from ddpm_jax.schedulers import DDPMScheduler
 from ddpm_jax.training.data import Source, open_source
 from ddpm_jax.training.data.split import training_indices
-from ddpm_jax.training.finetune import Base, adapt, other_process
+from ddpm_jax.training.finetune import Base, adapt, fitted, other_process
 from ddpm_jax.training.logs import read_log
 from ddpm_jax.training.objective import Loss, make_loss
 from ddpm_jax.training.settings import Settings
@@ -116,6 +116,8 @@ def make_plan(settings: Settings, out: Path, base: Base | None = None) -> Plan:
     _check_size(model, source.shape)
     scheduler = DDPMScheduler(**dataclasses.asdict(settings.diffusion))
     loss = make_loss(model, scheduler, settings.objective)
+    if base is not None:
+        fitted(base, model, model.shapes())  # or it is told now
     return Plan(settings, out, source, model, scheduler, loss, base)
 
 
