@@ -2,11 +2,12 @@
 
 import contextlib
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import jax
 import jaxtyping
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 from jaxtyping import install_import_hook
 
 for _module in list(__import__("sys").modules):
@@ -24,7 +25,15 @@ collect_ignore_glob = ["*/make_*.py", *(["parity/*.py"] if MISSING else [])]
 COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
 
 
+SLOW = (
+    "test_kill", "test_run", "test_benchmarks_training", "test_end_to_end", "test_distributed",
+    "test_training", "test_cli_train", "test_unet_remat", "test_step", "test_trained_result",
+)  # fmt: skip
+"""Modules that begin first, or one process would be at them long after the others are done."""
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: SLOW.index(name) if (name := item.path.stem) in SLOW else len(SLOW))
     for item in items:
         if "parity" in item.path.relative_to(config.rootpath).parts:
             item.add_marker("parity")
@@ -68,6 +77,28 @@ def counting() -> Iterator[Compilations]:
 def count_compilations() -> Callable[[], contextlib.AbstractContextManager[Compilations]]:
     """`with count_compilations() as compiled: ...; assert compiled.count == 0`."""
     return counting
+
+
+@pytest.fixture(scope="module")
+def kept_programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Has jax keep what it compiles, for modules of many runs that are much the same: each run is a
+    new program to jax. What a step compiles is still counted by its own cache.
+    """
+    wanted = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("programs")),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in wanted}
+
+    def use(values: Mapping[str, object]) -> None:
+        for name, value in values.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()  # it looks where it is only once
+
+    use(wanted)
+    yield
+    use(before)
 
 
 @pytest.fixture

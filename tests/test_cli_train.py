@@ -22,6 +22,8 @@ from ddpm_jax.training.settings import Settings
 
 pytest.importorskip("grain", reason="needs grain: pip install -e '.[test]'")
 
+pytestmark = pytest.mark.usefixtures("kept_programs")
+
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -85,10 +85,10 @@ def test_counts_may_be_numpy_s(ddim: dj.DDIMPipeline):
 
 
 def test_pil_for_other_channels_is_refused_before_sampling(monkeypatch: pytest.MonkeyPatch):
-    model = tiny()[0].clone(in_channels=4, out_channels=4)
+    model = tiny()[0].clone(in_channels=2, out_channels=2)
     pipe = dj.DDIMPipeline(unet=model, params={}, scheduler=dj.DDIMScheduler())
     monkeypatch.setattr("ddpm_jax.generation.run", lambda *_, **__: pytest.fail("it sampled"))
-    with pytest.raises(ValueError, match='this model\'s have 4: pass output_type="np"'):
+    with pytest.raises(ValueError, match='this model\'s have 2: pass output_type="np"'):
         pipe(KEY, num_inference_steps=2)
 
 

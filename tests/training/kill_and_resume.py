@@ -1,6 +1,6 @@
 """Kills `ddpm-jax train` at random moments until runs are through, and compares their bits.
 
-    PYTHONPATH=. python tests/training/kill_and_resume.py FOLDER [--kills 20] [--seed 0]
+    PYTHONPATH=. python tests/training/kill_and_resume.py FOLDER [--kills 20] [--updates 400]
 
 One run is left alone. Others are started again and again with --resume, and killed (SIGKILL) after
 a random time each, until there have been so many kills. Moments are drawn from the whole life of a
@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 OPTIONS = """
---data digits --loop.steps 400 --loop.batch-size 8 --loop.save-every 10 --loop.sample-every 100
+--data digits --loop.batch-size 8 --loop.save-every 10 --loop.sample-every 100
 --loop.sample-num 4 --loop.sample-steps 3 --loop.log-every 10
 --model.down-block-types DownBlock2D --model.up-block-types UpBlock2D --model.block-out-channels 8
 --model.mid-block-type None --model.norm-num-groups 4 --model.layers-per-block 1
@@ -36,8 +36,9 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def command(out: Path) -> list[str]:
-    return [sys.executable, "-c", PROGRAM, "train", "--out", str(out), "--resume", *OPTIONS]
+def command(out: Path, updates: int = 400) -> list[str]:
+    train = [sys.executable, "-c", PROGRAM, "train", "--out", str(out), "--resume", *OPTIONS]
+    return [*train, "--loop.steps", str(updates)]
 
 
 def steps(out: Path) -> list[int]:
@@ -48,10 +49,10 @@ def weights(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (out / "unet").glob("*.safetensors")}
 
 
-def run(out: Path, seconds: float | None = None) -> bool:
+def run(out: Path, updates: int, seconds: float | None = None) -> bool:
     """Whether the process came to its end before it was killed, after so many seconds."""
     with subprocess.Popen(
-        command(out),
+        command(out, updates),
         env={**os.environ, "XDG_CACHE_HOME": str(out.parent / "cache")},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -71,22 +72,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--updates", type=int, default=400, help="of a run")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args(arguments)
-    whole = asked.folder / "whole"
-    run(whole)  # compiles
+    whole, updates = asked.folder / "whole", asked.updates
+    run(whole, updates)  # compiles
     shutil.rmtree(whole)
     began = time.perf_counter()
-    run(whole)
+    run(whole, updates)
     longest = time.perf_counter() - began
     draw, kills, runs = random.Random(asked.seed), 0, 0
     while kills < asked.kills:
         runs += 1
         killed = asked.folder / f"killed-{runs}"
-        while kills < asked.kills and not run(killed, seconds := draw.uniform(0, longest)):
+        while kills < asked.kills and not run(killed, updates, seconds := draw.uniform(0, longest)):
             kills += 1
             print(f"{kills}: after {seconds:.1f} of {longest:.1f} s, checkpoints {steps(killed)}")
-        run(killed)  # to its end, if it is not there
+        run(killed, updates)  # to its end, if it is not there
         if weights(whole) != weights(killed):
             print(f"the weights of {killed} are DIFFERENT from those of {whole}")
             return 1

@@ -15,9 +15,9 @@ pytest.importorskip("grain", reason="needs grain: pip install -e '.[test]'")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_a_signal_saves_and_ends(tmp_path: Path, number: signal.Signals, code: int):
     out = tmp_path / "run"
-    options = ["--loop.steps", "1000000", "--loop.save-every", "1000000", "--no-cache"]
+    options = ["--loop.save-every", "1000000", "--no-cache"]
     with subprocess.Popen(
-        [*command(out), *options],
+        [*command(out, 1_000_000), *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -38,4 +38,4 @@ def test_a_signal_saves_and_ends(tmp_path: Path, number: signal.Signals, code: i
 
 def test_kills(tmp_path: Path):
     """A few; the script takes more."""
-    assert main([str(tmp_path), "--kills", "2"]) == 0
+    assert main([str(tmp_path), "--kills", "2", "--updates", "100"]) == 0

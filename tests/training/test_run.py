@@ -29,6 +29,8 @@ from weights_convert import convert
 pytest.importorskip("grain", reason="needs grain: pip install -e '.[test]'")
 pytest.importorskip("tensorboardX", reason="needs tensorboardX: pip install -e '.[test]'")
 
+pytestmark = pytest.mark.usefixtures("kept_programs")
+
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
