@@ -122,12 +122,15 @@ def make_plan(settings: Settings, out: Path, base: Base | None = None) -> Plan:
 
 
 def check_folder(out: Path, settings: Settings, *, resume: bool) -> None:
-    """Whether a run may write there.
+    """Whether a run may write there; of several processes the first looks, which is the one that
+    writes.
 
     Raises:
         ValueError: the folder holds a run that is not to be resumed, or was begun with other
             settings, or has lost its checkpoints; or it holds something else.
     """
+    if jax.process_index():
+        return
     if (out / SETTINGS_NAME).exists():
         if not resume:
             raise ValueError(
