@@ -162,7 +162,7 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
         ValueError: the file is missing, cannot be read, or does not hold a JSON object.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist") from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:

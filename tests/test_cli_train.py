@@ -118,6 +118,10 @@ def test_resume(done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
         ("--prest tiny", "--preset"),
         ("--loop.sample-steps 2000", "loop.sample_steps must be at most"),
         ("--data.held-out 1797", "leaves no picture to train on"),
+        ("--loop.fsdp 3", "fsdp must divide the number of devices, 1; got 3"),
+        ("--data.workers 100000000000", "workers must be at most 1000"),
+        ("--profile 2 --loop.steps 10", "loop.profile begins after 10 updates"),
+        ("--model.layers-per-block 0 --model.dropout 2", "cannot be built: layers_per_block must"),
         (
             "--from digits --model.block-out-channels 32 64 96",
             "digits does not fit these settings: ",
@@ -164,7 +168,7 @@ def test_going_on_from_another_forward_process(
 ):
     """What differs from how the model was trained is said."""
     config = json.loads((done / "settings.json").read_text())
-    config["loop"] |= {"steps": 1, "sample_every": 0}
+    config["loop"] |= {"steps": 1, "sample_every": 0, "profile": 0}
     (tmp_path / "s.json").write_text(json.dumps(config))
     base = f"train --config {tmp_path / 's.json'} --no-cache --from"
     v = "--diffusion.prediction-type v_prediction"
@@ -174,14 +178,6 @@ def test_going_on_from_another_forward_process(
     assert main(f"{base} {done / 'unet'} --out {tmp_path / 'bare'}".split()) == 0
     told = capsys.readouterr().out
     assert "unet came without a scheduler: it is taken to predict epsilon (linear)" in told
-
-
-def test_devices_that_are_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    """Found when the devices are known, and before there is a folder."""
-    out = tmp_path / "out"
-    told = complaint(f"train --out {out} --loop.fsdp 3 --no-cache", capsys, 1)
-    assert "fsdp must divide the number of devices, 1; got 3" in told
-    assert not out.exists()
 
 
 def test_channels_that_no_grid_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

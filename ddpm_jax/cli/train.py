@@ -91,6 +91,7 @@ class Train(Settings):
     def run(self) -> None:
         """Train, and say where the result is."""
         from ddpm_jax.cli import cache
+        from ddpm_jax.images import MODES
         from ddpm_jax.training.processes import start_processes
         from ddpm_jax.training.run import train
 
@@ -109,13 +110,17 @@ class Train(Settings):
                 raise KeyboardInterrupt(told)
             print(told)
             return
+        way = f"ddpm-jax sample --model {self.out}"
+        if plan.source.shape[-1] not in MODES:
+            way = "its channels make no picture; in Python pipelines draw it with output_type='np'"
         print(
             f"{counted(outcome.step, 'update')}, "
             f"{counted(outcome.compilations, 'compilation')} of the step; "
-            f"the model is {self.out}: ddpm-jax sample --model {self.out}"
+            f"the model is {self.out}: {way}"
         )
 
     def _plan(self) -> "Plan":
+        from ddpm_jax.training.devices import Devices
         from ddpm_jax.training.finetune import load_base
         from ddpm_jax.training.plan import check_folder, make_plan
 
@@ -126,6 +131,7 @@ class Train(Settings):
         if self.from_ is not None:
             base = load_base(self.from_, revision=self.revision, variant=self.variant)
         with of_options():
+            Devices(settings.loop)
             return make_plan(settings, self.out, base)
 
 

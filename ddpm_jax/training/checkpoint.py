@@ -11,6 +11,7 @@ import shutil
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -19,6 +20,8 @@ import jax
 
 from ddpm_jax.training.state import TrainState
 
+SHOWN = 200
+"""Letters of a reason that are shown: tensorstore's may go on for pages."""
 METADATA = 2**20
 """Bytes that a checkpoint may take beside its arrays."""
 
@@ -52,9 +55,7 @@ class Checkpoints:
             LatestN,
         )
 
-        logging.getLogger("absl").addFilter(_not_orbax)
-        logging.getLogger("asyncio").addFilter(_no_lost_write)
-        self._excepthook, sys.excepthook = sys.excepthook, self._quiet_on_closed_loops
+        _quieten()
         self.folder = folder.resolve()
         policies: list[Any] = [LatestN(keep_last)]
         if keep_best:
@@ -86,12 +87,9 @@ class Checkpoints:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
-            if error is None:
-                self.wait()
-            self._manager.close()
-        finally:
-            sys.excepthook = self._excepthook
+        if error is None:
+            self.wait()
+        self._manager.close()
 
     def latest(self) -> int | None:
         """The newest complete checkpoint's step."""
@@ -144,13 +142,6 @@ class Checkpoints:
         """Until everything is written, or orbax raises what it will."""
         self._manager.wait_until_finished()
 
-    def _quiet_on_closed_loops(
-        self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
-    ) -> None:
-        """After a failed write, tensorstore's threads find nobody to tell, which they print."""
-        if not (kind is RuntimeError and str(error) == "Event loop is closed"):
-            self._excepthook(kind, error, trace)
-
     def restore(self, like: TrainState, step: int | None = None) -> Saved:
         """A checkpoint, the newest unless a step is given.
 
@@ -173,8 +164,8 @@ class Checkpoints:
                     extra=args.JsonRestore(),
                 ),
             )
-        except (ValueError, KeyError, TypeError) as error:
-            reason = str(error).strip().partition("\n")[0]
+        except Exception as error:  # orbax and tensorstore raise many kinds
+            reason = str(error).strip().partition("\n")[0][:SHOWN]
             earlier = max((one for one in self.steps() if one < step), default=None)
             way = "" if earlier is None else f"; without that folder {earlier} is resumed from"
             raise ValueError(
@@ -186,6 +177,28 @@ class Checkpoints:
 
 def _abstract(leaf: Any) -> Any:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None))
+
+
+@cache
+def _quieten() -> None:
+    """For good, since threads speak up late; what goes wrong in them is raised too."""
+    logging.getLogger("absl").addFilter(_not_orbax)
+    logging.getLogger("asyncio").addFilter(_no_lost_write)
+    excepthook, unraisablehook = sys.excepthook, sys.unraisablehook
+
+    def uncaught(
+        kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> None:
+        """After a failed read or write, tensorstore's threads find nobody to tell."""
+        if not (kind is RuntimeError and str(error) == "Event loop is closed"):
+            excepthook(kind, error, trace)
+
+    def unraisable(what: Any) -> None:
+        """Nor does anybody wait for the other writes of the checkpoint when Python ends."""
+        if "async_serialize" not in repr(what.object):
+            unraisablehook(what)
+
+    sys.excepthook, sys.unraisablehook = uncaught, unraisable
 
 
 def _not_orbax(record: logging.LogRecord) -> bool:

@@ -45,6 +45,13 @@ class Group:
             if value is not None and value < low:
                 yield f"{name} must be at least {low}, got {value}"
 
+    def _at_most(self, **most: float) -> Iterator[str]:
+        """The fields of these names that are above these values; None is not."""
+        for name, high in most.items():
+            value = getattr(self, name)
+            if value is not None and value > high:
+                yield f"{name} must be at most {high}, got {value}"
+
     def _above_zero(self, *names: str) -> Iterator[str]:
         """Which of the fields are not above 0; None is."""
         for name in names:

@@ -18,6 +18,7 @@ from ddpm_jax.training.finetune import Base, adapt, fitted, other_process
 from ddpm_jax.training.logs import read_log
 from ddpm_jax.training.objective import Loss, make_loss
 from ddpm_jax.training.settings import Settings
+from ddpm_jax.training.trace import WARM
 
 SETTINGS_NAME = "settings.json"
 CHECKPOINTS = "checkpoints"
@@ -97,6 +98,8 @@ def make_plan(settings: Settings, out: Path, base: Base | None = None) -> Plan:
             "loop.sample_steps must be at most diffusion.num_train_timesteps = "
             f"{settings.diffusion.num_train_timesteps}, got {loop.sample_steps}"
         )
+    if loop.profile > 0 and loop.steps <= WARM:
+        faults.append(f"loop.profile begins after {WARM} updates, and loop.steps is {loop.steps}")
     if settings.objective.label_dropout and not data.labels:
         faults.append("objective.label_dropout needs labels: set data.labels too")
     if faults:
@@ -132,6 +135,8 @@ def check_folder(out: Path, settings: Settings, *, resume: bool) -> None:
     if jax.process_index():
         return
     if (out / SETTINGS_NAME).exists():
+        if not _got_anywhere(out):
+            return
         if not resume:
             raise ValueError(
                 f"{out} holds a run already: resume goes on with it, another folder begins one"
@@ -146,6 +151,15 @@ def check_folder(out: Path, settings: Settings, *, resume: bool) -> None:
         )
     elif out.exists() and not (out.is_dir() and all(p.name.startswith(".") for p in out.iterdir())):
         raise ValueError(f"a run needs a new or an empty folder, got {out}")
+
+
+def _got_anywhere(out: Path) -> bool:
+    """Whether a run left more than its settings; if not, another may begin in its place."""
+    return (
+        any((out / CHECKPOINTS).glob("*"))
+        or (out / MODEL_INDEX).exists()
+        or next(read_log(out), None) is not None
+    )
 
 
 def _check_checkpoints(out: Path, save_every: int) -> None:

@@ -72,6 +72,10 @@ class Model(Group):
     center_input_sample: bool = False
     """x <- 2 x - 1 first."""
 
+    def _faults(self) -> Iterator[str]:
+        """What `UNet2DModel` does not refuse but would take for ever."""
+        yield from self._at_most(layers_per_block=1000)
+
     def config(
         self, shape: tuple[int, int, int], classes: int | None, diffusion: "Diffusion"
     ) -> dict[str, Any]:

@@ -163,10 +163,11 @@ def test_the_stream_goes_on_under_another_batch_size(file: str):
     [
         ({"seed": 1}, "seed was 1 and is 0"),
         ({"pictures": 9}, "pictures was 9 and is 23"),
+        ({"files": "other"}, "files have come, gone or been renamed"),
         ({"more": 1}, "state has .*position"),
     ],
 )
-def test_states_of_other_inputs_are_refused(file: str, change: dict[str, int], message: str):
+def test_states_of_other_inputs_are_refused(file: str, change: dict[str, int | str], message: str):
     stream = batches(file)
     with pytest.raises(ValueError, match=message):
         stream.restore({**stream.state(), **change})

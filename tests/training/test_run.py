@@ -14,6 +14,7 @@ from training.runs import SMALL, run, weights, with_loop
 import ddpm_jax as dj
 from ddpm_jax import class_names
 from ddpm_jax.training.checkpoint import Checkpoints
+from ddpm_jax.training.data import Data
 from ddpm_jax.training.devices import Devices
 from ddpm_jax.training.lock import locked
 from ddpm_jax.training.logs import Log, read_log
@@ -209,10 +210,18 @@ def test_a_damaged_checkpoint_is_told(whole: Path, tmp_path: Path):
     shutil.copytree(whole, tmp_path / "damaged")
     extra = tmp_path / "damaged" / "checkpoints" / "8" / "extra"
     shutil.rmtree(extra)
-    with pytest.raises(ValueError, match="8 is damaged, or of a run with other settings") as raised:
+    with pytest.raises(
+        ValueError, match=r"8 is damaged, or of a run with other settings"
+    ) as raised:
         run(tmp_path / "damaged", resume=True)
     assert str(raised.value).endswith("; without that folder 4 is resumed from")
     shutil.rmtree(extra.parent)
+    (extra.parents[1] / "8").mkdir()
+    with pytest.raises(
+        ValueError, match=r"8 is damaged, or of .*; without that folder 4 is resumed"
+    ):
+        run(tmp_path / "damaged", resume=True)
+    (extra.parents[1] / "8").rmdir()
     run(tmp_path / "damaged", resume=True)
     assert weights(tmp_path / "damaged") == weights(whole)
 
@@ -265,6 +274,31 @@ def test_classes_keep_their_names(tmp_path: Path):
     assert class_names.read(tmp_path / "free") == {**ten, 10: "no class"}
     convert(tmp_path / "free", tmp_path / "flax", to="flax")
     assert class_names.read(tmp_path / "flax") == {**ten, 10: "no class"}
+
+
+def test_a_run_that_got_nowhere_is_no_obstacle(tmp_path: Path):
+    """As one leaves it that fails, or is killed, in its first moments."""
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "log.jsonl").touch()
+    SMALL.save(tmp_path / "settings.json")
+    changed = with_loop(seed=5, steps=1)
+    assert run(tmp_path, changed).step == 1
+    assert Settings.load(tmp_path / "settings.json") == changed
+    with pytest.raises(ValueError, match="holds a run already"):
+        run(tmp_path, changed)
+
+
+def test_files_that_were_renamed(tmp_path: Path):
+    """Their order decides the stream of pictures."""
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for i in range(4):
+        Image.new("L", (8, 8), 60 * i).save(pictures / f"{i}.png")
+    settings = replace(SMALL, data=Data(name=str(pictures)))
+    run(tmp_path / "run", settings)
+    (pictures / "0.png").rename(pictures / "9.png")
+    with pytest.raises(ValueError, match="files have come, gone or been renamed"):
+        run(tmp_path / "run", with_loop(settings, steps=9), resume=True)
 
 
 @pytest.mark.parametrize(

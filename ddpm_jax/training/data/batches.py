@@ -115,9 +115,11 @@ class Batches:
         except Exception as error:  # grain has stopped for good; a new stream would begin here
             self.close()
             if "Worker process was terminated" in str(error):
-                raise RuntimeError(
+                raise ChildProcessError(
                     "a worker process that reads pictures has ended: it was killed, or its own "
-                    "error stands above; data.workers 0 reads in the process that trains"
+                    "error stands above (a script that has workers must do what it does under if "
+                    '__name__ == "__main__":). A run that is resumed goes on from its last '
+                    "checkpoint; with data.workers 0 there are no such processes"
                 ) from error
             raise
         self.position += self._batch_size
@@ -137,6 +139,7 @@ class Batches:
             "position": self.position,
             "seed": self._seed,
             "pictures": self.pictures,
+            "files": self._source.fingerprint,
             "corrupt": [[index, why] for index, why in self.corrupt.found.items()],
         }
 
@@ -152,8 +155,10 @@ class Batches:
             for name in ("seed", "pictures")
             if state[name] != here[name]
         ]
+        if state["files"] != here["files"]:
+            faults.append("files have come, gone or been renamed")
         if faults:
-            raise ValueError("the state is of another input: " + "; ".join(faults))
+            raise ValueError(f"the state is of another input: {'; '.join(faults)}")
         self.close()
         self.position = int(state["position"])
         self.corrupt.found = {int(index): str(why) for index, why in state["corrupt"]}

@@ -73,6 +73,7 @@ class Data(Group):
 
     def _faults(self) -> Iterator[str]:
         yield from self._at_least(resolution=1, channels=1, max_corrupt=0, workers=0)
+        yield from self._at_most(resolution=2**14, workers=1000)
         if not self.name:
             yield "name must not be empty"
         if self.crop == "random" and self.resolution is None:

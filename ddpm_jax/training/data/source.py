@@ -1,7 +1,9 @@
 """Pictures by index, whatever they are stored in."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -68,6 +70,12 @@ class Source:
         if self.labels is None:
             return None
         return len(self.classes) if self.classes else int(self.labels.max()) + 1
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the files' names in their order, where it is files; others give other batches."""
+        names: Sequence[str] = getattr(self.reader, "names", ())
+        return hashlib.sha256("\0".join(names).encode(errors="surrogateescape")).hexdigest()[:16]
 
     def name_of(self, index: int) -> str:
         """What a message calls a picture: its file, or where it lies."""
