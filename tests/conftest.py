@@ -26,8 +26,9 @@ COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
 
 
 SLOW = (
-    "test_kill", "test_run", "test_benchmarks_training", "test_end_to_end", "test_distributed",
-    "test_training", "test_cli_train", "test_unet_remat", "test_step", "test_trained_result",
+    "test_kill", "test_resume", "test_run", "test_benchmarks_training", "test_end_to_end",
+    "test_distributed", "test_training", "test_cli_train", "test_unet_remat", "test_step",
+    "test_trained_result",
 )  # fmt: skip
 """Modules that begin first, or one process would be at them long after the others are done."""
 

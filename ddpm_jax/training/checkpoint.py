@@ -9,7 +9,7 @@ import errno
 import logging
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -184,21 +184,21 @@ def _quieten() -> None:
     """For good, since threads speak up late; what goes wrong in them is raised too."""
     logging.getLogger("absl").addFilter(_not_orbax)
     logging.getLogger("asyncio").addFilter(_no_lost_write)
-    excepthook, unraisablehook = sys.excepthook, sys.unraisablehook
+    sys.unraisablehook = _quiet(sys.unraisablehook)
 
-    def uncaught(
-        kind: type[BaseException], error: BaseException, trace: TracebackType | None
-    ) -> None:
-        """After a failed read or write, tensorstore's threads find nobody to tell."""
-        if not (kind is RuntimeError and str(error) == "Event loop is closed"):
-            excepthook(kind, error, trace)
+
+def _quiet(before: Callable[[Any], object]) -> Callable[[Any], None]:
+    """A hook for errors that nobody can catch, without those that follow from another: after a
+    failed read or write, tensorstore's threads find nobody to tell, and when Python ends, nobody
+    has waited for the other parts of the checkpoint.
+    """
 
     def unraisable(what: Any) -> None:
-        """Nor does anybody wait for the other writes of the checkpoint when Python ends."""
-        if "async_serialize" not in repr(what.object):
-            unraisablehook(what)
+        closed = str(what.exc_value) == "Event loop is closed"
+        if not (closed or "async_serialize" in repr(what.object)):
+            before(what)
 
-    sys.excepthook, sys.unraisablehook = uncaught, unraisable
+    return unraisable
 
 
 def _not_orbax(record: logging.LogRecord) -> bool:
