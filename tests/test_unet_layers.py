@@ -64,6 +64,37 @@ def test_convolution(sides: tuple[int, int], size: int, stride: int, padding: ob
     )
 
 
+@pytest.mark.parametrize("padding", [((1, 1), (1, 1)), ((0, 1), (1, 0)), ((0, 0), (0, 0))])
+def test_derivatives_of_a_convolution(padding: object):
+    """A convolution is linear in both arguments; those of the transpose follow from these."""
+    x, dx, kernel, dkernel = (
+        draw(*shape, seed=seed)
+        for seed, shape in enumerate([(2, 9, 7, 3), (2, 9, 7, 3), (3, 3, 3, 5), (3, 3, 3, 5)])
+    )
+    expected = slow_convolution(dx, kernel, 1, padding) + slow_convolution(x, dkernel, 1, padding)
+
+    def ours(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return convolve(x, kernel, 1, padding)
+
+    primals, tangents = jax.tree.map(jnp.asarray, ((x, kernel), (dx, dkernel)))
+    _, dy = jax.jvp(ours, primals, tangents)
+    np.testing.assert_allclose(dy, expected, atol=20 * ROUNDING)
+
+    weights = draw(*dy.shape, seed=4)
+    of_x, of_kernel = jax.vjp(ours, *primals)[1](jnp.asarray(weights))
+    backward = np.vdot(of_x, dx) + np.vdot(of_kernel, dkernel)
+    np.testing.assert_allclose(backward, np.vdot(weights, expected), rtol=1e-4)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="only on a CPU; elsewhere it is slower")
+def test_on_a_cpu_a_convolution_has_one_row_more_than_the_picture():
+    x, kernel = jnp.zeros((2, 8, 8, 3)), jnp.zeros((3, 3, 3, 5))
+    padding = ((1, 1), (1, 1))
+    assert "f32[2,9,8,5]" in str(jax.make_jaxpr(lambda: convolve(x, kernel, 1, padding))())
+    halves = [x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)]
+    assert "[2,9,8,5]" not in str(jax.make_jaxpr(lambda: convolve(*halves, 1, padding))())
+
+
 @pytest.mark.parametrize("sides", [(2, 4), (5, 7)])
 def test_convolution_of_the_doubled_picture(sides: tuple[int, int]):
     x, kernel = draw(2, *sides, 3), draw(3, 3, 3, 5, seed=1)
