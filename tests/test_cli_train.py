@@ -180,13 +180,18 @@ def test_going_on_from_another_forward_process(
     assert "unet came without a scheduler: it is taken to predict epsilon (linear)" in told
 
 
-def test_channels_that_no_grid_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_channels_that_no_grid_has(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     np.save(tmp_path / "five.npy", np.zeros((20, 8, 8, 5), np.uint8))
     command = f"train --data {tmp_path / 'five.npy'} --out {tmp_path / 'out'}"
     told = complaint(command, capsys, 2)
     assert "grids of samples have 1, 3 or 4 channels" in told
     assert "five.npy has 5: set loop.sample_every to 0" in told
     assert not (tmp_path / "out").exists()
+    short = f"--config {config} --loop.sample-every 0 --loop.steps 1 --no-cache"
+    assert main([*command.split(), *short.split()]) == 0
+    assert "its channels make no picture; in Python" in capsys.readouterr().out
 
 
 def test_a_folder_that_is_not_empty(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

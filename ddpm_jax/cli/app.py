@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OptionError as error:
-        return _fail(_in_one_line(str(error)), 2)
+        return _fail(str(error), 2)
     except Exception as error:
         if os.environ.get("DDPM_JAX_TRACEBACK"):
             raise
@@ -121,16 +121,13 @@ def _unboxed(text: str) -> str:
 
 def _message(error: Exception) -> str:
     if isinstance(error, ValueError | OSError | MemoryError) and str(error):
-        return _in_one_line(str(error))
+        return str(error)
     return f"{type(error).__name__}: {error}"
 
 
-def _in_one_line(text: str) -> str:
-    """A list of faults, each on a line that begins with a dash, as a sentence."""
-    return text.replace(":\n- ", ": ").replace("\n- ", "; ")
-
-
 def _fail(message: str, code: int) -> int:
+    """Tells in one line; a list of faults, each on a line with a dash, becomes a sentence."""
+    message = message.replace(":\n- ", ": ").replace("\n- ", "; ")
     print("ddpm-jax:", " ".join(message.split()), file=sys.stderr)
     return code
 

@@ -131,7 +131,7 @@ class Train(Settings):
         if self.from_ is not None:
             base = load_base(self.from_, revision=self.revision, variant=self.variant)
         with of_options():
-            Devices(settings.loop)
+            Devices(settings.loop)  # do they divide as asked?
             return make_plan(settings, self.out, base)
 
 

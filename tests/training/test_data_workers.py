@@ -1,6 +1,7 @@
 """Worker processes: the same bits, the same warnings, and nobody left behind. Slow to start."""
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -60,6 +61,17 @@ def test_the_same_bits_the_same_warnings_and_an_exact_restore(folder: Path):
         for name in batch:
             assert type(batch[name]) is np.ndarray  # no window onto a worker's memory
             np.testing.assert_array_equal(batch[name], value[name], strict=True)
+
+
+def test_a_worker_that_was_killed_is_told(folder: Path):
+    stream = batches(folder, 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CorruptPictureWarning)
+        next(stream)
+        (worker,) = multiprocessing.active_children()
+        worker.kill()
+        with pytest.raises(ChildProcessError, match=r"has ended: it was killed, .*data\.workers 0"):
+            list(islice(stream, 100))  # some batches were there already
 
 
 SCRIPT = """

@@ -51,8 +51,9 @@ def test_the_papers_settings():
 @pytest.mark.usefixtures("as_users_run")
 def test_a_file_with_faults(tmp_path: Path):
     path = tmp_path / "settings.json"
-    path.write_text(json.dumps({"loop": {"steps": 5}}))
-    assert Settings.load(path) == Settings(loop=Loop(steps=5))
+    for encoding in ("utf-8", "utf-8-sig"):  # the second as editors of Windows save it
+        path.write_text(json.dumps({"loop": {"steps": 5}}), encoding=encoding)
+        assert Settings.load(path) == Settings(loop=Loop(steps=5))
     for content, told in (
         ({"lop": {}}, "no group is called lop; there are data, model,"),
         ({"loop": {"step": 5}}, "no field of loop is called step; there are steps,"),
