@@ -51,6 +51,7 @@ def test_settings_name_every_fault():
     ("fields", "message"),
     [
         ({"name": ""}, "name"),
+        ({"resolution": 2**14 + 1, "workers": 1001}, "at most 16384, .* at most 1000, got 1001"),
         ({"crop": "random"}, "resolution"),
         ({"held_out": -0.1}, "held_out"),
         ({"held_out": float("nan")}, "held_out"),

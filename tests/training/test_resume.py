@@ -144,6 +144,19 @@ def test_whatever_is_damaged_is_told(whole: Path, tmp_path: Path, part: str):
         run(out, resume=True)
 
 
+def test_a_long_reason_is_cut(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    out = shutil.copytree(whole, tmp_path / "run")
+
+    def raised(*_args: object, **_options: object) -> None:
+        raise OSError("y" * 1000)
+
+    monkeypatch.setattr("orbax.checkpoint.CheckpointManager.restore", raised)
+    with pytest.raises(ValueError, match="8 is damaged, or of a run") as told:
+        run(out, resume=True)
+    assert f" {'y' * 200}" in str(told.value).replace("(", " ")
+    assert "y" * 201 not in str(told.value)
+
+
 def test_a_damaged_checkpoint_is_told(whole: Path, tmp_path: Path):
     shutil.copytree(whole, tmp_path / "damaged")
     extra = tmp_path / "damaged" / "checkpoints" / "8" / "extra"

@@ -12,7 +12,7 @@ from ddpm_jax.models import UNet2DModel
 from ddpm_jax.training.optimizer import Optimizer
 from ddpm_jax.training.plan import check_same
 from ddpm_jax.training.presets import PRESETS
-from ddpm_jax.training.settings import Diffusion, Loop, Settings
+from ddpm_jax.training.settings import Diffusion, Loop, Model, Settings
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -89,6 +89,7 @@ def test_loops_with_faults_tell_all():
         (lambda: Optimizer(learning_rate=math.nan), "learning_rate must be a finite number"),
         (lambda: Loop(divergence=0.5), "divergence must be 0, or above 1, got 0.5"),
         (lambda: Diffusion(beta_start=0.02, beta_end=1e-4), "the first not above the second"),
+        (lambda: Model(layers_per_block=1001), "layers_per_block must be at most 1000, got 1001"),
         (lambda: Diffusion(beta_end=1.0), r"must lie in \(0, 1\)"),
     ],
 )
