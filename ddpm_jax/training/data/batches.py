@@ -11,6 +11,7 @@ and neither the number of workers nor that of processes changes a bit. An unread
 its place to another, drawn by that position's random numbers.
 """
 
+import re
 from collections.abc import Mapping
 from multiprocessing import util
 from typing import TYPE_CHECKING, Any
@@ -114,7 +115,7 @@ class Batches:
             sent = next(self._open[0])
         except Exception as error:  # grain has stopped for good; a new stream would begin here
             self.close()
-            if "Worker process was terminated" in str(error):
+            if re.search("[Ww]orker process .*was terminated", str(error)):  # as grain words it
                 raise ChildProcessError(
                     "a worker process that reads pictures has ended: it was killed, or its own "
                     "error stands above (a script that has workers must do what it does under if "
