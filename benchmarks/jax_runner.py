@@ -12,7 +12,7 @@ import numpy as np
 import ddpm_jax as dj
 from benchmarks.models import SCHEDULER, STEPS
 from benchmarks.worker import peak_resident
-from ddpm_jax.generation import Network
+from ddpm_jax.sampling.segments import Network
 
 
 class JaxUNet:

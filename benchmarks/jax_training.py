@@ -12,12 +12,12 @@ import numpy as np
 import optax
 
 from benchmarks.jax_runner import JaxUNet
-from ddpm_jax.training.checkpoint import Checkpoints
-from ddpm_jax.training.devices import Devices
-from ddpm_jax.training.finetune import load_base
-from ddpm_jax.training.plan import CHECKPOINTS, Plan, make_plan
-from ddpm_jax.training.run import Run
-from ddpm_jax.training.settings import Settings
+from ddpm_jax.training.run.checkpoint import Checkpoints
+from ddpm_jax.training.run.devices import Devices
+from ddpm_jax.training.run.finetune import load_base
+from ddpm_jax.training.run.plan import CHECKPOINTS, Plan, make_plan
+from ddpm_jax.training.run.run import Run
+from ddpm_jax.training.run.settings import Settings
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,8 +10,8 @@ from PIL import Image
 
 from benchmarks.models import Configuration
 from ddpm_jax.training.data import Data
-from ddpm_jax.training.presets import CIFAR10, TINY
-from ddpm_jax.training.settings import Settings
+from ddpm_jax.training.run.presets import CIFAR10, TINY
+from ddpm_jax.training.run.settings import Settings
 
 PICTURES = 1000
 """Files in a made folder of pictures."""

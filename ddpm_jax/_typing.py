@@ -26,7 +26,7 @@ PredictionType: TypeAlias = Literal["epsilon", "sample", "v_prediction"]
 """What the network's output is: the noise, the clean image, or v (arXiv:2202.00512)."""
 
 TimestepSpacing: TypeAlias = Literal["leading", "trailing", "linspace", "quadratic"]
-"""How a grid of timesteps is laid over 0..T-1; see `ddpm_jax.spacing`."""
+"""How a grid of timesteps is laid over 0..T-1; see `ddpm_jax.tables.spacing`."""
 
 Timesteps: TypeAlias = Sequence[float] | Num[np.ndarray, "n"]
 """A grid of timesteps that the user chose, strictly descending."""

@@ -43,7 +43,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import weights_convert
 from ddpm_jax.training import PRESETS, make_plan, train
-from ddpm_jax.training.logs import read_log
+from ddpm_jax.training.run.logs import read_log
 from IPython.display import display
 from PIL import Image
 

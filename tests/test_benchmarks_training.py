@@ -13,7 +13,7 @@ from benchmarks import training, training_report
 from benchmarks.models import Configuration
 from benchmarks.networks import network_config
 from benchmarks.training_models import configurations
-from ddpm_jax.training.settings import Settings
+from ddpm_jax.training.run.settings import Settings
 
 
 def result(took: dict[str, float], part: str = "training", **changes: Any) -> dict[str, Any]:

@@ -16,14 +16,17 @@ ROOT = Path(ddpm_jax.__file__).parent
 REPOSITORY = ROOT.parent
 
 FLOORS = {
-    0: "_typing _version schedules spacing hub download images user_cache",
-    1: "table builder refine forward config model_index class_names",
-    2: "randomness sampling schedulers models",
-    3: "generation request pipeline_base pipelines training evaluation",
+    0: "_typing _version tables hub images user_cache",
+    1: "schedulers sampling models",
+    2: "likelihood pipelines",
+    3: "training evaluation",
     4: "cli",
 }
 FLOOR = {module: floor for floor, modules in FLOORS.items() for module in modules.split()}
-HOST_ROOMS = "schedules spacing hub download images config model_index class_names".split()
+HOST_ROOMS = [
+    "tables.schedules", "tables.spacing", "images",
+    *(f"hub.{name}" for name in "hub download config pipeline_folder class_names".split()),
+]  # fmt: skip
 """Rooms that need no jax at all."""
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from pipeline_models import pipeline
+from pipelines.models import pipeline
 
 from ddpm_jax.cli import app
-from ddpm_jax.pipelines import DDIMPipeline
+from ddpm_jax.pipelines.unconditional import DDIMPipeline
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

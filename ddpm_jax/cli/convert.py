@@ -69,7 +69,7 @@ class Convert:
 
     def _source(self) -> Path:
         """The local path of SRC, downloaded if it is on the hub."""
-        from ddpm_jax import hub
+        from ddpm_jax.hub import hub
 
         local = Path(self.src)
         if local.exists() and self.src not in hub.bundled_names():
@@ -90,7 +90,7 @@ def _check_weights(source: Path, variant: str | None) -> None:
         ValueError: lists every tensor that is missing, unexpected or misshapen.
         OSError: there is no source, or it has no weights.
     """
-    from ddpm_jax.config import read_json
+    from ddpm_jax.hub.config import read_json
     from weights_convert import open_weights
     from weights_convert.sources import CONFIG, locate
 

@@ -25,8 +25,8 @@ class Describe(Schedule):
 
     def run(self) -> None:
         """Print the table."""
-        from ddpm_jax import builder
         from ddpm_jax.cli.loading import scheduler_config
+        from ddpm_jax.tables import builder
 
         if self.model is None and self.revision is not None:
             raise OptionError("--revision is that of a model: give --model")

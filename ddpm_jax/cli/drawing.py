@@ -15,11 +15,11 @@ from tqdm import tqdm
 
 from ddpm_jax._typing import AnyArray
 from ddpm_jax.cli.image_files import Drawn
-from ddpm_jax.generation import Network, out_of_memory, run, with_preview
 from ddpm_jax.images import to_pil
 from ddpm_jax.models import UNet2DModel
-from ddpm_jax.request import Batch, image_shape, make_batch
-from ddpm_jax.table import Table
+from ddpm_jax.pipelines.inputs import Batch, image_shape, make_batch
+from ddpm_jax.sampling.segments import Network, out_of_memory, run, with_preview
+from ddpm_jax.tables.table import Table
 
 BATCH_PIXELS = 2**18
 """Pixels in a batch by default: 4 images of 256 x 256."""

@@ -4,7 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from ddpm_jax import hub
+from ddpm_jax.hub import hub
 from weights_convert import find_weights
 
 

@@ -46,8 +46,8 @@ class Info:
             return
         if self.batch_size < 1:
             raise OptionError(f"--batch-size must be at least 1, got {self.batch_size}")
-        from ddpm_jax import class_names, hub
-        from ddpm_jax.config import read_json
+        from ddpm_jax.hub import class_names, hub
+        from ddpm_jax.hub.config import read_json
         from ddpm_jax.models import UNet2DModel
 
         folder = hub.component(self.name, "unet", revision=self.revision, weights=False)
@@ -74,7 +74,7 @@ def parameter_table(shapes: Mapping[str, Any]) -> str:
 
 def stored(folder: Path, variant: str | None) -> str:
     """The weights that a component's folder holds, as text; what a hub has is not asked for."""
-    from ddpm_jax import hub
+    from ddpm_jax.hub import hub
     from weights_convert import find_weights, open_weights
 
     try:
@@ -104,8 +104,8 @@ def working_memory(model: "UNet2DModel", shapes: Mapping[str, Any], batch_size: 
     import jax
     import jax.numpy as jnp
 
-    from ddpm_jax.models.unet_parts import some_labels
-    from ddpm_jax.request import image_shape
+    from ddpm_jax.models.unet_2d.parts import some_labels
+    from ddpm_jax.pipelines.inputs import image_shape
 
     if model.config.sample_size is None:
         return None

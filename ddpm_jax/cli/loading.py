@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ddpm_jax import hub
 from ddpm_jax.cli.faults import OptionError
-from ddpm_jax.config import read_json
+from ddpm_jax.hub import hub
+from ddpm_jax.hub.config import read_json
 
 
 def scheduler_config(model: str, revision: str | None = None) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from ddpm_jax.cli.schedule import Schedule, scheduler_json
 
 if TYPE_CHECKING:
     from ddpm_jax.schedulers import Scheduler
-    from ddpm_jax.table import Table
+    from ddpm_jax.tables.table import Table
 
 LARGEST_SEED = 2**32 - 1
 """A key is made of 32 bits where jax's x64 is off: a larger seed would repeat a smaller one."""

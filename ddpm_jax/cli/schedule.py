@@ -13,7 +13,7 @@ from ddpm_jax.cli.faults import OptionError, of_options
 
 if TYPE_CHECKING:
     from ddpm_jax.schedulers import Scheduler
-    from ddpm_jax.table import Table
+    from ddpm_jax.tables.table import Table
 
 Name = Literal["ddpm", "ddim", "pndm", "euler", "euler-ancestral"]
 CLASSES: dict[Name, str] = {

@@ -13,10 +13,10 @@ import tyro
 from ddpm_jax.cli.arguments import OptionalName
 from ddpm_jax.cli.counted import counted
 from ddpm_jax.cli.faults import OptionError, of_options
-from ddpm_jax.training.settings import Settings
+from ddpm_jax.training.run.settings import Settings
 
 if TYPE_CHECKING:
-    from ddpm_jax.training.plan import Plan
+    from ddpm_jax.training.run.plan import Plan
 
 SHORT = {"--data": "--data.name", "--profile": "--loop.profile"}
 """Options that may be written shorter."""
@@ -93,7 +93,7 @@ class Train(Settings):
         from ddpm_jax.cli import cache
         from ddpm_jax.images import MODES
         from ddpm_jax.training.processes import start_processes
-        from ddpm_jax.training.run import train
+        from ddpm_jax.training.run.run import train
 
         start_processes(detect=self.cluster)
         plan = self._plan()
@@ -120,9 +120,9 @@ class Train(Settings):
         )
 
     def _plan(self) -> "Plan":
-        from ddpm_jax.training.devices import Devices
-        from ddpm_jax.training.finetune import load_base
-        from ddpm_jax.training.plan import check_folder, make_plan
+        from ddpm_jax.training.run.devices import Devices
+        from ddpm_jax.training.run.finetune import load_base
+        from ddpm_jax.training.run.plan import check_folder, make_plan
 
         settings = Settings(**{f.name: getattr(self, f.name) for f in dataclasses.fields(Settings)})
         with of_options():
@@ -142,9 +142,9 @@ def _written_out(word: str) -> str:
 
 def _start(known: argparse.Namespace) -> Settings:
     """The settings that options change: an earlier run's, a file's or a preset's."""
-    from ddpm_jax.training.finetune import base_settings
-    from ddpm_jax.training.plan import SETTINGS_NAME
-    from ddpm_jax.training.presets import PRESETS
+    from ddpm_jax.training.run.finetune import base_settings
+    from ddpm_jax.training.run.plan import SETTINGS_NAME
+    from ddpm_jax.training.run.presets import PRESETS
 
     if known.preset and known.config:
         raise OptionError("--preset and --config are two places to start from: give one")
@@ -166,7 +166,7 @@ def _say(plan: "Plan") -> None:
     """What will be trained on what, before the long work."""
     import jax
 
-    from ddpm_jax import class_names
+    from ddpm_jax.hub import class_names
 
     count = sum(leaf.size for leaf in jax.tree.leaves(plan.model.shapes()))
     height, width, channels = plan.source.shape

@@ -1,5 +1,5 @@
 """Networks in Flax."""
 
-from ddpm_jax.models.unet_2d import UNet2DModel as UNet2DModel
+from ddpm_jax.models.unet_2d.model import UNet2DModel as UNet2DModel
 
 __all__ = ["UNet2DModel"]

@@ -16,11 +16,11 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ddpm_jax._typing import AnyArray, PredictionType, Timesteps, TimestepSpacing, is_whole
-from ddpm_jax.builder import Level
 from ddpm_jax.schedulers.configured import Configured
-from ddpm_jax.schedules import BetaSchedule, NoiseSchedule, noise_schedule
-from ddpm_jax.spacing import check_count, timestep_grid
-from ddpm_jax.table import Table
+from ddpm_jax.tables.builder import Level
+from ddpm_jax.tables.schedules import BetaSchedule, NoiseSchedule, noise_schedule
+from ddpm_jax.tables.spacing import check_count, timestep_grid
+from ddpm_jax.tables.table import Table
 
 MOST_TIMESTEPS = 1_000_000
 """Far more than any model has; a schedule holds several float64 numbers for each."""
@@ -38,7 +38,7 @@ class Scheduler(Configured):
         beta_schedule: see `ddpm_jax.noise_schedule`.
         trained_betas: T betas that replace the schedule, or None; kept as a tuple.
         prediction_type: what the network's output is.
-        timestep_spacing: see `ddpm_jax.spacing`; "quadratic" is not in diffusers.
+        timestep_spacing: see `ddpm_jax.tables.spacing`; "quadratic" is not in diffusers.
         steps_offset: added to the timesteps under "leading" spacing.
     """
 
@@ -133,7 +133,7 @@ class Scheduler(Configured):
         Variance-preserving schedulers give alpha x0 + sigma noise (arXiv:2006.11239, eq. 4), the
         Euler family x0 + sigma noise, as in diffusers.
         """
-        from ddpm_jax import forward
+        from ddpm_jax.sampling import forward
 
         alpha, sigma = (_gather(column, timestep) for column in self._training_levels())
         return forward.add_noise(x0, noise, alpha, sigma)
@@ -145,7 +145,7 @@ class Scheduler(Configured):
         timestep: Int[AnyArray, "..."] | int,
     ) -> Float[Array, "b h w c"]:
         """The v-prediction target at a training timestep, () or (B,) whole numbers in 0..T-1."""
-        from ddpm_jax import forward
+        from ddpm_jax.sampling import forward
 
         schedule = self.noise_schedule
         alpha, sigma = (_gather(column, timestep) for column in (schedule.alpha, schedule.sigma))

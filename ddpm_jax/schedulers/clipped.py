@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ddpm_jax.refine import Clip, DynamicThreshold, Refine
 from ddpm_jax.schedulers.base import Scheduler
+from ddpm_jax.tables.refine import Clip, DynamicThreshold, Refine
 
 
 @dataclass(frozen=True, kw_only=True)

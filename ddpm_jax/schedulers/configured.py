@@ -15,9 +15,9 @@ from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_ty
 
 import numpy as np
 
-from ddpm_jax import hub
 from ddpm_jax._typing import is_number, is_whole
-from ddpm_jax.config import Config, read_json, transfer, write_json
+from ddpm_jax.hub import hub
+from ddpm_jax.hub.config import Config, read_json, transfer, write_json
 
 ConfiguredT = TypeVar("ConfiguredT", bound="Configured")
 CONFIG_NAME = "scheduler_config.json"

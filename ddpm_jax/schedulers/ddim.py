@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from ddpm_jax._typing import Timesteps, is_number
-from ddpm_jax.builder import Level, TableBuilder, beta_between
 from ddpm_jax.schedulers.clipped import ClippedScheduler
-from ddpm_jax.table import Table
+from ddpm_jax.tables.builder import Level, TableBuilder, beta_between
+from ddpm_jax.tables.table import Table
 
 
 @dataclass(frozen=True, kw_only=True)

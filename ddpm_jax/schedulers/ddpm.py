@@ -21,9 +21,9 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from ddpm_jax._typing import Timesteps
-from ddpm_jax.builder import Level, TableBuilder, beta_between
 from ddpm_jax.schedulers.clipped import ClippedScheduler
-from ddpm_jax.table import Table
+from ddpm_jax.tables.builder import Level, TableBuilder, beta_between
+from ddpm_jax.tables.table import Table
 
 VarianceType: TypeAlias = Literal[
     "fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log", "learned", "learned_range"

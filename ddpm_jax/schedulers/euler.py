@@ -20,10 +20,10 @@ import numpy as np
 from jaxtyping import Float
 
 from ddpm_jax._typing import Timesteps, is_number
-from ddpm_jax.builder import TableBuilder
 from ddpm_jax.schedulers.sigmas import SigmaScheduler, exploding
-from ddpm_jax.spacing import SigmaSpacing, sigma_grid
-from ddpm_jax.table import Table
+from ddpm_jax.tables.builder import TableBuilder
+from ddpm_jax.tables.spacing import SigmaSpacing, sigma_grid
+from ddpm_jax.tables.table import Table
 
 InterpolationType: TypeAlias = Literal["linear", "log_linear"]
 TimestepType: TypeAlias = Literal["discrete", "continuous"]

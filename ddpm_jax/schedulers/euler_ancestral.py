@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from ddpm_jax._typing import Timesteps
-from ddpm_jax.builder import TableBuilder
 from ddpm_jax.schedulers.sigmas import SigmaScheduler, exploding
-from ddpm_jax.table import Table
+from ddpm_jax.tables.builder import TableBuilder
+from ddpm_jax.tables.table import Table
 
 
 @dataclass(frozen=True, kw_only=True)

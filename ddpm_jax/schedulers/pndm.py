@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 
 from ddpm_jax._typing import Timesteps
-from ddpm_jax.builder import Level, TableBuilder
 from ddpm_jax.schedulers.base import Scheduler
-from ddpm_jax.table import Table
+from ddpm_jax.tables.builder import Level, TableBuilder
+from ddpm_jax.tables.table import Table
 
 HISTORY = ("eps", "e1", "e2", "e3")
 PUSH = {"e1": {"eps": 1.0}, "e2": {"e1": 1.0}, "e3": {"e2": 1.0}}

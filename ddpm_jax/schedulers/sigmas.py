@@ -13,9 +13,9 @@ import numpy as np
 from jaxtyping import Float
 
 from ddpm_jax._typing import TimestepSpacing
-from ddpm_jax.builder import Level
 from ddpm_jax.schedulers.base import Scheduler
-from ddpm_jax.schedules import NoiseSchedule
+from ddpm_jax.tables.builder import Level
+from ddpm_jax.tables.schedules import NoiseSchedule
 
 LAST_ALPHA_BAR = 2.0**-24  # zero terminal SNR would make sigma infinite; as diffusers has it
 

@@ -4,7 +4,7 @@ With t uniform in 0..T-1, eps ~ N(0, I) and x = alpha_t x0 + sigma_t eps:
 
     (1)  simple:  w_t |output - target|^2, a mean over pixels; target eps, x0 or
                   v = alpha eps - sigma x0, by the scheduler's prediction type
-    (2)  vlb:     T L_t in bits per dimension, see `ddpm_jax.training.variational`
+    (2)  vlb:     T L_t in bits per dimension, see `ddpm_jax.likelihood`
     (3)  hybrid:  (1) + lambda (2), where (2) trains the variance and leaves the mean alone
 
 References: Ho et al. 2020, arXiv:2006.11239, eq. 14 (1), eq. 5 (2); Nichol and Dhariwal 2021,
@@ -23,13 +23,13 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from ddpm_jax import forward
 from ddpm_jax._typing import AnyArray
+from ddpm_jax.likelihood import Posterior, bound_terms, posterior
 from ddpm_jax.models import UNet2DModel
+from ddpm_jax.sampling import forward
 from ddpm_jax.schedulers import DDPMScheduler, Scheduler
 from ddpm_jax.training.group import Group
-from ddpm_jax.training.variational import Posterior, bound_terms, posterior
-from ddpm_jax.training.weights import Weighting, loss_weights
+from ddpm_jax.training.weighting import Weighting, loss_weights
 
 Kind: TypeAlias = Literal["simple", "vlb", "hybrid"]
 Batch: TypeAlias = Mapping[str, Any]
@@ -44,7 +44,7 @@ class Objective(Group):
 
     Attributes:
         loss: equations (1) to (3).
-        weighting: w_t of (1), see `ddpm_jax.training.weights`.
+        weighting: w_t of (1), see `ddpm_jax.training.weighting`.
         min_snr_gamma: of "min_snr", > 0.
         p2_gamma: of "p2", at least 0.
         p2_k: of "p2", > 0.

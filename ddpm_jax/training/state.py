@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from ddpm_jax._typing import Leaf
-from ddpm_jax.randomness import typed_keys
+from ddpm_jax.sampling.keys import typed_keys
 
 if TYPE_CHECKING:
     import optax

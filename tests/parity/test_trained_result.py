@@ -11,9 +11,9 @@ from training.runs import SMALL, with_loop
 
 import ddpm_jax as dj
 from ddpm_jax.images import to_uint8
-from ddpm_jax.training.finetune import base_settings, load_base
-from ddpm_jax.training.plan import make_plan
-from ddpm_jax.training.run import train
+from ddpm_jax.training.run.finetune import base_settings, load_base
+from ddpm_jax.training.run.plan import make_plan
+from ddpm_jax.training.run.run import train
 
 DIGITS = Path(__file__).parents[1] / "data" / "digits-ddpm"
 KEYS = dj.sample_keys(jax.random.key(0), 8)

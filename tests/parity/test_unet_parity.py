@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from ddpm_jax.models import UNet2DModel
+from tests.models.nets import CAT, CIFAR10
 from tests.parity import torch_unet
 from tests.parity.unet_cases import Row, all_pairs, cases, config_of, inputs_of, pairs_of
-from tests.unet_nets import CAT, CIFAR10
 from weights_convert import to_flax
 
 # Largest difference over largest output, both float32. Measured at most 2e-6 over all cases here.

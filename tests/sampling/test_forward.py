@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import ddpm_jax as dj
-from ddpm_jax import forward
+from ddpm_jax.sampling import forward
 from tests.schedulers import reference
 
 SHAPE = (4, 3, 2, 1)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from ddpm_jax.schedules import noise_schedule
+from ddpm_jax.tables.schedules import noise_schedule
 from tests.schedulers import reference
 
 # Cumulative products of a thousand float64 factors.

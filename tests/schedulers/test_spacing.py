@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import ddpm_jax as dj
-from ddpm_jax.spacing import sigma_grid, timestep_grid
+from ddpm_jax.tables.spacing import sigma_grid, timestep_grid
 from tests.schedulers import reference
 
 T = 1000

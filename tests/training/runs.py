@@ -10,9 +10,9 @@ import numpy as np
 from ddpm_jax.training.data import Data
 from ddpm_jax.training.ema import Ema
 from ddpm_jax.training.optimizer import Optimizer
-from ddpm_jax.training.plan import make_plan
-from ddpm_jax.training.run import Outcome, train
-from ddpm_jax.training.settings import Loop, Model, Settings
+from ddpm_jax.training.run.plan import make_plan
+from ddpm_jax.training.run.run import Outcome, train
+from ddpm_jax.training.run.settings import Loop, Model, Settings
 
 SMALL = Settings(
     data=Data(name="digits", held_out=16),

@@ -21,7 +21,7 @@ from ddpm_jax.training import (
     make_train_steps,
     make_update,
 )
-from tests.unet_nets import TINY, params_of
+from tests.models.nets import TINY, params_of
 
 # float32 means over sixteen rows, in another order.
 ROUNDING = 2e-6

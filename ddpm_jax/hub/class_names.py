@@ -1,0 +1,40 @@
+"""What a model's classes are called: `id2label.json` beside `model_index.json`.
+
+    {"0": "cat", "1": "dog"}
+
+diffusers asks for no such file in a `UNet2DModel`'s folder, and leaves it alone; the name and the
+form are those that transformers' configs and diffusers' DiT have.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ddpm_jax.hub.config import faults_of, read_json, write_json
+from ddpm_jax.hub.hub import CLASS_NAMES
+
+SHOWN = 20
+"""Classes that a line shows."""
+
+
+def write(folder: Path, names: Sequence[str]) -> None:
+    """Writes the names of class 0, 1, ... into a pipeline's folder."""
+    write_json(folder / CLASS_NAMES, {str(i): name for i, name in enumerate(names)})
+
+
+def read(folder: Path) -> dict[int, str]:
+    """The names of a pipeline's classes; none where the folder has no such file.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    path = folder / CLASS_NAMES
+    if not path.is_file():
+        return {}
+    with faults_of(path):
+        return dict(sorted((int(number), str(name)) for number, name in read_json(path).items()))
+
+
+def in_words(names: Mapping[int, str]) -> str:
+    """For a line of text: "0 cat, 1 dog", and how many more there are."""
+    shown = ", ".join(f"{number} {name}" for number, name in list(names.items())[:SHOWN])
+    return shown if len(names) <= SHOWN else f"{shown} and {len(names) - SHOWN} more"

@@ -1,0 +1,153 @@
+"""The layers that hold parameters: linear, convolution, GroupNorm.
+
+GroupNorm, a FiLM after it and the activation are one affine map per image and channel:
+
+    (1)  gain = scale / sqrt(var + eps)     offset = bias - mean gain
+    (2)  gain <- gain (1 + film_scale)      offset <- offset (1 + film_scale) + film_shift
+    (3)  y = activation(gain x + offset)
+
+mean and var are those of the channel's group, in float32 and in two passes: E[x^2] - E[x]^2 would
+cancel.
+
+Reference: Wu & He 2018, arXiv:1803.08494 (GroupNorm); Perez et al. 2017, arXiv:1709.07871 (FiLM).
+"""
+
+import math
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+from jaxtyping import Array, Float
+from numpy import dtype as Dtype
+
+from ddpm_jax.models.layers.config import Activation, Style
+from ddpm_jax.models.layers.convolve import Image, Output, Padding, convolve, convolve_doubled, dot
+
+Film = tuple[Float[Array, "b c"], Float[Array, "b c"]]
+"""Scale (around 0) and shift of each channel of each image."""
+
+uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+"""U(-1/sqrt(fan_in), 1/sqrt(fan_in)): how torch draws the kernels of these layers."""
+
+
+def uniform_bias(fan_in: int) -> nn.initializers.Initializer:
+    """The same interval for a bias, which has no fan-in of its own."""
+    bound = 1 / math.sqrt(fan_in)
+
+    def init(key: Any, shape: Any, dtype: Any = jnp.float32, out_sharding: Any = None) -> Array:
+        draw = nn.initializers.uniform(2 * bound)(key, shape, jnp.float32)
+        return (draw - bound).astype(dtype)
+
+    return init
+
+
+class Linear(nn.Module):
+    """kernel^T x + bias over the last axis; kernel (in, features)."""
+
+    features: int
+    dtype: Dtype
+    param_dtype: Dtype
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*batch c"]) -> Float[Array, "*batch c2"]:
+        """Maps the last axis."""
+        channels = x.shape[-1]
+        kernel = self.param("kernel", uniform, (channels, self.features), self.param_dtype)
+        bias = self.param("bias", uniform_bias(channels), (self.features,), self.param_dtype)
+        y = dot(x.astype(self.dtype), kernel)
+        return y + _as_channels(bias, y)
+
+
+class Conv(nn.Module):
+    """Convolution with bias; kernel (size, size, in, features)."""
+
+    features: int
+    dtype: Dtype
+    param_dtype: Dtype
+    size: int = 3
+    stride: int = 1
+    padding: Padding | None = None
+    """None: `size // 2` on all sides."""
+    split: bool = False
+    """A few pictures at a time, see `ddpm_jax.models.layers.convolve`."""
+    doubled: bool = False
+    """Convolves the picture at twice its size (nearest neighbour); size 3, stride 1, padding 1."""
+
+    @nn.compact
+    def __call__(self, x: Image) -> Output:
+        """Maps pictures."""
+        shape = (self.size, self.size, x.shape[-1], self.features)
+        bias_init = uniform_bias(math.prod(shape[:3]))
+        kernel = self.param("kernel", uniform, shape, self.param_dtype)
+        bias = self.param("bias", bias_init, (self.features,), self.param_dtype)
+        x = x.astype(self.dtype)
+        if self.doubled:
+            y = convolve_doubled(x, kernel, self.split)
+        else:
+            edge = (self.size // 2, self.size // 2)
+            y = convolve(x, kernel, self.stride, self.padding or (edge, edge), self.split)
+        return y + _as_channels(bias, y)
+
+
+def _as_channels(values: Float[Array, " c"], like: Float[Array, "*batch c"]) -> Array:
+    """Values for the last axis of `like`, in its rank and dtype."""
+    return values.astype(like.dtype).reshape((1,) * (like.ndim - 1) + (-1,))
+
+
+class GroupNorm(nn.Module):
+    """Equations (1) to (3), all in float32, the result in `dtype`."""
+
+    groups: int
+    eps: float
+    dtype: Dtype
+    param_dtype: Dtype
+    activation: Activation | None = None
+    """None: the identity."""
+
+    @nn.compact
+    def __call__(self, x: Image, film: Film | None = None) -> Image:
+        """Maps pictures; without a film equation (2) is left out."""
+        shape = (x.shape[-1],)
+        scale = self.param("scale", nn.initializers.ones, shape, self.param_dtype)
+        bias = self.param("bias", nn.initializers.zeros, shape, self.param_dtype)
+        x = x.astype(jnp.float32)
+        mean, var = moments(x, self.groups)
+        gain = scale.astype(jnp.float32)[None] * lax.rsqrt(var + self.eps)
+        offset = bias.astype(jnp.float32)[None] - mean * gain
+        if film is not None:
+            film_scale, film_shift = (value.astype(jnp.float32) for value in film)
+            gain = gain * (1 + film_scale)
+            offset = offset * (1 + film_scale) + film_shift
+        y = x * gain[:, None, None] + offset[:, None, None]
+        return (y if self.activation is None else self.activation(y)).astype(self.dtype)
+
+
+def moments(x: Image, groups: int) -> tuple[Float[Array, "b c"], Float[Array, "b c"]]:
+    """Mean and biased variance of each channel's group."""
+    b, h, w, c = x.shape
+
+    def over_group(values: Image) -> Float[Array, "b c"]:
+        sums = values.sum((1, 2)).reshape(b, groups, c // groups).sum(-1)
+        return jnp.repeat(sums / (h * w * (c // groups)), c // groups, axis=-1)
+
+    mean = over_group(x)
+    return mean, over_group(jnp.square(x - mean[:, None, None]))
+
+
+def make_linear(style: Style, features: int, name: str) -> Linear:
+    """A linear layer in the model's style."""
+    return Linear(features, style.dtype, style.param_dtype, name=name)
+
+
+def make_conv(style: Style, features: int, name: str, **options: Any) -> Conv:
+    """A convolution in the model's style; options are those of `Conv`."""
+    return Conv(features, style.dtype, style.param_dtype, split=style.split, name=name, **options)
+
+
+def make_norm(
+    style: Style, name: str, activation: Activation | None = None, groups: int | None = None
+) -> GroupNorm:
+    """A GroupNorm in the model's style, with its own number of groups if given."""
+    groups = groups or style.groups
+    return GroupNorm(groups, style.eps, style.dtype, style.param_dtype, activation, name=name)

@@ -1,0 +1,1 @@
+"""The unconditional UNet, diffusers' `UNet2DModel`."""

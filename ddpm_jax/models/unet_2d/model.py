@@ -1,0 +1,288 @@
+"""The UNet of Ho et al., as diffusers' `UNet2DModel` has it, in Flax.
+
+    emb    = mlp(time_proj(timestep)) [+ class embedding]
+    skips  = conv_in(x), then what every down block leaves
+    h      = up_blocks(mid_block(down_blocks(conv_in(x), emb), emb), skips, emb)
+    output = conv_out(silu(norm(h)))
+
+With a fourier time embedding the timestep is sigma, and the output is divided by it.
+
+Parameters have torch's names: `params["down_blocks.0"]["resnets.0"]["conv1"]["kernel"]`.
+
+Reference: Ho et al. 2020, arXiv:2006.11239; Song et al. 2021, arXiv:2011.13456 (fourier).
+"""
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax.typing import ArrayLike, DTypeLike
+from jaxtyping import Array, Key, Shaped, UInt32
+
+from ddpm_jax.hub import hub
+from ddpm_jax.hub.config import Config, faults_of
+from ddpm_jax.models import pretrained
+from ddpm_jax.models.layers import initial
+from ddpm_jax.models.layers.basic import make_conv, make_norm
+from ddpm_jax.models.layers.convolve import Image
+from ddpm_jax.models.unet_2d import config as unet_config
+from ddpm_jax.models.unet_2d import parts
+from ddpm_jax.models.unet_2d.inputs import check_inputs
+
+
+class UNet2DModel(nn.Module):
+    """(x, timestep) to an output shaped like x: the noise, x0 or v that it was trained to predict.
+
+    Call it as `model.apply({"params": params}, x, timestep)`. The fields are those of diffusers'
+    config, with its defaults, then what is no part of a checkpoint: two dtypes and `remat`.
+
+    Raises:
+        ValueError: at construction, listing every fault of the config.
+    """
+
+    sample_size: int | Sequence[int] | None = None
+    """Of the pictures that it was trained on; the network takes any size that halves evenly."""
+    in_channels: int = 3
+    """Of x."""
+    out_channels: int = 3
+    """Of the output; twice those of x with a learned variance."""
+    center_input_sample: bool = False
+    """x <- 2 x - 1 first."""
+    time_embedding_type: str = "positional"
+    """One of "positional", "fourier", "learned"."""
+    time_embedding_dim: int | None = None
+    """Width of the time embedding; None: four times the first of `block_out_channels`."""
+    freq_shift: float = 0
+    """Positional: 1 for the frequencies of DDPM, 0 for those of improved DDPM."""
+    flip_sin_to_cos: bool = True
+    """Positional: cosines first."""
+    down_block_types: Sequence[str] = ("DownBlock2D", *("AttnDownBlock2D",) * 3)
+    """One name for each resolution, the finest first."""
+    mid_block_type: str | None = "UNetMidBlock2D"
+    """None: no middle block."""
+    up_block_types: Sequence[str] = (*("AttnUpBlock2D",) * 3, "UpBlock2D")
+    """One name for each resolution, the coarsest first."""
+    block_out_channels: Sequence[int] = (224, 448, 672, 896)
+    """Channels at each resolution, the finest first."""
+    layers_per_block: int = 2
+    """Residual blocks in a down block; an up block has one more."""
+    mid_block_scale_factor: float = 1
+    """The middle block's sums are divided by it."""
+    downsample_padding: int = 1
+    """1: on all sides; 0: right and bottom only."""
+    downsample_type: str = "conv"
+    """Of the blocks with attention: "conv" or "resnet"; the others have their own."""
+    upsample_type: str = "conv"
+    """Of the blocks with attention: "conv" or "resnet"; the others have their own."""
+    dropout: float = 0.0
+    """Of the residual blocks while training, in [0, 1)."""
+    act_fn: str = "silu"
+    """Of the residual blocks; time embedding and output always have SiLU."""
+    attention_head_dim: int | None = 8
+    """Channels of one head; None: one head over all channels."""
+    norm_num_groups: int = 32
+    """Of every group norm; divides every number of channels."""
+    attn_norm_num_groups: int | None = None
+    """Of the middle attention's norm; None: `norm_num_groups`, or no norm with "scale_shift"."""
+    norm_eps: float = 1e-5
+    """Added to the variance in every group norm."""
+    resnet_time_scale_shift: str = "default"
+    """What the time embedding does: "default", it is added, or "scale_shift"."""
+    add_attention: bool = True
+    """Attention in the middle block."""
+    class_embed_type: str | None = None
+    """None, "timestep" (embedded like one) or "identity" (labels are embeddings)."""
+    num_class_embeds: int | None = None
+    """Rows of a learned class table, where `class_embed_type` is None."""
+    num_train_timesteps: int | None = None
+    """Rows of a learned time table."""
+    dtype: Any = jnp.float32
+    """Of the pictures between the first and the last convolution: float32, bfloat16 or float16."""
+    param_dtype: Any = jnp.float32
+    """Of the parameters that `init` makes."""
+    remat: bool = False
+    """Less memory for more time in training: the backward pass computes residual blocks and
+    attentions again instead of keeping what is inside them. Sampling is as without. There is no
+    forward-mode derivative then."""
+
+    def __post_init__(self) -> None:
+        for field in CONFIG_FIELDS:
+            if isinstance(value := getattr(self, field), list):
+                object.__setattr__(self, field, tuple(value))
+        unet_config.check({**self._fields(), **{name: getattr(self, name) for name in OWN_FIELDS}})
+        super().__post_init__()
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], **overrides: Any) -> "UNet2DModel":
+        """The model of a diffusers config; overrides are fields, dtypes and `remat` among them.
+
+        Raises:
+            ValueError: unknown keys (those with an underscore in front are skipped), or a faulty
+                config.
+        """
+        return cls(**(unet_config.read_config(config, set(CONFIG_FIELDS)) | overrides))
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        subfolder: str | None = None,
+        revision: str | None = None,
+        variant: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+        dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike = jnp.float32,
+        sharding: pretrained.Placement = None,
+    ) -> tuple["UNet2DModel", dict[str, Any]]:
+        """A model and its params from a local folder, a hub id or a bundled name.
+
+        Args:
+            path: a pipeline's folder, the component's own, or a flat repository.
+            subfolder: look there and nowhere else.
+            revision: branch, tag or commit of a hub repository.
+            variant: which weights, as in `diffusion_pytorch_model.<variant>.safetensors`.
+            cache_dir: of downloads.
+            token: for the hub.
+            local_files_only: never ask the hub.
+            dtype: of the computation.
+            param_dtype: that the params are given, whatever is stored.
+            sharding: where params go, one for all or a function of path and shape; None: the
+                default device.
+
+        Raises:
+            ValueError: no such model here, a faulty config, or weights that do not fit it.
+            OSError: no weights there, or the hub has them not or not for us.
+        """
+        folder = hub.component(
+            path,
+            "unet",
+            subfolder=subfolder,
+            revision=revision,
+            variant=variant,
+            cache_dir=cache_dir,
+            token=token,
+            local_files_only=local_files_only,
+        )
+        config = pretrained.read_config(folder)
+        with faults_of(folder / pretrained.CONFIG_NAME):
+            model = cls.from_config(config)
+        model = model.clone(dtype=dtype, param_dtype=param_dtype)
+        return model, pretrained.read(model, folder, variant, sharding)
+
+    @nn.nowrap
+    def save_pretrained(
+        self,
+        path: str | os.PathLike[str],
+        params: dict[str, Any],
+        *,
+        variant: str | None = None,
+    ) -> None:
+        """Writes `config.json` and the weights into a folder, as diffusers reads them.
+
+        Raises:
+            ValueError: the params are not those of this model.
+        """
+        pretrained.write(self, path, params, variant)
+
+    @property
+    def config(self) -> Config:
+        """Every field of diffusers' config."""
+        return Config(self._fields(), class_name=type(self).__name__)
+
+    @nn.nowrap
+    def _fields(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in CONFIG_FIELDS}
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Shaped[Array | np.ndarray, "..."],
+        timestep: ArrayLike,
+        class_labels: ArrayLike | None = None,
+        train: bool = False,
+    ) -> Image:
+        """Evaluate the network.
+
+        Args:
+            x: noisy pictures (b, h, w, in_channels), floats.
+            timestep: a scalar or (b,), whole or not. It is rounded for a learned embedding only,
+                which gives NaN outside its table.
+            class_labels: (b,) integers for a learned class table (NaN outside it), (b,) numbers for
+                "timestep", (b, time_embedding_dim) floats for "identity"; None without classes.
+            train: with dropout, which takes `rngs={"dropout": key}`.
+
+        Returns:
+            (b, h, w, out_channels), float32 whatever `dtype` is.
+
+        Raises:
+            ValueError: at trace time, for shapes or dtypes that do not fit, labels missing or not
+                wanted.
+        """
+        config = self.config
+        check_inputs(config, x, timestep, class_labels)
+        self._check_rng(train)
+        style = parts.style_of(config, self.dtype, self.param_dtype, self.remat, train)
+        x = jnp.asarray(x, jnp.float32)
+        x = 2 * x - 1 if self.center_input_sample else x
+        timestep = jnp.broadcast_to(jnp.asarray(timestep), x.shape[:1])
+        emb = parts.embed(config, style.exact, timestep, class_labels)
+
+        h = make_conv(style.exact, self.block_out_channels[0], "conv_in")(x).astype(style.dtype)
+        skips = [h]
+        for down in parts.down_blocks(config, style):
+            h, left = down(h, emb)
+            skips += left
+        if self.mid_block_type is not None:
+            h = parts.mid_block(config, style)(h, emb)
+        for up in parts.up_blocks(config, style):
+            skips, taken = skips[: -self.layers_per_block - 1], skips[-self.layers_per_block - 1 :]
+            h = up(h, taken, emb)
+
+        h = make_norm(style.exact, "conv_norm_out", nn.silu)(h)
+        output = make_conv(style.exact, self.out_channels, "conv_out")(h)
+        if self.time_embedding_type == "fourier":
+            output = output / timestep.astype(jnp.float32)[:, None, None, None]
+        return output
+
+    @nn.nowrap
+    def _check_rng(self, train: bool) -> None:
+        if train and self.dropout and not (self.is_initializing() or self.has_rng("dropout")):
+            raise ValueError('dropout needs a key: apply(..., train=True, rngs={"dropout": key})')
+
+    @nn.nowrap
+    def shapes(self) -> dict[str, Any]:
+        """The params tree with shapes and dtypes for leaves; nothing is allocated."""
+        return jax.eval_shape(self._init, jax.random.key(0))
+
+    @nn.nowrap
+    def init_params(self, key: Key[Array, ""] | UInt32[Array, "2"]) -> dict[str, Any]:
+        """Fresh params, drawn as torch draws them, without computing a picture.
+
+        Compiles one draw, where `init` compiles one for every parameter.
+        """
+        return initial.draw(key, self.shapes())
+
+    @nn.nowrap
+    def _init(self, key: Array) -> dict[str, Any]:
+        side = 2 ** (len(self.block_out_channels) - 1)  # the smallest picture
+        x = jnp.zeros((1, side, side, self.in_channels))
+        variables = self.init(key, x, jnp.ones(()), parts.some_labels(self.config))
+        return dict(variables["params"])
+
+
+OWN_FIELDS = ("dtype", "param_dtype", "remat")
+"""The fields that diffusers' config has not."""
+CONFIG_FIELDS = tuple(
+    field.name
+    for field in dataclasses.fields(UNet2DModel)
+    if field.name not in (*OWN_FIELDS, "parent", "name")
+)
+"""The fields that diffusers' config has, in its order."""

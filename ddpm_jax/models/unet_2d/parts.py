@@ -1,0 +1,117 @@
+"""The parts of a UNet out of its config.
+
+The modules that are made here belong to the module in whose `__call__` that happens.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike, DTypeLike
+from jaxtyping import Array, Float, Num
+
+from ddpm_jax.hub.config import Config
+from ddpm_jax.models.layers.config import ACTIVATIONS, Style
+from ddpm_jax.models.layers.embeddings import Embedding, EmbeddingMLP, Fourier, sinusoid
+from ddpm_jax.models.unet_2d.blocks import DOWN, UP, DownBlock, MidBlock, UpBlock, plain_name
+
+Projection = Callable[[Num[Array, " b"]], Float[Array, "b d"]]
+
+
+def style_of(
+    config: Config, dtype: DTypeLike, param_dtype: DTypeLike, remat: bool, train: bool
+) -> Style:
+    """What all blocks share."""
+    return Style(
+        groups=config.norm_num_groups,
+        eps=config.norm_eps,
+        activation=ACTIVATIONS[config.act_fn.lower()],
+        scale_shift=config.resnet_time_scale_shift == "scale_shift",
+        head_dim=config.attention_head_dim,
+        dropout=config.dropout if train else 0.0,
+        split=train and jax.default_backend() == "cpu" and jax.device_count() == 1,
+        dtype=jnp.dtype(dtype),
+        param_dtype=jnp.dtype(param_dtype),
+        remat=remat,
+    )
+
+
+def down_blocks(config: Config, style: Style) -> Iterator[DownBlock]:
+    """First to last; the last keeps the size."""
+    widths = config.block_out_channels
+    for i, (name, width) in enumerate(zip(config.down_block_types, widths, strict=True)):
+        kind = DOWN[plain_name(name)]
+        resampler = kind.resampler or config.downsample_type
+        yield DownBlock(
+            style,
+            width,
+            config.layers_per_block,
+            kind.attention,
+            None if i == len(widths) - 1 else resampler,
+            config.downsample_padding,
+            name=f"down_blocks.{i}",
+        )
+
+
+def mid_block(config: Config, style: Style) -> MidBlock:
+    """The block at the smallest size."""
+    groups = config.attn_norm_num_groups or (0 if style.scale_shift else style.groups)
+    scale = config.mid_block_scale_factor
+    return MidBlock(style, config.add_attention, groups, scale, name="mid_block")
+
+
+def up_blocks(config: Config, style: Style) -> Iterator[UpBlock]:
+    """First to last; the last keeps the size."""
+    widths = config.block_out_channels[::-1]
+    for i, (name, width) in enumerate(zip(config.up_block_types, widths, strict=True)):
+        kind = UP[plain_name(name)]
+        resampler = None if i == len(widths) - 1 else kind.resampler or config.upsample_type
+        yield UpBlock(style, width, kind.attention, resampler, name=f"up_blocks.{i}")
+
+
+def embed(
+    config: Config, style: Style, timestep: Num[Array, " b"], class_labels: ArrayLike | None
+) -> Float[Array, "b e"]:
+    """The sum of time and class embedding."""
+    width = embedding_width(config)
+    project = _time_projection(config, style)
+    emb = EmbeddingMLP(style, width, name="time_embedding")(project(timestep))
+    if class_labels is None:
+        return emb
+    labels = jnp.asarray(class_labels)
+    if config.class_embed_type is None:
+        rows = config.num_class_embeds
+        labels = Embedding(rows, width, style.param_dtype, name="class_embedding")(labels)
+    elif config.class_embed_type == "timestep":
+        labels = EmbeddingMLP(style, width, name="class_embedding")(project(labels))
+    return emb + labels.astype(style.dtype)
+
+
+def embedding_width(config: Config) -> int:
+    """Of time and class embeddings."""
+    return config.time_embedding_dim or 4 * config.block_out_channels[0]
+
+
+def _time_projection(config: Config, style: Style) -> Projection:
+    """From timesteps to what the first linear layer gets."""
+    width = config.block_out_channels[0]
+    if config.time_embedding_type == "fourier":
+        return Fourier(width, style.param_dtype, name="time_proj")
+    if config.time_embedding_type == "learned":
+        return Embedding(config.num_train_timesteps, width, style.param_dtype, name="time_proj")
+    return partial(
+        sinusoid,
+        width=width,
+        flip_sin_to_cos=config.flip_sin_to_cos,
+        freq_shift=config.freq_shift,
+    )
+
+
+def some_labels(config: Config) -> Array | None:
+    """Labels of the kind that the model takes, for one picture."""
+    if config.class_embed_type == "identity":
+        return jnp.zeros((1, embedding_width(config)))
+    if config.class_embed_type == "timestep":
+        return jnp.ones(1)
+    return None if config.num_class_embeds is None else jnp.zeros(1, jnp.int32)

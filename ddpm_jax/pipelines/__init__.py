@@ -1,0 +1,1 @@
+"""Pipelines: from a checkpoint and a key to images."""

@@ -1,0 +1,237 @@
+"""What a pipeline is asked for, checked on the host and brought into one form.
+
+One key for each image, a starting point, labels and places: then nothing downstream has two cases.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Key, Shaped
+
+from ddpm_jax._typing import is_whole
+from ddpm_jax.images import MODES
+from ddpm_jax.models import UNet2DModel
+from ddpm_jax.sampling.keys import noise, sample_keys, typed_keys
+from ddpm_jax.tables.table import Table
+
+Labels: TypeAlias = ArrayLike | Sequence[int]
+"""Classes: one for all images, or one for each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """The inputs of one run, on the devices, padded to what the sharding needs.
+
+    Attributes:
+        count: images asked for; the rest of the rows repeat the last one and are dropped.
+        params: {"unet": params} and, with classes, {"labels": labels}.
+        x_T: register 0 at row 0.
+        keys: one for each row.
+        place: puts a table where the batch is.
+    """
+
+    count: int
+    params: dict[str, Any]
+    x_T: Float[Array, "b h w c"]
+    keys: Key[Array, "b"]
+    place: Callable[[Table], Table]
+
+
+def make_batch(
+    model: UNet2DModel,
+    params: Any,
+    table: Table,
+    key: ArrayLike,
+    batch_size: int | None,
+    class_labels: Labels | None,
+    x_T: ArrayLike | None,
+    sharding: NamedSharding | None,
+) -> Batch:
+    """Checks the arguments of a pipeline's call and places them.
+
+    Raises:
+        TypeError: `key` is no key.
+        ValueError: arguments that do not agree with each other or with the model.
+    """
+    start = None if x_T is None else starting_point(model, x_T)
+    if batch_size is None and start is not None:
+        batch_size = start.shape[0]
+    keys = image_keys(key, batch_size)
+    count = keys.shape[0]
+    if start is not None and start.shape[0] != count:
+        raise ValueError(f"x_T holds {start.shape[0]} images, and {count} are asked for")
+    labels = None if class_labels is None else image_labels(model, class_labels, count)
+    if start is None:
+        start = first_noise(keys, image_shape(model)) * jnp.asarray(table.init_scale, jnp.float32)
+    inputs = {"unet": params} if labels is None else {"unet": params, "labels": labels}
+    batch = Batch(count=count, params=inputs, x_T=start, keys=keys, place=jax.device_put)
+    return batch if sharding is None else spread(batch, sharding)
+
+
+def spread(batch: Batch, sharding: NamedSharding) -> Batch:
+    """The batch split over devices; the last image is repeated until each has as many.
+
+    Raises:
+        ValueError: `sharding` splits another axis than the batch, or none.
+    """
+    split, whole = batch_sharding(sharding), NamedSharding(sharding.mesh, PartitionSpec())
+    rows = np.arange(-(-batch.count // shards(split)) * shards(split))
+    rows = np.minimum(rows, batch.count - 1)
+    inputs = {"unet": _on_mesh(batch.params["unet"], whole)}
+    if "labels" in batch.params:
+        inputs["labels"] = jax.device_put(batch.params["labels"][rows], split)
+    return Batch(
+        count=batch.count,
+        params=inputs,
+        x_T=jax.device_put(batch.x_T[rows], split),
+        keys=jax.device_put(batch.keys[rows], split),
+        place=lambda table: jax.device_put(table, whole),
+    )
+
+
+def kind_of(given: Any) -> str:
+    """What was given in place of an object, for an error's sentence."""
+    return f"the class {given.__name__}" if isinstance(given, type) else type(given).__name__
+
+
+def check_pil(model: UNet2DModel) -> None:
+    """Raises ValueError where the model's pictures have channels that PIL has no mode for."""
+    channels = model.config.in_channels
+    if channels not in MODES:
+        raise ValueError(
+            f"PIL images have 1, 3 or 4 channels, and this model's have {channels}: "
+            'pass output_type="np"'
+        )
+
+
+def count_of(name: str, number: Any) -> int:
+    """A number of things as an int; numpy's integers count as whole numbers, bools do not.
+
+    Raises:
+        ValueError: it is no whole number, or below 1.
+    """
+    if not is_whole(number):
+        raise ValueError(f"{name} must be a whole number, got {number!r}")
+    if number < 1:
+        raise ValueError(f"{name} must be at least 1, got {number}")
+    return int(number)
+
+
+def image_keys(key: ArrayLike, batch_size: int | None) -> Key[Array, "b"]:
+    """One key for each image: those given, or fold_in(key, i) of a single one.
+
+    Raises:
+        TypeError: `key` is neither typed (`jax.random.key`) nor a legacy uint32 key.
+        ValueError: keys of other shapes, a number of keys that differs from `batch_size`, or a
+            `batch_size` that is no whole number from 1.
+    """
+    if batch_size is not None:
+        batch_size = count_of("batch_size", batch_size)
+    keys = typed_keys(key)
+    if keys.ndim == 0:
+        return keys_of(keys, 1 if batch_size is None else batch_size)
+    if keys.ndim > 1 or not len(keys):
+        raise ValueError(f"key must be one key or (B,) keys, one for each image; got {keys.shape}")
+    if batch_size not in (None, len(keys)):
+        raise ValueError(f"{len(keys)} keys were given for a batch of {batch_size} images")
+    return keys
+
+
+# Compiled, because one by one these few operations take milliseconds.
+keys_of = jax.jit(sample_keys, static_argnames="batch_size")
+
+
+@partial(jax.jit, static_argnames="shape")
+def first_noise(keys: Key[Array, "b"], shape: tuple[int, int, int]) -> Float[Array, "b h w c"]:
+    """What `ddpm_jax.prior` draws, before it is scaled."""
+    return noise(keys, -1, shape)
+
+
+def image_labels(model: UNet2DModel, labels: Labels, count: int) -> Shaped[Array, "b ..."]:
+    """Labels for each image; a single one is for all of them.
+
+    Raises:
+        ValueError: another number of labels than images, or a class that the model does not have.
+    """
+    given = np.asarray(labels)
+    given = np.broadcast_to(given, (count,)) if given.ndim == 0 else given
+    if given.shape[0] != count:
+        raise ValueError(
+            f"class_labels must be one or {count}, one for each image; got {given.shape[0]}"
+        )
+    classes = model.config.num_class_embeds
+    if classes is not None and model.config.class_embed_type is None:
+        wrong = sorted({int(label) for label in given.ravel() if not 0 <= label < classes})
+        if wrong:
+            raise ValueError(f"class_labels must lie in 0..{classes - 1}, got {wrong}")
+    return jnp.asarray(given)
+
+
+def image_shape(model: UNet2DModel) -> tuple[int, int, int]:
+    """(H, W, C) of the model's pictures.
+
+    Raises:
+        ValueError: the model's config does not say.
+    """
+    size = model.config.sample_size
+    if size is None:
+        raise ValueError("this model's config has no sample_size: give x_T, of shape (B, H, W, C)")
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width, model.config.in_channels
+
+
+def starting_point(model: UNet2DModel, x_T: ArrayLike) -> Float[Array, "b h w c"]:
+    """`x_T` on device, in float32.
+
+    Raises:
+        ValueError: it is not (B, H, W, C) with the model's channels.
+    """
+    channels, shape = model.config.in_channels, np.shape(x_T)
+    if len(shape) != 4 or shape[-1] != channels:
+        raise ValueError(f"x_T must be (B, H, W, {channels}), got shape {shape}")
+    return jnp.asarray(x_T, jnp.float32)
+
+
+def batch_sharding(sharding: NamedSharding) -> NamedSharding:
+    """The sharding of axis 0 alone, which fits arrays of any rank.
+
+    Raises:
+        ValueError: it is no NamedSharding, or shards another axis than the batch, or none.
+    """
+    if not isinstance(sharding, NamedSharding):
+        raise ValueError(
+            "sharding must be a NamedSharding that splits the batch axis, "
+            f"NamedSharding(mesh, PartitionSpec('batch')); got {sharding!r}"
+        )
+    first, *rest = (*sharding.spec, None)
+    if first is None or any(axis is not None for axis in rest):
+        raise ValueError(
+            f"sharding must split the batch axis, and only it: PartitionSpec('batch') for an axis "
+            f"of that name; got {sharding.spec}"
+        )
+    return NamedSharding(sharding.mesh, PartitionSpec(first))
+
+
+def shards(sharding: NamedSharding) -> int:
+    """Into how many parts the batch is split."""
+    first = sharding.spec[0]
+    names = first if isinstance(first, tuple) else (first,)
+    return int(np.prod([sharding.mesh.shape[name] for name in names]))
+
+
+def _on_mesh(params: Any, whole: NamedSharding) -> Any:
+    """Params where they lie, if that is on the mesh already; else a copy on each device."""
+    devices = whole.device_set
+
+    def place(leaf: Any) -> Array:
+        there = isinstance(leaf, jax.Array) and leaf.sharding.device_set == devices
+        return leaf if there else jax.device_put(leaf, whole)
+
+    return jax.tree.map(place, params)

@@ -1,0 +1,133 @@
+"""Where randomness comes from: one key per image, and one place that draws.
+
+The prior is drawn from fold_in(key, 0), the noise of row i from fold_in(key, i + 1), always in
+float32. So the same key starts from the same noise under every scheduler and number of steps, no
+draw is used twice, and an image's noise is the same alone, in any batch and on any number of
+devices.
+"""
+
+from functools import partial
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key, UInt32
+
+from ddpm_jax._typing import AnyArray, Leaf, is_whole
+from ddpm_jax.sampling import forward
+from ddpm_jax.tables.table import Table
+
+Keys: TypeAlias = Key[Array, "b"] | UInt32[AnyArray, "b 2"]
+"""One key per image; legacy uint32 keys are accepted."""
+
+Images: TypeAlias = Float[AnyArray, "b h w c"]
+
+
+def sample_keys(key: Key[Array, ""] | UInt32[AnyArray, "2"], batch_size: int) -> Key[Array, "b"]:
+    """One key per image: image i's is fold_in(key, i), whatever the batch size.
+
+    Args:
+        key: one key, typed or legacy.
+        batch_size: B, at least 1.
+
+    Returns:
+        (B,) typed keys.
+
+    >>> import jax, ddpm_jax as dj
+    >>> dj.sample_keys(jax.random.key(0), 4).shape
+    (4,)
+    """
+    typed = typed_keys(key)
+    if typed.shape != ():
+        raise ValueError(f"sample_keys takes one key, got keys of shape {typed.shape}")
+    if not is_whole(batch_size) or batch_size < 1:
+        raise ValueError(f"batch_size must be a whole number of at least 1, got {batch_size!r}")
+    return jax.vmap(partial(jax.random.fold_in, typed))(jnp.arange(batch_size))
+
+
+def prior(table: Table, keys: Keys, shape: tuple[int, ...]) -> Float[Array, "b h w c"]:
+    """Where sampling starts: init_scale z, register 0 at row 0.
+
+    Args:
+        table: the run, for its `init_scale`.
+        keys: (B,) one key per image.
+        shape: (H, W, C) of one image.
+
+    Returns:
+        (B, H, W, C) float32.
+
+    >>> import jax, ddpm_jax as dj
+    >>> keys = dj.sample_keys(jax.random.key(0), 4)
+    >>> dj.prior(dj.EulerDiscreteScheduler().table(10), keys, shape=(8, 8, 1)).shape
+    (4, 8, 8, 1)
+    """
+    drawn = noise(keys, -1, shape)
+    return drawn * jnp.asarray(table.init_scale, drawn.dtype)
+
+
+def noise(keys: Keys, i: int | Leaf, shape: tuple[int, ...]) -> Float[Array, "b h w c"]:
+    """The unit noise of row i: (B, H, W, C) float32 from fold_in(keys[b], i + 1).
+
+    Args:
+        keys: (B,) one key per image.
+        i: the row, from 0; -1 is the prior's draw. May be a tracer.
+        shape: (H, W, C) of one image.
+
+    >>> import jax, ddpm_jax as dj
+    >>> dj.noise(dj.sample_keys(jax.random.key(0), 4), 0, shape=(8, 8, 1)).shape
+    (4, 8, 8, 1)
+    """
+    typed = typed_keys(keys)
+    if typed.ndim != 1:
+        raise ValueError(f"noise takes one key per image, (B,), got keys of shape {typed.shape}")
+
+    sides = tuple(shape) if np.iterable(shape) else ()
+    if not (len(sides) == 3 and all(is_whole(side) and side > 0 for side in sides)):
+        raise ValueError(f"shape must be that of one image, (H, W, C), got {shape}")
+
+    def draw(key: Key[Array, ""]) -> Array:
+        return jax.random.normal(jax.random.fold_in(key, i + 1), shape, jnp.float32)
+
+    return jax.vmap(draw)(typed)
+
+
+def noised(table: Table, x0: Images, keys: Keys) -> Float[Array, "b h w c"]:
+    """Images noised to the level of the table's first row: alpha x0 + sigma z.
+
+    Starts a run in the middle, from a picture: `scheduler.table(50, start=30)`. z is the draw that
+    `prior` makes from the same keys.
+
+    Args:
+        table: the run; only its first level is read.
+        x0: (B, H, W, C) clean images, usually in [-1, 1].
+        keys: (B,) one key per image.
+
+    Raises:
+        ValueError: images of whole numbers, or another number of keys than of images.
+
+    >>> import jax, jax.numpy as jnp, ddpm_jax as dj
+    >>> table = dj.DDIMScheduler().table(50, start=30)
+    >>> dj.noised(table, jnp.zeros((1, 8, 8, 1)), dj.sample_keys(jax.random.key(0), 1)).shape
+    (1, 8, 8, 1)
+    """
+    forward.check_images(x0)
+    z = noise(keys, -1, x0.shape[1:])
+    if len(z) != len(x0):
+        raise ValueError(f"{len(x0)} images need as many keys, got {len(z)}")
+    return forward.add_noise(x0, z, table.level[0][0], table.level[0][1])
+
+
+def typed_keys(keys: Any) -> Key[Array, "..."]:
+    """Typed keys of any shape; legacy (..., 2) uint32 keys are wrapped.
+
+    Raises:
+        TypeError: not keys at all.
+    """
+    if isinstance(keys, jax.Array) and jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):
+        return keys
+    legacy = isinstance(keys, jax.Array | np.ndarray) and keys.dtype == np.uint32
+    if legacy and keys.shape[-1:] == (2,):
+        return jax.random.wrap_key_data(jnp.asarray(keys))
+    got = f"{keys.dtype} of shape {keys.shape}" if hasattr(keys, "dtype") else repr(keys)
+    raise TypeError(f"a key is jax.random.key(seed), or folded or split from one; got {got}")

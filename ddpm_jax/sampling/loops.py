@@ -1,0 +1,308 @@
+"""Sampling: one pure step, and the compiled loops that take it over a table.
+
+`step` is algebra and takes its noise as an argument; the loops draw it from keys, one per image.
+
+`denoise(params, x, timestep) -> output` is static and compared by identity: define it once.
+Whatever changes between calls belongs in `params`, which may be any pytree.
+"""
+
+from collections.abc import Callable
+from functools import partial, reduce
+from operator import add
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+from ddpm_jax._typing import AnyArray, Leaf, Registers, is_whole
+from ddpm_jax.sampling.forward import check_images
+from ddpm_jax.sampling.keys import Images, Keys, noise, typed_keys
+from ddpm_jax.tables.table import Row, Table
+
+Denoise: TypeAlias = Callable[..., Array]
+"""denoise(params, x, timestep) -> output: (B, H, W, C) and a () float32 timestep to (B, H, W, C),
+or (B, H, W, 2C) where the second half is a learned variance."""
+
+
+def predict_x0(row: Row, registers: Registers, output: AnyArray) -> Images:
+    """The clean image that the network's output implies, refined as the row says.
+
+    Args:
+        row: a row of the table.
+        registers: the table's registers, each (B, H, W, C).
+        output: (B, H, W, C), or (B, H, W, 2C) with a learned variance in the second half.
+
+    >>> import jax.numpy as jnp, ddpm_jax as dj
+    >>> row = dj.DDIMScheduler(prediction_type="sample").table(5).row(0)
+    >>> x, output = jnp.zeros((1, 2, 2, 1)), jnp.full((1, 2, 2, 1), 1.5)
+    >>> float(dj.predict_x0(row, (x,), output).max())  # clipped
+    1.0
+    """
+    x = registers[0]
+    prediction, _ = _split(row, x, output)
+    to_x0 = row.to_x0.astype(x.dtype)
+    x0 = to_x0[0] * x + to_x0[1] * prediction
+    return x0 if row.refine is None else row.refine(x0)
+
+
+def step(
+    row: Row, registers: Registers, output: AnyArray, noise: AnyArray | None = None
+) -> Registers:
+    """One row's update, in the dtype of `registers[0]`.
+
+    Args:
+        row: a row of the table.
+        registers: the table's registers, each (B, H, W, C).
+        output: the network's, (B, H, W, C); with twice the channels the first half is the
+            prediction and the second is read by rows with `log_var` (arXiv:2102.09672, eq. 15).
+        noise: (B, H, W, C) unit noise; ignored where the row has no `noise_scale`.
+
+    Returns:
+        The new registers.
+
+    Raises:
+        ValueError: noise is missing, shapes do not fit, or a learned variance is missing.
+
+    >>> import jax.numpy as jnp, ddpm_jax as dj
+    >>> table = dj.DDIMScheduler(prediction_type="sample").table(5)
+    >>> x, output = jnp.zeros((1, 2, 2, 1)), jnp.full((1, 2, 2, 1), 0.25)
+    >>> (x,) = dj.step(table.row(4), (x,), output)  # the last row ends at the predicted x0
+    >>> float(x.max())
+    0.25
+    """
+    x = registers[0]
+    check_images(x)
+    prediction, log_std = _split(row, x, output)
+    mix = row.mix.astype(x.dtype)
+    if mix.shape[0] != len(registers):
+        raise ValueError(f"the row mixes {mix.shape[0]} registers, got {len(registers)}")
+    sources = (*registers, prediction)
+    if row.refine is not None:
+        sources = (*sources, predict_x0(row, registers, output))
+    mixed = [_weighted(mix[k], sources) for k in range(len(registers))]
+    if row.noise_scale is None:
+        return tuple(mixed)
+    if noise is None or noise.shape != x.shape:
+        got = "None" if noise is None else f"shape {noise.shape}"
+        raise ValueError(f"this row adds noise: it needs unit noise of shape {x.shape}, got {got}")
+    std = row.noise_scale.astype(x.dtype)
+    if log_std is not None:
+        std = std * jnp.exp(log_std)
+    return (mixed[0] + std * noise.astype(x.dtype), *mixed[1:])
+
+
+def _weighted(weights: Leaf, sources: Registers) -> AnyArray:
+    """Equation (3) of `ddpm_jax.tables.table` for one register, as multiply-adds."""
+    return reduce(add, (weights[j] * source for j, source in enumerate(sources)))
+
+
+def _split(row: Row, x: AnyArray, output: AnyArray) -> tuple[AnyArray, AnyArray | None]:
+    """The prediction, and the log standard deviation where the row reads a learned variance."""
+    channels = x.shape[-1]
+    if output.shape[:-1] != x.shape[:-1] or output.shape[-1] not in (channels, 2 * channels):
+        raise ValueError(
+            f"the network's output must have shape {x.shape}, or twice the channels with a "
+            f"learned variance, got {output.shape}"
+        )
+    output = output.astype(x.dtype)
+    if row.log_var is None:
+        return output[..., :channels], None
+    if output.shape[-1] != 2 * channels:
+        raise ValueError(
+            f"a learned variance needs an output of {2 * channels} channels, got {output.shape[-1]}"
+        )
+    low, high = row.log_var.astype(x.dtype)[0], row.log_var.astype(x.dtype)[1]
+    share = (output[..., channels:] + 1) / 2  # [-1, 1] spans the bounds
+    return output[..., :channels], (low + share * (high - low)) / 2
+
+
+def sample(
+    denoise: Denoise, params: Any, table: Table, x_T: Images, keys: Keys | None = None
+) -> Images:
+    """Runs a whole table as one compiled, differentiable scan.
+
+    Args:
+        denoise: denoise(params, x, timestep) -> output. Static, compared by identity: a fresh
+            lambda per call compiles every time.
+        params: any pytree; weights, labels, whatever changes between calls.
+        table: the run. Tables of equal structure share one compilation.
+        x_T: (B, H, W, C) from `prior` or `noised`.
+        keys: (B,) one key per image; None only for a deterministic table.
+
+    Returns:
+        (B, H, W, C) samples in the dtype of x_T.
+
+    Raises:
+        ValueError: no table, images that are not (B, H, W, C) floats, or keys that are missing or
+            not as many as the images.
+
+    >>> import jax, jax.numpy as jnp, ddpm_jax as dj
+    >>> def denoise(params, x, timestep):
+    ...     return params * x
+    >>> table = dj.DDIMScheduler().table(5)
+    >>> x_T = dj.prior(table, dj.sample_keys(jax.random.key(0), 2), shape=(8, 8, 1))
+    >>> dj.sample(denoise, jnp.float32(0.1), table, x_T).shape
+    (2, 8, 8, 1)
+    """
+    return _scan(denoise, params, table, x_T, _checked_keys(table, x_T, keys))
+
+
+def sample_with_history(
+    denoise: Denoise,
+    params: Any,
+    table: Table,
+    x_T: Images,
+    keys: Keys | None = None,
+    *,
+    every: int = 1,
+) -> tuple[Images, Float[AnyArray, "previews b h w c"]]:
+    """As `sample`, and the predicted x0 after rows every - 1, 2 every - 1, ... and the last.
+
+    Args:
+        denoise: as in `sample`.
+        params: as in `sample`.
+        table: as in `sample`.
+        x_T: as in `sample`.
+        keys: as in `sample`.
+        every: rows between previews, at least 1.
+
+    Returns:
+        The samples (B, H, W, C), and previews (ceil(n / every), B, H, W, C).
+
+    >>> import jax, jax.numpy as jnp, ddpm_jax as dj
+    >>> def denoise(params, x, timestep):
+    ...     return params * x
+    >>> table = dj.DDIMScheduler().table(5)
+    >>> x_T = dj.prior(table, dj.sample_keys(jax.random.key(0), 2), shape=(8, 8, 1))
+    >>> _, previews = dj.sample_with_history(denoise, jnp.float32(0.1), table, x_T, every=2)
+    >>> previews.shape
+    (3, 2, 8, 8, 1)
+    """
+    if not is_whole(every) or every < 1:
+        raise ValueError(f"every must be a whole number of at least 1, got {every!r}")
+    checked = _checked_keys(table, x_T, keys)
+    return _scan_with_history(denoise, params, table, x_T, checked, int(every))
+
+
+def advance(
+    denoise: Denoise,
+    params: Any,
+    table: Table,
+    registers: Registers,
+    keys: Keys | None,
+    start: int | Leaf,
+    stop: int | Leaf,
+) -> Registers:
+    """Runs rows start, ..., stop - 1 of a table; the bits are those of `sample`.
+
+    For loops that live in Python between segments: a progress bar, previews, Ctrl-C. The bounds are
+    traced, so with a padded table (`ddpm_jax.pad`) one compilation serves every number of steps.
+
+    Args:
+        denoise: as in `sample`.
+        params: as in `sample`.
+        table: as in `sample`.
+        registers: from `table.init(x_T)` or an earlier segment.
+        keys: as in `sample`.
+        start: first row.
+        stop: the row to stop before.
+
+    Raises:
+        ValueError: bounds out of order or outside the table (where they are not arrays), or as
+            `sample`.
+
+    >>> import jax, jax.numpy as jnp, ddpm_jax as dj
+    >>> def denoise(params, x, timestep):
+    ...     return params * x
+    >>> table = dj.DDIMScheduler().table(5)
+    >>> x_T = dj.prior(table, dj.sample_keys(jax.random.key(0), 2), shape=(8, 8, 1))
+    >>> registers = table.init(x_T)
+    >>> for start, stop in ((0, 3), (3, 5)):
+    ...     registers = dj.advance(denoise, jnp.float32(0.1), table, registers, None, start, stop)
+    >>> bool((registers[0] == dj.sample(denoise, jnp.float32(0.1), table, x_T)).all())
+    True
+    """
+    checked = _checked_keys(table, registers[0], keys)
+    given = [bound for bound in (start, stop) if not isinstance(bound, jax.Array)]
+    ordered = [0, *given, len(table)]
+    if not all(map(is_whole, given)) or ordered != sorted(ordered):
+        raise ValueError(
+            f"start and stop must be whole numbers, 0 <= start <= stop <= {len(table)}, "
+            f"got {start} and {stop}"
+        )
+    return _advance(denoise, params, table, registers, checked, jnp.int32(start), jnp.int32(stop))
+
+
+@partial(jax.jit, static_argnames="denoise")
+def _scan(denoise: Denoise, params: Any, table: Table, x_T: Array, keys: Any) -> AnyArray:
+    def body(registers: Registers, i: Array) -> tuple[Registers, None]:
+        row, output, drawn = _evaluate(denoise, params, table, registers, keys, i)
+        return step(row, registers, output, drawn), None
+
+    registers, _ = lax.scan(body, table.init(x_T), jnp.arange(len(table)))
+    return registers[0]
+
+
+@partial(jax.jit, static_argnames=("denoise", "every"))
+def _scan_with_history(
+    denoise: Denoise, params: Any, table: Table, x_T: Array, keys: Any, every: int
+) -> tuple[AnyArray, Array]:
+    def body(carry: tuple[Registers, Array], i: Array) -> tuple[tuple[Registers, Array], None]:
+        registers, previews = carry
+        row, output, drawn = _evaluate(denoise, params, table, registers, keys, i)
+        previews = previews.at[i // every].set(predict_x0(row, registers, output))
+        return (step(row, registers, output, drawn), previews), None
+
+    previews = jnp.zeros((-(-len(table) // every), *x_T.shape), x_T.dtype)
+    (registers, previews), _ = lax.scan(body, (table.init(x_T), previews), jnp.arange(len(table)))
+    return registers[0], previews
+
+
+@partial(jax.jit, static_argnames="denoise")
+def _advance(
+    denoise: Denoise,
+    params: Any,
+    table: Table,
+    registers: Registers,
+    keys: Any,
+    start: Array,
+    stop: Array,
+) -> Registers:
+    def body(i: Array, registers: Registers) -> Registers:
+        row, output, drawn = _evaluate(denoise, params, table, registers, keys, i)
+        return step(row, registers, output, drawn)
+
+    return lax.fori_loop(start, stop, body, registers)
+
+
+def _evaluate(
+    denoise: Denoise, params: Any, table: Table, registers: Registers, keys: Any, i: Array
+) -> tuple[Row, Array, AnyArray | None]:
+    """Row i, the network's output at it, and its noise: the body of every loop."""
+    row, x = table.row(i), registers[0]
+    output = denoise(params, row.in_scale.astype(x.dtype) * x, row.timestep)
+    drawn = None if row.noise_scale is None else noise(keys, i, x.shape[1:])
+    return row, output, drawn
+
+
+def _checked_keys(table: Table, x: AnyArray, keys: Keys | None) -> Array | None:
+    """The keys that the loop needs: none where the table is deterministic."""
+    if not isinstance(table, Table):
+        got = type(table).__name__
+        raise ValueError(f"sampling takes a table, such as scheduler.table(50); got {got}")
+    if np.ndim(table.timestep) != 1:
+        raise ValueError("this is a stack of tables: map over it with jax.vmap")
+    check_images(x)
+    if x.ndim != 4:
+        raise ValueError(f"samples are (B, H, W, C), got shape {x.shape}")
+    if table.noise_scale is None:
+        return None
+    if keys is None:
+        raise ValueError("this table adds noise: it needs keys, one per image, got None")
+    typed = typed_keys(keys)
+    if typed.shape != x.shape[:1]:
+        raise ValueError(f"{x.shape[0]} images need as many keys, got shape {typed.shape}")
+    return typed

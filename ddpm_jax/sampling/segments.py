@@ -1,0 +1,121 @@
+"""The pipelines' loop: a table's rows in short compiled segments, plain Python between them.
+
+One program, `advance`, runs the rows start..stop-1 of a padded table with traced bounds, so neither
+another number of steps nor another segment compiles anything. A segment lasts about 0.1 s: then the
+progress bar moves, a preview is shown, or Ctrl-C is heard. (One evaluation of the network cannot be
+interrupted: where it takes longer than that, Ctrl-C waits for its end.) The result is
+`ddpm_jax.sample`'s, bit for bit.
+
+Previews are a register: a table with one more register, whose update is the predicted x0, keeps the
+last row's x0 at the cost of one multiply-add.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, cast
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from ddpm_jax._typing import Registers
+from ddpm_jax.models import UNet2DModel
+from ddpm_jax.sampling.loops import advance
+from ddpm_jax.tables.table import Table, pad, wider_mix
+
+SEGMENT_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Network:
+    """`denoise` of a model: its params are {"unet": params} and, with classes, {"labels": labels}.
+
+    Networks of equal models are equal, so that all pipelines of one config share their programs.
+    """
+
+    model: UNet2DModel
+
+    def __call__(
+        self, params: Mapping[str, Any], x: Float[Array, "b h w c"], timestep: Float[Array, ""]
+    ) -> Float[Array, "b h w d"]:
+        """The model's output."""
+        variables = {"params": params["unet"]}
+        output = self.model.apply(variables, x, timestep, class_labels=params.get("labels"))
+        return cast(Array, output)  # apply gives a pair only where a collection is mutable
+
+
+class Progress(NamedTuple):
+    """Where a run stands.
+
+    Attributes:
+        done: rows (network evaluations) that have been taken.
+        registers: the registers after them; the sample is `registers[0]`.
+    """
+
+    done: int
+    registers: Registers
+
+
+def run(
+    denoise: Callable[..., Array],
+    params: Any,
+    table: Table,
+    x_T: Float[Array, "b h w c"],
+    keys: Key[Array, "b"] | None,
+    *,
+    every: int | None = None,
+    place: Callable[[Table], Table] = jax.device_put,
+) -> Iterator[Progress]:
+    """Samples, and says after each segment how far it is; the last registers hold the result.
+
+    Args:
+        denoise: as in `ddpm_jax.sample`, static.
+        params: its first argument, any pytree.
+        table: a scheduler's table.
+        x_T: register 0 at row 0, as `ddpm_jax.prior` gives it.
+        keys: one for each image; None for a table without noise.
+        every: also stop after each so many rows, counted from the first.
+        place: puts the padded table on the devices.
+    """
+    total, registers = len(table), table.init(x_T)
+    padded = place(pad(table))
+    done, rows = 0, 1
+    while done < total:
+        stop = min(done + rows, total)
+        if every is not None:
+            stop = min(stop, (done // every + 1) * every)
+        began = time.perf_counter()
+        registers = advance(denoise, params, padded, registers, keys, done, stop)
+        jax.block_until_ready(registers)
+        rows = segment_length(stop - done, time.perf_counter() - began)
+        done = stop
+        yield Progress(done, registers)
+
+
+def segment_length(rows: int, seconds: float) -> int:
+    """How many rows the next segment gets, after one of so many rows took so long: the fewest that
+    last `SEGMENT_SECONDS`, at least 1.
+
+    A segment costs a millisecond or two beside its rows, so there are not to be more than needed.
+    What else is in `seconds`, such as a compilation, makes the next one too short, never too long.
+    """
+    return max(1, math.ceil(SEGMENT_SECONDS * rows / max(seconds, 1e-9)))
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether the host or a device had too little memory."""
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+
+
+def with_preview(table: Table) -> Table:
+    """The same sampler with one more register, the last: the x0 that the row before predicted."""
+    own = table.num_registers
+    wide = wider_mix(np.asarray(table.mix), own + 1, x0=table.refine is not None)
+    wide[:, own] = 0
+    if table.refine is None:
+        wide[:, own, [0, own + 1]] = table.to_x0
+    else:
+        wide[:, own, own + 2] = 1
+    return replace(table, mix=wide)

@@ -1,0 +1,1 @@
+"""A whole training run: what the functions of `ddpm_jax.training` make together."""

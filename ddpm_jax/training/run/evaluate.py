@@ -1,0 +1,63 @@
+"""The loss on pictures kept from training, always with the same noise at the same timesteps."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float
+
+from ddpm_jax.training.data import HeldOut, held_out_batches
+from ddpm_jax.training.data.corrupt import Corrupt
+from ddpm_jax.training.objective import Loss
+from ddpm_jax.training.run.devices import Devices
+from ddpm_jax.training.run.plan import Plan
+
+KEY = 0x5EED
+"""Seed of the held-out loss's draws, whatever the run's seed: runs can be compared."""
+
+
+class HeldOutLoss:
+    """The mean loss over the held-out pictures, without dropout.
+
+    Args:
+        loss: what is trained for.
+        batches: the held-out pictures.
+        devices: where they go.
+    """
+
+    def __init__(self, loss: Loss, batches: HeldOut, devices: Devices):
+        self.batches, self.devices = batches, devices
+
+        def total(
+            params: Any, batch: dict[str, Array], key: Array
+        ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+            drawn = loss.draw(batch, key)
+            losses = loss.per_image(params, batch["image"], drawn, train=False)["loss"]
+            return (losses * batch["weight"]).sum(), batch["weight"].sum()
+
+        self._total = jax.jit(total)
+
+    @classmethod
+    def of(cls, plan: Plan, devices: Devices, corrupt: Corrupt) -> "HeldOutLoss | None":
+        """That of a run, or None where no pictures are held out."""
+        data = plan.settings.data
+        if not data.held_out:
+            return None
+        batches = held_out_batches(
+            plan.source,
+            data,
+            batch_size=plan.settings.loop.batch_size,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+            corrupt=corrupt,
+        )
+        return cls(plan.loss, batches, devices)
+
+    def loss(self, params: Any) -> float:
+        """For these params."""
+        sums = np.zeros(2)
+        for i, batch in enumerate(self.batches):
+            batch.pop("index")
+            key = jax.random.fold_in(jax.random.key(KEY), i)
+            sums += jax.device_get(self._total(params, self.devices.place_batch(batch), key))
+        return float(sums[0] / sums[1])

@@ -1,0 +1,152 @@
+"""Going on from a model that is already trained: its settings, its weights, and what is new."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ddpm_jax.hub import hub
+from ddpm_jax.hub.config import faults_of, read_json
+from ddpm_jax.models import UNet2DModel
+from ddpm_jax.schedulers import DDPMScheduler
+from ddpm_jax.training.run.settings import Diffusion, Model
+
+
+class Base(NamedTuple):
+    """A model to go on from.
+
+    Attributes:
+        name: as it was asked for.
+        model: it, as it was trained.
+        params: its weights.
+        diffusion: the forward process that it was trained under, if it came with a scheduler.
+    """
+
+    name: str
+    model: UNet2DModel
+    params: dict[str, Any]
+    diffusion: Diffusion | None = None
+
+
+def base_settings(name: str, revision: str | None = None) -> tuple[Model, Diffusion | None]:
+    """The settings that a model was trained under, from its configs; no weights are read.
+
+    Args:
+        name: of any model that `UNet2DModel.from_pretrained` reads.
+        revision: on the hub.
+
+    Returns:
+        The network's, and the forward process's if the model came with a scheduler.
+
+    Raises:
+        ValueError: no such model, or one that cannot be trained here.
+    """
+    path = hub.component(name, "unet", revision=revision, weights=False) / hub.CONFIG["unet"]
+    with faults_of(path):
+        config = UNet2DModel.from_config(read_json(path)).config
+        if config.class_embed_type is not None or config.time_embedding_type == "fourier":
+            raise ValueError(
+                f"class_embed_type {config.class_embed_type!r} with time_embedding_type "
+                f"{config.time_embedding_type!r} cannot be trained; accepted are None, and "
+                '"positional" or "learned"'
+            )
+    model = Model(**{field.name: config[field.name] for field in fields(Model)})
+    return model, _diffusion(name, revision)
+
+
+def _diffusion(name: str, revision: str | None) -> Diffusion | None:
+    try:
+        folder = hub.component(name, "scheduler", revision=revision)
+    except ValueError:  # weights alone
+        return None
+    scheduler = DDPMScheduler.from_pretrained(folder)
+    with faults_of(folder / hub.CONFIG["scheduler"]):
+        if scheduler.trained_betas is not None:
+            raise ValueError("trained_betas cannot be trained under: no setting holds them")
+    values = {field.name: getattr(scheduler, field.name) for field in fields(Diffusion)}
+    return Diffusion(**values)
+
+
+def load_base(name: str, *, revision: str | None = None, variant: str | None = None) -> Base:
+    """Reads a model with its weights; arguments and errors as `UNet2DModel.from_pretrained`."""
+    loaded = UNet2DModel.from_pretrained(name, revision=revision, variant=variant)
+    return Base(name, *loaded, _diffusion(name, revision))
+
+
+def other_process(base: Base, diffusion: Diffusion) -> list[str]:
+    """A sentence for each way in which a forward process is not the one of the base; those that
+    matter to sampling alone are left out.
+    """
+    if base.diffusion is None:
+        kind, betas = diffusion.prediction_type, diffusion.beta_schedule
+        return [f"{base.name} came without a scheduler: it is taken to predict {kind} ({betas})"]
+    before, now = asdict(base.diffusion), asdict(diffusion)
+    return [
+        f"diffusion.{name} is {now[name]}; {base.name} was trained with {before[name]}"
+        for name in now
+        if before[name] != now[name] and name not in ("clip_sample", "variance_type")
+    ]
+
+
+def adapt(base: Base, model: UNet2DModel, key: jax.Array) -> tuple[dict[str, Any], list[str]]:
+    """A base's params for a model that may have other classes or a learned variance.
+
+    Args:
+        base: the model to go on from.
+        model: the one that is trained.
+        key: of what is new.
+
+    Returns:
+        The params, and a sentence for each part that is new or left out.
+
+    Raises:
+        ValueError: the models differ in more than that.
+    """
+    return fitted(base, model, model.init_params(key))
+
+
+def fitted(
+    base: Base, model: UNet2DModel, fresh: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    """`adapt` with the fresh params given; or with their shapes, which tells whether it can be."""
+    params, news = dict(base.params), list[str]()
+    if _shape(params.get("class_embedding")) != _shape(fresh.get("class_embedding")):
+        params.pop("class_embedding", None)
+        if "class_embedding" in fresh:
+            params["class_embedding"] = fresh["class_embedding"]
+            had = base.model.num_class_embeds or "no"
+            wanted = model.num_class_embeds
+            news.append(f"class_embedding is new, for {wanted} classes; {base.name} has {had}")
+        else:
+            news.append(f"class_embedding of {base.name} is left out: no labels are asked for")
+    have, want = params["conv_out"]["bias"].shape[0], model.out_channels
+    if want == 2 * have:
+        params["conv_out"] = jax.tree.map(_with_zeros, params["conv_out"])
+        news.append(f"conv_out has {have} new channels, at 0, for the variance")
+    if wrong := _differences(params, fresh):
+        raise ValueError(f"{base.name} does not fit these settings: {'; '.join(wrong)}")
+    return params, news
+
+
+def _with_zeros(leaf: jax.Array) -> jax.Array:
+    return jnp.concatenate([leaf, jnp.zeros_like(leaf)], axis=-1)
+
+
+def _shape(tree: Any) -> Any:
+    return None if tree is None else jax.tree.map(np.shape, tree)
+
+
+def _differences(got: Mapping[str, Any], want: Mapping[str, Any]) -> list[str]:
+    def named(tree: Any) -> dict[str, tuple[int, ...]]:
+        leaves = jax.tree_util.tree_leaves_with_path(tree)
+        return {".".join(str(key.key) for key in path): leaf.shape for path, leaf in leaves}
+
+    ours, theirs = named(want), named(got)
+    return [
+        f"{name} is {theirs.get(name, 'missing')}, {ours.get(name, 'none')} is wanted"
+        for name in sorted(ours.keys() | theirs.keys())
+        if ours.get(name) != theirs.get(name)
+    ]

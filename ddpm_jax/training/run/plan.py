@@ -1,0 +1,211 @@
+"""What a run is made of, put together and checked before any long work."""
+
+import dataclasses
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ddpm_jax.hub.hub import MODEL_INDEX
+from ddpm_jax.images import MODES
+from ddpm_jax.models import UNet2DModel
+from ddpm_jax.schedulers import DDPMScheduler
+from ddpm_jax.training.data import Source, open_source
+from ddpm_jax.training.data.split import training_indices
+from ddpm_jax.training.objective import Loss, make_loss
+from ddpm_jax.training.run.finetune import Base, adapt, fitted, other_process
+from ddpm_jax.training.run.logs import read_log
+from ddpm_jax.training.run.settings import Settings
+from ddpm_jax.training.run.trace import WARM
+
+SETTINGS_NAME = "settings.json"
+CHECKPOINTS = "checkpoints"
+NO_CLASS = "no class"
+"""What the last class is called where labels are dropped."""
+MAY_CHANGE = {
+    "data": {"workers", "max_corrupt"},
+    "loop": {
+        "steps", "log_every", "save_every", "keep_last", "keep_best", "sample_every", "sample_num",
+        "sample_steps", "eval_every", "divergence", "profile", "fsdp", "remat", "steps_per_call",
+    },
+}  # fmt: skip
+"""What a resumed run may have otherwise: it decides no draw and no update's meaning."""
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A run that can begin.
+
+    Attributes:
+        settings: all of them.
+        out: the run's folder.
+        source: the pictures.
+        model: the network, in the dtype that it computes in.
+        scheduler: the forward process.
+        loss: what is trained for.
+        base: the model to go on from, or None.
+    """
+
+    settings: Settings
+    out: Path
+    source: Source
+    model: UNet2DModel
+    scheduler: DDPMScheduler
+    loss: Loss
+    base: Base | None
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """The names of the network's classes, or None where it has none or they have no names."""
+        names = self.source.classes
+        if names is not None and self.settings.objective.label_dropout:
+            return *names, NO_CLASS
+        return names
+
+    def params(self, key: jax.Array) -> tuple[dict[str, Any], list[str]]:
+        """The first params: fresh ones, or those of the base with what is new said."""
+        if self.base is None:
+            return self.model.init_params(key), []
+        params, news = adapt(self.base, self.model, key)
+        return params, other_process(self.base, self.settings.diffusion) + news
+
+
+def make_plan(settings: Settings, out: Path, base: Base | None = None) -> Plan:
+    """Opens the data, makes the model and its loss, and checks that they fit together.
+
+    Raises:
+        ValueError: all that does not fit.
+        OSError: data or output cannot be reached.
+    """
+    loop, data = settings.loop, settings.data
+    faults = [
+        f"loop.{name} must be a multiple of loop.steps_per_call = {loop.steps_per_call}, "
+        f"got {getattr(loop, name)}"
+        for name in ("steps", "log_every", "save_every", "sample_every", "eval_every")
+        if getattr(loop, name) % loop.steps_per_call
+    ]
+    if loop.keep_best and not data.held_out:
+        faults.append("loop.keep_best goes by the held-out loss: set data.held_out too")
+    if loop.keep_best and loop.save_every % loop.eval_every:
+        faults.append(
+            "loop.keep_best needs a loss for each checkpoint: save_every must be a "
+            f"multiple of eval_every, got {loop.save_every} and {loop.eval_every}"
+        )
+    if loop.sample_every and loop.sample_steps > settings.diffusion.num_train_timesteps:
+        faults.append(
+            "loop.sample_steps must be at most diffusion.num_train_timesteps = "
+            f"{settings.diffusion.num_train_timesteps}, got {loop.sample_steps}"
+        )
+    if loop.profile > 0 and loop.steps <= WARM:
+        faults.append(f"loop.profile begins after {WARM} updates, and loop.steps is {loop.steps}")
+    if settings.objective.label_dropout and not data.labels:
+        faults.append("objective.label_dropout needs labels: set data.labels too")
+    if faults:
+        raise ValueError("; ".join(faults))
+    source = open_source(_with_channels(data, base))
+    training_indices(len(source), data.held_out)  # there is something left to train on
+    if loop.sample_every and source.shape[-1] not in MODES:
+        raise ValueError(
+            f"grids of samples have 1, 3 or 4 channels, and {data.name} has {source.shape[-1]}: "
+            "set loop.sample_every to 0"
+        )
+    classes = source.num_classes
+    if classes is not None and settings.objective.label_dropout:
+        classes += 1  # the last means no class
+    config = settings.model.config(source.shape, classes, settings.diffusion)
+    model = UNet2DModel(**config, dtype=jnp.dtype(loop.dtype), remat=loop.remat)
+    _check_size(model, source.shape)
+    scheduler = DDPMScheduler(**dataclasses.asdict(settings.diffusion))
+    loss = make_loss(model, scheduler, settings.objective)
+    if base is not None:
+        fitted(base, model, model.shapes())  # or it is told now
+    return Plan(settings, out, source, model, scheduler, loss, base)
+
+
+def check_folder(out: Path, settings: Settings, *, resume: bool) -> None:
+    """Whether a run may write there; of several processes the first looks, which is the one that
+    writes.
+
+    Raises:
+        ValueError: the folder holds a run that is not to be resumed, or was begun with other
+            settings, or has lost its checkpoints; or it holds something else.
+    """
+    if jax.process_index():
+        return
+    if (out / SETTINGS_NAME).exists():
+        if not _got_anywhere(out):
+            return
+        if not resume:
+            raise ValueError(
+                f"{out} holds a run already: resume goes on with it, another folder begins one"
+            )
+        saved = Settings.load(out / SETTINGS_NAME)
+        check_same(saved, settings)
+        _check_checkpoints(out, saved.loop.save_every)
+    elif (out / CHECKPOINTS).exists():
+        raise ValueError(
+            f"{out} holds checkpoints, but no {SETTINGS_NAME}: put it back to resume that run, or "
+            "take another folder"
+        )
+    elif out.exists() and not (out.is_dir() and all(p.name.startswith(".") for p in out.iterdir())):
+        raise ValueError(f"a run needs a new or an empty folder, got {out}")
+
+
+def _got_anywhere(out: Path) -> bool:
+    """Whether a run left more than its settings; if not, another may begin in its place."""
+    return (
+        any((out / CHECKPOINTS).glob("*"))
+        or (out / MODEL_INDEX).exists()
+        or next(read_log(out), None) is not None
+    )
+
+
+def _check_checkpoints(out: Path, save_every: int) -> None:
+    """A run that was killed before its first checkpoint may begin anew; one that had some may not,
+    which would write over its result.
+    """
+    if any(path.name.isdigit() for path in (out / CHECKPOINTS).glob("*")):
+        return
+    logged = max((line["step"] for line in read_log(out)), default=0)
+    # The first checkpoint is complete before the second is begun.
+    if logged > 2 * save_every or (out / MODEL_INDEX).exists():
+        raise ValueError(
+            f"the run in {out} was at update {logged}, and {out / CHECKPOINTS} holds no checkpoint "
+            "to resume from: put one back, or begin another run in another folder"
+        )
+
+
+def check_same(saved: Settings, wanted: Settings) -> None:
+    """Refuses to resume a run under other settings than it began with.
+
+    Raises:
+        ValueError: listing what differs, but for what `MAY_CHANGE` allows.
+    """
+    before, now = dataclasses.asdict(saved), dataclasses.asdict(wanted)
+    faults = [
+        f"{group}.{name} was {before[group][name]}, now {now[group][name]}"
+        for group in before
+        for name in before[group]
+        if before[group][name] != now[group][name] and name not in MAY_CHANGE.get(group, ())
+    ]
+    if faults:
+        raise ValueError(f"the run was begun with other settings: {'; '.join(faults)}")
+
+
+def _with_channels(data: Any, base: Base | None) -> Any:
+    """Pictures as the base wants them, unless told otherwise."""
+    if base is None or data.channels is not None:
+        return data
+    return replace(data, channels=base.model.in_channels)
+
+
+def _check_size(model: UNet2DModel, shape: tuple[int, int, int]) -> None:
+    times = 2 ** (len(model.block_out_channels) - 1)
+    if shape[0] % times or shape[1] % times:
+        raise ValueError(
+            f"pictures of {shape[0]}x{shape[1]} do not halve {len(model.block_out_channels) - 1} "
+            f"times: height and width must be multiples of {times}; set data.resolution, or fewer "
+            "model.block_out_channels"
+        )

@@ -1,0 +1,72 @@
+"""Settings by name: the papers' for CIFAR-10 and 256x256 faces, and small ones for a CPU.
+
+cifar10 and celebahq256 are Ho et al. 2020, arXiv:2006.11239, appendix B (800,000 and 500,000
+updates), with the architectures of google/ddpm-cifar10-32 and google/ddpm-celebahq-256. tiny is
+what the bundled digits were trained with, emoji the bundled emoji.
+"""
+
+from dataclasses import replace
+
+from ddpm_jax.training.data import Data
+from ddpm_jax.training.ema import Ema
+from ddpm_jax.training.optimizer import Optimizer
+from ddpm_jax.training.run.settings import Diffusion, Loop, Model, Settings
+
+CIFAR10 = Settings(data=Data(name="uoft-cs/cifar10", resolution=32, flip=True))
+
+CELEBAHQ256 = Settings(
+    data=Data(name="korexyz/celeba-hq-256x256", resolution=256, flip=True),
+    model=Model(
+        down_block_types=(*("DownBlock2D",) * 4, "AttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "AttnUpBlock2D", *("UpBlock2D",) * 4),
+        block_out_channels=(128, 128, 256, 256, 512, 512),
+        dropout=0.0,
+    ),
+    diffusion=Diffusion(variance_type="fixed_small"),
+    optimizer=Optimizer(learning_rate=2e-5),
+    loop=Loop(steps=500_000, batch_size=64, sample_num=16),
+)
+
+TINY = Settings(
+    data=Data(name="digits"),
+    model=Model(
+        down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=(32, 64, 64),
+        dropout=0.0,
+    ),
+    diffusion=Diffusion(variance_type="fixed_small"),
+    optimizer=Optimizer(learning_rate=1e-3, warmup_steps=200, decay="cosine"),
+    ema=Ema(decay=0.999, power=0.75),
+    loop=Loop(
+        steps=6_000,
+        batch_size=64,
+        log_every=50,
+        save_every=1000,
+        sample_every=1000,
+        eval_every=1000,
+    ),
+)
+
+EMOJI = replace(
+    TINY,
+    data=Data(name="emoji", resolution=16),
+    model=replace(
+        TINY.model,
+        block_out_channels=(48, 64, 96),
+        layers_per_block=1,
+        norm_num_groups=16,
+        dropout=0.05,
+    ),
+    optimizer=Optimizer(learning_rate=5e-4, warmup_steps=500, decay="cosine"),
+    ema=Ema(decay=0.9995, power=0.75),
+    loop=replace(TINY.loop, steps=11_000, batch_size=32),
+)
+
+PRESETS: dict[str, Settings] = {
+    "cifar10": CIFAR10,
+    "celebahq256": CELEBAHQ256,
+    "tiny": TINY,
+    "emoji": EMOJI,
+}
+"""By name: "cifar10" and "celebahq256" as in the papers, "tiny" and "emoji" for a CPU."""

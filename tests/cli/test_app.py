@@ -1,0 +1,200 @@
+"""The command line as a whole: help, errors and exit codes, the cache."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cli.sampling import complaint
+
+from ddpm_jax import DDIMScheduler, __version__
+from ddpm_jax.cli import app, cache, main, schedule
+from ddpm_jax.hub import hub
+from ddpm_jax.hub.config import read_json, write_json
+from ddpm_jax.schedulers import SCHEDULERS
+from ddpm_jax.training.run.presets import PRESETS
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_version(capsys: pytest.CaptureFixture[str]):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"ddpm-jax {__version__}\n"
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]):
+    assert main(["--help"]) == 0
+    told = capsys.readouterr().out
+    assert all(f"• {name} " in told for name in app.COMMANDS)
+
+
+@pytest.mark.usefixtures("as_users_run")  # tyro's mark for a missing argument is of no type
+@pytest.mark.parametrize("name", app.COMMANDS)
+def test_help_of_a_command_has_examples_that_parse(
+    name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """In a folder with the run and the model that the examples of training start from."""
+    monkeypatch.chdir(tmp_path)
+    Path("digits-run").mkdir()
+    PRESETS["tiny"].save("digits-run/settings.json")
+    shutil.copytree(hub.BUNDLED / "digits", "google/ddpm-cifar10-32")
+    assert main([name, "--help"]) == 0
+    told = capsys.readouterr().out
+    examples = app.COMMANDS[name].EXAMPLES
+    assert examples in told
+    for line in examples.splitlines():
+        program, *argv = line.split()
+        assert program == "ddpm-jax"
+        assert isinstance(app._parse(argv), app.COMMANDS[name])
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        ("", "Expected one of {sample, train, convert, info, describe}"),
+        ("draw", "draw; Available subcommands"),
+        ("info", "Missing from ddpm-jax info: MODEL"),
+        ("sample --steps many", "--steps: invalid literal"),
+        ("sample --stpes 3", "Perhaps you meant: --steps"),
+        ("sample --scheduler plms", "'pndm'"),
+        ("convert only-one", "DST"),
+    ],
+)
+def test_wrong_arguments(argv: str, told: str, capsys: pytest.CaptureFixture[str]):
+    assert told in complaint(argv, capsys, 2)
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        ("describe --steps 0", "got 0"),
+        ("describe --steps 1001", "got 1001"),
+        ("describe --set colour=red", "DDIMScheduler has no colour"),
+        ("describe --set trailing", "FIELD=VALUE, got trailing"),
+        ("describe --set steps_offset=-1", "steps_offset must lie in 0..999, got -1"),
+        ("describe --scheduler ddpm --eta 0.5", "ddpm scheduler takes no eta"),
+        ("describe --scheduler ddim --set s_churn=4", "ddim scheduler takes no s_churn"),
+        ("describe --revision main", "give --model"),
+        ("info digits --batch-size 0", "--batch-size must be at least 1"),
+        ("sample --num 0 --seed -1 --save-every 0", "--seed must be at least 0"),
+        ("sample --seed 4294967296", "--seed must be at most 4294967295, got 4294967296"),
+        ("sample --out=", "--out must not be empty"),
+        ("sample --set eta=true --num 1", "eta takes a number, got True"),
+        ("describe --set eta=abc", "eta takes a number, got 'abc'"),
+        ("describe --scheduler euler --set s_churn=abc", "s_churn takes a number, got 'abc'"),
+        ("describe --scheduler euler --set s_churn=false", "s_churn takes a number, got False"),
+        ("describe --scheduler euler --set s_noise=NaN", "s_noise takes a number, got nan"),
+        ("describe --set use_clipped_model_output=7", "takes true or false, got 7"),
+        ("describe --scheduler ddim --set s_noise=0", "ddim scheduler takes no s_noise"),
+        ("sample --out pictures.jpg", "pictures.jpg"),
+        ("sample --out pictures --columns 3", "--columns"),
+        ("sample --labels 1", "--labels is for models with classes"),
+    ],
+)
+def test_wrong_values_of_options(
+    argv: str, told: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch
+):
+    """They are wrong arguments too."""
+    monkeypatch.chdir(tmp_path)
+    assert told in complaint(argv, capsys, 2)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        ("describe --model nowhere", "'nowhere' is not a folder"),
+        ("describe --model digits --revision main", "revision='main' is for hub repositories"),
+        ("info nowhere", "'nowhere' is not a folder"),
+        ("info nowhere.png", "nowhere.png"),
+        ("convert nowhere there", "'nowhere' is not a folder"),
+        ("sample --out /dev/null/pictures", "/dev/null"),
+        ("sample --model nowhere", "'nowhere' is not a folder"),
+        ("sample --variant fp16", "no weights of variant 'fp16'"),
+    ],
+)
+def test_errors_are_one_line(
+    argv: str, told: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert told in complaint(argv, capsys, 1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_fault_of_the_models_config_is_no_wrong_option(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    DDIMScheduler().save_pretrained(tmp_path)
+    file = tmp_path / "scheduler_config.json"
+    write_json(file, read_json(file) | {"steps_offset": -1})
+    assert "got -1" in complaint(f"describe --model {tmp_path}", capsys, 1)
+    argv = f"describe --model {tmp_path} --steps 2 --set steps_offset="
+    assert "got -2" in complaint(f"{argv}-2", capsys, 2)
+    assert main(f"{argv}1".split()) == 0
+
+
+def test_a_fault_of_our_own_is_one_line_too(capsys: pytest.CaptureFixture[str], monkeypatch):
+    def fail(self: object) -> None:
+        raise KeyError("a fault\nof two lines")
+
+    monkeypatch.setattr(app.Describe, "run", fail)
+    assert "KeyError" in complaint("describe", capsys, 1)
+    monkeypatch.setenv("DDPM_JAX_TRACEBACK", "1")
+    with pytest.raises(KeyError):
+        main(["describe"])
+
+
+def test_interrupted(capsys: pytest.CaptureFixture[str], monkeypatch):
+    def interrupt(self: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(app.Describe, "run", interrupt)
+    assert complaint("describe", capsys, 130) == "ddpm-jax: interrupted\n"
+
+
+def test_warnings_are_one_line(capsys: pytest.CaptureFixture[str], monkeypatch):
+    def warn(self: object) -> None:
+        import warnings
+
+        warnings.simplefilter("always")
+        warnings.warn("mind\nthe step", stacklevel=1)
+
+    monkeypatch.setattr(app.Describe, "run", warn)
+    assert main(["describe"]) == 0
+    assert capsys.readouterr().err == "ddpm-jax: warning: mind the step\n"
+
+
+def test_a_reader_that_leaves_early():
+    """`ddpm-jax describe | head -n 1` ends quietly."""
+    code = "import sys\nfrom ddpm_jax.cli import main\nsys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "describe", "--scheduler", "ddpm", "--steps", "1000"]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as run:
+        assert run.stdout is not None
+        assert run.stderr is not None
+        run.stdout.close()
+        assert run.stderr.read() == ""
+    assert run.returncode == 1
+
+
+def test_every_scheduler_has_a_name():
+    assert set(schedule.CLASSES.values()) == {kind.__name__ for kind in SCHEDULERS}
+    assert set(schedule.CLASSES) == set(schedule.Name.__args__)
+
+
+def test_cache_folder(monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert cache.folder() == Path("/somewhere/ddpm_jax/compiled")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert cache.folder() == Path("/home/someone/.cache/ddpm_jax/compiled")
+
+
+def test_cache_that_cannot_be_written(capsys: pytest.CaptureFixture[str]):
+    cache.use(Path(os.devnull) / "cache")
+    told = capsys.readouterr().err
+    assert told.startswith("ddpm-jax: compiling without a cache: ")
+    assert told.count("\n") == 1

@@ -1,0 +1,115 @@
+"""`ddpm-jax describe`, `info` and `convert`."""
+
+import json
+import re
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from cli.sampling import complaint
+from PIL import Image
+from pipelines.models import pipeline
+
+from ddpm_jax import DDIMPipeline, DDIMScheduler, UNet2DModel
+from ddpm_jax.cli import info, main
+from ddpm_jax.hub import hub
+from ddpm_jax.hub.config import read_json
+from ddpm_jax.tables import builder
+from weights_convert import find_weights, open_weights
+
+
+def read(unet: Path) -> dict[str, np.ndarray]:
+    with open_weights(find_weights(unet)) as weights:
+        return dict(weights)
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def test_describe_prints_the_table(capsys: pytest.CaptureFixture[str]):
+    argv = "describe --steps 7 --eta 0.5 --set timestep_spacing=trailing clip_sample=False"
+    assert main(argv.split()) == 0
+    scheduler = DDIMScheduler(timestep_spacing="trailing", clip_sample=False)
+    expected = builder.describe(scheduler.table(7, eta=0.5))
+    assert capsys.readouterr().out == expected + "\n"
+
+
+def test_describe_takes_the_models_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    DDIMScheduler(timestep_spacing="trailing").save_pretrained(tmp_path)
+    assert main(["describe", "--steps", "4", "--model", str(tmp_path)]) == 0
+    timesteps = re.findall(r"^ *\d+  t (\d+)", capsys.readouterr().out, re.MULTILINE)
+    assert timesteps == ["999", "749", "499", "249"]
+
+
+def test_info_of_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    pipeline(DDIMPipeline, num_class_embeds=3).save_pretrained(tmp_path)
+    params = sum(array.size for array in read(tmp_path / "unet").values())
+    assert main(["info", str(tmp_path), "--batch-size", "2"]) == 0
+    told = capsys.readouterr().out
+    assert re.search(r"^num_class_embeds +3$", told, re.MULTILINE)
+    assert re.search(rf"^total +\d+ +{params:,}$", told, re.MULTILINE)
+    assert f"{4 * params / 1000:.4g} kB in float32" in told
+    assert re.search(r"2 images in float32: [\d.]+ kB more", told)
+
+
+def test_info_says_which_weights_are_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    pipe = pipeline(DDIMPipeline)
+    pipe.save_pretrained(tmp_path)
+    unet, count = tmp_path / "unet", len(jax.tree.leaves(pipe.params))
+    file = find_weights(unet)
+    assert info.stored(unet, None) == f"stored: {count} tensors of float32 in {file}"
+    assert main(["info", str(tmp_path), "--variant", "fp16"]) == 0
+    told = capsys.readouterr().out
+    assert f"stored: no weights of variant 'fp16' in {unet}\n" in told
+    file.rename(unet / "diffusion_pytorch_model.fp16.safetensors")
+    assert info.stored(unet, "fp16").endswith(".fp16.safetensors")
+    assert info.stored(unet, None).endswith(
+        f"no weights in {unet}; found variant fp16: pass variant='fp16'"
+    )
+
+
+def test_parameter_table():
+    config = read_json(hub.BUNDLED / "digits" / "unet" / "config.json")
+    table = info.parameter_table(UNet2DModel.from_config(config).shapes())
+    assert re.search(r"^mid_block +30 +181,504$", table, re.MULTILINE)
+    assert re.search(r"^total +268 +1,623,169$", table, re.MULTILINE)
+
+
+def test_info_of_a_picture_that_is_not_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    picture = tmp_path / "holiday.png"
+    Image.new("L", (2, 2)).save(picture)
+    assert "no picture of ddpm-jax sample" in complaint(f"info {picture}", capsys, 1)
+
+
+@pytest.mark.parametrize("to", ["flax", "orbax", "diffusers"])
+def test_convert(to: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    out = tmp_path / "out"
+    argv = ["convert", "digits", str(out), "--to", to]
+    assert main(argv) == 0
+    told = capsys.readouterr().out
+    assert "268 tensors, 1,623,169 params, float16, 3,246,338 bytes" in told
+    before, after = read(hub.BUNDLED / "digits" / "unet"), read(out / "unet")
+    assert set(before) == set(after)
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+    assert "--overwrite replaces it" in complaint(" ".join(argv), capsys, 1)
+    assert main([*argv, "--overwrite"]) == 0
+
+
+@pytest.mark.parametrize("to", ["flax", "diffusers"])
+def test_convert_refuses_weights_of_another_config(
+    to: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Every fault is listed, and nothing is written."""
+    source, out = tmp_path / "source", tmp_path / "out"
+    pipeline(DDIMPipeline).save_pretrained(source)
+    file = source / "unet" / "config.json"
+    config = read_json(file) | {"num_class_embeds": 3, "in_channels": 2}
+    file.write_text(json.dumps(config))
+    told = complaint(f"convert {source} {out} --to {to}", capsys, 1)
+    assert "missing: class_embedding.weight" in told
+    assert "wrong shape: conv_in.weight is (8, 1, 3, 3), expected (8, 2, 3, 3)" in told
+    assert names_in(tmp_path) == ["source"]
+    file.write_text(json.dumps(config | {"_class_name": "AnotherModel"}))
+    assert main(["convert", str(source), str(out), "--to", to]) == 0  # nothing is known of those

@@ -1,0 +1,277 @@
+"""`ddpm-jax sample`, on a network small enough to compile in a moment."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from cli.sampling import DDIM, names, pixels, sample, save_tiny
+from PIL import Image
+from pipelines.models import SIZE
+
+import ddpm_jax as dj
+from ddpm_jax.cli import cache, drawing, main, provenance
+from ddpm_jax.images import to_uint8
+from ddpm_jax.models import UNet2DModel
+from ddpm_jax.pipelines.unconditional import DDIMPipeline
+from ddpm_jax.sampling.segments import Progress
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("model") / "tiny")
+
+
+def test_grid(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """The picture, its provenance, and where it is said to be."""
+    out = tmp_path / "new" / "grid.png"
+    assert sample(tiny, out, "--num", "5", "--columns", "3", "--seed", "7") == 0
+    captured = capsys.readouterr()
+    assert str(out) in captured.out
+    assert "9/9" in captured.err  # the progress bar: three batches of three steps
+    assert names(out.parent) == ["grid.png"]
+    assert pixels(out).shape == (2 * 66 + 2, 3 * 66 + 2)  # tiles of 64 pixels, 2 between them
+    text = provenance.read_png(out)
+    config = json.loads(text["scheduler"])
+    assert (text["model"], text["steps"], text["seed"]) == (str(tiny), "3", "7")
+    assert (text["image"], text["dtype"]) == ("0-4", "float32")
+    assert dj.DDIMScheduler.from_config(config) == DDIM
+    assert config["_class_name"] == "DDIMScheduler"
+    assert json.loads(text["versions"])["jax"] == jax.__version__
+    assert main(["info", str(out)]) == 0
+    told = capsys.readouterr().out
+    assert all(value in told for value in text.values())
+
+
+def test_same_images_as_the_pipeline(tiny: Path, tmp_path: Path):
+    out = tmp_path / "images"
+    assert sample(tiny, out, "--num", "2", "--seed", "11", "--eta", "0.5") == 0
+    pipe = DDIMPipeline.from_pretrained(tiny)
+    expected = pipe(
+        jax.random.key(11), batch_size=2, num_inference_steps=3, eta=0.5, progress=False
+    ).images
+    for number, picture in enumerate(expected):
+        assert np.array_equal(pixels(out / f"{number:05d}.png"), np.asarray(picture))
+
+
+def test_last_batch_is_padded_not_compiled(tiny: Path, count_compilations):
+    model, params = UNet2DModel.from_pretrained(tiny)
+    draw = drawing.Drawing(
+        model=model,
+        params=params,
+        table=DDIM.table(2),
+        seed=0,
+        labels=(),
+        batch_size=5,
+        every=None,
+    ).draw(range(12))
+    with count_compilations() as compiled:
+        first = next(draw)
+        of_first = compiled.count
+        rest = list(draw)
+    assert of_first > 0
+    assert compiled.count == of_first
+    assert [one.number for batch in [first, *rest] for one in batch] == list(range(12))
+
+
+def test_strips(tiny: Path, tmp_path: Path):
+    """Every second of five steps and the end: three tiles a row, the last being the image."""
+    out = tmp_path / "a.png"
+    assert sample(tiny, out, "--num", "2", "--save-every", "2", steps=5) == 0
+    assert names(tmp_path) == ["a-steps.png", "a.png"]
+    strip, grid = pixels(tmp_path / "a-steps.png"), pixels(out)
+    assert strip.shape == (2 * 66 + 2, 3 * 66 + 2)
+    assert np.array_equal(strip[:68, 2 * 66 :], grid[:, :68])
+    assert np.array_equal(strip[66:, 2 * 66 :], grid[:, 66:])
+    predicted = {}
+    DDIMPipeline.from_pretrained(tiny)(
+        jax.random.key(0),
+        batch_size=2,
+        num_inference_steps=5,
+        progress=False,
+        callback=lambda done, images: predicted.update({done: images}),
+        callback_every=2,
+    )
+    for number in range(2):
+        for column, done in enumerate((2, 4)):
+            corner = strip[66 * number + 2 :: 8, 66 * column + 2 :: 8][:SIZE, :SIZE]
+            assert np.array_equal(corner, to_uint8(predicted[done])[number, ..., 0])
+
+
+def test_labels_go_round(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    model = save_tiny(tmp_path / "model", num_class_embeds=3)
+    assert sample(model, tmp_path / "both", "--num", "3", "--labels", "0", "2") == 0
+    assert sample(model, tmp_path / "none.png", "--num", "2") == 2
+    assert "class" in capsys.readouterr().err
+    assert sample(model, tmp_path / "zero", "--num", "3", "--labels", "0") == 0
+    same = [
+        np.array_equal(pixels(tmp_path / "both" / name), pixels(tmp_path / "zero" / name))
+        for name in names(tmp_path / "both")
+    ]
+    assert same == [True, False, True]
+    assert provenance.read_png(tmp_path / "both" / "00000.png")["labels"] == "0 2"
+
+
+@pytest.mark.parametrize(
+    ("fields", "labels", "told"),
+    [
+        ({}, ["1"], "--labels is for models with classes, and this one has none"),
+        ({"num_class_embeds": 3}, [], "give --labels, classes from 0 to 2"),
+        ({"num_class_embeds": 3}, ["2", "3", "-1"], "classes from 0 to 2, got -1, 3"),
+        ({"class_embed_type": "timestep"}, [], "give --labels, numbers"),
+        ({"class_embed_type": "identity"}, ["1"], "vectors"),
+    ],
+)
+def test_labels_are_checked_before_all_else(
+    fields: dict[str, object],
+    labels: list[str],
+    told: str,
+    tmp_path: Path,
+    monkeypatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    """In one line, with no bar, nothing loaded and nothing made."""
+    model = save_tiny(tmp_path / "model")
+    config = model / "unet" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | fields))
+    monkeypatch.delattr(UNet2DModel, "from_pretrained")
+    argv = ["--labels", *labels] if labels else []
+    assert sample(model, tmp_path / "out", *argv) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.count("\n") == 1
+    assert names(tmp_path) == ["model"]
+
+
+@pytest.mark.parametrize("scheduler", ["pndm", "euler-ancestral"])
+def test_schedulers(scheduler: str, tiny: Path, tmp_path: Path):
+    out = tmp_path / "a.png"
+    assert sample(tiny, out, "--num", "1", "--scheduler", scheduler, steps=5) == 0
+    assert scheduler.split("-")[0] in provenance.read_png(out)["scheduler"].lower()
+
+
+def test_dtype(tiny: Path, tmp_path: Path):
+    """Computed in the dtype that is asked for: near the float32 pixels, and not equal to them."""
+    for name in ("float32", "bfloat16"):
+        assert sample(tiny, tmp_path / f"{name}.png", "--dtype", name, "--num", "8") == 0
+    near, exact = (pixels(tmp_path / f"{name}.png").astype(int) for name in ("bfloat16", "float32"))
+    assert np.abs(near - exact).max() > 0
+    assert np.abs(near - exact).mean() < 8  # grey levels; another seed gives 50
+
+
+def test_out_of_memory_names_a_batch_size(
+    tiny: Path, tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
+):
+    def exhausted(*_: object, **__: object) -> None:
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 byte.")
+
+    monkeypatch.setattr(drawing, "run", exhausted)
+    assert sample(tiny, tmp_path / "a.png", "--num", "9", batch=8) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "ddpm-jax: out of memory; try --batch-size 4"
+    )
+    assert sample(tiny, tmp_path / "a.png", "--num", "1") == 1
+    assert "--dtype bfloat16" in capsys.readouterr().err
+    assert not names(tmp_path)
+
+
+def test_images_that_are_not_numbers(
+    tiny: Path, tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
+):
+    def broken(denoise: object, params: object, table: object, x_T: jax.Array, *_: object, **__):
+        yield Progress(3, (x_T * np.float32("nan"),))
+
+    monkeypatch.setattr(drawing, "run", broken)
+    assert sample(tiny, tmp_path / "a.png", "--num", "3") == 1
+    assert "finite" in capsys.readouterr().err
+    assert not names(tmp_path)
+
+
+def test_a_file_appears_only_when_complete(tmp_path: Path, monkeypatch):
+    def half(self: Image.Image, path: Path, **_: object) -> None:
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Image.Image, "save", half)
+    with pytest.raises(OSError, match="disk full"):
+        provenance.save_png(Image.new("L", (4, 4)), tmp_path / "a.png", {}, "0")
+    assert not names(tmp_path)
+
+
+@contextlib.contextmanager
+def running(*argv: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """The command in a process of its own, which is gone afterwards."""
+    # A background job's children ignore SIGINT, and the tests may be one: as in a terminal, then.
+    code = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from ddpm_jax.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *argv],
+        cwd=Path(__file__).parents[2],
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_interrupt(tiny: Path, tmp_path: Path):
+    """Ctrl-C in the middle of a long run: exit code 130, a line to say so, whole files only."""
+    argv = f"sample --no-cache --model {tiny} --scheduler ddpm --steps 1000 --num 1000000".split()
+    with running(*argv, "--batch-size", "2", "--out", str(tmp_path / "out")) as run:
+        while not (tmp_path / "out" / "00001.png").exists() and run.poll() is None:
+            time.sleep(0.05)
+        run.send_signal(signal.SIGINT)
+        _, told = run.communicate()
+    assert run.returncode == 130, told
+    assert told.splitlines()[-1] == (
+        "ddpm-jax: interrupted; the same command makes the images that are missing"
+    )
+    assert "Traceback" not in told
+    assert all(len(name) == len("00000.png") for name in names(tmp_path / "out"))
+
+
+def test_compiled_programs_are_kept(tiny: Path, tmp_path: Path):
+    argv = ["sample", "--model", str(tiny), "--num", "1", "--steps", "2"]
+    kept = tmp_path / "ddpm_jax" / "compiled"
+    programs = []
+    for out in ("a.png", "b.png"):
+        with running(*argv, "--out", str(tmp_path / out), XDG_CACHE_HOME=str(tmp_path)) as run:
+            _, told = run.communicate()
+        assert run.returncode == 0, told
+        programs.append({name for name in names(kept) if not name.endswith("-atime")})
+    assert any("advance" in name for name in programs[0])
+    assert programs[0] == programs[1]
+    assert np.array_equal(pixels(tmp_path / "a.png"), pixels(tmp_path / "b.png"))
+
+
+def test_no_cache(tiny: Path, tmp_path: Path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(cache, "use", asked.append)
+    assert sample(tiny, tmp_path / "a.png", "--num", "1") == 0
+    assert not asked
+
+
+def test_a_cache_that_cannot_be_written_stops_nothing(
+    tiny: Path, tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(cache, "folder", lambda: Path(os.devnull) / "cache")
+    argv = f"sample --model {tiny} --num 1 --steps 2 --out {tmp_path / 'a.png'}"
+    assert main(argv.split()) == 0
+    assert capsys.readouterr().err.count("compiling without a cache") == 1
+    assert names(tmp_path) == ["a.png"]

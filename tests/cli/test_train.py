@@ -1,0 +1,249 @@
+"""`ddpm-jax train`: where settings come from, what it leaves, exit codes."""
+
+import errno
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from cli.sampling import complaint
+from PIL import Image
+from training.runs import SMALL, weights, with_loop
+
+from ddpm_jax import DDIMPipeline
+from ddpm_jax.cli import app, main
+from ddpm_jax.hub import hub
+from ddpm_jax.training.run import checkpoint
+from ddpm_jax.training.run.logs import read_log
+from ddpm_jax.training.run.presets import PRESETS
+from ddpm_jax.training.run.run import Run
+from ddpm_jax.training.run.settings import Settings
+
+pytest.importorskip("grain", reason="needs grain: pip install -e '.[test]'")
+
+pytestmark = pytest.mark.usefixtures("kept_programs")
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Settings that take seconds."""
+    path = tmp_path_factory.mktemp("settings") / "settings.json"
+    SMALL.save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def done(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of eight updates, the last of which are traced."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    argv = ["train", "--config", str(config), "--out", str(out), "--no-cache"]
+    assert main([*argv, "--loop.steps", "12", "--profile", "2"]) == 0
+    return out
+
+
+def last_word(argv: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """The line under the progress bar of a run that fails."""
+    assert main([*argv.split(), "--no-cache"]) == 1
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+def parsed(*argv: str) -> Settings:
+    return app._parse(["train", "--out", "new", *argv])
+
+
+def test_settings_come_from_a_preset(tmp_path: Path):
+    assert parsed().model == PRESETS["tiny"].model
+    paper = parsed("--preset", "cifar10")
+    assert paper.loop == PRESETS["cifar10"].loop
+    changed = parsed("--preset", "cifar10", "--loop.batch-size", "64", "--data.no-flip")
+    assert changed.loop == with_loop(paper, batch_size=64).loop
+    assert (paper.data.flip, changed.data.flip) == (True, False)
+
+
+def test_settings_come_from_a_file(config: Path):
+    changed = parsed(f"--config={config}", "--ema.decay", "0.5")
+    assert changed.model == SMALL.model
+    assert (changed.ema.decay, changed.ema.power) == (0.5, SMALL.ema.power)
+
+
+def test_settings_come_from_a_model():
+    """The network and the forward process are the model's; the rest is the preset's."""
+    taken = parsed("--from", "digits", "--preset", "cifar10")
+    own = json.loads((hub.BUNDLED / "digits" / "unet" / "config.json").read_text())
+    assert taken.model.block_out_channels == tuple(own["block_out_channels"])
+    assert taken.loop == PRESETS["cifar10"].loop
+
+
+def test_short_options():
+    short = parsed("--data", "emoji", "--profile", "3")
+    assert (short.data.name, short.loop.profile) == ("emoji", 3)
+    assert parsed("--data=emoji").data.name == "emoji"
+
+
+def test_a_run_says_where_its_model_is(done: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["info", str(done)]) == 0
+    assert "UNet2DModel" in capsys.readouterr().out
+    assert DDIMPipeline.from_pretrained(done).unet.block_out_channels == (4,)
+
+
+def test_profile_writes_a_trace(done: Path):
+    traces = list((done / "tensorboard" / "plugins" / "profile").glob("*/*.xplane.pb"))
+    assert len(traces) == 1
+    assert traces[0].stat().st_size > 1000
+
+
+def test_resume(done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    out = tmp_path / "run"
+    shutil.copytree(done, out)
+    told = complaint(f"train --out {out}", capsys, 2)
+    assert "holds a run already: resume goes on with it" in told
+    told = complaint(f"train --out {out} --resume --loop.seed 1", capsys, 2)
+    assert "begun with other settings: loop.seed was 0, now 1" in told
+    before = weights(out)
+    assert main(["train", "--out", str(out), "--resume", "--no-cache"]) == 0
+    assert "12 updates" in capsys.readouterr().out
+    assert weights(out) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("--loop.steps 0", "steps must be at least 1, got 0"),
+        ("--optimizer.clip-norm -1", "clip_norm must be above 0, got -1.0"),
+        ("--loop.keep-best 1", "set data.held_out too"),
+        ("--preset tiny --config x.json", "--preset and --config are two places to start from"),
+        ("--data ./nowhere", "there is no file or folder ./nowhere"),
+        ("--model.block-out-channels 7", "got 1 block_out_channels, 3 down_block_types"),
+        ("--prest tiny", "--preset"),
+        ("--loop.sample-steps 2000", "loop.sample_steps must be at most"),
+        ("--data.held-out 1797", "leaves no picture to train on"),
+        ("--loop.fsdp 3", "fsdp must divide the number of devices, 1; got 3"),
+        ("--data.workers 100000000000", "workers must be at most 1000"),
+        ("--profile 2 --loop.steps 10", "loop.profile begins after 10 updates"),
+        ("--model.layers-per-block 0 --model.dropout 2", "cannot be built: layers_per_block must"),
+        (
+            "--from digits --model.block-out-channels 32 64 96",
+            "digits does not fit these settings: ",
+        ),
+    ],
+)
+def test_wrong_options(options: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    out = tmp_path / "out"
+    assert told in complaint(f"train --out {out} {options}", capsys, 2)
+    assert not out.exists()
+
+
+@pytest.mark.usefixtures("as_users_run")
+def test_wrong_files_and_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    out, file = tmp_path / "out", tmp_path / "s.json"
+    file.write_text('{"loop": {"steps": "many"}}')
+    for options, told in (
+        (f"--config {file}", f"{file}: Loop: steps must be a whole number, got 'many'"),
+        (f"--config {tmp_path / 'none.json'}", "none.json does not exist"),
+        (f"--from {tmp_path}", "has no unet/config.json or config.json"),
+        ("--from ./nowhere", "'./nowhere' is not a folder here"),
+        ("--revision v1", "--revision is of the model that --from names"),
+    ):
+        assert told in complaint(f"train --out {out} {options}", capsys, 2)
+    assert not out.exists()
+
+
+def test_classes_are_named(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """At the beginning, and by `info` afterwards."""
+    for name, grey in (("owl", 0), ("asp", 255)):
+        (tmp_path / "birds" / name).mkdir(parents=True)
+        for i in range(12):
+            Image.new("L", (8, 8), grey).save(tmp_path / "birds" / name / f"{i}.png")
+    out = tmp_path / "run"
+    command = f"train --config {config} --data {tmp_path / 'birds'} --data.labels --out {out}"
+    assert main([*command.split(), "--no-cache"]) == 0
+    assert "24 pictures of 8x8x1 in 2 classes (0 asp, 1 owl), " in capsys.readouterr().out
+    assert main(["info", str(out)]) == 0
+    assert "classes: 0 asp, 1 owl" in capsys.readouterr().out.splitlines()
+
+
+def test_going_on_from_another_forward_process(
+    done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """What differs from how the model was trained is said."""
+    config = json.loads((done / "settings.json").read_text())
+    config["loop"] |= {"steps": 1, "sample_every": 0, "profile": 0}
+    (tmp_path / "s.json").write_text(json.dumps(config))
+    base = f"train --config {tmp_path / 's.json'} --no-cache --from"
+    v = "--diffusion.prediction-type v_prediction"
+    assert main(f"{base} {done} {v} --out {tmp_path / 'v'}".split()) == 0
+    told = capsys.readouterr().out
+    assert f"diffusion.prediction_type is v_prediction; {done} was trained with epsilon" in told
+    assert main(f"{base} {done / 'unet'} --out {tmp_path / 'bare'}".split()) == 0
+    told = capsys.readouterr().out
+    assert "unet came without a scheduler: it is taken to predict epsilon (linear)" in told
+
+
+def test_channels_that_no_grid_has(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    np.save(tmp_path / "five.npy", np.zeros((20, 8, 8, 5), np.uint8))
+    command = f"train --data {tmp_path / 'five.npy'} --out {tmp_path / 'out'}"
+    told = complaint(command, capsys, 2)
+    assert "grids of samples have 1, 3 or 4 channels" in told
+    assert "five.npy has 5: set loop.sample_every to 0" in told
+    assert not (tmp_path / "out").exists()
+    short = f"--config {config} --loop.sample-every 0 --loop.steps 1 --no-cache"
+    assert main([*command.split(), *short.split()]) == 0
+    assert "its channels make no picture; in Python" in capsys.readouterr().out
+
+
+def test_a_folder_that_is_not_empty(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "thesis.txt").touch()
+    assert "a new or an empty folder" in complaint(f"train --out {tmp_path}", capsys, 2)
+
+
+def test_a_full_disk(
+    config: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    """The second checkpoint finds no room; with room again, the run goes on from the first."""
+    usage, room = shutil.disk_usage(tmp_path), [2**30, 2**10]
+    free = lambda _: usage._replace(free=room.pop(0) if len(room) > 1 else room[0])  # noqa: E731
+    monkeypatch.setattr(checkpoint.shutil, "disk_usage", free)
+    command = f"train --config {config} --out {tmp_path / 'run'}"
+    told = last_word(command, capsys)
+    assert "cannot be written" in told
+    assert "it takes up to 1 MiB" in told
+    assert told.endswith("checkpoints kept: 4")
+    monkeypatch.undo()
+    assert main([*command.split(), "--resume", "--no-cache"]) == 0
+    assert [line["step"] for line in read_log(tmp_path / "run") if len(line) == 2] == [4, 8]
+
+
+def test_a_folder_that_cannot_be_written(
+    config: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    def refused(*_args: object, **_options: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "mkdir", refused)
+    told = last_word(f"train --config {config} --out {tmp_path / 'run'}", capsys)
+    assert f"{tmp_path / 'run'} cannot be written to" in told
+    assert "Read-only file system" in told
+
+
+def test_too_little_memory(
+    config: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    def full(_self: Run) -> None:
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes")
+
+    monkeypatch.setattr(Run, "_update", full)
+    told = last_word(f"train --config {config} --out {tmp_path / 'run'}", capsys)
+    assert "out of memory; try loop.remat, loop.dtype bfloat16, loop.accumulate 2, or" in told

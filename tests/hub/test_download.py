@@ -1,0 +1,224 @@
+"""Names to folders: a hub on loopback, and its cache."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hub.folders import CONFIG, FLAT, INDEX, NESTED, SHARDED, WEIGHTS
+from hub.server import HubServer, Repository, commit
+
+from ddpm_jax.hub import download, hub
+
+REPOSITORIES = {
+    "google/nested": NESTED,
+    "google/flat": FLAT,
+    "google/sharded": SHARDED,
+    "google/empty": {"README.md": b""},
+    "google/weightless": {k: v for k, v in FLAT.items() if WEIGHTS not in k},
+    "google/ddpm-cifar10-32": FLAT,
+}
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
+    """A hub on loopback, and an empty cache."""
+    from huggingface_hub import constants
+
+    repositories = {name: Repository(files) for name, files in REPOSITORIES.items()}
+    repositories["google/nested"].tags["old"] = {**NESTED, "unet/config.json": b'{"old": 1}'}
+    repositories["google/gated"] = Repository(NESTED, gated=True)
+    repositories["google/private"] = Repository(NESTED, token="secret")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    with HubServer(repositories) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
+        yield server
+
+
+def paths(repository: str, *files: str) -> list[str]:
+    return sorted(f"{repository}/{file}" for file in files)
+
+
+# The network is there.
+
+
+def test_only_the_needed_files_are_fetched(served: HubServer):
+    folder = hub.pipeline("google/nested")
+    needed = ["model_index.json", "scheduler/scheduler_config.json", "unet/config.json"]
+    assert served.downloaded == paths("google/nested", *needed, f"unet/{WEIGHTS}.safetensors")
+    assert (folder / "unet" / f"{WEIGHTS}.safetensors").read_bytes() == b"safe"
+    assert json.loads((folder / "model_index.json").read_text()) == json.loads(INDEX)
+
+
+@pytest.mark.parametrize(
+    ("repository", "options", "files"),
+    [
+        ("nested", {"kind": "unet"}, ["unet/config.json", f"unet/{WEIGHTS}.safetensors"]),
+        ("nested", {"kind": "unet", "weights": False}, ["unet/config.json"]),
+        (
+            "nested",
+            {"kind": "unet", "variant": "fp16"},
+            ["unet/config.json", f"unet/{WEIGHTS}.fp16.safetensors"],
+        ),
+        ("nested", {"kind": "scheduler"}, ["scheduler/scheduler_config.json"]),
+        ("nested", {"kind": "unet", "subfolder": "unet", "weights": False}, ["unet/config.json"]),
+        ("flat", {"kind": "unet"}, ["config.json", f"{WEIGHTS}.bin"]),
+        ("flat", {"kind": "scheduler"}, ["scheduler_config.json"]),
+        (
+            "sharded",
+            {"kind": "unet"},
+            [name for name in SHARDED if name.startswith("unet/") and not name.endswith(".bin")],
+        ),
+    ],
+)
+def test_files_of_a_component(served: HubServer, repository: str, options: dict, files: list[str]):
+    folder = hub.component(f"google/{repository}", **options)
+    assert served.downloaded == paths(f"google/{repository}", *files)
+    assert (folder / hub.CONFIG[options["kind"]]).is_file()
+
+
+def test_pipeline_without_its_scheduler(served: HubServer):
+    hub.pipeline("google/flat", components=("unet",))
+    files = ["config.json", f"{WEIGHTS}.bin", "model_index.json"]
+    assert served.downloaded == paths("google/flat", *files)
+
+
+def test_second_load_downloads_nothing(served: HubServer):
+    first = hub.pipeline("google/nested")
+    served.requests.clear()
+    assert hub.pipeline("google/nested") == first
+    assert served.downloaded == []
+    assert len(served.requests) <= 2  # the listing, and the branch's commit
+
+
+def test_revision(served: HubServer):
+    for revision in ("old", commit(served.repositories["google/nested"].tags["old"])):
+        folder = hub.component("google/nested", "unet", revision=revision)
+        assert (folder / "config.json").read_bytes() == b'{"old": 1}'
+    newest = hub.component("google/nested", "unet", revision="main")
+    assert (newest / "config.json").read_bytes() == CONFIG
+
+
+def test_cache_dir(served: HubServer, tmp_path: Path):
+    folder = hub.component("google/flat", "scheduler", cache_dir=tmp_path / "elsewhere")
+    assert folder.is_relative_to(tmp_path / "elsewhere")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_token(served: HubServer):
+    assert hub.component("google/private", "unet", token="secret").is_dir()
+    with pytest.raises(download.NoSuchRepository, match="does not exist or is private"):
+        hub.component("google/private", "unet", token="wrong")
+
+
+def test_no_such_repository(served: HubServer):
+    expected = (
+        r"there is no local folder 'google/nothing', and http.*/google/nothing does not "
+        r"exist or is private"
+    )
+    with pytest.raises(download.NoSuchRepository, match=expected) as caught:
+        hub.pipeline("google/nothing")
+    assert "\n" not in str(caught.value)
+
+
+def test_gated(served: HubServer):
+    with pytest.raises(
+        download.GatedRepository, match="google/gated is gated: accept its terms at"
+    ):
+        hub.pipeline("google/gated")
+
+
+def test_no_such_revision(served: HubServer):
+    with pytest.raises(download.NoSuchRevision, match="google/nested has no revision 'v7'"):
+        hub.pipeline("google/nested", revision="v7")
+
+
+def test_repository_without_a_model(served: HubServer):
+    with pytest.raises(ValueError, match=r"google/empty.*no model_index.json; it holds: README.md"):
+        hub.pipeline("google/empty")
+    with pytest.raises(ValueError, match=r"google/weightless: no weights"):
+        hub.component("google/weightless", "unet")
+    assert served.downloaded == []
+
+
+def test_missing_variant(served: HubServer):
+    with pytest.raises(ValueError, match="google/nested: no weights of variant 'ema'"):
+        hub.component("google/nested", "unet", variant="ema")
+
+
+# Without a network.
+
+
+def test_offline_from_the_cache(served: HubServer, monkeypatch: pytest.MonkeyPatch):
+    online = {name: hub.pipeline(f"google/{name}") for name in ("nested", "flat", "sharded")}
+    served.requests.clear()
+    for name, folder in online.items():
+        assert hub.pipeline(f"google/{name}", local_files_only=True) == folder
+        assert hub.component(f"google/{name}", "unet", local_files_only=True).is_relative_to(folder)
+    assert served.requests == []
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nothing listens there
+    assert hub.pipeline("google/nested") == online["nested"]
+
+
+def test_hub_offline_switch(served: HubServer, monkeypatch: pytest.MonkeyPatch):
+    online = hub.pipeline("google/nested")
+    served.requests.clear()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert hub.pipeline("google/nested") == online
+    assert served.requests == []
+
+
+def test_offline_and_not_cached(served: HubServer, monkeypatch: pytest.MonkeyPatch):
+    expected = "local_files_only is set, and google/nested is not in the cache"
+    with pytest.raises(download.NotCached, match=expected):
+        hub.pipeline("google/nested", local_files_only=True)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    expected = r"google/nested could not be fetched \(.*\), and google/nested is not in the cache"
+    with pytest.raises(download.NotCached, match=expected) as caught:
+        hub.pipeline("google/nested")
+    assert "\n" not in str(caught.value)
+    assert served.requests == []
+
+
+def test_cache_that_holds_too_little(served: HubServer):
+    hub.component("google/nested", "scheduler")
+    with pytest.raises(
+        download.NotCached, match=r"cached copy of google/nested is not enough: .*unet"
+    ):
+        hub.component("google/nested", "unet", local_files_only=True)
+
+
+def test_revision_that_is_not_cached(served: HubServer):
+    hub.pipeline("google/nested")
+    with pytest.raises(download.NotCached, match="not in the cache at revision old"):
+        hub.pipeline("google/nested", revision="old", local_files_only=True)
+
+
+def test_note_on_weights_without_ema_is_shown_once(served: HubServer):
+    program = """
+import warnings
+from ddpm_jax.hub import hub
+hub.component("google/ddpm-cifar10-32", "scheduler")
+print("before the weights", file=__import__("sys").stderr)
+for load in (hub.pipeline, lambda name: hub.component(name, "unet"), hub.pipeline):
+    load("google/ddpm-cifar10-32")
+    with warnings.catch_warnings():  # which makes Python forget what it has shown
+        warnings.simplefilter("default")
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "HF_ENDPOINT": served.endpoint},
+    )
+    assert result.returncode == 0, result.stderr
+    before, _, after = result.stderr.partition("before the weights")
+    assert (before + after).count("UserWarning: google/ddpm-cifar10-32 holds") == 1
+    assert "UserWarning" not in before

@@ -1,0 +1,112 @@
+"""Names to folders: local ones and the bundled model."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hub.folders import CONFIG, FLAT, NESTED, SCHEDULER, write
+
+from ddpm_jax.hub import hub
+
+
+@pytest.mark.parametrize(
+    ("files", "name", "kind", "found"),
+    [
+        (NESTED, ".", "unet", "unet"),
+        (NESTED, ".", "scheduler", "scheduler"),
+        (NESTED, "unet", "unet", "unet"),
+        (NESTED, "scheduler", "scheduler", "scheduler"),
+        (FLAT, ".", "unet", "."),
+        (FLAT, ".", "scheduler", "."),
+        ({"unet/config.json": CONFIG}, ".", "unet", "unet"),
+        ({"scheduler/scheduler_config.json": SCHEDULER}, ".", "scheduler", "scheduler"),
+    ],
+)
+def test_layouts(tmp_path: Path, files: dict[str, bytes], name: str, kind: hub.Kind, found: str):
+    write(tmp_path, files)
+    assert hub.component(tmp_path / name, kind) == tmp_path / found
+    assert hub.component(str(tmp_path / name), kind) == tmp_path / found
+
+
+def test_subfolder_is_the_only_place(tmp_path: Path):
+    write(tmp_path, {"config.json": CONFIG, "unet/config.json": CONFIG, "ema/config.json": CONFIG})
+    assert hub.component(tmp_path, "unet", subfolder="ema") == tmp_path / "ema"
+    with pytest.raises(
+        ValueError, match=r"no other/config.json; it holds: config.json, ema/, unet/"
+    ):
+        hub.component(tmp_path, "unet", subfolder="other")
+
+
+def test_pipeline_folder(tmp_path: Path):
+    assert hub.pipeline(write(tmp_path, NESTED)) == tmp_path
+    with pytest.raises(ValueError, match=r"no model_index.json; it holds: config.json"):
+        hub.pipeline(tmp_path / "unet")
+
+
+def test_folder_without_config_says_what_is_there(tmp_path: Path):
+    write(tmp_path, {"weights.bin": b"", "notes/a.txt": b""})
+    expected = (
+        rf"{tmp_path} has no scheduler/scheduler_config.json or scheduler_config.json; "
+        "it holds: notes/, weights.bin"
+    )
+    with pytest.raises(ValueError, match=expected):
+        hub.component(tmp_path, "scheduler")
+
+
+def test_revision_of_a_folder_is_refused(tmp_path: Path):
+    with pytest.raises(ValueError, match="revision='main' is for hub repositories"):
+        hub.component(write(tmp_path, NESTED), "unet", revision="main")
+
+
+@pytest.mark.parametrize(
+    "name", ["digit", "a/b/c", "./missing", "/missing", "", "a b/c", Path("a/b")]
+)
+def test_unknown_names_list_what_is_accepted(name: str | Path):
+    with pytest.raises(
+        ValueError, match=r"local folder, a hub id .* or a bundled name \(digits, emoji\)"
+    ):
+        hub.component(name, "unet")
+
+
+def test_file_in_place_of_a_folder(tmp_path: Path):
+    write(tmp_path, {"model.safetensors": b""})
+    with pytest.raises(ValueError, match="is a file, not a folder"):
+        hub.component(tmp_path / "model.safetensors", "unet")
+
+
+def test_bundled_name_and_a_folder_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write(tmp_path / "digits", NESTED)
+    monkeypatch.chdir(tmp_path)
+    assert hub.bundled_names() == ["digits", "emoji"]
+    assert hub.pipeline("digits") == hub.BUNDLED / "digits"
+    assert hub.pipeline("./digits") == hub.pipeline(Path("digits")) == Path("digits")
+
+
+def test_local_folders_need_no_hub_package(tmp_path: Path):
+    """Neither the network nor huggingface_hub: its import is made to fail."""
+    program = f"""
+import sys
+sys.modules["huggingface_hub"] = None
+import socket
+socket.socket.connect = None
+from ddpm_jax.hub import hub
+hub.component({str(write(tmp_path, NESTED))!r}, "unet")
+hub.pipeline("digits", local_files_only=True)
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+def test_names_of_variants():
+    names = [
+        "diffusion_pytorch_model.safetensors",
+        "diffusion_pytorch_model.safetensors.index.json",
+        "diffusion_pytorch_model-00001-of-00002.bin",
+    ]
+    assert hub.other_variants(names) == ""
+    names += ["diffusion_pytorch_model.fp16-00001-of-00002.bin"]
+    names += ["diffusion_pytorch_model.bin.index.fp16.json"]
+    assert hub.other_variants(names) == "; found variant fp16: pass variant='fp16'"
+    names += ["diffusion_pytorch_model.non_ema.bin"]
+    assert hub.other_variants(names) == "; found variants fp16, non_ema: pass variant='fp16'"

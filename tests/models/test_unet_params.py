@@ -1,0 +1,151 @@
+"""The parameters of UNet2DModel: their names, shapes and numbers."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ddpm_jax.models import UNet2DModel
+from tests.models.nets import CAT, CIFAR10, TINY
+
+MICRO = {
+    "block_out_channels": (4, 8),
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+    "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
+    "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
+}
+
+SMALLEST = {
+    "block_out_channels": (256,),
+    "layers_per_block": 1,
+    "mid_block_type": None,
+    "down_block_types": ("DownBlock2D",),
+    "up_block_types": ("UpBlock2D",),
+    "time_embedding_dim": 8,
+}
+
+
+def names(model: UNet2DModel) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_leaves_with_path(model.shapes())
+    return {".".join(key.key for key in path): leaf.shape for path, leaf in leaves}
+
+
+# The numbers are those of diffusers' models.
+@pytest.mark.parametrize(
+    ("config", "tensors", "numbers"),
+    [
+        (CIFAR10, 328, 35_746_307),
+        (CAT, 450, 113_673_219),
+        ({}, None, 274_056_163),
+        (MICRO, None, 11_767),
+    ],
+    ids=["cifar10", "cat", "default", "micro"],
+)
+def test_counts(config: dict[str, Any], tensors: int | None, numbers: int):
+    shapes = names(UNet2DModel(**config))
+    assert sum(map(math.prod, shapes.values())) == numbers
+    assert tensors is None or len(shapes) == tensors
+
+
+def test_names_are_those_of_torch():
+    found = names(UNet2DModel(**CIFAR10))
+    assert found["conv_in.kernel"] == (3, 3, 3, 128)
+    assert found["time_embedding.linear_1.kernel"] == (128, 512)
+    assert found["down_blocks.0.resnets.0.norm1.scale"] == (128,)
+    assert found["down_blocks.0.downsamplers.0.conv.bias"] == (128,)
+    assert found["down_blocks.1.resnets.0.conv_shortcut.kernel"] == (1, 1, 128, 256)
+    assert found["down_blocks.1.attentions.1.to_out.0.kernel"] == (256, 256)
+    assert found["mid_block.attentions.0.group_norm.bias"] == (256,)
+    assert found["up_blocks.3.resnets.2.time_emb_proj.kernel"] == (512, 128)
+    assert found["up_blocks.2.upsamplers.0.conv.kernel"] == (3, 3, 256, 256)
+    assert found["conv_out.kernel"] == (3, 3, 128, 3)
+
+
+@pytest.mark.parametrize(
+    ("config", "shapes"),
+    [
+        ({"time_embedding_type": "fourier"}, {"time_proj.weight": (8,)}),
+        (
+            {"time_embedding_type": "learned", "num_train_timesteps": 9},
+            {"time_proj.embedding": (9, 8)},
+        ),
+        ({"num_class_embeds": 5}, {"class_embedding.embedding": (5, 32)}),
+        ({"class_embed_type": "timestep"}, {"class_embedding.linear_1.kernel": (8, 32)}),
+        ({"downsample_type": "resnet"}, {"down_blocks.0.downsamplers.0.conv.kernel": (3, 3, 8, 8)}),
+        ({"upsample_type": "resnet"}, {"up_blocks.0.upsamplers.0.conv2.kernel": (3, 3, 16, 16)}),
+        ({"attention_head_dim": 5}, {"mid_block.attentions.0.to_q.kernel": (16, 15)}),
+    ],
+)
+def test_options_bring_their_parameters(config: dict[str, Any], shapes: dict[str, Any]):
+    found = names(UNet2DModel(**TINY | config))
+    assert shapes.items() <= found.items()
+
+
+@pytest.mark.parametrize(
+    ("config", "prefix"),
+    [
+        ({"class_embed_type": "identity"}, "class_embedding"),
+        ({}, "time_proj"),
+        ({"add_attention": False}, "mid_block.attentions"),
+        ({"mid_block_type": None}, "mid_block"),
+        ({"resnet_time_scale_shift": "scale_shift"}, "mid_block.attentions.0.group_norm"),
+    ],
+)
+def test_options_take_parameters_away(config: dict[str, Any], prefix: str):
+    assert not [name for name in names(UNet2DModel(**TINY | config)) if name.startswith(prefix)]
+
+
+def test_fresh_params():
+    model = UNet2DModel(**SMALLEST, param_dtype=jnp.bfloat16, time_embedding_type="fourier")
+    params = model.init_params(jax.random.key(0))
+    assert type(params) is type(params["up_blocks.0"]) is dict
+    for (path, leaf), expected in zip(
+        jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(model.shapes()), strict=True
+    ):
+        assert (leaf.shape, leaf.dtype) == (expected.shape, jnp.bfloat16), path
+        assert path[-1].key == "bias" or np.abs(leaf).max() > 0, path
+    # 256 draws of N(0, 16^2): their root mean square is within four standard errors, 16 / sqrt(512)
+    weight = np.asarray(params["time_proj"]["weight"], np.float32)
+    assert abs(math.sqrt(np.square(weight).mean()) - 16) < 4 * 16 / math.sqrt(512)
+
+
+def test_fresh_params_are_drawn_as_torch_draws_them():
+    classes = {"num_class_embeds": 9, "time_embedding_type": "learned", "num_train_timesteps": 9}
+    params = UNet2DModel(**SMALLEST | classes | {"time_embedding_dim": 256}).init_params(
+        jax.random.key(1)
+    )
+    resnet = params["down_blocks.0"]["resnets.0"]
+    bound = 1 / math.sqrt(9 * 256)
+    for values in (resnet["conv1"]["kernel"], resnet["conv1"]["bias"]):
+        assert 0.95 * bound < np.abs(values).max() <= bound
+        # a uniform variance is bound^2 / 3; 256 draws know it to about 6 %
+        assert np.var(values) == pytest.approx(bound**2 / 3, rel=0.25)
+    np.testing.assert_array_equal(resnet["norm1"]["scale"], 1)
+    np.testing.assert_array_equal(resnet["norm1"]["bias"], 0)
+    tables = params["time_proj"]["embedding"], params["class_embedding"]["embedding"]
+    assert tables[0].shape == tables[1].shape
+    assert abs(np.corrcoef(tables[0].ravel(), tables[1].ravel())[0, 1]) < 0.1  # 1 if drawn alike
+    assert np.std(tables[0]) == pytest.approx(1, rel=0.1)
+
+
+def test_a_thousand_pictures_are_traced_without_being_allocated():
+    model = UNet2DModel(**CAT)  # a batch this large would take terabytes
+    x = jax.ShapeDtypeStruct((1000, 256, 256, 3), jnp.float32)
+    apply = jax.eval_shape(model.apply, {"params": model.shapes()}, x, 0)
+    assert apply.shape == (1000, 256, 256, 3)
+
+
+def test_tabulate_names_blocks_and_counts():
+    model = UNet2DModel(**CIFAR10)
+    x = jnp.zeros((1, 32, 32, 3))
+    table = model.tabulate(
+        jax.random.key(0), x, 0, depth=2, console_kwargs={"width": 130, "no_color": True}
+    )
+    assert "35,746,307" in table
+    assert "down_blocks.1/attentions.0" in table
+    assert "0x" not in table  # no objects' addresses
+    assert "object at" not in table

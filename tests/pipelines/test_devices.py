@@ -1,0 +1,61 @@
+"""A pipeline whose batch is spread over several devices."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+def test_sharded_batch():
+    """Eight host devices: the same noise and, to rounding, the same images; any batch size."""
+    program = """
+import jax, numpy as np, ddpm_jax as dj
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+from pipelines.models import pipeline
+
+mesh = jax.make_mesh((4, 2), ("batch", "other"), axis_types=(AxisType.Auto,) * 2)
+pipe = pipeline(dj.DDIMPipeline, num_class_embeds=4)
+labels = np.arange(10) % 4
+call = dict(num_inference_steps=6, eta=1.0, output_type="jax", progress=False)
+alone = pipe(jax.random.key(0), batch_size=10, class_labels=labels, **call).images
+for spec in (P(("batch", "other")), P("batch", None, None, None)):
+    split = NamedSharding(mesh, spec)
+    images = pipe(
+        jax.random.key(0), batch_size=10, class_labels=labels, sharding=split, **call
+    ).images
+    assert images.shape == (10, 8, 8, 1)
+    np.testing.assert_allclose(images, alone, atol=1e-5)
+
+# The program does run on all devices, and params that lie there are not copied.
+from ddpm_jax.pipelines.inputs import make_batch
+params = jax.device_put(pipe.params, NamedSharding(mesh, P()))
+table = pipe.scheduler.table(6, eta=1.0)
+split = NamedSharding(mesh, P(("batch", "other")))
+batch = make_batch(pipe.unet, params, table, jax.random.key(0), 10, labels, None, split)
+assert batch.x_T.shape == (16, 8, 8, 1) and batch.count == 10
+assert len(batch.x_T.sharding.device_set) == 8
+assert batch.x_T.addressable_shards[0].data.shape[0] == 2
+assert batch.params["unet"]["conv_in"]["kernel"] is params["conv_in"]["kernel"]
+noise = dj.noise(batch.keys, 3, (8, 8, 1))[:10]
+np.testing.assert_array_equal(noise, dj.noise(dj.sample_keys(jax.random.key(0), 10), 3, (8, 8, 1)))
+
+for wrong in (P(), P(None, "batch"), P("batch", "other")):
+    try:
+        pipe(jax.random.key(0), sharding=NamedSharding(mesh, wrong), **call)
+    except ValueError as error:
+        assert "must split the batch axis" in str(error)
+    else:
+        raise AssertionError(wrong)
+print("checked")
+"""
+    tests = Path(__file__).parents[1]
+    env = {
+        **os.environ,
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": f"{tests.parent}:{tests}",
+    }
+    run = subprocess.run(
+        [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=False
+    )
+    assert run.stdout.strip() == "checked", run.stderr

@@ -1,0 +1,236 @@
+"""Going on with a run: to the same bits, or a sentence that says why not."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from training.runs import SMALL, run, weights, with_loop
+
+from ddpm_jax.training.data import Data
+from ddpm_jax.training.run import checkpoint
+from ddpm_jax.training.run.checkpoint import Checkpoints
+from ddpm_jax.training.run.devices import Devices
+from ddpm_jax.training.run.lock import locked
+from ddpm_jax.training.run.logs import read_log
+from ddpm_jax.training.run.plan import make_plan
+from ddpm_jax.training.run.run import Run
+from ddpm_jax.training.run.settings import Settings
+
+pytest.importorskip("grain", reason="needs grain: pip install -e '.[test]'")
+pytest.importorskip("tensorboardX", reason="needs tensorboardX: pip install -e '.[test]'")
+
+pytestmark = pytest.mark.usefixtures("kept_programs")
+
+
+@pytest.mark.parametrize("at", [3, 6])
+def test_a_killed_run_goes_on_to_the_same_bits(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+):
+    """Killed at update 3 there is no checkpoint yet, at 6 there is one of update 4."""
+    update = Run._update
+
+    def killed(self: Run) -> None:
+        if self.step == at:
+            raise MemoryError("killed")
+        update(self)
+
+    monkeypatch.setattr(Run, "_update", killed)
+    with pytest.raises(MemoryError):
+        run(tmp_path)
+    monkeypatch.undo()
+    (tmp_path / "checkpoints" / "7.orbax-checkpoint-tmp-1").mkdir()  # as a kill leaves it
+    run(tmp_path, resume=True)
+    assert weights(tmp_path) == weights(whole)
+    assert untimed(tmp_path) == untimed(whole)
+
+
+def test_a_resumed_run_compiles_the_program_of_a_fresh_one(whole: Path, tmp_path: Path):
+    """jax compiles otherwise for arrays that were put somewhere than for those that were not."""
+    out = shutil.copytree(whole, tmp_path / "run")
+    programs: list[str] = []
+    with Checkpoints(out / "checkpoints") as saved:
+        for resume in (False, True):
+            one = Run(make_plan(SMALL, out), saved, Devices(SMALL.loop), progress=False)
+            one.begin(resume)
+            assert one.step == (8 if resume else 0)
+            assert one.log is not None
+            with one.log:
+                batch = one.devices.place_batch({"image": np.zeros((8, 8, 8, 1), np.float32)})
+                programs.append(one.train_step.lower(one.state, batch).as_text())
+    assert programs[0] == programs[1]
+
+
+def untimed(folder: Path) -> list[dict[str, float]]:
+    """The log's numbers that do not depend on the machine."""
+    timed = ("images_per_second", "input_share")
+    return [
+        {name: value for name, value in line.items() if name not in timed}
+        for line in read_log(folder)
+    ]
+
+
+def test_a_folder_that_holds_something(whole: Path, tmp_path: Path):
+    with pytest.raises(ValueError, match="holds a run already"):
+        run(whole)
+    with pytest.raises(ValueError, match=r"loop\.batch_size was 8, now 4"):
+        run(whole, with_loop(batch_size=4), resume=True)
+    (tmp_path / "thesis.txt").touch()
+    with pytest.raises(ValueError, match="a new or an empty folder"):
+        run(tmp_path, resume=True)
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The folder is known as a run's before anything else is in it."""
+
+    def killed(*_args: object, **_options: object) -> None:
+        assert {path.name for path in tmp_path.iterdir()} == {"settings.json", ".lock"}
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoints, "__init__", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path)
+    monkeypatch.undo()
+    assert run(tmp_path, resume=True).step == 8
+
+
+def test_a_checkpoint_that_cannot_be_written_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    save = Checkpoints.save
+
+    def full(self: Checkpoints, state, extra, **options) -> None:
+        if int(state.step) == 8:  # as the second one meets a full disk
+
+            def raised(*_args, **_options):
+                raise OSError(28, "No space left on device")
+
+            monkeypatch.setattr(self._manager, "save", raised)
+        save(self, state, extra, **options)
+
+    monkeypatch.setattr(Checkpoints, "save", full)
+    with pytest.raises(OSError, match=r"no space is left; checkpoints kept: 4"):
+        run(tmp_path)
+    monkeypatch.undo()
+    run(tmp_path, resume=True)
+    assert (tmp_path / "model_index.json").exists()
+
+
+def test_what_follows_from_a_failed_write_is_not_told():
+    async def async_serialize() -> None: ...
+
+    seen: list[Any] = []
+    hook, part = checkpoint._quiet(seen.append), async_serialize()
+    hook(SimpleNamespace(exc_value=RuntimeError("Event loop is closed"), object=None))
+    hook(SimpleNamespace(exc_value=ImportError("sys.meta_path is None"), object=part))
+    assert not seen
+    other = SimpleNamespace(exc_value=RuntimeError("another"), object=None)
+    hook(other)
+    assert seen == [other]
+    part.close()
+
+
+@pytest.mark.parametrize("part", ["extra/metadata", "state/manifest.ocdbt", "state/_METADATA"])
+def test_whatever_is_damaged_is_told(whole: Path, tmp_path: Path, part: str):
+    out = shutil.copytree(whole, tmp_path / "run")
+    (out / "checkpoints" / "8" / part).unlink()
+    with pytest.raises(ValueError, match=r"8 is damaged, .* without that folder 4 is resumed"):
+        run(out, resume=True)
+
+
+def test_a_long_reason_is_cut(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    out = shutil.copytree(whole, tmp_path / "run")
+
+    def raised(*_args: object, **_options: object) -> None:
+        raise OSError("y" * 1000)
+
+    monkeypatch.setattr("orbax.checkpoint.CheckpointManager.restore", raised)
+    with pytest.raises(ValueError, match="8 is damaged, or of a run") as told:
+        run(out, resume=True)
+    assert f" {'y' * 200}" in str(told.value).replace("(", " ")
+    assert "y" * 201 not in str(told.value)
+
+
+def test_a_damaged_checkpoint_is_told(whole: Path, tmp_path: Path):
+    shutil.copytree(whole, tmp_path / "damaged")
+    extra = tmp_path / "damaged" / "checkpoints" / "8" / "extra"
+    shutil.rmtree(extra)
+    with pytest.raises(
+        ValueError, match=r"8 is damaged, or of a run with other settings"
+    ) as raised:
+        run(tmp_path / "damaged", resume=True)
+    assert str(raised.value).endswith("; without that folder 4 is resumed from")
+    shutil.rmtree(extra.parent)
+    (extra.parents[1] / "8").mkdir()
+    with pytest.raises(
+        ValueError, match=r"8 is damaged, or of .*; without that folder 4 is resumed"
+    ):
+        run(tmp_path / "damaged", resume=True)
+    (extra.parents[1] / "8").rmdir()
+    run(tmp_path / "damaged", resume=True)
+    assert weights(tmp_path / "damaged") == weights(whole)
+
+
+def test_a_finished_run_without_checkpoints_is_not_begun_anew(whole: Path, tmp_path: Path):
+    out = shutil.copytree(whole, tmp_path / "run")
+    shutil.rmtree(out / "checkpoints")
+    with pytest.raises(ValueError, match=r"was at update 8, and .*checkpoints holds no checkpoint"):
+        run(out, resume=True)
+    (out / "model_index.json").unlink()
+    assert weights(out) == weights(whole)
+    (out / "log.jsonl").write_text('{"step": 9, "loss": 1.0}\n')  # checkpoints were at 4 and 8
+    with pytest.raises(ValueError, match=r"was at update 9, and .*checkpoints holds no checkpoint"):
+        run(out, resume=True)
+
+
+def test_checkpoints_without_their_settings(whole: Path, tmp_path: Path):
+    out = shutil.copytree(whole, tmp_path / "run")
+    (out / "settings.json").unlink()
+    with pytest.raises(ValueError, match=r"holds checkpoints, but no settings\.json"):
+        run(out, resume=True)
+
+
+def test_more_updates_than_are_asked_for(whole: Path, tmp_path: Path):
+    """The settings of the run stay as they were."""
+    out = shutil.copytree(whole, tmp_path / "run")
+    with pytest.raises(ValueError, match=r"8 updates are done already, and loop\.steps is 6"):
+        run(out, with_loop(steps=6), resume=True)
+    assert Settings.load(out / "settings.json") == SMALL
+
+
+def test_one_run_in_a_folder_at_a_time(tmp_path: Path):
+    with locked(tmp_path), pytest.raises(ValueError, match="another run is under way in"):
+        run(tmp_path)
+    assert not (tmp_path / "settings.json").exists()
+    assert run(tmp_path).step == 8
+
+
+def test_a_run_that_got_nowhere_is_no_obstacle(tmp_path: Path):
+    """As one leaves it that fails, or is killed, in its first moments."""
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "log.jsonl").touch()
+    SMALL.save(tmp_path / "settings.json")
+    changed = with_loop(seed=5, steps=1)
+    assert run(tmp_path, changed).step == 1
+    assert Settings.load(tmp_path / "settings.json") == changed
+    with pytest.raises(ValueError, match="holds a run already"):
+        run(tmp_path, changed)
+
+
+def test_files_that_were_renamed(tmp_path: Path):
+    """Their order decides the stream of pictures."""
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for i in range(4):
+        Image.new("L", (8, 8), 60 * i).save(pictures / f"{i}.png")
+    settings = replace(SMALL, data=Data(name=str(pictures)))
+    run(tmp_path / "run", settings)
+    (pictures / "0.png").rename(pictures / "9.png")
+    with pytest.raises(ValueError, match="files have come, gone or been renamed"):
+        run(tmp_path / "run", with_loop(settings, steps=9), resume=True)

@@ -1,0 +1,195 @@
+"""Converting folders and files, as a function and as a command."""
+
+import inspect
+import json
+import os
+import shutil
+import stat
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch_files
+from safetensors.numpy import load_file, save_file
+from weights.folders import DIGITS, INDEX, WEIGHTS, component, files, numbered, pipeline
+
+from weights_convert import convert, find_weights, open_weights, to_flax
+from weights_convert.convert import Dtype, Kind
+from weights_convert.rules import flat
+
+KINDS: list[Kind] = ["flax", "orbax", "diffusers"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_digits_there_and_back(tmp_path: Path, kind: Kind) -> None:
+    report = convert(DIGITS, tmp_path / "there", to=kind)
+    assert (report.tensors, report.params, report.bytes) == (268, 1_623_169, 6_492_676)
+    assert report.dtypes == {"float32": 268}
+    assert report.destination == find_weights(tmp_path / "there" / "unet")
+    for name in ("model_index.json", "unet/config.json", "scheduler/scheduler_config.json"):
+        found = json.loads((tmp_path / "there" / name).read_text())
+        assert found == json.loads((DIGITS / name).read_text())
+    convert(tmp_path / "there", tmp_path / "back", to="diffusers")
+    assert files(tmp_path / "back") == files(DIGITS)
+    written, given = (load_file(root / "unet" / WEIGHTS) for root in (tmp_path / "back", DIGITS))
+    assert {n: a.tobytes() for n, a in written.items()} == {
+        n: a.tobytes() for n, a in given.items()
+    }
+
+
+def test_a_component_stays_a_component(tmp_path: Path) -> None:
+    source = component(tmp_path / "unet", sample_size=8)
+    convert(source, tmp_path / "out")
+    assert files(tmp_path / "out") == {"config.json", "diffusion_flax_model.safetensors"}
+    assert (tmp_path / "out" / "config.json").read_bytes() == (source / "config.json").read_bytes()
+
+
+def test_a_flat_repository_becomes_nested(tmp_path: Path) -> None:
+    nested = pipeline(tmp_path / "nested", **INDEX)
+    flat_one = component(tmp_path / "flat")
+    shutil.copy(nested / "model_index.json", flat_one)
+    shutil.copy(nested / "scheduler" / "scheduler_config.json", flat_one)
+    convert(flat_one, tmp_path / "a", to="diffusers")
+    convert(nested, tmp_path / "b", to="diffusers")
+    assert files(tmp_path / "a") == files(tmp_path / "b") == files(nested)
+    for name in files(nested):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [
+        ("DDPMScheduler", "DDPMPipeline"),
+        ("DDIMScheduler", "DDIMPipeline"),
+        ("PNDMScheduler", "PNDMPipeline"),
+        ("EulerDiscreteScheduler", "DDPMPipeline"),
+    ],
+)
+def test_a_missing_model_index_is_made(tmp_path: Path, method: str, name: str) -> None:
+    convert(pipeline(tmp_path / "src", method), tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "model_index.json").read_text()) == {
+        "_class_name": name,
+        "scheduler": ["diffusers", method],
+        "unet": ["diffusers", "UNet2DModel"],
+    }
+
+
+def test_a_folder_with_only_a_unet_gets_no_index(tmp_path: Path) -> None:
+    component(tmp_path / "src" / "unet")
+    convert(tmp_path / "src", tmp_path / "out")
+    assert files(tmp_path / "out") == {"unet/config.json", "unet/diffusion_flax_model.safetensors"}
+
+
+def test_other_components_come_along(tmp_path: Path) -> None:
+    index = {**INDEX, "vqvae": ["diffusers", "VQModel"], "safety_checker": [None, None]}
+    source = pipeline(tmp_path / "src", **index)
+    (source / "vqvae" / "sub").mkdir(parents=True)
+    (source / "vqvae" / "sub" / "weights").write_bytes(b"any")
+    convert(source, tmp_path / "out", to="diffusers")
+    assert (tmp_path / "out" / "vqvae" / "sub" / "weights").read_bytes() == b"any"
+    assert json.loads((tmp_path / "out" / "model_index.json").read_text()) == index
+
+
+@pytest.mark.parametrize("name", ["vqvae", "../other", "/etc", "..", "."])
+def test_components_that_are_not_there(tmp_path: Path, name: str) -> None:
+    (tmp_path / "other").mkdir()
+    source = pipeline(tmp_path / "src", **INDEX, **{name: ["diffusers", "VQModel"]})
+    with pytest.raises(ValueError, match="names components that are not there"):
+        convert(source, tmp_path / "out")
+
+
+def test_an_index_that_names_a_scheduler_which_is_missing(tmp_path: Path) -> None:
+    source = pipeline(tmp_path / "src", **INDEX)
+    shutil.rmtree(source / "scheduler")
+    with pytest.raises(ValueError, match="not there: scheduler"):
+        convert(source, tmp_path / "out")
+
+
+@pytest.mark.parametrize("config", [True, False])
+def test_a_lone_file(tmp_path: Path, config: bool) -> None:
+    (tmp_path / "in").mkdir()
+    if config:
+        (tmp_path / "in" / "config.json").write_text("{}")
+    state = {"mid.attentions.0.query.weight": numbered(2, 2)[:, :, None, None]}
+    file = torch_files.save(tmp_path / "in" / "old.pt", state)
+    report = convert(file, tmp_path / "out", to="diffusers")
+    assert files(tmp_path / "out") == {WEIGHTS} | ({"config.json"} if config else set())
+    assert ("no config.json" in str(report)) is not config
+    found = load_file(tmp_path / "out" / WEIGHTS)
+    np.testing.assert_array_equal(found["mid_block.attentions.0.to_q.weight"], numbered(2, 2))
+
+
+def test_an_orbax_folder_as_the_source(tmp_path: Path) -> None:
+    convert(component(tmp_path / "src"), tmp_path / "a", to="orbax")
+    convert(tmp_path / "a" / "diffusion_flax_model.orbax", tmp_path / "b", to="diffusers")
+    assert files(tmp_path / "b") == {"config.json", WEIGHTS}
+
+
+def test_the_variant_is_read_and_its_dtype_kept(tmp_path: Path) -> None:
+    source = component(tmp_path / "src")
+    half = {"conv_in.bias": numbered(3).astype(np.float16)}
+    save_file(half, source / "diffusion_pytorch_model.fp16.safetensors")
+    report = convert(source, tmp_path / "out", variant="fp16")
+    assert report.dtypes == {"float16": 1}
+    with open_weights(report.destination) as checkpoint:
+        assert checkpoint.dtypes == {"conv_in.bias": np.float16}
+    with pytest.raises(ValueError, match="is one already"):
+        convert(source / WEIGHTS, tmp_path / "other", variant="fp16")
+
+
+def test_memory_is_two_tensors(tmp_path: Path) -> None:
+    count, width = 16, 512
+    tensor = width * width * 4  # bytes: 1 MiB
+    state = {f"m.{i}.weight": numbered(width, width) for i in range(count)}
+    save_file(state, tmp_path / "w.safetensors")
+    del state
+    for kind in ("flax", "diffusers"):
+        tracemalloc.start()
+        try:
+            convert(tmp_path / "w.safetensors", tmp_path / kind, to=kind)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak <= 2 * tensor + tensor // 4  # and a quarter for everything else
+
+
+def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        report = convert(component(tmp_path / "src"), tmp_path / "out")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(report.destination.stat().st_mode) == 0o644
+    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o755
+
+
+def test_what_is_written_is_what_was_read(tmp_path: Path) -> None:
+    source = component(tmp_path / "src")
+    report = convert(source, tmp_path / "out")
+    with open_weights(source / WEIGHTS) as given, open_weights(report.destination) as written:
+        ours, theirs = flat(to_flax(written)), flat(to_flax(given))
+    assert ours.keys() == theirs.keys()
+    for path, leaf in theirs.items():
+        np.testing.assert_array_equal(ours[path], leaf)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_weights_in_another_dtype(tmp_path: Path, dtype: Dtype):
+    report = convert(DIGITS, tmp_path / "cast", to="diffusers", dtype=dtype)
+    assert report.dtypes == {dtype: report.tensors}
+    written = load_file(tmp_path / "cast" / "unet" / WEIGHTS)
+    for name, tensor in load_file(DIGITS / "unet" / WEIGHTS).items():
+        assert written[name].dtype == dtype
+        assert np.array_equal(written[name], tensor.astype(dtype))  # rounded once
+
+
+def test_a_number_too_large_for_a_dtype(tmp_path: Path):
+    folder = component(tmp_path / "large")
+    state = {"conv_in.bias": np.float32([1, 7e4, -3]), "conv_in.weight": numbered(3, 1, 3, 3)}
+    save_file(state, folder / WEIGHTS)
+    with pytest.raises(ValueError, match=r"conv_in\.bias holds 7e\+04, too large for float16"):
+        convert(folder, tmp_path / "cast", dtype="float16")
+    assert not (tmp_path / "cast").exists()
+    with pytest.raises(ValueError, match="dtype='int8': must be one of float32, float16, bfloat16"):
+        inspect.unwrap(convert)(folder, tmp_path / "cast", dtype="int8")  # type: ignore[arg-type]

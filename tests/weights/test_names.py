@@ -1,0 +1,149 @@
+"""Old names, and tensors that are stored under two."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from weights.folders import numbered
+
+from weights_convert import to_flax, to_torch
+from weights_convert.names import todays_name
+
+Arrays = dict[str, np.ndarray[Any, Any]]
+
+
+def converted(state: Arrays) -> Arrays:
+    return to_torch(to_flax(state))
+
+
+PAIRS = {
+    "mid.attentions.0.query.weight": "mid_block.attentions.0.to_q.weight",
+    "mid_block.attentions.0.key.bias": "mid_block.attentions.0.to_k.bias",
+    "down_blocks.1.attentions.2.value.weight": "down_blocks.1.attentions.2.to_v.weight",
+    "up_blocks.1.attentions.2.proj_attn.bias": "up_blocks.1.attentions.2.to_out.0.bias",
+    "upsample_blocks.1.attentions.10.NIN_3.b": "up_blocks.1.attentions.10.to_out.0.bias",
+    "mid.attentions.0.GroupNorm_0.weight": "mid_block.attentions.0.group_norm.weight",
+    "downsample_blocks.0.downsamplers.0.op.bias": "down_blocks.0.downsamplers.0.conv.bias",
+    "down_blocks.0.downsamplers.0.Conv2d_0.bias": "down_blocks.0.downsamplers.0.conv.bias",
+    "up_blocks.0.upsamplers.0.Conv2d_0.bias": "up_blocks.0.upsamplers.0.conv.bias",
+    "time_steps.weight": "time_proj.weight",
+    "time_proj.W": "time_proj.weight",
+    "time_steps.W": "time_proj.weight",
+}
+
+
+@pytest.mark.parametrize(("old", "new"), PAIRS.items())
+def test_old_names_become_todays(old: str, new: str) -> None:
+    assert todays_name(old) == new
+
+
+@pytest.mark.parametrize("name", sorted(set(PAIRS.values())))
+def test_todays_names_stay(name: str) -> None:
+    assert todays_name(name) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "middle.query.weight",  # not an attention block
+        "encoder.query.weight",
+        "xmid.conv.weight",
+        "mid",
+        "down_blocks.0.mid.weight",
+        "down_blocks.0.resnets.0.Conv2d_0.weight",
+        "down_blocks.0.attentions.0.queryx.weight",
+        "myattentions.0.query.weight",
+    ],
+)
+def test_names_that_only_look_old_stay(name: str) -> None:
+    assert todays_name(name) == name
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            ["mid", "time_steps", "attentions", "0", "query", "NIN_1", "W", "b", "op", "conv"]
+            + ["downsamplers", "Conv2d_0", "weight", "bias", "time_proj"]
+        ),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_a_renamed_name_is_never_renamed_again(parts: list[str]) -> None:
+    once = todays_name(".".join(parts))
+    assert todays_name(once) == once
+
+
+ATTENTION = "mid_block.attentions.0"
+
+
+def test_1x1_convolutions_of_attention_are_linear_layers() -> None:
+    weight = numbered(4, 4)
+    names = [f"{ATTENTION}.{old}.weight" for old in ("query", "to_k", "value", "proj_attn")]
+    found = converted(dict.fromkeys(names, weight[:, :, None, None]))
+    assert set(found) == {
+        f"{ATTENTION}.{new}.weight" for new in ("to_q", "to_k", "to_v", "to_out.0")
+    }
+    for array in found.values():
+        np.testing.assert_array_equal(array, weight)
+
+
+def test_other_1x1_convolutions_stay() -> None:
+    state = {"down_blocks.0.resnets.0.conv_shortcut.weight": numbered(4, 2, 1, 1)}
+    assert converted(state)["down_blocks.0.resnets.0.conv_shortcut.weight"].shape == (4, 2, 1, 1)
+
+
+def test_nin_weights_are_transposed() -> None:
+    found = converted({f"{ATTENTION}.NIN_0.W": numbered(3, 4), f"{ATTENTION}.NIN_0.b": numbered(4)})
+    np.testing.assert_array_equal(found[f"{ATTENTION}.to_q.weight"], numbered(3, 4).T)
+    np.testing.assert_array_equal(found[f"{ATTENTION}.to_q.bias"], numbered(4))
+
+
+def test_a_mix_of_old_and_new_names() -> None:
+    state = {f"{ATTENTION}.query.bias": numbered(2), f"{ATTENTION}.to_k.bias": numbered(3)}
+    assert set(converted(state)) == {f"{ATTENTION}.to_q.bias", f"{ATTENTION}.to_k.bias"}
+
+
+SAMPLER = "down_blocks.0.downsamplers.0"
+
+
+@pytest.mark.parametrize("twin", ["op", "Conv2d_0"])
+@pytest.mark.parametrize("order", [1, -1])
+def test_twins_are_kept_once(twin: str, order: int) -> None:
+    weight = numbered(2, 2, 3, 3)
+    items = {f"{SAMPLER}.conv.weight": weight, f"{SAMPLER}.{twin}.weight": weight.copy()}
+    found = converted(dict(list(items.items())[::order]))
+    assert set(found) == {f"{SAMPLER}.conv.weight"}
+    np.testing.assert_array_equal(found[f"{SAMPLER}.conv.weight"], weight)
+
+
+def test_fourier_frequencies_are_kept_once() -> None:
+    assert set(converted({"time_proj.W": numbered(4), "time_proj.weight": numbered(4)})) == {
+        "time_proj.weight"
+    }
+
+
+def test_twins_that_differ_in_value_are_refused() -> None:
+    other = numbered(4)
+    other[2] = -2
+    with pytest.raises(ValueError, match=r"time_proj\.weight and time_proj\.W .* differ in value"):
+        to_flax({"time_proj.W": numbered(4), "time_proj.weight": other})
+
+
+def test_all_twins_that_differ_in_shape_or_dtype_are_listed() -> None:
+    state = {
+        "time_proj.W": numbered(4),
+        "time_proj.weight": numbered(5),
+        f"{SAMPLER}.conv.bias": numbered(2),
+        f"{SAMPLER}.op.bias": numbered(2).astype(np.float16),
+    }
+    with pytest.raises(ValueError, match=r"time_proj\.weight and time_proj\.W, .*conv.*op\.bias"):
+        to_flax(state)
+
+
+def test_nan_equals_its_twin() -> None:
+    frequencies = np.array([np.nan, 1], np.float32)
+    found = converted({"time_proj.W": frequencies, "time_proj.weight": frequencies.copy()})
+    assert np.isnan(found["time_proj.weight"][0])

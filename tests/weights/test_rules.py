@@ -1,0 +1,283 @@
+"""Torch layout to Flax and back: every rule by its definition, the bijection over random trees, all
+faults at once."""
+
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import save_file
+from weights.folders import numbered
+
+from weights_convert import open_weights, to_flax, to_torch
+from weights_convert.rules import components, flat
+from weights_convert.tensors import Stored
+
+Arrays = dict[str, np.ndarray[Any, Any]]
+
+
+class Shaped:
+    """A leaf of an expected tree."""
+
+    def __init__(self, *shape: int) -> None:
+        self.shape = shape
+
+
+# Definitions, index by index
+
+
+def test_a_convolution_becomes_hwio() -> None:
+    torch = numbered(5, 3, 2, 4)
+    kernel = to_flax({"conv_in.weight": torch})["conv_in"]["kernel"]
+    assert kernel.shape == (2, 4, 3, 5)
+    for o, i, h, w in np.ndindex(torch.shape):
+        assert kernel[h, w, i, o] == torch[o, i, h, w]
+
+
+def test_a_linear_layer_becomes_in_by_out() -> None:
+    torch = numbered(5, 3)
+    kernel = to_flax({"time_embedding.linear_1.weight": torch})["time_embedding"]["linear_1"][
+        "kernel"
+    ]
+    for o, i in np.ndindex(torch.shape):
+        assert kernel[i, o] == torch[o, i]
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "path"),
+    [
+        ("conv_norm_out.weight", (4,), ("conv_norm_out", "scale")),
+        ("conv_norm_out.bias", (4,), ("conv_norm_out", "bias")),
+        ("class_embedding.weight", (3, 4), ("class_embedding", "embedding")),
+        ("time_proj.weight", (3, 4), ("time_proj", "embedding")),
+        ("time_proj.weight", (4,), ("time_proj", "weight")),
+        (
+            "down_blocks.0.attentions.1.to_out.0.bias",
+            (4,),
+            ("down_blocks.0", "attentions.1", "to_out.0", "bias"),
+        ),
+        ("weight", (4,), ("scale",)),
+    ],
+)
+def test_what_keeps_its_axes(name: str, shape: tuple[int, ...], path: tuple[str, ...]) -> None:
+    params = to_flax({name: numbered(*shape)})
+    assert set(flat(params)) == {path}
+    np.testing.assert_array_equal(flat(params)[path], numbered(*shape))
+
+
+def test_an_embedding_with_layers_of_its_own_is_linear() -> None:
+    params = to_flax({"class_embedding.linear_1.weight": numbered(5, 3)})
+    assert params["class_embedding"]["linear_1"]["kernel"].shape == (3, 5)
+
+
+# The bijection
+
+DTYPES = [np.float32, np.float16, np.float64, ml_dtypes.bfloat16]
+_module = st.sampled_from(
+    ["conv1", "norm1", "to_q", "to_out.0", "resnets.1", "resnets.10", "down_blocks.0"]
+    + ["linear_1", "class_embedding", "time_proj", "x.0.1", "attentions.0", "Straße_2"]
+)
+_modules = st.lists(_module, min_size=1, max_size=4).map(".".join)
+_shape = st.one_of(
+    st.tuples(st.integers(0, 5)),
+    st.tuples(st.integers(0, 5), st.integers(0, 5)),
+    st.tuples(*[st.integers(0, 4)] * 4),
+)
+
+
+@st.composite
+def state_dicts(draw: st.DrawFn) -> Arrays:
+    """Random trees of modules with a weight of any rank, or a bias, in any dtype and any bits, NaN
+    included."""
+    state: Arrays = {}
+    for module in draw(st.sets(_modules, min_size=1, max_size=6)):
+        rank = {"time_proj": 2, "class_embedding": 2}.get(module.split(".")[-1], 4)
+        shapes = {"weight": draw(_shape.filter(lambda shape, rank=rank: len(shape) <= rank))}
+        if draw(st.booleans()):
+            shapes["bias"] = (draw(st.integers(0, 4)),)
+        for leaf, shape in shapes.items():
+            dtype = np.dtype(draw(st.sampled_from(DTYPES)))
+            bits = draw(st.binary(min_size=8, max_size=8)) * int(np.prod(shape))
+            data = bits[: int(np.prod(shape)) * dtype.itemsize]
+            state[f"{module}.{leaf}"] = np.frombuffer(data, dtype).reshape(shape)
+    return state
+
+
+def same_bits(a: Arrays, b: Arrays) -> bool:
+    return a.keys() == b.keys() and all(
+        (a[n].dtype, a[n].shape, a[n].tobytes()) == (b[n].dtype, b[n].shape, b[n].tobytes())
+        for n in a
+    )
+
+
+@settings(max_examples=100, deadline=None)
+@given(state_dicts())
+def test_there_and_back_bit_for_bit(state: Arrays) -> None:
+    params = to_flax(state)
+    assert same_bits(to_torch(params), state)
+    again = to_flax(to_torch(params))  # and the other way round
+    assert same_bits(
+        {".".join(p): a for p, a in flat(again).items()},
+        {".".join(p): a for p, a in flat(params).items()},
+    )
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.one_of(_module, st.text(min_size=1, max_size=4)), min_size=1, max_size=5))
+def test_components_join_to_the_name(parts: list[str]) -> None:
+    name = ".".join(parts)
+    assert ".".join(components(name)) == name
+    assert not any(part.isdecimal() for part in components(name)[1:])
+
+
+def test_jax_arrays_come_back_as_they_are_stored() -> None:
+    import jax.numpy as jnp
+
+    params = {"a": {"kernel": jnp.arange(6, dtype=jnp.bfloat16).reshape(2, 3)}}
+    found = to_torch(params)["a.weight"]
+    assert type(found) is np.ndarray
+    assert found.dtype == ml_dtypes.bfloat16
+    assert found.tolist() == [[0, 3], [1, 4], [2, 5]]
+
+
+# Faults
+
+EXPECTED = {
+    "conv_in": {"kernel": Shaped(3, 3, 1, 8), "bias": Shaped(8)},
+    "norm": {"scale": Shaped(8), "bias": Shaped(8)},
+    "linear": {"kernel": Shaped(4, 8), "bias": Shaped(8)},
+}
+
+
+def test_one_error_lists_every_fault_in_torch_terms() -> None:
+    state = {
+        "conv_in.weight": numbered(8, 1, 3, 5),
+        "norm.weight": numbered(8, 1),
+        "norm.bias": numbered(8),
+        "linear.weight": numbered(8, 4).astype(np.int64),
+        "linear.bias": numbered(8),
+        "extra.weight": numbered(2),
+        "other.bias": numbered(2),
+        "position_ids": np.arange(3),
+        "scalar.weight": np.float32(1),
+    }
+    with pytest.raises(ValueError) as raised:
+        to_flax(state, EXPECTED)
+    message = str(raised.value)
+    assert "missing: conv_in.bias;" in message
+    assert "unexpected: extra.weight, other.bias;" in message
+    assert "conv_in.weight is (8, 1, 3, 5), expected (8, 1, 3, 3)" in message
+    assert "norm.weight is (8, 1), expected (8,)" in message
+    assert "linear.weight is int64" in message
+    assert "no rule for position_ids of shape (3,)" in message
+    assert "no rule for scalar.weight of shape ()" in message
+    assert "\n" not in message
+
+
+def test_nothing_is_read_before_the_checks_have_passed() -> None:
+    from weights_convert import Checkpoint
+
+    def read() -> Any:
+        raise AssertionError("read")
+
+    tensors = {"linear.weight": Stored((9, 4), np.dtype(np.float32), read)}
+    checkpoint = Checkpoint(tensors)
+    assert "linear.weight" in checkpoint
+    assert checkpoint.shapes == {"linear.weight": (9, 4)}
+    with pytest.raises(ValueError, match="do not fit"):
+        to_flax(checkpoint, EXPECTED)
+
+
+def test_an_expected_tree_that_fits_is_accepted_and_put_sees_every_leaf() -> None:
+    state = {
+        "conv_in.weight": numbered(8, 1, 3, 3),
+        "conv_in.bias": numbered(8),
+        "norm.weight": numbered(8),
+        "norm.bias": numbered(8),
+        "linear.weight": numbered(8, 4),
+        "linear.bias": numbered(8),
+    }
+    seen: list[tuple[str, ...]] = []
+
+    def put(path: tuple[str, ...], array: np.ndarray[Any, Any]) -> tuple[int, ...]:
+        seen.append(path)
+        return array.shape
+
+    params = to_flax(state, EXPECTED, put=put)
+    assert sorted(seen) == sorted(flat(EXPECTED))
+    assert flat(params) == {path: leaf.shape for path, leaf in flat(EXPECTED).items()}
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({"a.weight": np.ones((2, 2, 2), np.float32)}, "no rule for a.weight"),
+        ({"a.bias": np.ones((2, 2), np.float32)}, "no rule for a.bias"),
+        ({"a.running_mean": np.ones(2, np.float32)}, "no rule for a.running_mean"),
+        ({"a.bias": np.ones(2, np.bool_)}, "a.bias is bool"),
+        ({"a.bias": np.ones(2, ">f4")}, "a.bias is >f4"),
+        ({"a.bias": np.ones(2, np.complex64)}, "a.bias is complex64"),
+        (
+            {"a.bias": np.ones(2, np.float32), "a.bias.bias": np.ones(2, np.float32)},
+            "a.bias is a tensor and a module",
+        ),
+    ],
+)
+def test_state_dicts_that_no_rule_covers(state: Arrays, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        to_flax(state)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"a": {"kernel": numbered(2)}}, r"no rule for a\.kernel of shape \(2,\)"),
+        ({"a": {"weight": numbered(2)}}, r"no rule for a\.weight"),
+        ({"a": {"embedding": numbered(2, 2)}}, r"no rule for a\.embedding"),
+        ({"time_proj": {"scale": numbered(2)}}, r"no rule for time_proj\.scale"),
+        ({"a": {"gamma": numbered(2)}}, r"no rule for a\.gamma"),
+        ({"a": {"bias": 1.5}}, r"no rule for a\.bias of shape \(\)"),
+        ({"a": {"bias": np.arange(2)}}, "a.bias is int64"),
+        ({"a.b": {"bias": numbered(2)}}, r"no rule for a\.b\.bias"),  # would come back as a, b
+        ({"a": {"0": {"bias": numbered(2)}}}, r"no rule for a\.0\.bias"),  # and this as a.0
+        ({"a": {"scale": numbered(2), "kernel": numbered(2, 2)}}, r"two leaves become a\.weight"),
+    ],
+)
+def test_trees_that_could_not_come_back(params: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        to_torch(params)
+
+
+def test_all_faults_of_a_tree_are_listed() -> None:
+    with pytest.raises(ValueError, match=r"a\.gamma.*b\.beta"):
+        to_torch({"a": {"gamma": numbered(2)}, "b": {"beta": numbered(2)}})
+
+
+# Memory
+
+COUNT, WIDTH = 16, 512
+TENSOR = WIDTH * WIDTH * 4  # bytes: 1 MiB
+SLACK = TENSOR // 4  # headers, names and the interpreter's own
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "bin"])
+def test_memory_is_the_result_and_one_tensor(tmp_path: Path, kind: str) -> None:
+    import torch_files
+
+    state = {f"m.{i}.weight": numbered(WIDTH, WIDTH) for i in range(COUNT)}
+    path = tmp_path / f"w.{kind}"
+    save_file(state, path) if kind == "safetensors" else torch_files.save(path, state)
+    del state
+    tracemalloc.start()
+    try:
+        with open_weights(path) as checkpoint:
+            params = to_flax(checkpoint)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(flat(params)) == COUNT
+    assert COUNT * TENSOR < peak <= (COUNT + 1) * TENSOR + SLACK

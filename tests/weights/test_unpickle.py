@@ -1,0 +1,263 @@
+"""The .bin reader: a file that torch made, and files that torch would never make."""
+
+import builtins
+import contextlib
+import os
+import pickle
+import subprocess
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+import torch_files as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from weights_convert import open_weights, to_flax
+from weights_convert.unpickle import loads
+
+MADE = Path(__file__).parents[1] / "data" / "torch_made.bin"
+
+base = np.arange(24, dtype=np.float32)
+EXPECTED: dict[str, np.ndarray[Any, Any]] = {
+    "contiguous": base.reshape(2, 3, 4),
+    "shared_head": base[:6].reshape(2, 3),
+    "shared_tail": base[6:].reshape(3, 6),
+    "transposed": base.reshape(4, 6).T,
+    "every_other": base[1::2],
+    "expanded": np.array([[1.5, -2.0]] * 3, np.float32),
+    "channels_last": base.reshape(1, 2, 3, 4),
+    "scalar": np.array(-0.0, np.float32),
+    "empty": np.zeros((0, 3), np.float32),
+    "parameter": np.array([1, np.nan, np.inf], np.float32),
+    "half": base[:5].astype(np.float16) / np.float16(3),
+    "bfloat16": base[:5].astype(ml_dtypes.bfloat16) / ml_dtypes.bfloat16(3),
+    "double": base[:5].astype(np.float64) / 3,
+    "int64": np.array([2**40, -1]),
+    "int32": np.array([2**30, -1], np.int32),
+    "int16": np.array([2**14, -1], np.int16),
+    "int8": np.array([100, -1], np.int8),
+    "uint8": np.array([200, 1], np.uint8),
+    "bool": np.array([True, False]),
+}
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_reads_what_torch_made(name: str) -> None:
+    with open_weights(MADE) as checkpoint:
+        assert set(checkpoint) == set(EXPECTED)
+        assert checkpoint.shapes[name] == EXPECTED[name].shape
+        assert checkpoint.dtypes[name] == EXPECTED[name].dtype
+        array = checkpoint[name]
+    assert array.dtype == EXPECTED[name].dtype
+    assert array.shape == EXPECTED[name].shape
+    assert array.flags.c_contiguous
+    assert array.tobytes() == EXPECTED[name].tobytes()  # bits: NaN and the sign of zero
+
+
+def test_arrays_of_one_storage_do_not_share_memory() -> None:
+    with open_weights(MADE) as checkpoint:
+        checkpoint["shared_head"][:] = -1
+        np.testing.assert_array_equal(checkpoint["transposed"], EXPECTED["transposed"])
+
+
+def test_our_writer_of_test_files_is_read(tmp_path: Path) -> None:
+    arrays = {
+        name: EXPECTED[name] for name in ("contiguous", "half", "bfloat16", "scalar", "empty")
+    }
+    with open_weights(tf.save(tmp_path / "w.bin", arrays)) as checkpoint:
+        for name, array in arrays.items():
+            assert checkpoint[name].tobytes() == array.tobytes()
+
+
+class Marks:
+    """Calls something, if it is ever unpickled by `pickle`."""
+
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        self.call = function, arguments
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+@pytest.mark.parametrize("protocol", range(2, 6))
+@pytest.mark.parametrize(
+    ("function", "arguments", "name"),
+    [
+        (os.system, ("touch executed",), rf"{os.system.__module__}\.system"),
+        (builtins.eval, ("open('executed', 'w')",), r"builtins\.eval|__builtin__\.eval"),
+        (builtins.getattr, (os, "system"), r"builtins\.getattr|__builtin__\.getattr"),
+        (subprocess.Popen, (["touch", "executed"],), r"subprocess\.Popen|commands\.Popen"),
+    ],
+)
+def test_another_global_is_refused_by_name_and_nothing_runs(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    function: Any,
+    arguments: tuple[Any, ...],
+    name: str,
+    protocol: int,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if function is builtins.getattr:
+        arguments = ("x", "upper")
+    pickled = pickle.dumps({"w": Marks(function, *arguments)}, protocol)
+    path = tf.write_zip(tmp_path / "evil.bin", pickled, {})
+    with pytest.raises(ValueError, match=rf"evil\.bin: its pickle asks for ({name}), which"):
+        open_weights(path)
+    assert not (tmp_path / "executed").exists()
+
+
+ALLOWED = tf.named("collections OrderedDict")
+VIEW = tf.tensor("0", "FloatStorage", 4, 0, (4,), (1,))
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (tf.named("torch._utils _rebuild_tensor_v2.__globals__") + b")R", "asks for torch._utils"),
+        (b"(" + b"ios\nsystem\n", "opcode INST"),
+        (b"(" + ALLOWED + b"o", "opcode OBJ"),
+        (ALLOWED + b")\x81", "opcode NEWOBJ"),
+        (b"\x82\x01", "opcode EXT1"),
+        (b"Pid\n", "opcode PERSID"),
+        (ALLOWED + b"}b", "damaged"),  # BUILD on the class itself
+        (tf.text("os") + tf.text("system") + b"\x93", "asks for os.system"),
+        (tf.named("torch FloatStorage") + b")R", "damaged"),  # a type, called
+        (tf.storage("0", "FloatStorage", 4), "more than named tensors: 'w' .Storage"),
+        (ALLOWED + b")R", "more than named tensors: 'w' .dict"),
+        (b"K\x07", "more than named tensors: 'w' .int"),
+        (b"h\x63", "damaged"),  # a memo that was never put
+        (b"", "damaged"),  # a name without a value
+        (b"00", "damaged"),
+        (b"e", "damaged"),
+    ],
+)
+def test_opcodes_beyond_a_state_dict_are_refused(
+    tmp_path: Path, value: bytes, message: str
+) -> None:
+    path = tf.write_zip(tmp_path / "w.bin", tf.state_dict({"w": value}), {"data/0": bytes(16)})
+    with pytest.raises(ValueError, match=message):
+        open_weights(path)
+
+
+@pytest.mark.parametrize(
+    ("view", "message"),
+    [
+        ((4, 0, (5,), (1,)), "beyond its storage"),
+        ((4, 1, (4,), (1,)), "beyond its storage"),
+        ((4, 0, (2, 2), (3, 2)), "beyond its storage"),
+        ((4, -1, (2,), (1,)), "offset -1"),
+        ((4, 3, (2,), (-1,)), "strides"),
+        ((4, 0, (-1,), (1,)), "shape"),
+        ((4, 0, (4,), (1, 1)), "strides"),
+        ((5, 0, (4,), (1,)), "16 bytes, not 20"),
+        ((3, 0, (3,), (1,)), "16 bytes, not 12"),
+        ((2**62, 0, (2**62,), (1,)), "bytes, not"),
+        ((-4, 0, (0,), (1,)), "damaged"),
+    ],
+)
+def test_views_that_lie_about_sizes(
+    tmp_path: Path, view: tuple[int, int, tuple[int, ...], tuple[int, ...]], message: str
+) -> None:
+    pickled = tf.state_dict({"w": tf.tensor("0", "FloatStorage", *view)})
+    path = tf.write_zip(tmp_path / "w.bin", pickled, {"data/0": bytes(16)})
+    with pytest.raises(ValueError, match=message):
+        open_weights(path)
+
+
+@pytest.mark.parametrize(
+    ("records", "options", "message"),
+    [
+        ({}, {}, "w: its storage data/0 is missing"),
+        ({"data/0": bytes(16), "byteorder": b"big"}, {}, "little-endian"),
+        ({"data/0": bytes(16)}, {"compression": zipfile.ZIP_DEFLATED}, "compressed or encrypted"),
+        ({"data/0": bytes(16)}, {"root": "a/b"}, "0 data.pkl"),
+    ],
+)
+def test_zips_that_torch_does_not_write(
+    tmp_path: Path, records: dict[str, bytes], options: dict[str, Any], message: str
+) -> None:
+    path = tf.write_zip(tmp_path / "w.bin", tf.state_dict({"w": VIEW}), records, **options)
+    with pytest.raises(ValueError, match=message):
+        open_weights(path)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")  # zipfile's, as it writes it
+def test_a_zip_with_two_records_of_one_name(tmp_path: Path) -> None:
+    path = tf.write_zip(tmp_path / "w.bin", tf.state_dict({"w": VIEW}), {"data/0": bytes(16)})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("archive/data/0", bytes(range(16)))
+    with pytest.raises(ValueError, match="two records of one name"):
+        open_weights(path)
+
+
+def test_a_storage_outside_the_archive_folder_is_not_read(tmp_path: Path) -> None:
+    view = tf.tensor("../../other/data/0", "FloatStorage", 4, 0, (4,), (1,))
+    path = tf.write_zip(tmp_path / "w.bin", tf.state_dict({"w": view}), {"data/0": bytes(16)})
+    with pytest.raises(ValueError, match="is missing"):
+        open_weights(path)
+
+
+def test_a_truncated_zip(tmp_path: Path) -> None:
+    whole = tf.save(tmp_path / "w.bin", {"w": base}).read_bytes()
+    for length in range(0, len(whole), 37):
+        (tmp_path / "cut.bin").write_bytes(whole[:length])
+        with pytest.raises(ValueError, match="cut short"):
+            open_weights(tmp_path / "cut.bin")
+
+
+def test_a_changed_byte_is_found_by_the_checksum(tmp_path: Path) -> None:
+    path = tf.save(tmp_path / "w.bin", {"w": base})
+    whole = bytearray(path.read_bytes())
+    whole[whole.index(base.tobytes()) + 5] ^= 1
+    path.write_bytes(whole)
+    with open_weights(path) as checkpoint, pytest.raises(ValueError, match=r"w: .* checksum"):
+        checkpoint["w"]
+
+
+def test_the_old_format_of_torch_is_refused(tmp_path: Path) -> None:
+    magic = pickle.dumps(0x1950A86A20F9469CFC6C, 2)  # how torch began its files before 1.6
+    (tmp_path / "old.bin").write_bytes(magic + pickle.dumps(1001, 2))
+    with pytest.raises(ValueError, match=r"old format, from before torch 1\.6"):
+        open_weights(tmp_path / "old.bin")
+
+
+def test_reading_after_close_is_an_error() -> None:
+    with open_weights(MADE) as checkpoint:
+        pass
+    with pytest.raises(ValueError, match="closed"):
+        checkpoint["contiguous"]
+
+
+def test_integers_do_not_pass_for_weights() -> None:
+    with open_weights(MADE) as checkpoint:
+        renamed = {"a.bias": checkpoint["int64"], "b.bias": checkpoint["double"]}
+    with pytest.raises(ValueError, match=r"a\.bias is int64"):
+        to_flax(renamed)
+
+
+GOOD = tf.state_dict({"w": VIEW, "v": VIEW})
+
+
+# pickletools decodes strings with backslashes as Python 2 wrote them.
+@pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, len(GOOD) - 1), st.integers(0, 255)), max_size=4))
+def test_a_damaged_pickle_is_a_value_error_or_harmless(changes: list[tuple[int, int]]) -> None:
+    pickled = bytearray(GOOD)
+    for at, byte in changes:
+        pickled[at] = byte
+    with contextlib.suppress(ValueError):
+        loads(bytes(pickled))
+
+
+@pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=60))
+def test_arbitrary_bytes_are_a_value_error_or_harmless(data: bytes) -> None:
+    with contextlib.suppress(ValueError):
+        loads(data)

@@ -1,0 +1,255 @@
+"""Writing: read back bit for bit, by the safetensors library too; complete or not there at all."""
+
+import os
+import signal
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file
+from weights.folders import numbered
+
+from weights_convert import (
+    find_weights,
+    open_weights,
+    save_flax,
+    save_orbax,
+    save_torch,
+    to_flax,
+    to_torch,
+    weight_files,
+)
+from weights_convert.rules import flat
+from weights_convert.safetensors_io import write_safetensors
+from weights_convert.tensors import Stored
+from weights_convert.write import replacing
+
+Save = Callable[..., Path]
+SAVES: list[Save] = [save_torch, save_flax, save_orbax]
+
+
+PARAMS: dict[str, Any] = {
+    "conv_in": {"kernel": numbered(3, 3, 1, 2), "bias": np.array([np.nan, -0.0], np.float32)},
+    "down_blocks.0": {
+        "attentions.0": {"to_out.0": {"kernel": numbered(2, 3).astype(ml_dtypes.bfloat16)}},
+        "resnets.0": {"norm1": {"scale": numbered(4).astype(np.float16)}},
+    },
+    "class_embedding": {"embedding": numbered(3, 2).astype(np.float64) / 3},
+    "time_proj": {"weight": numbered(4)},
+}
+
+
+def leaves(params: dict[str, Any]) -> dict[tuple[str, ...], tuple[str, tuple[int, ...], bytes]]:
+    return {
+        path: (str(leaf.dtype), leaf.shape, leaf.tobytes()) for path, leaf in flat(params).items()
+    }
+
+
+def contents(folder: Path) -> set[str]:
+    return {entry.name for entry in folder.iterdir()}
+
+
+@pytest.mark.parametrize("save", SAVES)
+def test_every_kind_reads_back_bit_for_bit(tmp_path: Path, save: Save) -> None:
+    path = save(tmp_path / "new" / "unet", PARAMS)
+    assert contents(tmp_path / "new" / "unet") == {path.name}
+    assert find_weights(tmp_path / "new" / "unet") == path
+    with open_weights(path) as checkpoint:
+        assert checkpoint.shapes["conv_in.weight"] == (2, 1, 3, 3)  # torch's layout for all kinds
+        assert checkpoint.dtypes["down_blocks.0.attentions.0.to_out.0.weight"] == ml_dtypes.bfloat16
+        assert leaves(to_flax(checkpoint)) == leaves(PARAMS)
+        assert leaves(to_flax(checkpoint)) == leaves(PARAMS)  # and a second time
+
+
+def test_the_library_reads_torch_names_and_layout(tmp_path: Path) -> None:
+    params = {"conv_in": PARAMS["conv_in"]}
+    path = save_torch(tmp_path, params, variant="fp16")
+    assert path.name == "diffusion_pytorch_model.fp16.safetensors"
+    with safe_open(path, "np") as file:
+        assert file.metadata() == {"format": "pt"}
+    found = load_file(path)
+    assert set(found) == {"conv_in.weight", "conv_in.bias"}
+    np.testing.assert_array_equal(found["conv_in.weight"], to_torch(params)["conv_in.weight"])
+
+
+def test_the_library_reads_flax_names_and_layout(tmp_path: Path) -> None:
+    path = save_flax(tmp_path, {"conv_in": PARAMS["conv_in"]})
+    with safe_open(path, "np") as file:
+        assert file.metadata() == {"format": "flax"}
+    found = load_file(path)
+    assert set(found) == {"conv_in.kernel", "conv_in.bias"}
+    np.testing.assert_array_equal(found["conv_in.kernel"], PARAMS["conv_in"]["kernel"])
+
+
+def test_orbax_reads_the_nested_tree(tmp_path: Path) -> None:
+    import orbax.checkpoint as ocp
+
+    path = save_orbax(tmp_path, PARAMS)
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        found = checkpointer.restore(path)
+    kernel = found["down_blocks.0"]["attentions.0"]["to_out.0"]["kernel"]
+    np.testing.assert_array_equal(np.asarray(kernel, np.float32), numbered(2, 3))
+
+
+@pytest.mark.parametrize("save", SAVES)
+def test_jax_arrays_are_written(tmp_path: Path, save: Save) -> None:
+    import jax
+    import jax.numpy as jnp
+
+    params = jax.tree.map(jnp.asarray, {"conv_in": PARAMS["conv_in"]})
+    with open_weights(save(tmp_path, params)) as checkpoint:
+        assert leaves(to_flax(checkpoint)) == leaves({"conv_in": PARAMS["conv_in"]})
+
+
+@pytest.mark.parametrize("save", SAVES)
+def test_an_earlier_file_is_replaced(tmp_path: Path, save: Save) -> None:
+    save(tmp_path, {"a": {"bias": numbered(2)}})
+    path = save(tmp_path, {"b": {"bias": numbered(3)}})
+    assert contents(tmp_path) == {path.name}
+    with open_weights(path) as checkpoint:
+        assert checkpoint.shapes == {"b.bias": (3,)}
+
+
+@pytest.mark.parametrize("save", SAVES)
+def test_what_cannot_come_back_is_refused_and_nothing_appears(tmp_path: Path, save: Save) -> None:
+    with pytest.raises(ValueError, match=r"a\.gamma.*b\.beta"):
+        save(tmp_path, {"a": {"gamma": numbered(2)}, "b": {"beta": numbered(2)}})
+    assert not contents(tmp_path)
+
+
+def test_empty_tensors(tmp_path: Path) -> None:
+    params = {"a": {"kernel": np.zeros((0, 3), np.float32)}}
+    for save in (save_torch, save_flax):
+        with open_weights(save(tmp_path, params)) as checkpoint:
+            assert checkpoint["a.weight"].shape == (3, 0)
+        for name in contents(tmp_path):
+            (tmp_path / name).unlink()
+    with pytest.raises(ValueError, match=r"without elements: a\.weight"):
+        save_orbax(tmp_path, params)
+    assert not contents(tmp_path)
+
+
+@pytest.mark.parametrize("save", [save_flax, save_orbax])
+def test_weights_that_would_hide_the_new_ones_are_an_error(tmp_path: Path, save: Save) -> None:
+    old = save_torch(tmp_path, PARAMS)
+    with pytest.raises(ValueError, match=f"{old.name}, which is read before"):
+        save(tmp_path, PARAMS)
+    assert contents(tmp_path) == {old.name}
+
+
+@pytest.mark.parametrize("variant", ["../x", "a/b", "", ".", "fp 16", "\u00e9"])
+def test_a_variant_is_a_part_of_a_files_name(tmp_path: Path, variant: str) -> None:
+    folder = tmp_path / "new" / "unet"
+    for use in (
+        lambda: save_torch(folder, PARAMS, variant=variant),
+        lambda: find_weights(folder, variant),
+        lambda: weight_files(["config.json"], variant),
+    ):
+        with pytest.raises(ValueError, match=r"variant must be a name .* got '"):
+            use()
+    assert contents(tmp_path) == set()
+
+
+def test_a_variant_hides_nothing(tmp_path: Path) -> None:
+    save_torch(tmp_path, PARAMS, variant="fp16")
+    save_flax(tmp_path, PARAMS)
+
+
+# Interruptions
+
+
+def broken(error: BaseException) -> dict[str, Stored]:
+    def read() -> Any:
+        raise error
+
+    good = Stored((2,), np.dtype(np.float32), lambda: numbered(2))
+    return {"a.bias": good, "b.bias": Stored((2,), np.dtype(np.float32), read)}
+
+
+@pytest.mark.parametrize("error", [ValueError("torn"), KeyboardInterrupt(), OSError(28, "full")])
+def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, error: BaseException) -> None:
+    path = tmp_path / "w.safetensors"
+    path.write_text("old")
+    with pytest.raises(type(error)), replacing(path) as partial:
+        write_safetensors(partial, broken(error), {})
+    assert path.read_text() == "old"
+    assert contents(tmp_path) == {path.name}
+
+
+def test_an_interrupted_write_leaves_the_old_folder(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "old").touch()
+
+    def interrupted() -> None:
+        with replacing(tmp_path / "out") as partial:
+            partial.mkdir()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert contents(tmp_path) == {"out"}
+    assert contents(tmp_path / "out") == {"old"}
+
+
+def test_a_rename_that_fails_brings_the_old_folder_back(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "old").touch()
+    with pytest.raises(FileNotFoundError), replacing(tmp_path / "out"):
+        pass  # nothing was written, so there is nothing to rename
+    assert contents(tmp_path / "out") == {"old"}
+
+
+KILLED = """
+import os, signal, sys
+import numpy as np
+from weights_convert.rules import Stored
+from weights_convert.write import write_torch
+
+def read():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+good = Stored((9,), np.dtype("f4"), lambda: np.zeros(9, "f4"))
+from pathlib import Path
+write_torch(Path(sys.argv[1]), {"a.bias": good, "b.bias": Stored((9,), np.dtype("f4"), read)})
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+def test_a_killed_write_leaves_nothing_that_is_read(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path)],
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert all(name.startswith(".") for name in contents(tmp_path))
+    with pytest.raises(FileNotFoundError):
+        find_weights(tmp_path)
+
+
+# Memory
+
+COUNT, WIDTH = 16, 512
+TENSOR = WIDTH * WIDTH * 4  # bytes: 1 MiB
+SLACK = TENSOR // 4  # headers, names and the interpreter's own
+
+
+@pytest.mark.parametrize("save", SAVES)
+def test_writing_takes_one_tensor_more_than_the_params(tmp_path: Path, save: Save) -> None:
+    params = {f"m.{i}": {"kernel": numbered(WIDTH, WIDTH)} for i in range(COUNT)}
+    save(tmp_path / "before", {"m": {"kernel": numbered(2, 2)}})  # imports what it needs
+    tracemalloc.start()
+    try:
+        save(tmp_path / "after", params)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak <= TENSOR + SLACK  # the params themselves were there before
