@@ -20,6 +20,16 @@ readme_tests() {
     bash -c "$(readme_command pytest)"
 }
 
+slow_tests() { # what the default leaves out, in the same environment
+    cd "$work/a"
+    .venv/bin/pytest -m slow
+}
+
+doctests() {
+    cd "$work/a"
+    .venv/bin/pytest --doctest-modules ddpm_jax weights_convert
+}
+
 readme_main() { # alone on a fresh tree, with an empty compilation cache, and once more
     copy_tree "$work/b" && cd "$work/b"
     export XDG_CACHE_HOME=$work/b-cache
@@ -101,4 +111,27 @@ oldest() { # the floor of pyproject.toml; numpy 2.0 wants Python 3.11 or 3.12
     install .venv jax==0.7.2 jaxlib==0.7.2 flax==0.11.2 'numpy==2.0.*' -e '.[test]'
     .venv/bin/pip list
     .venv/bin/pytest
+}
+
+newest() { # newer releases of jax need a newer Python than the floor; skipped where there is none
+    local python
+    python=$(newer_python) || { echo "CI: skipped: no Python 3.13 or 3.12 here"; return 0; }
+    copy_tree "$work/f" && cd "$work/f"
+    "$python" -m venv .venv
+    install .venv -e '.[test]'
+    .venv/bin/pip list
+    .venv/bin/pytest
+    echo "CI: $("$python" --version), $(.venv/bin/pip list | awk '$1 ~ /^(jax|flax)$/ {printf "%s %s ", $1, $2}')"
+}
+
+newer_python() { # the newest of 3.13 and 3.12 that runs, pyenv's unselected ones among them
+    local candidate
+    for candidate in python3.13 "$HOME"/.pyenv/versions/3.13.*/bin/python3.13 \
+        python3.12 "$HOME"/.pyenv/versions/3.12.*/bin/python3.12; do
+        if "$candidate" -c '' 2>/dev/null; then
+            echo "$candidate"
+            return 0
+        fi
+    done
+    return 1
 }
