@@ -1,7 +1,7 @@
-"""Executes the notebooks after checking that each says the same as the script beside it.
+"""Executes the notebooks after checking that each says the same as its script.
 
     python notebooks/run.py [NAME ...]           execute and throw the outputs away
-    python notebooks/run.py --write [NAME ...]   make NAME.ipynb anew from NAME.py, with outputs
+    python notebooks/run.py --write [NAME ...]   make NAME.ipynb from NAME.py, with outputs
 
 Without a name all are taken. With DDPM_JAX_FAST set in the environment the cells do less work.
 Needs the extra `notebooks`.
@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
     if any(not (HERE / f"{name}.py").exists() for name in names):
         print(__doc__)
         return 2
-    told = []
+    times = []
     for name in names or NAMES:
         script, notebook = jupytext.read(HERE / f"{name}.py"), HERE / f"{name}.ipynb"
         if not writing and cells(script) != cells(nbformat.read(notebook, as_version=4)):
@@ -40,8 +40,8 @@ def main(arguments: list[str]) -> int:
         execute(script)
         if writing:
             save(script, notebook)
-        told.append(f"{name} in {time.perf_counter() - start:.0f} s")
-    print(f"CI: {', '.join(told)}")
+        times.append(f"{name} in {time.perf_counter() - start:.0f} s")
+    print(f"CI: {', '.join(times)}")
     return 0
 
 
