@@ -8,6 +8,7 @@ from ddpm_jax.training.ema import Ema as Ema
 from ddpm_jax.training.objective import Drawn as Drawn
 from ddpm_jax.training.objective import Loss as Loss
 from ddpm_jax.training.objective import Objective as Objective
+from ddpm_jax.training.objective import Predict as Predict
 from ddpm_jax.training.objective import make_loss as make_loss
 from ddpm_jax.training.optimizer import Optimizer as Optimizer
 from ddpm_jax.training.processes import start_processes as start_processes
@@ -36,7 +37,7 @@ from ddpm_jax.training.weighting import loss_weights as loss_weights
 
 __all__ = [
     # what is trained for
-    "Objective", "Loss", "Drawn", "make_loss", "loss_weights",
+    "Objective", "Loss", "Predict", "Drawn", "make_loss", "loss_weights",
     # how
     "Optimizer", "Ema", "TrainState", "init_state",
     "make_update", "make_train_step", "make_train_steps",

@@ -12,10 +12,10 @@ arXiv:2102.09672, section 3.1 (3); Salimans and Ho 2022, arXiv:2202.00512 (v); H
 arXiv:2207.12598, Algorithm 1 (dropped labels).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, NamedTuple, TypeAlias, cast
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, cast, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -33,8 +33,8 @@ from ddpm_jax.training.weighting import Weighting, loss_weights
 
 Kind: TypeAlias = Literal["simple", "vlb", "hybrid"]
 Batch: TypeAlias = Mapping[str, Any]
-"""`image` (B, H, W, C) floats in [-1, 1], and `label` (B,) whole numbers where there are classes.
-Other entries are not read."""
+"""`image` (B, H, W, C) floats in [-1, 1], and what else the network is conditioned on: `label` (B,)
+whole numbers for a `UNet2DModel` with classes. Other entries are not read."""
 Metrics: TypeAlias = dict[str, Float[Array, ""]]
 
 
@@ -71,6 +71,15 @@ class Objective(Group):
         if self.loss == "vlb" and self.weighting != "uniform":
             yield f'loss "vlb" takes no weighting, got {self.weighting!r}'
 
+    def training_faults(self, scheduler: DDPMScheduler) -> list[str]:
+        """A sentence for each way in which it does not fit the variance of a scheduler."""
+        learned, kind = learns_variance(scheduler), scheduler.variance_type
+        if learned and self.loss == "simple":
+            return [f'variance_type "{kind}" is not trained by loss "simple": use "hybrid"']
+        if not learned and self.loss == "hybrid":
+            return [f'loss "hybrid" trains a learned variance, variance_type is "{kind}"']
+        return []
+
 
 class Drawn(NamedTuple):
     """What a loss draws for a batch.
@@ -88,20 +97,71 @@ class Drawn(NamedTuple):
     dropout: Array
 
 
-@dataclass(frozen=True, eq=False)
-class Loss:
-    """`loss(params, batch, key) -> (mean, metrics)`, pure; made by `make_loss`.
+@runtime_checkable
+class Predict(Protocol):
+    """How a loss calls a network; a function of these arguments is one.
 
-    Its two halves may be called alone: `draw` is all that is random, and `per_image` the rest.
+    >>> import jax.numpy as jnp, ddpm_jax as dj
+    >>> from ddpm_jax.training import Loss, Objective
+    >>> def predict(params, x, timestep, batch, rngs, train):
+    ...     return params["scale"] * x + batch["context"]
+    >>> loss = Loss(predict, dj.DDPMScheduler(), Objective())
     """
 
-    model: UNet2DModel
+    def __call__(
+        self,
+        params: Any,
+        x: Float[AnyArray, "b h w c"],
+        timestep: Int[AnyArray, " b"],
+        batch: Batch,
+        rngs: dict[str, Array] | None,
+        train: bool,
+    ) -> Array:
+        """The network's output for noisy images.
+
+        Args:
+            params: of the network.
+            x: noisy images.
+            timestep: of each image, in 0..T-1.
+            batch: what the network is conditioned on; `label` is the one after label dropout.
+            rngs: a key called "dropout" while training, otherwise None.
+            train: with the network's dropout.
+        """
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Loss:
+    """`loss(params, batch, key) -> (mean, metrics)`, pure; `make_loss` makes that of a UNet2DModel.
+
+    Its two halves may be called alone: `draw` is all that is random, and `per_image` the rest.
+
+    Attributes:
+        predict: `predict(params, x, timestep, batch, rngs, train) -> output`, the network; another
+            network trains by another function.
+        scheduler: the forward process, and what the network predicts.
+        objective: which loss.
+        no_class: the label that replaces dropped ones.
+
+    Raises:
+        ValueError: the objective does not fit the scheduler, or drops labels without `no_class`.
+    """
+
+    predict: Predict
     scheduler: DDPMScheduler
     objective: Objective
+    no_class: int | None = None
+
+    def __post_init__(self) -> None:
+        faults = self.objective.training_faults(self.scheduler)
+        if self.objective.label_dropout and self.no_class is None:
+            faults.append("label_dropout needs no_class, the label that means no class")
+        if faults:
+            raise ValueError("; ".join(faults))
 
     def __call__(self, params: Any, batch: Batch, key: Array) -> tuple[Float[Array, ""], Metrics]:
         """The mean loss over a batch, and the terms that it is made of by name."""
-        terms = self.per_image(params, batch["image"], self.draw(batch, key))
+        terms = self.per_image(params, batch, self.draw(batch, key))
         means = {name: values.mean() for name, values in terms.items()}
         return means["loss"], means
 
@@ -109,40 +169,48 @@ class Loss:
         """Timesteps, noise and dropped labels for a batch.
 
         Raises:
-            ValueError: labels missing or superfluous, or pictures that are not those of the model.
+            ValueError: "image" is not (B, H, W, C) floats, or "label" not (B,).
         """
         image, label = batch["image"], batch.get("label")
-        self._check(image, label)
-        of_time, of_noise, of_label, dropout = jax.random.split(key, 4)
+        forward.check_images(image)
+        if image.ndim != 4:
+            raise ValueError(f'"image" must be (B, H, W, C), got {image.shape}')
+        if label is not None and label.shape != image.shape[:1]:
+            raise ValueError(f'"label" must be ({len(image)},), got {label.shape}')
+        time_key, noise_key, label_key, dropout_key = jax.random.split(key, 4)
         shape = image.shape[:1]
         if label is not None:
             label = jnp.asarray(label)
             if self.objective.label_dropout:
-                dropped = jax.random.bernoulli(of_label, self.objective.label_dropout, shape)
-                label = jnp.where(dropped, cast(int, self.model.num_class_embeds) - 1, label)
+                dropped = jax.random.bernoulli(label_key, self.objective.label_dropout, shape)
+                label = jnp.where(dropped, cast(int, self.no_class), label)
         return Drawn(
-            jax.random.randint(of_time, shape, 0, self.scheduler.num_train_timesteps),
-            jax.random.normal(of_noise, image.shape, jnp.float32),
+            jax.random.randint(time_key, shape, 0, self.scheduler.num_train_timesteps),
+            jax.random.normal(noise_key, image.shape, jnp.float32),
             label,
-            dropout,
+            dropout_key,
         )
 
     def per_image(
-        self, params: Any, image: Any, drawn: Drawn, *, train: bool = True
+        self, params: Any, batch: Batch, drawn: Drawn, *, train: bool = True
     ) -> dict[str, Float[Array, " b"]]:
-        """The loss and its terms for each picture, (B,) each, in float32.
+        """The loss and its terms for each image, (B,) each, in float32.
 
         Args:
-            params: of the model.
-            image: (B, H, W, C) clean pictures in [-1, 1].
-            drawn: timesteps, noise and labels.
+            params: of the network.
+            batch: clean images, and what the network is conditioned on.
+            drawn: timesteps, noise and labels; its labels replace those of the batch.
             train: with the network's dropout.
+
+        Raises:
+            ValueError: from `predict`; that of a UNet2DModel refuses images of other channels, and
+                labels that are missing or that the model has no classes for.
         """
         t, kind = jnp.asarray(drawn.timestep), self.objective.loss
-        x0 = jnp.asarray(image, jnp.float32)
+        x0 = jnp.asarray(batch["image"], jnp.float32)
         alpha, sigma, weight = (_at(column, t) for column in self._columns)
         x = forward.add_noise(x0, drawn.noise, alpha, sigma)
-        output, values = self._evaluate(params, x, drawn, train)
+        output, values = self._evaluate(params, x, batch, drawn, train)
         if kind == "vlb":
             vlb = self._vlb(t, x0, x, output, values)
             return {"loss": vlb, "vlb": vlb}
@@ -158,18 +226,12 @@ class Loss:
         return {"loss": simple + self.objective.vlb_weight * vlb, "simple": simple, "vlb": vlb}
 
     def _evaluate(
-        self, params: Any, x: Array, drawn: Drawn, train: bool
+        self, params: Any, x: Array, batch: Batch, drawn: Drawn, train: bool
     ) -> tuple[Array, Array | None]:
         """The network's prediction, and its second half where it learns a variance."""
-        output = self.model.apply(
-            {"params": params},
-            x,
-            drawn.timestep,
-            class_labels=drawn.label,
-            train=train,
-            rngs={"dropout": drawn.dropout} if train else None,
-        )
-        output = cast(Array, output)
+        given = batch if drawn.label is None else {**batch, "label": drawn.label}
+        rngs = {"dropout": drawn.dropout} if train else None
+        output = self.predict(params, x, drawn.timestep, given, rngs, train)
         if not learns_variance(self.scheduler):
             return output, None
         prediction, values = jnp.split(output, 2, axis=-1)
@@ -198,18 +260,6 @@ class Loss:
     def _posterior(self) -> Posterior:
         return posterior(self.scheduler)
 
-    def _check(self, image: Any, label: Any) -> None:
-        forward.check_images(image)
-        channels = self.model.in_channels
-        if image.ndim != 4 or image.shape[-1] != channels:
-            raise ValueError(f'"image" must be (B, H, W, {channels}), got {image.shape}')
-        classes = self.model.num_class_embeds
-        if (label is None) != (classes is None):
-            has, got = ("no classes", "") if classes is None else (f"{classes} classes", "no ")
-            raise ValueError(f'the model has {has}, and the batch has {got}"label"')
-        if label is not None and label.shape != image.shape[:1]:
-            raise ValueError(f'"label" must be ({len(image)},), got {label.shape}')
-
 
 def make_loss(model: UNet2DModel, scheduler: Scheduler, objective: Objective | None = None) -> Loss:
     """The loss of a model under a forward process; make it once, its identity is static.
@@ -231,49 +281,51 @@ def make_loss(model: UNet2DModel, scheduler: Scheduler, objective: Objective | N
     ()
     """
     objective = Objective() if objective is None else objective
-    ddpm = scheduler if isinstance(scheduler, DDPMScheduler) else None
-    ddpm = DDPMScheduler.from_config(scheduler.config) if ddpm is None else ddpm
-    faults = _faults(model, ddpm, objective)
+    if not isinstance(scheduler, DDPMScheduler):
+        scheduler = DDPMScheduler.from_config(scheduler.config)
+    faults = model.training_faults(scheduler) + objective.training_faults(scheduler)
+    classes = model.num_class_embeds
+    if objective.label_dropout and (classes or 0) < 2:
+        faults.append(
+            "label_dropout needs a class table of at least two rows, the last for no class; "
+            f"num_class_embeds is {classes}"
+        )
     if faults:
         raise ValueError("; ".join(faults))
-    return Loss(model, ddpm, objective)
+    return Loss(_predict(model), scheduler, objective, None if classes is None else classes - 1)
+
+
+def _predict(model: UNet2DModel) -> Predict:
+    def predict(
+        params: Any,
+        x: AnyArray,
+        timestep: AnyArray,
+        batch: Batch,
+        rngs: dict[str, Array] | None,
+        train: bool,
+    ) -> Array:
+        label = batch.get("label")
+        _check_batch(model, x, label)
+        output = model.apply(
+            {"params": params}, x, timestep, class_labels=label, train=train, rngs=rngs
+        )
+        return cast(Array, output)
+
+    return predict
+
+
+def _check_batch(model: UNet2DModel, x: AnyArray, label: Any) -> None:
+    channels, classes = model.in_channels, model.num_class_embeds
+    if x.shape[-1] != channels:
+        raise ValueError(f'"image" must be (B, H, W, {channels}), got {x.shape}')
+    if (label is None) != (classes is None):
+        has, got = ("no classes", "") if classes is None else (f"{classes} classes", "no ")
+        raise ValueError(f'the model has {has}, and the batch has {got}"label"')
 
 
 def learns_variance(scheduler: DDPMScheduler) -> bool:
     """Whether the network has a second half for the variance."""
     return scheduler.variance_type in ("learned", "learned_range")
-
-
-def _faults(model: UNet2DModel, scheduler: DDPMScheduler, objective: Objective) -> Sequence[str]:
-    faults: list[str] = []
-    learned, kind = learns_variance(scheduler), scheduler.variance_type
-    wanted = model.in_channels * (2 if learned else 1)
-    if model.out_channels != wanted:
-        faults.append(
-            f'variance_type "{kind}" needs out_channels = {wanted} for {model.in_channels} '
-            f"in_channels, got {model.out_channels}"
-        )
-    if learned and objective.loss == "simple":
-        faults.append(f'variance_type "{kind}" is not trained by loss "simple": use "hybrid"')
-    if not learned and objective.loss == "hybrid":
-        faults.append(f'loss "hybrid" trains a learned variance, variance_type is "{kind}"')
-    if objective.label_dropout and (model.num_class_embeds or 0) < 2:
-        faults.append(
-            "label_dropout needs a class table of at least two rows, the last for no class; "
-            f"num_class_embeds is {model.num_class_embeds}"
-        )
-    if jnp.dtype(model.dtype) == jnp.float16:
-        faults.append("float16 loses small gradients: compute in float32 or bfloat16")
-    if model.class_embed_type is not None:
-        faults.append(f'class_embed_type "{model.class_embed_type}" cannot be trained on labels')
-    if model.time_embedding_type == "fourier":
-        faults.append(
-            'time_embedding_type "fourier" takes the logarithm of the timestep, which is 0 here'
-        )
-    rows, steps = model.num_train_timesteps, scheduler.num_train_timesteps
-    if model.time_embedding_type == "learned" and (rows or 0) < steps:
-        faults.append(f"the model's num_train_timesteps is {rows}, the scheduler's {steps}")
-    return faults
 
 
 def _at(column: Float[np.ndarray, "T"], timestep: Int[Array, " b"]) -> Float[Array, " b"]:

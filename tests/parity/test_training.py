@@ -109,7 +109,7 @@ def our_run(
 
     def with_given_noise(params: Any, batch: Any, key: jax.Array) -> Any:
         drawn = Drawn(batch["timestep"], batch["noise"], None, key)
-        mean = loss.per_image(params, batch["image"], drawn)["loss"].mean()
+        mean = loss.per_image(params, batch, drawn)["loss"].mean()
         return mean, {}
 
     optimizer = adam(recipe).make(STEPS) if optimizer is None else optimizer

@@ -48,7 +48,7 @@ def test_simple(prediction_type: str) -> None:
     x0, noise, answer = arrays(0, 1, 2)
     params = {"output": answer, "gain": 0.5, "slope": 1e-3}
     loss = loss_of(prediction_type=prediction_type)
-    found = loss.per_image(params, x0, drawn_of(noise), train=False)
+    found = loss.per_image(params, {"image": x0}, drawn_of(noise), train=False)
     x = ALPHA * x0 + SIGMA * noise
     target = {"epsilon": noise, "sample": x0, "v_prediction": ALPHA * noise - SIGMA * x0}
     output = answer + 0.5 * x + 1e-3 * T[:, None, None, None]
@@ -63,7 +63,7 @@ def test_means_and_names() -> None:
     for kind, names in (("hybrid", {"loss", "simple", "vlb"}), ("vlb", {"loss", "vlb"})):
         loss = loss_of(Objective(loss=kind), variance_type="learned_range")
         value, metrics = loss(params, batch, key)
-        terms = loss.per_image(params, batch["image"], loss.draw(batch, key))
+        terms = loss.per_image(params, batch, loss.draw(batch, key))
         assert set(metrics) == names
         assert float(value) == float(metrics["loss"])
         for name in names:
@@ -77,7 +77,7 @@ def test_hybrid_adds_a_thousandth_of_the_bound() -> None:
     found = {
         kind: loss_of(
             Objective(loss=kind, vlb_weight=0.02), variance_type="learned_range"
-        ).per_image(params, x0, drawn_of(noise), train=False)
+        ).per_image(params, {"image": x0}, drawn_of(noise), train=False)
         for kind in ("hybrid", "vlb")
     }
     simple = ((params["output"][..., :2] - noise) ** 2).mean((1, 2, 3))
@@ -99,7 +99,9 @@ def test_each_term_of_hybrid_trains_its_half(variance_type: str) -> None:
         loss = loss_of(Objective(loss=kind, vlb_weight=0.5), variance_type=variance_type)
 
         def total(output: jax.Array) -> jax.Array:
-            return loss.per_image({"output": output}, x0, drawn_of(noise), train=False)[term].sum()
+            return loss.per_image({"output": output}, {"image": x0}, drawn_of(noise), train=False)[
+                term
+            ].sum()
 
         return np.asarray(jax.grad(total)(output))
 
@@ -138,7 +140,7 @@ def test_gradients_are_finite_at_the_extremes(variance_type: str, prediction_typ
         output = jnp.concatenate([answer, values], -1) if "learned" in variance_type else answer
 
         def total(output: jax.Array) -> jax.Array:
-            return loss.per_image({"output": output}, x0, drawn_of(noise), train=False)[
+            return loss.per_image({"output": output}, {"image": x0}, drawn_of(noise), train=False)[
                 "loss"
             ].sum()
 
@@ -203,7 +205,7 @@ def test_the_network_gets_the_labels() -> None:
     x0, noise = arrays(0, 1)
     label = np.array([0, 2, 1, 2, 0, 1])
     params = {"output": noise}
-    found = loss_of(classes=3).per_image(params, x0, drawn_of(noise, label), train=False)
+    found = loss_of(classes=3).per_image(params, {"image": x0}, drawn_of(noise, label), train=False)
     np.testing.assert_allclose(found["loss"], label**2, rtol=ROUNDING, atol=1e-9)
 
 
@@ -214,7 +216,7 @@ def test_the_network_trains_with_a_key_or_not_at_all() -> None:
 
     def value(key: int, **train: bool) -> np.ndarray:
         drawn = drawn_of(noise)._replace(dropout=jax.random.key(key))
-        return np.asarray(loss.per_image(params, x0, drawn, **train)["loss"])
+        return np.asarray(loss.per_image(params, {"image": x0}, drawn, **train)["loss"])
 
     np.testing.assert_allclose(value(0, train=False), 0, atol=1e-12)
     assert np.all(value(0) > 0.1)
@@ -231,7 +233,9 @@ def test_any_scheduler_stands_for_its_forward_process(other: Any) -> None:
     model = Given(in_channels=2, out_channels=2, **BLOCKS)
     x0, noise, answer = arrays(0, 1, 2)
     found, expected = (
-        make_loss(model, scheduler).per_image({"output": answer}, x0, drawn_of(noise))["loss"]
+        make_loss(model, scheduler).per_image({"output": answer}, {"image": x0}, drawn_of(noise))[
+            "loss"
+        ]
         for scheduler in (other(**fields), dj.DDPMScheduler(**fields))
     )
     assert np.array_equal(found, expected)
@@ -255,7 +259,7 @@ LABEL = np.zeros(6, np.int32)
         ),
         (3, {"image": IMAGE, "label": LABEL[:5]}, r'"label" must be \(6,\), got \(5,\)'),
         (None, {"image": IMAGE[..., :1]}, r'"image" must be \(B, H, W, 2\), got \(6, 4, 4, 1\)'),
-        (None, {"image": IMAGE[0]}, r'"image" must be \(B, H, W, 2\), got \(4, 4, 2\)'),
+        (None, {"image": IMAGE[0]}, r'"image" must be \(B, H, W, C\), got \(4, 4, 2\)'),
         (None, {"image": IMAGE.astype(np.uint8)}, "images must be arrays of floats.*uint8"),
     ],
 )
@@ -316,3 +320,38 @@ def test_models_that_do_not_fit(model: Any, scheduler: Any, objective: Any, mess
 def test_objectives_that_are_none(fields: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Objective(**fields)
+
+
+# Another network.
+
+
+def test_another_network_trains_by_another_predict() -> None:
+    """A conditional model reads its context from the batch, and gets the labels after dropout."""
+    x0, noise, context = arrays(0, 1, 2)
+    seen: list[Any] = []
+
+    def predict(params: Any, x: Any, timestep: Any, batch: Any, rngs: Any, train: bool) -> Any:
+        seen.append((batch["label"], rngs, train))
+        return params["scale"] * jnp.asarray(batch["context"])
+
+    loss = Loss(predict, dj.DDPMScheduler(), Objective(label_dropout=0.5), no_class=7)
+    batch = {"image": x0, "context": context, "label": LABEL}
+    found = loss.per_image({"scale": 2.0}, batch, drawn_of(noise, LABEL + 7), train=False)
+    expected = ((2 * context - noise) ** 2).mean((1, 2, 3))
+    np.testing.assert_allclose(found["loss"], expected, rtol=ROUNDING)
+    ((label, rngs, train),) = seen
+    assert label.tolist() == [7] * 6
+    assert (rngs, train) == (None, False)
+    loss({"scale": 2.0}, batch, jax.random.key(3))
+    label, rngs, train = seen[1]
+    assert set(np.asarray(label).tolist()) == {0, 7}
+    assert (set(rngs), train) == ({"dropout"}, True)
+
+
+@pytest.mark.parametrize(
+    ("objective", "message"),
+    [({"loss": "hybrid"}, "learned variance"), ({"label_dropout": 0.1}, "needs no_class")],
+)
+def test_a_loss_of_another_network_checks_its_objective(objective: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Loss(lambda *_: jnp.zeros(SHAPE), dj.DDPMScheduler(), Objective(**objective))

@@ -92,7 +92,7 @@ def test_the_loss_is_the_same_in_every_reading(weighting: str) -> None:
         model = Guessing(in_channels=2, out_channels=2, scheduler=scheduler, **BLOCKS)
         loss = make_loss(model, scheduler, Objective(weighting=weighting, p2_gamma=0.7))
         drawn = Drawn(t, noise, None, jax.random.key(0))
-        found[kind] = np.asarray(loss.per_image({"scale": 0.8}, image, drawn)["loss"])
+        found[kind] = np.asarray(loss.per_image({"scale": 0.8}, {"image": image}, drawn)["loss"])
     assert np.all(found["sample"] > 0)
     for kind in ("epsilon", "v_prediction"):
         np.testing.assert_allclose(found[kind], found["sample"], rtol=READINGS)

@@ -15,7 +15,7 @@ Reference: Ho et al. 2020, arXiv:2006.11239; Song et al. 2021, arXiv:2011.13456 
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +33,9 @@ from ddpm_jax.models.layers.convolve import Image
 from ddpm_jax.models.unet_2d import config as unet_config
 from ddpm_jax.models.unet_2d import parts
 from ddpm_jax.models.unet_2d.inputs import check_inputs
+
+if TYPE_CHECKING:
+    from ddpm_jax.schedulers import DDPMScheduler
 
 
 class UNet2DModel(nn.Module):
@@ -269,6 +272,37 @@ class UNet2DModel(nn.Module):
         Compiles one draw, where `init` compiles one for every parameter.
         """
         return initial.draw(key, self.shapes())
+
+    @nn.nowrap
+    def training_faults(self, scheduler: "DDPMScheduler") -> list[str]:
+        """A sentence for each reason why this model cannot be trained under a scheduler.
+
+        Args:
+            scheduler: the forward process, and what the network predicts.
+        """
+        faults: list[str] = []
+        kind, timesteps = scheduler.variance_type, scheduler.num_train_timesteps
+        channels = self.in_channels * (2 if kind in ("learned", "learned_range") else 1)
+        if self.out_channels != channels:
+            faults.append(
+                f'variance_type "{kind}" needs out_channels = {channels} for {self.in_channels} '
+                f"in_channels, got {self.out_channels}"
+            )
+        if jnp.dtype(self.dtype) == jnp.float16:
+            faults.append("float16 loses small gradients: compute in float32 or bfloat16")
+        if self.class_embed_type is not None:
+            faults.append(f'class_embed_type "{self.class_embed_type}" cannot be trained on labels')
+        if self.time_embedding_type == "fourier":
+            faults.append(
+                'time_embedding_type "fourier" takes the logarithm of the timestep, which is 0 at '
+                "the first one"
+            )
+        if self.time_embedding_type == "learned" and (self.num_train_timesteps or 0) < timesteps:
+            faults.append(
+                f"the model's num_train_timesteps is {self.num_train_timesteps}, the scheduler's "
+                f"{timesteps}"
+            )
+        return faults
 
     @nn.nowrap
     def _init(self, key: Array) -> dict[str, Any]:

@@ -32,7 +32,7 @@ class HeldOutLoss:
             params: Any, batch: dict[str, Array], key: Array
         ) -> tuple[Float[Array, ""], Float[Array, ""]]:
             drawn = loss.draw(batch, key)
-            losses = loss.per_image(params, batch["image"], drawn, train=False)["loss"]
+            losses = loss.per_image(params, batch, drawn, train=False)["loss"]
             return (losses * batch["weight"]).sum(), batch["weight"].sum()
 
         self._total = jax.jit(total)
