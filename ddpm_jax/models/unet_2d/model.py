@@ -15,7 +15,7 @@ Reference: Ho et al. 2020, arXiv:2006.11239; Song et al. 2021, arXiv:2011.13456 
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,9 +33,6 @@ from ddpm_jax.models.layers.convolve import Image
 from ddpm_jax.models.unet_2d import config as unet_config
 from ddpm_jax.models.unet_2d import parts
 from ddpm_jax.models.unet_2d.inputs import check_inputs
-
-if TYPE_CHECKING:
-    from ddpm_jax.schedulers import DDPMScheduler
 
 
 class UNet2DModel(nn.Module):
@@ -274,11 +271,11 @@ class UNet2DModel(nn.Module):
         return initial.draw(key, self.shapes())
 
     @nn.nowrap
-    def training_faults(self, scheduler: "DDPMScheduler") -> list[str]:
+    def training_faults(self, scheduler: Any) -> list[str]:
         """A sentence for each reason why this model cannot be trained under a scheduler.
 
         Args:
-            scheduler: the forward process, and what the network predicts.
+            scheduler: a `DDPMScheduler`: the forward process, and what the network predicts.
         """
         faults: list[str] = []
         kind, timesteps = scheduler.variance_type, scheduler.num_train_timesteps
