@@ -8,9 +8,11 @@
 
 from ddpm_jax._version import __version__ as __version__
 from ddpm_jax.hub.config import Config as Config
+from ddpm_jax.hub.hub import HubOptions as HubOptions
 from ddpm_jax.images import make_grid as make_grid
 from ddpm_jax.images import to_pil as to_pil
 from ddpm_jax.images import to_uint8 as to_uint8
+from ddpm_jax.models import Model as Model
 from ddpm_jax.models import UNet2DModel as UNet2DModel
 from ddpm_jax.pipelines.unconditional import DDIMPipeline as DDIMPipeline
 from ddpm_jax.pipelines.unconditional import DDPMPipeline as DDPMPipeline
@@ -48,7 +50,7 @@ __all__ = [
     # pipelines
     "DDPMPipeline", "DDIMPipeline", "PNDMPipeline", "DiffusionPipeline", "ImagePipelineOutput",
     # models
-    "UNet2DModel",
+    "UNet2DModel", "Model", "HubOptions",
     # schedulers
     "DDPMScheduler", "DDIMScheduler", "PNDMScheduler", "EulerDiscreteScheduler",
     "EulerAncestralDiscreteScheduler", "Scheduler", "Config",

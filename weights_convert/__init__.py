@@ -4,6 +4,7 @@ file is executed.
 
 from weights_convert.convert import Report as Report
 from weights_convert.convert import convert as convert
+from weights_convert.files import Stem as Stem
 from weights_convert.files import find_weights as find_weights
 from weights_convert.files import open_weights as open_weights
 from weights_convert.files import weight_files as weight_files
@@ -16,6 +17,7 @@ from weights_convert.write import save_torch as save_torch
 
 __all__ = [
     "Checkpoint",
+    "Stem",
     "find_weights",
     "open_weights",
     "weight_files",

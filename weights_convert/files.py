@@ -9,8 +9,8 @@ Looked for in a folder, in this order (diffusers', with our own two kinds behind
     diffusion_flax_model.safetensors                  Flax's layout, written by `save_flax`
     diffusion_flax_model.orbax/                       an orbax checkpoint, written by `save_orbax`
 
-A variant ("fp16") stands before the last extension of torch's names. A file's kind is then told by
-its first bytes.
+A variant ("fp16") stands before the last extension of torch's names. The first bytes of a file then
+decide its kind. Models of transformers have other stems, `TRANSFORMERS`, in the first four names.
 """
 
 import json
@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from weights_convert.orbax_io import is_orbax, open_orbax
 from weights_convert.rules import components, torch_tensors
@@ -26,7 +26,16 @@ from weights_convert.safetensors_io import metadata, open_safetensors
 from weights_convert.tensors import Checkpoint, Stored
 from weights_convert.torch_zip import open_torch_zip
 
-TORCH = "diffusion_pytorch_model"
+
+class Stem(NamedTuple):
+    """What a library calls the weight files of a model, before variant and extension."""
+
+    safetensors: str
+    bin: str
+
+
+DIFFUSERS = Stem("diffusion_pytorch_model", "diffusion_pytorch_model")
+TRANSFORMERS = Stem("model", "pytorch_model")
 FLAX_FILE = "diffusion_flax_model.safetensors"
 ORBAX_FOLDER = "diffusion_flax_model.orbax"
 
@@ -34,9 +43,11 @@ _VARIANT = re.compile(r"[\w-][\w.-]*", re.ASCII)
 _GIT_LFS = b"version https://git-lfs"
 
 
-def find_weights(folder: str | Path, variant: str | None = None) -> Path:
+def find_weights(folder: str | Path, variant: str | None = None, stem: Stem = DIFFUSERS) -> Path:
     """The weight file, the index of its shards, or the orbax folder to read in a component's
     folder.
+
+    `stem` is what the model's library calls the files.
 
     Raises:
         FileNotFoundError: the folder is missing, or holds none of the names above; says what was
@@ -48,13 +59,15 @@ def find_weights(folder: str | Path, variant: str | None = None) -> Path:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder")
     present = sorted(entry.name for entry in folder.iterdir())
-    found = chosen(present, variant)
+    found = chosen(present, variant, stem)
     if found is None:
-        raise FileNotFoundError(_not_found(str(folder), present, variant))
+        raise FileNotFoundError(_not_found(str(folder), present, variant, stem))
     return folder / found
 
 
-def weight_files(names: Sequence[str], variant: str | None = None) -> list[str]:
+def weight_files(
+    names: Sequence[str], variant: str | None = None, stem: Stem = DIFFUSERS
+) -> list[str]:
     """The names to fetch, out of a component's files, for `find_weights` to find the same weights:
     index and shards.
 
@@ -66,12 +79,12 @@ def weight_files(names: Sequence[str], variant: str | None = None) -> list[str]:
         ValueError: the variant cannot be part of a file's name.
     """
     check_variant(variant)
-    found = chosen({name.partition("/")[0] for name in names}, variant)
+    found = chosen({name.partition("/")[0] for name in names}, variant, stem)
     if found is None:
-        raise FileNotFoundError(_not_found("the repository", names, variant))
+        raise FileNotFoundError(_not_found("the repository", names, variant, stem))
     if found == ORBAX_FOLDER:
         return sorted(name for name in names if name.startswith(f"{ORBAX_FOLDER}/"))
-    shards = _shard_pattern(found, variant)
+    shards = _shard_pattern(found, variant, stem)
     return [found, *sorted(name for name in names if shards and shards.fullmatch(name))]
 
 
@@ -84,41 +97,44 @@ def check_variant(variant: str | None) -> None:
         )
 
 
-def chosen(names: Iterable[str], variant: str | None) -> str | None:
+def chosen(names: Iterable[str], variant: str | None, stem: Stem = DIFFUSERS) -> str | None:
     """The first of the candidates among these names, if any is."""
     present = set(names)
-    return next((name for name in candidates(variant) if name in present), None)
+    return next((name for name in candidates(variant, stem) if name in present), None)
 
 
-def candidates(variant: str | None) -> list[str]:
+def candidates(variant: str | None, stem: Stem = DIFFUSERS) -> list[str]:
     """The names to look for, the preferred one first. Only torch's kinds have variants."""
     dot = f".{variant}" if variant else ""
     torch = [
-        f"{TORCH}.safetensors.index{dot}.json",
-        f"{TORCH}{dot}.safetensors",
-        f"{TORCH}.bin.index{dot}.json",
-        f"{TORCH}{dot}.bin",
+        f"{stem.safetensors}.safetensors.index{dot}.json",
+        f"{stem.safetensors}{dot}.safetensors",
+        f"{stem.bin}.bin.index{dot}.json",
+        f"{stem.bin}{dot}.bin",
     ]
     return torch if variant else [*torch, FLAX_FILE, ORBAX_FOLDER]
 
 
-def _not_found(where: str, names: Iterable[str], variant: str | None) -> str:
+def _not_found(where: str, names: Iterable[str], variant: str | None, stem: Stem) -> str:
     likely = [name for name in names if re.search(r"\.(safetensors|bin|pt|msgpack|json)$", name)]
     holds = f"it holds {', '.join(likely)}" if likely else "it holds no such file"
     kind = f" of variant {variant!r}" if variant else ""
-    return f"no weights{kind} in {where}: looked for {', '.join(candidates(variant))}; {holds}"
+    return (
+        f"no weights{kind} in {where}: looked for {', '.join(candidates(variant, stem))}; {holds}"
+    )
 
 
-def _shard_pattern(index: str, variant: str | None) -> re.Pattern[str] | None:
+def _shard_pattern(index: str, variant: str | None, stem: Stem) -> re.Pattern[str] | None:
     """The names of an index's shards; the variant stands before the number, in older files behind
     it.
     """
-    kind = re.match(rf"{TORCH}\.(safetensors|bin)\.index\.", index)
+    kind = next((kind for kind in Stem._fields if f".{kind}.index." in index), None)
     if kind is None:
         return None
+    name = getattr(stem, kind)
     dot = re.escape(f".{variant}") if variant else ""
     number = r"-\d{5}-of-\d{5}"
-    return re.compile(rf"{TORCH}({dot}{number}|{number}{dot})\.{kind[1]}")
+    return re.compile(rf"{name}({dot}{number}|{number}{dot})\.{kind}")
 
 
 def open_weights(path: str | Path) -> Checkpoint:

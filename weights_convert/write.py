@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from weights_convert import rules
-from weights_convert.files import FLAX_FILE, ORBAX_FOLDER, TORCH, check_variant, chosen
+from weights_convert.files import DIFFUSERS, FLAX_FILE, ORBAX_FOLDER, Stem, check_variant, chosen
 from weights_convert.orbax_io import write_orbax
 from weights_convert.safetensors_io import write_safetensors
 from weights_convert.tensors import Stored
@@ -22,7 +22,13 @@ from weights_convert.tensors import Stored
 Leaves = Mapping[rules.Path, Any]
 
 
-def save_torch(folder: str | Path, params: rules.Params, *, variant: str | None = None) -> Path:
+def save_torch(
+    folder: str | Path,
+    params: rules.Params,
+    *,
+    variant: str | None = None,
+    stem: Stem = DIFFUSERS,
+) -> Path:
     """Write `diffusion_pytorch_model[.variant].safetensors` into a folder, for diffusers to load;
     returns its path.
 
@@ -33,7 +39,8 @@ def save_torch(folder: str | Path, params: rules.Params, *, variant: str | None 
         ValueError: a leaf that no rule covers (all are listed); weights in the folder that would
             be read in place of these; or a variant that cannot be part of a file's name.
     """
-    return write_torch(Path(folder), rules.torch_tensors(rules.flat(params)), variant=variant)
+    tensors = rules.torch_tensors(rules.flat(params))
+    return write_torch(Path(folder), tensors, variant=variant, stem=stem)
 
 
 def save_flax(folder: str | Path, params: rules.Params) -> Path:
@@ -53,11 +60,17 @@ def save_orbax(folder: str | Path, params: rules.Params) -> Path:
     return write_orbax_folder(Path(folder), rules.flat(params))
 
 
-def write_torch(folder: Path, tensors: Mapping[str, Stored], *, variant: str | None = None) -> Path:
+def write_torch(
+    folder: Path,
+    tensors: Mapping[str, Stored],
+    *,
+    variant: str | None = None,
+    stem: Stem = DIFFUSERS,
+) -> Path:
     """As `save_torch`, from tensors under their torch names, each read when it is written."""
     check_variant(variant)
-    path = folder / f"{TORCH}{f'.{variant}' if variant else ''}.safetensors"
-    with _in_folder(path, variant) as partial:
+    path = folder / f"{stem.safetensors}{f'.{variant}' if variant else ''}.safetensors"
+    with _in_folder(path, variant, stem) as partial:
         write_safetensors(partial, tensors, {"format": "pt"})
     return path
 
@@ -67,7 +80,7 @@ def write_flax(folder: Path, leaves: Leaves) -> Path:
     rules.torch_tensors(leaves)  # what cannot be read back is refused here
     path = folder / FLAX_FILE
     stored = {".".join(names): rules.as_stored(leaf) for names, leaf in leaves.items()}
-    with _in_folder(path, None) as partial:
+    with _in_folder(path) as partial:
         write_safetensors(partial, stored, {"format": "flax"})
     return path
 
@@ -79,19 +92,21 @@ def write_orbax_folder(folder: Path, leaves: Leaves) -> Path:
     if empty:
         raise ValueError(f"orbax cannot store tensors without elements: {', '.join(empty)}")
     path = folder / ORBAX_FOLDER
-    with _in_folder(path, None) as partial:
+    with _in_folder(path) as partial:
         write_orbax(partial, rules.nested(leaves))
     return path
 
 
 @contextmanager
-def _in_folder(path: Path, variant: str | None) -> Generator[Path, None, None]:
+def _in_folder(
+    path: Path, variant: str | None = None, stem: Stem = DIFFUSERS
+) -> Generator[Path, None, None]:
     """`replacing`, in a folder that is made if need be, and in which `path` is what a reader will
     choose.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     names = {entry.name for entry in path.parent.iterdir()} | {path.name}
-    first = chosen(names, variant)
+    first = chosen(names, variant, stem)
     if first != path.name:
         raise ValueError(
             f"{path.parent} holds {first}, which is read before {path.name}: remove it"

@@ -11,9 +11,6 @@ from ddpm_jax.cli.arguments import OptionalName
 if TYPE_CHECKING:
     from weights_convert import Checkpoint
 
-UNET = ("UNet2DModel", "UNetUnconditionalModel")
-"""What configs call the network; the latter before diffusers 0.3."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Convert:
@@ -70,6 +67,8 @@ class Convert:
     def _source(self) -> Path:
         """The local path of SRC, downloaded if it is on the hub."""
         from ddpm_jax.hub import hub
+        from ddpm_jax.models import UNet2DModel
+        from ddpm_jax.schedulers import Scheduler
 
         local = Path(self.src)
         if local.exists() and self.src not in hub.bundled_names():
@@ -78,9 +77,10 @@ class Convert:
             return local
         revision, variant = self.revision, self.variant
         try:
-            return hub.pipeline(self.src, revision=revision, variant=variant)
+            wanted = [UNet2DModel.files, Scheduler.files]
+            return hub.pipeline(self.src, wanted, revision=revision, variant=variant)
         except ValueError:  # no pipeline: perhaps a component alone
-            return hub.component(self.src, "unet", revision=revision, variant=variant)
+            return hub.component(self.src, UNet2DModel.files, revision=revision, variant=variant)
 
 
 def _check_weights(source: Path, variant: str | None) -> None:
@@ -90,14 +90,15 @@ def _check_weights(source: Path, variant: str | None) -> None:
         ValueError: lists every tensor that is missing, unexpected or misshapen.
         OSError: there is no source, or it has no weights.
     """
-    from ddpm_jax.hub.config import read_json
+    from ddpm_jax.hub.files import read_json
+    from ddpm_jax.models import UNet2DModel
     from weights_convert import open_weights
     from weights_convert.sources import CONFIG, locate
 
     found = locate(source, variant)
     path = next((path for place, path in found.copies.items() if Path(place).name == CONFIG), None)
     config = {} if path is None else read_json(path)
-    if config.get("_class_name") not in UNET:
+    if config.get("_class_name") not in UNet2DModel.files.classes:
         return
     with open_weights(found.weights) as checkpoint:
         try:

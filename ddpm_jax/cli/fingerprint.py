@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from ddpm_jax.hub import hub
+from ddpm_jax.models import UNet2DModel
 from weights_convert import find_weights
 
 
@@ -17,9 +18,10 @@ def fingerprint(model: str, revision: str | None, variant: str | None) -> dict[s
     Raises:
         ValueError, OSError: as `hub.component` and `find_weights`.
     """
-    folder = hub.component(model, "unet", revision=revision, variant=variant)
+    files = UNet2DModel.files
+    folder = hub.component(model, files, revision=revision, variant=variant)
     weights = find_weights(folder, variant)
-    return {"config": _sum(folder / hub.CONFIG["unet"]), "weights": _weights_sum(weights)}
+    return {"config": _sum(folder / files.config), "weights": _weights_sum(weights)}
 
 
 def _weights_sum(weights: Path) -> str:

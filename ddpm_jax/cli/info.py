@@ -47,15 +47,16 @@ class Info:
         if self.batch_size < 1:
             raise OptionError(f"--batch-size must be at least 1, got {self.batch_size}")
         from ddpm_jax.hub import class_names, hub
-        from ddpm_jax.hub.config import read_json
+        from ddpm_jax.hub.files import read_json
         from ddpm_jax.models import UNet2DModel
 
-        folder = hub.component(self.name, "unet", revision=self.revision, weights=False)
-        model = UNet2DModel.from_config(read_json(folder / hub.CONFIG["unet"]))
+        files = UNet2DModel.files
+        folder = hub.component(self.name, files, revision=self.revision, weights=False)
+        model = UNet2DModel.from_config(read_json(folder / files.config))
         shapes = model.shapes()
         print(f"{self.name}: {type(model).__name__}\n")
         print(_columns((name, str(value)) for name, value in model.config.items()))
-        if names := class_names.read(folder.parent if folder.name == "unet" else folder):
+        if names := class_names.read(folder.parent if folder.name == files.folder else folder):
             print(f"\nclasses: {class_names.in_words(names)}")
         print(f"\n{parameter_table(shapes)}\n")
         print(stored(folder, self.variant))

@@ -5,19 +5,25 @@ from typing import Any
 
 from ddpm_jax.cli.faults import OptionError
 from ddpm_jax.hub import hub
-from ddpm_jax.hub.config import read_json
+from ddpm_jax.hub.component import ComponentFiles
+from ddpm_jax.hub.files import read_json
+from ddpm_jax.models import UNet2DModel
+from ddpm_jax.schedulers import Scheduler
 
 
 def scheduler_config(model: str, revision: str | None = None) -> dict[str, Any]:
     """The config of a model's scheduler. Raises as `hub.component`."""
-    folder = hub.component(model, "scheduler", revision=revision)
-    return read_json(folder / hub.CONFIG["scheduler"])
+    return _config(model, Scheduler.files, revision)
 
 
 def unet_config(model: str, revision: str | None = None) -> dict[str, Any]:
     """The config of a model's network. Raises as `hub.component`."""
-    folder = hub.component(model, "unet", revision=revision, weights=False)
-    return read_json(folder / hub.CONFIG["unet"])
+    return _config(model, UNet2DModel.files, revision)
+
+
+def _config(model: str, files: ComponentFiles, revision: str | None) -> dict[str, Any]:
+    folder = hub.component(model, files, revision=revision, weights=False)
+    return read_json(folder / files.config)
 
 
 def check_labels(config: Mapping[str, Any], labels: Sequence[int]) -> None:

@@ -1,4 +1,4 @@
-"""What a model's classes are called: `id2label.json` beside `model_index.json`.
+"""The names of a model's classes: `id2label.json` next to `model_index.json`.
 
     {"0": "cat", "1": "dog"}
 
@@ -9,11 +9,11 @@ form are those that transformers' configs and diffusers' DiT have.
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ddpm_jax.hub.config import faults_of, read_json, write_json
-from ddpm_jax.hub.hub import CLASS_NAMES
+from ddpm_jax.hub.files import faults_of, read_json, write_json
 
+CLASS_NAMES = "id2label.json"
 SHOWN = 20
-"""Classes that a line shows."""
+"""Classes that a line of text lists: more fill the screen."""
 
 
 def write(folder: Path, names: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Configs in diffusers' form: JSON files, a read-only view, and the transfer rules.
+"""Configs in diffusers' form: a read-only view, and the transfer rules.
 
 A scheduler of one kind is made from the config of another by these rules: a field that the target
 has is taken if it was given explicitly; a field that was left at its default is not, so that the
@@ -7,13 +7,8 @@ survives a round trip; any other name is warned about and dropped. A file counts
 throughout.
 """
 
-import json
-import os
-import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
 # Fields of the schedulers that diffusers lets take each other's configs (`_compatibles`).
@@ -153,48 +148,3 @@ def _given(config: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in config.items()
         if not name.startswith("_") and name not in defaulted
     }
-
-
-def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Reads a JSON object.
-
-    Raises:
-        ValueError: the file is missing, cannot be read, or does not hold a JSON object.
-    """
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise ValueError(f"{path} does not exist") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} cannot be read as JSON: {error}") from error
-    except RecursionError:
-        raise ValueError(f"{path} cannot be read as JSON: it is nested too deeply") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold a JSON object, got {type(content).__name__}")
-    return content
-
-
-@contextmanager
-def faults_of(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Puts the name of the file in front of a ValueError's sentence, unless it names it already."""
-    try:
-        yield
-    except ValueError as error:
-        if str(path) in str(error):
-            raise
-        raise ValueError(f"{path}: {error}") from error
-
-
-def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
-    """Writes a JSON object, sorted; a reader sees the old file or the new one, never a part."""
-    path = Path(path)
-    text = json.dumps(dict(content), indent=2, sort_keys=True) + "\n"
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(beside, 0o644)
-        os.replace(beside, path)
-    except BaseException:
-        Path(beside).unlink(missing_ok=True)
-        raise

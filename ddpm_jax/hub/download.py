@@ -4,47 +4,23 @@ The listing is asked for first, and only the chosen files are fetched, all of on
 repository that was fetched before is read from the cache where the hub cannot be reached. Every
 failure is one sentence.
 
-`huggingface_hub` is imported here, inside the functions, and nowhere else: whoever loads a local
-folder needs neither the package nor a network. `HF_ENDPOINT` is read at each call.
+`huggingface_hub` is imported inside the functions and nowhere else: loading a local folder needs
+neither the package nor a network. `HF_ENDPOINT` is read at each call.
 """
 
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import cast
+
+from ddpm_jax.hub.files import first_line
 
 Choose = Callable[[Sequence[str]], list[str]]
 """From all file names of a repository ("/" between folders) to those wanted; ValueError where one
 is missing."""
 
-# Files that tell where a repository lies in the cache: every layout that is read has one of them.
-LANDMARKS = (
-    "model_index.json",
-    "config.json",
-    "scheduler_config.json",
-    "unet/config.json",
-    "scheduler/scheduler_config.json",
-)
-
 
 class HubError(OSError):
-    """A model could not be had from the hub."""
-
-
-class NoSuchRepository(HubError):
-    """The hub has no such repository, or hides it from this token."""
-
-
-class GatedRepository(HubError):
-    """The repository's owner asks for terms to be accepted first."""
-
-
-class NoSuchRevision(HubError):
-    """The repository has no such branch, tag or commit."""
-
-
-class NotCached(HubError):
-    """The hub was not asked or did not answer, and the cache lacks the files."""
+    """Files could not be fetched from the hub: the message says why, and what to do."""
 
 
 def fetch(
@@ -58,37 +34,37 @@ def fetch(
 ) -> Path:
     """The local folder (a snapshot in the cache) with the files of `repo` that `choose` wants.
 
-    Raises NoSuchRepository, GatedRepository, NoSuchRevision or NotCached, and ValueError where
-    `choose` does.
+    Raises:
+        HubError: the repository is not on the hub, or access is denied; it is gated; it has no such
+            revision; or neither the hub nor the cache has the files.
+        ValueError: where `choose` raises it.
     """
     from huggingface_hub import errors
 
-    # What a network that is down raises differs between the HTTP clients that huggingface_hub has
-    # used (requests, then httpx), but its own HTTP error has always derived from the client's.
-    clients = cast(tuple[type[Exception], ...], errors.HfHubHTTPError.__bases__)
-    unreachable: tuple[type[Exception], ...] = (OSError, *clients)
-    where = f"{repo}, revision {revision}," if revision else repo
     cache = None if cache_dir is None else Path(cache_dir)
     if local_files_only:
         return _cached(repo, choose, revision, cache, "local_files_only is set")
     try:
         return _download(repo, choose, revision, cache, token)
     except errors.GatedRepoError as error:
-        raise GatedRepository(
+        raise HubError(
             f"{repo} is gated: accept its terms at {_page(repo)}, "
             "then log in with `hf auth login` or pass token="
         ) from error
     except errors.RevisionNotFoundError as error:
-        raise NoSuchRevision(
+        raise HubError(
             f"{repo} has no revision {revision!r}: no such branch, tag or commit"
         ) from error
     except errors.RepositoryNotFoundError as error:
-        raise NoSuchRepository(
+        raise HubError(
             f"there is no local folder {repo!r}, and {_page(repo)} does not exist or is private "
             "(for a private one pass token=)"
         ) from error
-    except unreachable as error:
-        reason = f"{where} could not be fetched ({_first_line(error)})"
+    except ValueError:
+        raise
+    except Exception as error:  # requests' errors are OSErrors, those of httpx are not
+        where = f"{repo}, revision {revision}," if revision else repo
+        reason = f"{where} could not be fetched ({first_line(error)})"
         return _cached(repo, choose, revision, cache, reason)
 
 
@@ -114,40 +90,33 @@ def _download(
         )
         return Path(path)
 
-    # By commit: no file can come from another commit, and what is in the cache is not asked for
-    # again.
+    # By commit: all files are of one commit, and what is in the cache is not requested again.
     paths = [get(file, info.sha) for file in files]
-    # By name: writes down which commit the branch stands at, for a later run without a network.
+    # By name: records the branch's commit, for a later run without a network.
     get(files[0], revision)
     return paths[0].parents[files[0].count("/")]
 
 
 def _cached(
-    repo: str,
-    choose: Choose,
-    revision: str | None,
-    cache: Path | None,
-    reason: str,
+    repo: str, choose: Choose, revision: str | None, cache: Path | None, reason: str
 ) -> Path:
-    from huggingface_hub import try_to_load_from_cache
+    """The snapshot in the cache, if it has what `choose` wants."""
+    from huggingface_hub import errors, snapshot_download
 
-    for landmark in LANDMARKS:
-        path = try_to_load_from_cache(repo, landmark, cache_dir=cache, revision=revision)
-        if not isinstance(path, str):
-            continue
-        folder = Path(path).parents[landmark.count("/")]
-        names = [
-            file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()
-        ]
-        try:
-            choose(names)
-        except ValueError as error:
-            raise NotCached(
-                f"{reason}, and the cached copy of {repo} is not enough: {error}"
-            ) from error
-        return folder
-    at = f" at revision {revision}" if revision else ""
-    raise NotCached(f"{reason}, and {repo} is not in the cache{at}: fetch it once with a network")
+    try:
+        found = snapshot_download(repo, revision=revision, cache_dir=cache, local_files_only=True)
+    except errors.LocalEntryNotFoundError:
+        at = f" at revision {revision}" if revision else ""
+        raise HubError(
+            f"{reason}, and {repo} is not in the cache{at}: fetch it once with a network"
+        ) from None
+    folder = Path(found)
+    names = [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
+    try:
+        choose(names)
+    except ValueError as error:
+        raise HubError(f"{reason}, and the cached copy of {repo} is not enough: {error}") from error
+    return folder
 
 
 def _endpoint() -> str | None:
@@ -156,7 +125,3 @@ def _endpoint() -> str | None:
 
 def _page(repo: str) -> str:
     return f"{_endpoint() or 'https://huggingface.co'}/{repo}"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -5,7 +5,7 @@ the order: bundled, folder, hub. A local folder named like a bundled model is re
 or as a `Path`, which is always a folder. Folders never touch the network. Out of a hub repository
 only the files that are needed are fetched.
 
-A component (the network or the scheduler) is found in each of these layouts:
+A component is found in each of these layouts, here the network of a pipeline and its scheduler:
 
     pipeline folder     model_index.json, unet/config.json, unet/<weights>,
                         scheduler/scheduler_config.json
@@ -17,26 +17,38 @@ A component (the network or the scheduler) is found in each of these layouts:
 import os
 import re
 import warnings
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import Literal
+from typing import TypedDict, Unpack
 
 from ddpm_jax.hub import download
+from ddpm_jax.hub.component import ComponentFiles
 from weights_convert import weight_files
 
-Kind = Literal["unet", "scheduler"]
 Name = str | os.PathLike[str]
 
-CONFIG: dict[str, str] = {"unet": "config.json", "scheduler": "scheduler_config.json"}
-"""The config file of each kind of component."""
+
+class HubOptions(TypedDict, total=False):
+    """Options of every function that takes a model's name; a local folder needs none of them."""
+
+    revision: str | None
+    """Branch, tag or commit of a hub repository."""
+    variant: str | None
+    """Which weights: "fp16" for `diffusion_pytorch_model.fp16.safetensors`."""
+    cache_dir: str | os.PathLike[str] | None
+    """Where downloads are cached; by default where huggingface_hub caches them."""
+    token: str | bool | None
+    """A hub token, for private and gated repositories."""
+    local_files_only: bool
+    """Never ask the hub: the cache must have the files."""
+
 
 MODEL_INDEX = "model_index.json"
-CLASS_NAMES = "id2label.json"
 BUNDLED = Path(__file__).parents[1] / "bundled"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 VARIANT = re.compile(
-    r"diffusion_pytorch_model(?:\.(?:safetensors|bin)\.index)?"
+    r"\w+(?:\.(?:safetensors|bin)\.index)?"
     r"\.(\w+)(?:-\d{5}-of-\d{5})?\.(?:safetensors|bin|json)"
 )
 """Names of weights of a variant, and of the index of their shards."""
@@ -49,57 +61,56 @@ NOTES = {
 
 def component(
     name: Name,
-    kind: Kind,
+    files: ComponentFiles,
     *,
     subfolder: str | None = None,
-    revision: str | None = None,
-    variant: str | None = None,
-    cache_dir: str | os.PathLike[str] | None = None,
-    token: str | bool | None = None,
-    local_files_only: bool = False,
     weights: bool = True,
+    **options: Unpack[HubOptions],
 ) -> Path:
     """The local folder that holds the config of one component.
 
-    `subfolder`: look there and nowhere else. `variant`: which weights to fetch ("fp16").
-    `weights=False`: fetch the config alone. `revision` is a branch, tag or commit of a hub
-    repository.
+    Args:
+        name: a local folder, a bundled name or a hub id.
+        files: what the component is called.
+        subfolder: look there and nowhere else.
+        weights: False fetches the config alone.
+        **options: see `HubOptions`.
 
-    Raises ValueError: the name is none of the three kinds, the folder lacks the config, or a
-    revision of a local folder is asked for; `download.HubError` (an OSError): the hub has it not,
-    or not for us.
+    Raises:
+        TypeError: an option that is not one of `HubOptions`.
+        ValueError: the name is none of the three kinds, the folder lacks the config, or a revision
+            of a local folder is asked for.
+        download.HubError: (an OSError) it is not on the hub, or access is denied.
     """
-    choose = partial(
-        _component_files, kind=kind, subfolder=subfolder, variant=variant, weights=weights
+    root = _root(
+        name,
+        partial(
+            _component_files,
+            files=files,
+            subfolder=subfolder,
+            variant=options.get("variant"),
+            weights=weights,
+        ),
+        options,
     )
-    root = _root(name, choose, revision, cache_dir, token, local_files_only)
-    if kind == "unet" and weights:
+    if files.weights and weights:
         _note(str(name))
-    for prefix in _prefixes(kind, subfolder):
-        if (root / prefix / CONFIG[kind]).is_file():
+    for prefix in files.prefixes(subfolder):
+        if (root / prefix / files.config).is_file():
             return root / prefix
-    raise ValueError(
-        _missing(str(root), [p + CONFIG[kind] for p in _prefixes(kind, subfolder)], _listing(root))
-    )
+    raise ValueError(_missing(str(root), files.configs(subfolder), _listing(root)))
 
 
 def pipeline(
-    name: Name,
-    *,
-    components: Collection[Kind] = ("unet", "scheduler"),
-    revision: str | None = None,
-    variant: str | None = None,
-    cache_dir: str | os.PathLike[str] | None = None,
-    token: str | bool | None = None,
-    local_files_only: bool = False,
+    name: Name, components: Iterable[ComponentFiles], **options: Unpack[HubOptions]
 ) -> Path:
     """The local folder that holds `model_index.json` and the components asked for.
 
-    Arguments and errors as in `component`. Whether the components are complete is found out by
-    whoever reads them.
+    Arguments and errors as in `component`. Whoever reads the components finds out whether they are
+    complete.
     """
-    choose = partial(_pipeline_files, components=components, variant=variant)
-    root = _root(name, choose, revision, cache_dir, token, local_files_only)
+    choose = partial(_pipeline_files, components=tuple(components), variant=options.get("variant"))
+    root = _root(name, choose, options)
     if not (root / MODEL_INDEX).is_file():
         raise ValueError(_missing(str(root), [MODEL_INDEX], _listing(root)))
     _note(str(name))
@@ -122,34 +133,25 @@ def bundled_names() -> list[str]:
 
 @cache
 def _note(name: str) -> None:
-    """Says once in a process what there is to know about a repository."""
+    """Warns, once in a process, of what is special about a repository."""
     if name in NOTES:
         warnings.warn(NOTES[name], stacklevel=4)
 
 
-def _root(
-    name: Name,
-    choose: download.Choose,
-    revision: str | None,
-    cache_dir: str | os.PathLike[str] | None,
-    token: str | bool | None,
-    local_files_only: bool,
-) -> Path:
+def _root(name: Name, choose: download.Choose, options: HubOptions) -> Path:
+    unknown = sorted(set(options) - HubOptions.__annotations__.keys())
+    if unknown:
+        accepted = ", ".join(HubOptions.__annotations__)
+        raise TypeError(f"unknown options {', '.join(unknown)}; accepted are {accepted}")
     local = _local(name)
-    if local is not None:
-        if revision is not None:
-            raise ValueError(
-                f"revision={revision!r} is for hub repositories; {str(name)!r} is a local folder"
-            )
-        return local
-    return download.fetch(
-        str(name),
-        choose,
-        revision=revision,
-        cache_dir=cache_dir,
-        token=token,
-        local_files_only=local_files_only,
-    )
+    if local is None:
+        fetching = {key: value for key, value in options.items() if key != "variant"}
+        return download.fetch(str(name), choose, **fetching)  # pyright: ignore[reportArgumentType]
+    if (revision := options.get("revision")) is not None:
+        raise ValueError(
+            f"revision={revision!r} is for hub repositories; {str(name)!r} is a local folder"
+        )
+    return local
 
 
 def _local(name: Name) -> Path | None:
@@ -170,44 +172,41 @@ def _local(name: Name) -> Path | None:
 
 
 def _component_files(
-    names: Sequence[str], *, kind: Kind, subfolder: str | None, variant: str | None, weights: bool
+    names: Sequence[str],
+    *,
+    files: ComponentFiles,
+    subfolder: str | None,
+    variant: str | None,
+    weights: bool,
 ) -> list[str]:
     """Which of a repository's files make up one component: its config first, then its weights."""
-    prefixes = _prefixes(kind, subfolder)
-    found = [prefix for prefix in prefixes if prefix + CONFIG[kind] in names]
+    found = [prefix for prefix in files.prefixes(subfolder) if prefix + files.config in names]
     if not found:
-        raise ValueError(
-            _missing("the repository", [prefix + CONFIG[kind] for prefix in prefixes], names)
-        )
+        raise ValueError(_missing("the repository", files.configs(subfolder), names))
     prefix = found[0]
-    files = [prefix + CONFIG[kind]]
-    if kind == "unet" and subfolder is None and CLASS_NAMES in names:
-        files.append(CLASS_NAMES)
-    if kind == "unet" and weights:
+    chosen = [prefix + files.config]
+    if subfolder is None:
+        chosen += [name for name in files.companions if name in names]
+    if files.weights and weights:
         inside = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
         try:
-            files += [prefix + file for file in weight_files(inside, variant)]
+            chosen += [prefix + file for file in weight_files(inside, variant, files.weights)]
         except FileNotFoundError as error:
             raise ValueError(f"{error}{other_variants(inside)}") from None
-    return files
+    return chosen
 
 
 def _pipeline_files(
-    names: Sequence[str], *, components: Collection[Kind], variant: str | None
+    names: Sequence[str], *, components: Iterable[ComponentFiles], variant: str | None
 ) -> list[str]:
     if MODEL_INDEX not in names:
         raise ValueError(_missing("the repository", [MODEL_INDEX], names))
-    files = [MODEL_INDEX]
-    for kind in components:
-        files += _component_files(names, kind=kind, subfolder=None, variant=variant, weights=True)
-    return files
-
-
-def _prefixes(kind: Kind, subfolder: str | None) -> list[str]:
-    """Where in a folder a component may lie, as path prefixes, in the order of looking."""
-    if subfolder is None:
-        return [f"{kind}/", ""]
-    return [f"{subfolder.strip('/')}/"]
+    chosen = [MODEL_INDEX]
+    for files in components:
+        chosen += _component_files(
+            names, files=files, subfolder=None, variant=variant, weights=True
+        )
+    return chosen
 
 
 def _listing(folder: Path) -> list[str]:

@@ -1,97 +1,237 @@
-"""A UNet and its weights, from a folder or the hub and back into a folder.
+"""What every network has in common: a config in diffusers' form, params, and files of both.
 
-The folder is diffusers': `config.json` beside `diffusion_pytorch_model.safetensors`.
+A subclass declares its fields with diffusers' names and defaults, its `files`, and what is wrong
+with a config; `from_config`, `from_pretrained`, `save_pretrained` and the rest follow from these.
 """
 
+import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar, TypeVar, Unpack
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 from jax.sharding import Sharding
+from jax.typing import DTypeLike
+from jaxtyping import Array, Key, UInt32
 
 import weights_convert
 from ddpm_jax.hub import hub
-from ddpm_jax.hub.config import read_json, write_json
+from ddpm_jax.hub.component import ComponentFiles
+from ddpm_jax.hub.config import Config
+from ddpm_jax.hub.files import faults_of, read_json, write_json
+from ddpm_jax.models.layers import initial
 
-if TYPE_CHECKING:
-    from ddpm_jax.models.unet_2d.model import UNet2DModel
-
-CONFIG_NAME = "config.json"
+ModelT = TypeVar("ModelT", bound="Model")
 ParamPath = tuple[str, ...]
 Placement = Sharding | Callable[[ParamPath, tuple[int, ...]], Sharding] | None
 """Where params go: one sharding, or one for each path and shape; None: the default device."""
 
 
-def read(
-    model: "UNet2DModel", folder: Path, variant: str | None, sharding: Placement
-) -> dict[str, Any]:
-    """The params in a component's folder, in the model's `param_dtype`, one tensor read at a time.
+class Model(nn.Module):
+    """Base of the networks.
+
+    The fields of a subclass are those of diffusers' config, with its defaults; `runtime_fields` are
+    in no config file.
 
     Raises:
-        ValueError: tensors are missing, unexpected or misshapen (all are listed), or `sharding` is
-            none.
-        FileNotFoundError: there are no weights of this variant.
+        ValueError: at construction, listing every fault of the config.
     """
-    if not (sharding is None or callable(sharding) or isinstance(sharding, Sharding | jax.Device)):
-        raise ValueError(
-            f"sharding must be a jax.sharding.Sharding, or a function of path and shape that "
-            f"returns one; got {sharding!r}"
-        )
-    dtype = jnp.dtype(model.param_dtype)
 
-    def put(path: ParamPath, array: np.ndarray) -> jax.Array:
-        target = sharding(path, array.shape) if callable(sharding) else sharding
-        return jax.device_put(array.astype(dtype, copy=False), target)
+    dtype: Any = jnp.float32
+    """Of the images between the first and the last layer: float32, bfloat16 or float16."""
+    param_dtype: Any = jnp.float32
+    """Of the params that `init` and `init_params` create."""
 
-    weights = _find(folder, variant)
-    with weights_convert.open_weights(weights) as tensors:
+    files: ClassVar[ComponentFiles]
+    """The names of the component's folder, config and weights."""
+    runtime_fields: ClassVar[tuple[str, ...]] = ("dtype", "param_dtype")
+    """The fields that diffusers' config does not have."""
+    renamed_fields: ClassVar[Mapping[str, str]] = {}
+    """Old names of fields that config files may still have, and today's."""
+
+    def __post_init__(self) -> None:
+        fields = {
+            name: getattr(self, name) for name in (*self._config_fields(), *self.runtime_fields)
+        }
+        for name, value in fields.items():
+            if isinstance(value, list):
+                fields[name] = tuple(value)
+                object.__setattr__(self, name, fields[name])
+        found = list(self._faults(fields))
+        if found:
+            listed = "\n".join(f"- {fault}" for fault in found)
+            raise ValueError(f"{type(self).__name__} cannot be built:\n{listed}")
+        super().__post_init__()
+
+    @classmethod
+    def _faults(cls, fields: Mapping[str, Any]) -> Iterable[str]:
+        """Every fault of a config and of the runtime fields, a sentence each."""
+        raise NotImplementedError
+
+    @nn.nowrap
+    def _example_inputs(self) -> tuple[Any, ...]:
+        """The smallest arguments of `__call__`, for the shapes of the params."""
+        raise NotImplementedError
+
+    @classmethod
+    def _config_fields(cls) -> tuple[str, ...]:
+        """The fields that diffusers' config has, in its order."""
+        others = (*cls.runtime_fields, "parent", "name")
+        return tuple(field.name for field in dataclasses.fields(cls) if field.name not in others)
+
+    @property
+    def config(self) -> Config:
+        """Every field of diffusers' config."""
+        fields = {name: getattr(self, name) for name in self._config_fields()}
+        return Config(fields, class_name=type(self).__name__)
+
+    @classmethod
+    def from_config(cls: type[ModelT], config: Mapping[str, Any], **overrides: Any) -> ModelT:
+        """The model of a diffusers config; overrides are fields, the runtime fields among them.
+
+        Raises:
+            ValueError: unknown keys (those with an underscore in front are skipped), or a faulty
+                config.
+        """
+        given = {key: value for key, value in config.items() if not key.startswith("_")}
+        fields, old = cls._config_fields(), cls.renamed_fields
+        unknown = sorted(set(given) - set(fields) - set(old))
+        if unknown:
+            raise ValueError(
+                f"unknown config keys: {', '.join(unknown)}; accepted: {', '.join(sorted(fields))}"
+            )
+        twice = sorted(f"{name} and {old[name]}" for name in old if {name, old[name]} <= set(given))
+        if twice:
+            raise ValueError(f"config keys that mean the same are both given: {'; '.join(twice)}")
+        return cls(**({old.get(key, key): value for key, value in given.items()} | overrides))
+
+    @classmethod
+    def read_config(cls, folder: Path) -> dict[str, Any]:
+        """The config in a component's folder.
+
+        Raises:
+            ValueError: it is missing, not a JSON object, or that of another class.
+        """
+        path = folder / cls.files.config
+        config = read_json(path)
+        found = config.get("_class_name", cls.__name__)
+        if found not in cls.files.classes:
+            raise ValueError(f"{path} is the config of a {found}, not of a {cls.__name__}")
+        return config
+
+    @classmethod
+    def from_pretrained(
+        cls: type[ModelT],
+        path: hub.Name,
+        *,
+        subfolder: str | None = None,
+        dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike = jnp.float32,
+        sharding: Placement = None,
+        **options: Unpack[hub.HubOptions],
+    ) -> tuple[ModelT, dict[str, Any]]:
+        """A model and its params from a local folder, a hub id or a bundled name.
+
+        Args:
+            path: a pipeline's folder, the component's own, or a flat repository.
+            subfolder: look there and nowhere else.
+            dtype: of the computation.
+            param_dtype: of the params, whatever is stored.
+            sharding: where params go, one for all or a function of path and shape; None: the
+                default device.
+            **options: revision, variant, cache_dir, token, local_files_only; see
+                `HubOptions`.
+
+        Raises:
+            TypeError: an unknown option.
+            ValueError: no such model here, a faulty config, or weights that do not fit it.
+            OSError: no weights there, or it is not on the hub, or access is denied.
+        """
+        folder = hub.component(path, cls.files, subfolder=subfolder, **options)
+        config = cls.read_config(folder)
+        with faults_of(folder / cls.files.config):
+            model = cls.from_config(config)
+        model = model.clone(dtype=dtype, param_dtype=param_dtype)
+        return model, model._read(folder, options.get("variant"), sharding)
+
+    @nn.nowrap
+    def _read(self, folder: Path, variant: str | None, sharding: Placement) -> dict[str, Any]:
+        """The params in a component's folder, one tensor read at a time."""
+        if not (
+            sharding is None or callable(sharding) or isinstance(sharding, Sharding | jax.Device)
+        ):
+            raise ValueError(
+                f"sharding must be a jax.sharding.Sharding, or a function of path and shape that "
+                f"returns one; got {sharding!r}"
+            )
+        dtype = jnp.dtype(self.param_dtype)
+
+        def put(path: ParamPath, array: np.ndarray) -> jax.Array:
+            target = sharding(path, array.shape) if callable(sharding) else sharding
+            return jax.device_put(array.astype(dtype, copy=False), target)
+
+        weights = self._find_weights(folder, variant)
+        with weights_convert.open_weights(weights) as tensors:
+            try:
+                return weights_convert.to_flax(tensors, self.shapes(), put=put)
+            except ValueError as error:
+                raise ValueError(
+                    f"{weights} does not fit its {self.files.config}: {error}"
+                ) from None
+
+    @classmethod
+    def _find_weights(cls, folder: Path, variant: str | None) -> Path:
+        assert cls.files.weights is not None
         try:
-            return weights_convert.to_flax(tensors, model.shapes(), put=put)
-        except ValueError as error:
-            raise ValueError(f"{weights} does not fit its {CONFIG_NAME}: {error}") from None
+            return weights_convert.find_weights(folder, variant, cls.files.weights)
+        except FileNotFoundError as error:
+            hint = hub.other_variants(entry.name for entry in folder.iterdir())
+            raise FileNotFoundError(f"{error}{hint}") from None
 
+    @nn.nowrap
+    def save_pretrained(
+        self,
+        path: str | os.PathLike[str],
+        params: dict[str, Any],
+        *,
+        variant: str | None = None,
+    ) -> None:
+        """Writes the weights, then the config, into a folder, as diffusers reads them.
 
-def _find(folder: Path, variant: str | None) -> Path:
-    try:
-        return weights_convert.find_weights(folder, variant)
-    except FileNotFoundError as error:
-        hint = hub.other_variants(entry.name for entry in folder.iterdir())
-        raise FileNotFoundError(f"{error}{hint}") from None
+        The folder is created if it is missing.
 
+        Raises:
+            ValueError: the params are not those of this model (all faults are listed).
+        """
+        assert self.files.weights is not None
+        found = list(_differences(params, self.shapes()))
+        if found:
+            raise ValueError("these are not the params of this model: " + "; ".join(found))
+        weights_convert.save_torch(Path(path), params, variant=variant, stem=self.files.weights)
+        write_json(
+            Path(path) / self.files.config, {"_class_name": type(self).__name__, **self.config}
+        )
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """The config in a component's folder.
+    @nn.nowrap
+    def shapes(self) -> dict[str, Any]:
+        """The params tree with shapes and dtypes for leaves; nothing is allocated."""
 
-    Raises:
-        ValueError: it is missing, no JSON object, or that of another class than UNet2DModel.
-    """
-    config = read_json(folder / CONFIG_NAME)
-    kind = config.get("_class_name", "UNet2DModel")
-    if kind not in ("UNet2DModel", "UNetUnconditionalModel"):  # the latter: before diffusers 0.3
-        raise ValueError(f"{folder / CONFIG_NAME} is the config of a {kind}, not of a UNet2DModel")
-    return config
+        def init(key: Array) -> dict[str, Any]:
+            return dict(self.init(key, *self._example_inputs())["params"])
 
+        return jax.eval_shape(init, jax.random.key(0))
 
-def write(
-    model: "UNet2DModel",
-    folder: str | os.PathLike[str],
-    params: dict[str, Any],
-    variant: str | None,
-) -> None:
-    """Writes the weights, then the config, into a folder, which is made if it is missing.
+    @nn.nowrap
+    def init_params(self, key: Key[Array, ""] | UInt32[Array, "2"]) -> dict[str, Any]:
+        """Fresh params, drawn as torch draws them, without computing an image.
 
-    Raises:
-        ValueError: the params are not those of the model (all faults are listed).
-    """
-    found = list(_differences(params, model.shapes()))
-    if found:
-        raise ValueError("these are not the params of this model: " + "; ".join(found))
-    weights_convert.save_torch(Path(folder), params, variant=variant)
-    write_json(Path(folder) / CONFIG_NAME, {"_class_name": "UNet2DModel", **model.config})
+        Compiles one draw, where `init` compiles one for every parameter.
+        """
+        return initial.draw(key, self.shapes())
 
 
 def _differences(params: Any, expected: Any) -> list[str]:

@@ -8,7 +8,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, Unpack, get_args
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from PIL.Image import Image
 
 from ddpm_jax._typing import AnyArray, Registers
 from ddpm_jax.hub import hub, pipeline_folder
-from ddpm_jax.hub.config import faults_of
+from ddpm_jax.hub.files import faults_of
 from ddpm_jax.images import to_pil
 from ddpm_jax.models import UNet2DModel
 from ddpm_jax.models.pretrained import Placement
@@ -128,14 +128,10 @@ class DiffusionPipeline(ABC):
         name: str | os.PathLike[str],
         *,
         scheduler: Scheduler | None = None,
-        revision: str | None = None,
-        variant: str | None = None,
-        cache_dir: str | os.PathLike[str] | None = None,
-        token: str | bool | None = None,
-        local_files_only: bool = False,
         dtype: Any = jnp.float32,
         param_dtype: Any = jnp.float32,
         sharding: Placement = None,
+        **options: Unpack[hub.HubOptions],
     ) -> "DiffusionPipeline":
         """Loads a pipeline: of the class it is called on, or for `DiffusionPipeline` of the class
         that the folder names.
@@ -144,35 +140,32 @@ class DiffusionPipeline(ABC):
             name: a local folder (the network is not touched), a bundled name ("digits", "emoji"),
                 or a hub id.
             scheduler: takes the place of the folder's, which is then not read.
-            revision: branch, tag or commit on the hub.
-            variant: which weights, for example "fp16".
-            cache_dir: where downloads are kept.
-            token: a hub token.
-            local_files_only: never ask the network.
             dtype: of the network's computation.
             param_dtype: of the params.
             sharding: where the params go, see `UNet2DModel.from_pretrained`; default: the default
                 device.
+            **options: revision, variant, cache_dir, token, local_files_only; see
+                `HubOptions`.
 
         Raises:
+            TypeError: an unknown option.
             ValueError: no such folder, a pipeline, scheduler or network of another kind, or weights
                 that do not fit the config.
             OSError: the hub does not give the files; see `ddpm_jax.hub.download`.
         """
-        folder = hub.pipeline(
-            name,
-            components=("unet", "scheduler") if scheduler is None else ("unet",),
-            revision=revision,
-            variant=variant,
-            cache_dir=cache_dir,
-            token=token,
-            local_files_only=local_files_only,
-        )
+        components = [UNet2DModel.files, Scheduler.files]
+        wanted = components if scheduler is None else components[:1]
+        folder = hub.pipeline(name, wanted, **options)
         index = pipeline_folder.read(folder)
         kind = cls._named(index.pipeline) if cls is DiffusionPipeline else cls
+        pipeline_folder.check(index, components)
         scheduler = kind._read_scheduler(folder, index) if scheduler is None else scheduler
         unet, params = UNet2DModel.from_pretrained(
-            folder, variant=variant, dtype=dtype, param_dtype=param_dtype, sharding=sharding
+            folder,
+            variant=options.get("variant"),
+            dtype=dtype,
+            param_dtype=param_dtype,
+            sharding=sharding,
         )
         return kind(unet=unet, params=params, scheduler=scheduler)
 
@@ -202,11 +195,12 @@ class DiffusionPipeline(ABC):
             ValueError: `path` is a file, or holds weights that would be read in place of these; or
                 `variant` cannot be part of a file's name.
         """
-        names = type(self).__name__, type(self.scheduler).__name__
-        with pipeline_folder.written_beside(path, variant) as folder:
-            self.unet.save_pretrained(folder / "unet", self.params, variant=variant)
-            self.scheduler.save_pretrained(folder / "scheduler")
-            pipeline_folder.write(folder, pipeline_folder.ModelIndex(*names))
+        parts = {part.files: part for part in (self.scheduler, self.unet)}
+        names = {files.folder: type(part).__name__ for files, part in parts.items()}
+        with pipeline_folder.replacing_files(path, parts, variant) as folder:
+            self.unet.save_pretrained(folder / self.unet.files.folder, self.params, variant=variant)
+            self.scheduler.save_pretrained(folder / self.scheduler.files.folder)
+            pipeline_folder.write(folder, type(self).__name__, names)
 
     @classmethod
     def _named(cls, name: str) -> type["DiffusionPipeline"]:
@@ -218,8 +212,10 @@ class DiffusionPipeline(ABC):
     @classmethod
     def _read_scheduler(cls, folder: Path, index: pipeline_folder.ModelIndex) -> Scheduler:
         """The folder's scheduler, read as the pipeline's own kind where it has one."""
-        kind = cls.scheduler_class or pipeline_folder.scheduler_class(folder, index, SCHEDULERS)
-        path = hub.component(folder, "scheduler") / hub.CONFIG["scheduler"]
+        kind = cls.scheduler_class or pipeline_folder.named_class(
+            index, Scheduler.files, SCHEDULERS
+        )
+        path = hub.component(folder, kind.files) / kind.files.config
         with faults_of(path):
             return kind.from_pretrained(folder)
 

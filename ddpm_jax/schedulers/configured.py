@@ -11,16 +11,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, TypeVar, Unpack, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from ddpm_jax._typing import is_number, is_whole
 from ddpm_jax.hub import hub
-from ddpm_jax.hub.config import Config, read_json, transfer, write_json
+from ddpm_jax.hub.component import ComponentFiles
+from ddpm_jax.hub.config import Config, transfer
+from ddpm_jax.hub.files import read_json, write_json
 
 ConfiguredT = TypeVar("ConfiguredT", bound="Configured")
-CONFIG_NAME = "scheduler_config.json"
+FILES = ComponentFiles(folder="scheduler", config="scheduler_config.json")
 KINDS: dict[Any, str] = {
     bool: "True or False",
     int: "a whole number",
@@ -33,6 +35,7 @@ KINDS: dict[Any, str] = {
 class Configured:
     """A frozen config with diffusers' transfer rules and files."""
 
+    files: ClassVar[ComponentFiles] = FILES
     _explicit: ClassVar[frozenset[str]] = frozenset()  # set for each instance in __new__
     _hidden: ClassVar[Mapping[str, Any]] = {}
 
@@ -109,44 +112,29 @@ class Configured:
         name: str | os.PathLike[str],
         *,
         subfolder: str | None = None,
-        revision: str | None = None,
-        variant: str | None = None,
-        cache_dir: str | os.PathLike[str] | None = None,
-        token: str | bool | None = None,
-        local_files_only: bool = False,
+        **options: Unpack[hub.HubOptions],
     ) -> ConfiguredT:
         """Reads `scheduler_config.json` of a pipeline or scheduler folder, of any scheduler class.
 
         Args:
             name: a local folder, a bundled name ("digits", "emoji"), or a hub id.
             subfolder: the folder within it; found by itself where the layout is diffusers'.
-            revision: branch, tag or commit on the hub.
-            variant: taken as in other components; a scheduler has no weights to choose from.
-            cache_dir: where downloads are kept.
-            token: a hub token.
-            local_files_only: never ask the network.
+            **options: revision, variant, cache_dir, token, local_files_only; see
+                `HubOptions`. A scheduler has no weights to choose a variant of.
 
         Raises:
+            TypeError: an unknown option.
             ValueError: no such config, or one with a value that is refused.
         """
-        folder = hub.component(
-            name,
-            "scheduler",
-            subfolder=subfolder,
-            revision=revision,
-            variant=variant,
-            cache_dir=cache_dir,
-            token=token,
-            local_files_only=local_files_only,
-        )
-        return cls.from_config(read_json(folder / CONFIG_NAME))
+        folder = hub.component(name, cls.files, subfolder=subfolder, **options)
+        return cls.from_config(read_json(folder / cls.files.config))
 
     def save_pretrained(self, path: str | os.PathLike[str]) -> None:
         """Writes `scheduler_config.json` into a folder, which is made if it is missing."""
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
         header = {"_class_name": type(self).__name__}
-        write_json(folder / CONFIG_NAME, {**header, **self._hidden, **self.config})
+        write_json(folder / self.files.config, {**header, **self._hidden, **self.config})
 
 
 def _is(value: Any, kind: Any) -> bool:

@@ -12,7 +12,7 @@ from cli.sampling import complaint
 from ddpm_jax import DDIMScheduler, __version__
 from ddpm_jax.cli import app, cache, main, schedule
 from ddpm_jax.hub import hub
-from ddpm_jax.hub.config import read_json, write_json
+from ddpm_jax.hub.files import read_json, write_json
 from ddpm_jax.schedulers import SCHEDULERS
 from ddpm_jax.training.run.presets import PRESETS
 

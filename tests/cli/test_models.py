@@ -14,7 +14,7 @@ from pipelines.models import pipeline
 from ddpm_jax import DDIMPipeline, DDIMScheduler, UNet2DModel
 from ddpm_jax.cli import info, main
 from ddpm_jax.hub import hub
-from ddpm_jax.hub.config import read_json
+from ddpm_jax.hub.files import read_json
 from ddpm_jax.tables import builder
 from weights_convert import find_weights, open_weights
 

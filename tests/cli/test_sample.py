@@ -142,7 +142,7 @@ def test_labels_are_checked_before_all_else(
     model = save_tiny(tmp_path / "model")
     config = model / "unet" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | fields))
-    monkeypatch.delattr(UNet2DModel, "from_pretrained")
+    monkeypatch.setattr(UNet2DModel, "from_pretrained", None)
     argv = ["--labels", *labels] if labels else []
     assert sample(model, tmp_path / "out", *argv) == 2
     error = capsys.readouterr().err

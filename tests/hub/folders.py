@@ -2,6 +2,11 @@
 
 from pathlib import Path
 
+import ddpm_jax as dj
+
+UNET, SCHED = dj.UNet2DModel.files, dj.Scheduler.files
+BOTH = (UNET, SCHED)
+
 CONFIG = b'{"_class_name": "UNet2DModel"}'
 SCHEDULER = b'{"_class_name": "DDPMScheduler"}'
 INDEX = b'{"_class_name": "DDPMPipeline"}'

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hub.folders import CONFIG, FLAT, INDEX, NESTED, SHARDED, WEIGHTS
+from hub.folders import BOTH, CONFIG, FLAT, INDEX, NESTED, SCHED, SHARDED, UNET, WEIGHTS
 from hub.server import HubServer, Repository, commit
 
 from ddpm_jax.hub import download, hub
@@ -50,7 +50,7 @@ def paths(repository: str, *files: str) -> list[str]:
 
 
 def test_only_the_needed_files_are_fetched(served: HubServer):
-    folder = hub.pipeline("google/nested")
+    folder = hub.pipeline("google/nested", BOTH)
     needed = ["model_index.json", "scheduler/scheduler_config.json", "unet/config.json"]
     assert served.downloaded == paths("google/nested", *needed, f"unet/{WEIGHTS}.safetensors")
     assert (folder / "unet" / f"{WEIGHTS}.safetensors").read_bytes() == b"safe"
@@ -60,20 +60,20 @@ def test_only_the_needed_files_are_fetched(served: HubServer):
 @pytest.mark.parametrize(
     ("repository", "options", "files"),
     [
-        ("nested", {"kind": "unet"}, ["unet/config.json", f"unet/{WEIGHTS}.safetensors"]),
-        ("nested", {"kind": "unet", "weights": False}, ["unet/config.json"]),
+        ("nested", {"files": UNET}, ["unet/config.json", f"unet/{WEIGHTS}.safetensors"]),
+        ("nested", {"files": UNET, "weights": False}, ["unet/config.json"]),
         (
             "nested",
-            {"kind": "unet", "variant": "fp16"},
+            {"files": UNET, "variant": "fp16"},
             ["unet/config.json", f"unet/{WEIGHTS}.fp16.safetensors"],
         ),
-        ("nested", {"kind": "scheduler"}, ["scheduler/scheduler_config.json"]),
-        ("nested", {"kind": "unet", "subfolder": "unet", "weights": False}, ["unet/config.json"]),
-        ("flat", {"kind": "unet"}, ["config.json", f"{WEIGHTS}.bin"]),
-        ("flat", {"kind": "scheduler"}, ["scheduler_config.json"]),
+        ("nested", {"files": SCHED}, ["scheduler/scheduler_config.json"]),
+        ("nested", {"files": UNET, "subfolder": "unet", "weights": False}, ["unet/config.json"]),
+        ("flat", {"files": UNET}, ["config.json", f"{WEIGHTS}.bin"]),
+        ("flat", {"files": SCHED}, ["scheduler_config.json"]),
         (
             "sharded",
-            {"kind": "unet"},
+            {"files": UNET},
             [name for name in SHARDED if name.startswith("unet/") and not name.endswith(".bin")],
         ),
     ],
@@ -81,41 +81,41 @@ def test_only_the_needed_files_are_fetched(served: HubServer):
 def test_files_of_a_component(served: HubServer, repository: str, options: dict, files: list[str]):
     folder = hub.component(f"google/{repository}", **options)
     assert served.downloaded == paths(f"google/{repository}", *files)
-    assert (folder / hub.CONFIG[options["kind"]]).is_file()
+    assert (folder / options["files"].config).is_file()
 
 
 def test_pipeline_without_its_scheduler(served: HubServer):
-    hub.pipeline("google/flat", components=("unet",))
+    hub.pipeline("google/flat", (UNET,))
     files = ["config.json", f"{WEIGHTS}.bin", "model_index.json"]
     assert served.downloaded == paths("google/flat", *files)
 
 
 def test_second_load_downloads_nothing(served: HubServer):
-    first = hub.pipeline("google/nested")
+    first = hub.pipeline("google/nested", BOTH)
     served.requests.clear()
-    assert hub.pipeline("google/nested") == first
+    assert hub.pipeline("google/nested", BOTH) == first
     assert served.downloaded == []
     assert len(served.requests) <= 2  # the listing, and the branch's commit
 
 
 def test_revision(served: HubServer):
     for revision in ("old", commit(served.repositories["google/nested"].tags["old"])):
-        folder = hub.component("google/nested", "unet", revision=revision)
+        folder = hub.component("google/nested", UNET, revision=revision)
         assert (folder / "config.json").read_bytes() == b'{"old": 1}'
-    newest = hub.component("google/nested", "unet", revision="main")
+    newest = hub.component("google/nested", UNET, revision="main")
     assert (newest / "config.json").read_bytes() == CONFIG
 
 
 def test_cache_dir(served: HubServer, tmp_path: Path):
-    folder = hub.component("google/flat", "scheduler", cache_dir=tmp_path / "elsewhere")
+    folder = hub.component("google/flat", SCHED, cache_dir=tmp_path / "elsewhere")
     assert folder.is_relative_to(tmp_path / "elsewhere")
     assert not (tmp_path / "cache").exists()
 
 
 def test_token(served: HubServer):
-    assert hub.component("google/private", "unet", token="secret").is_dir()
-    with pytest.raises(download.NoSuchRepository, match="does not exist or is private"):
-        hub.component("google/private", "unet", token="wrong")
+    assert hub.component("google/private", UNET, token="secret").is_dir()
+    with pytest.raises(download.HubError, match="does not exist or is private"):
+        hub.component("google/private", UNET, token="wrong")
 
 
 def test_no_such_repository(served: HubServer):
@@ -123,92 +123,92 @@ def test_no_such_repository(served: HubServer):
         r"there is no local folder 'google/nothing', and http.*/google/nothing does not "
         r"exist or is private"
     )
-    with pytest.raises(download.NoSuchRepository, match=expected) as caught:
-        hub.pipeline("google/nothing")
+    with pytest.raises(download.HubError, match=expected) as caught:
+        hub.pipeline("google/nothing", BOTH)
     assert "\n" not in str(caught.value)
 
 
 def test_gated(served: HubServer):
-    with pytest.raises(
-        download.GatedRepository, match="google/gated is gated: accept its terms at"
-    ):
-        hub.pipeline("google/gated")
+    with pytest.raises(download.HubError, match="google/gated is gated: accept its terms at"):
+        hub.pipeline("google/gated", BOTH)
 
 
 def test_no_such_revision(served: HubServer):
-    with pytest.raises(download.NoSuchRevision, match="google/nested has no revision 'v7'"):
-        hub.pipeline("google/nested", revision="v7")
+    with pytest.raises(download.HubError, match="google/nested has no revision 'v7'"):
+        hub.pipeline("google/nested", BOTH, revision="v7")
 
 
 def test_repository_without_a_model(served: HubServer):
     with pytest.raises(ValueError, match=r"google/empty.*no model_index.json; it holds: README.md"):
-        hub.pipeline("google/empty")
+        hub.pipeline("google/empty", BOTH)
     with pytest.raises(ValueError, match=r"google/weightless: no weights"):
-        hub.component("google/weightless", "unet")
+        hub.component("google/weightless", UNET)
     assert served.downloaded == []
 
 
 def test_missing_variant(served: HubServer):
     with pytest.raises(ValueError, match="google/nested: no weights of variant 'ema'"):
-        hub.component("google/nested", "unet", variant="ema")
+        hub.component("google/nested", UNET, variant="ema")
 
 
 # Without a network.
 
 
 def test_offline_from_the_cache(served: HubServer, monkeypatch: pytest.MonkeyPatch):
-    online = {name: hub.pipeline(f"google/{name}") for name in ("nested", "flat", "sharded")}
+    online = {name: hub.pipeline(f"google/{name}", BOTH) for name in ("nested", "flat", "sharded")}
     served.requests.clear()
     for name, folder in online.items():
-        assert hub.pipeline(f"google/{name}", local_files_only=True) == folder
-        assert hub.component(f"google/{name}", "unet", local_files_only=True).is_relative_to(folder)
+        assert hub.pipeline(f"google/{name}", BOTH, local_files_only=True) == folder
+        assert hub.component(f"google/{name}", UNET, local_files_only=True).is_relative_to(folder)
     assert served.requests == []
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nothing listens there
-    assert hub.pipeline("google/nested") == online["nested"]
+    assert hub.pipeline("google/nested", BOTH) == online["nested"]
 
 
 def test_hub_offline_switch(served: HubServer, monkeypatch: pytest.MonkeyPatch):
-    online = hub.pipeline("google/nested")
+    online = hub.pipeline("google/nested", BOTH)
     served.requests.clear()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    assert hub.pipeline("google/nested") == online
+    assert hub.pipeline("google/nested", BOTH) == online
     assert served.requests == []
 
 
 def test_offline_and_not_cached(served: HubServer, monkeypatch: pytest.MonkeyPatch):
     expected = "local_files_only is set, and google/nested is not in the cache"
-    with pytest.raises(download.NotCached, match=expected):
-        hub.pipeline("google/nested", local_files_only=True)
+    with pytest.raises(download.HubError, match=expected):
+        hub.pipeline("google/nested", BOTH, local_files_only=True)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     expected = r"google/nested could not be fetched \(.*\), and google/nested is not in the cache"
-    with pytest.raises(download.NotCached, match=expected) as caught:
-        hub.pipeline("google/nested")
+    with pytest.raises(download.HubError, match=expected) as caught:
+        hub.pipeline("google/nested", BOTH)
     assert "\n" not in str(caught.value)
     assert served.requests == []
 
 
 def test_cache_that_holds_too_little(served: HubServer):
-    hub.component("google/nested", "scheduler")
+    hub.component("google/nested", SCHED)
     with pytest.raises(
-        download.NotCached, match=r"cached copy of google/nested is not enough: .*unet"
+        download.HubError, match=r"cached copy of google/nested is not enough: .*unet"
     ):
-        hub.component("google/nested", "unet", local_files_only=True)
+        hub.component("google/nested", UNET, local_files_only=True)
 
 
 def test_revision_that_is_not_cached(served: HubServer):
-    hub.pipeline("google/nested")
-    with pytest.raises(download.NotCached, match="not in the cache at revision old"):
-        hub.pipeline("google/nested", revision="old", local_files_only=True)
+    hub.pipeline("google/nested", BOTH)
+    with pytest.raises(download.HubError, match="not in the cache at revision old"):
+        hub.pipeline("google/nested", BOTH, revision="old", local_files_only=True)
 
 
 def test_note_on_weights_without_ema_is_shown_once(served: HubServer):
     program = """
 import warnings
+import ddpm_jax as dj
 from ddpm_jax.hub import hub
-hub.component("google/ddpm-cifar10-32", "scheduler")
+UNET, SCHED = dj.UNet2DModel.files, dj.Scheduler.files
+hub.component("google/ddpm-cifar10-32", SCHED)
 print("before the weights", file=__import__("sys").stderr)
-for load in (hub.pipeline, lambda name: hub.component(name, "unet"), hub.pipeline):
-    load("google/ddpm-cifar10-32")
+for load, files in ((hub.pipeline, [UNET, SCHED]), (hub.component, UNET), (hub.pipeline, [UNET])):
+    load("google/ddpm-cifar10-32", files)
     with warnings.catch_warnings():  # which makes Python forget what it has shown
         warnings.simplefilter("default")
 """

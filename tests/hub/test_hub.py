@@ -5,25 +5,28 @@ import sys
 from pathlib import Path
 
 import pytest
-from hub.folders import CONFIG, FLAT, NESTED, SCHEDULER, write
+from hub.folders import BOTH, CONFIG, FLAT, NESTED, SCHED, SCHEDULER, UNET, write
 
 from ddpm_jax.hub import hub
+from ddpm_jax.hub.component import ComponentFiles
 
 
 @pytest.mark.parametrize(
     ("files", "name", "kind", "found"),
     [
-        (NESTED, ".", "unet", "unet"),
-        (NESTED, ".", "scheduler", "scheduler"),
-        (NESTED, "unet", "unet", "unet"),
-        (NESTED, "scheduler", "scheduler", "scheduler"),
-        (FLAT, ".", "unet", "."),
-        (FLAT, ".", "scheduler", "."),
-        ({"unet/config.json": CONFIG}, ".", "unet", "unet"),
-        ({"scheduler/scheduler_config.json": SCHEDULER}, ".", "scheduler", "scheduler"),
+        (NESTED, ".", UNET, "unet"),
+        (NESTED, ".", SCHED, "scheduler"),
+        (NESTED, "unet", UNET, "unet"),
+        (NESTED, "scheduler", SCHED, "scheduler"),
+        (FLAT, ".", UNET, "."),
+        (FLAT, ".", SCHED, "."),
+        ({"unet/config.json": CONFIG}, ".", UNET, "unet"),
+        ({"scheduler/scheduler_config.json": SCHEDULER}, ".", SCHED, "scheduler"),
     ],
 )
-def test_layouts(tmp_path: Path, files: dict[str, bytes], name: str, kind: hub.Kind, found: str):
+def test_layouts(
+    tmp_path: Path, files: dict[str, bytes], name: str, kind: ComponentFiles, found: str
+):
     write(tmp_path, files)
     assert hub.component(tmp_path / name, kind) == tmp_path / found
     assert hub.component(str(tmp_path / name), kind) == tmp_path / found
@@ -31,17 +34,17 @@ def test_layouts(tmp_path: Path, files: dict[str, bytes], name: str, kind: hub.K
 
 def test_subfolder_is_the_only_place(tmp_path: Path):
     write(tmp_path, {"config.json": CONFIG, "unet/config.json": CONFIG, "ema/config.json": CONFIG})
-    assert hub.component(tmp_path, "unet", subfolder="ema") == tmp_path / "ema"
+    assert hub.component(tmp_path, UNET, subfolder="ema") == tmp_path / "ema"
     with pytest.raises(
         ValueError, match=r"no other/config.json; it holds: config.json, ema/, unet/"
     ):
-        hub.component(tmp_path, "unet", subfolder="other")
+        hub.component(tmp_path, UNET, subfolder="other")
 
 
 def test_pipeline_folder(tmp_path: Path):
-    assert hub.pipeline(write(tmp_path, NESTED)) == tmp_path
+    assert hub.pipeline(write(tmp_path, NESTED), BOTH) == tmp_path
     with pytest.raises(ValueError, match=r"no model_index.json; it holds: config.json"):
-        hub.pipeline(tmp_path / "unet")
+        hub.pipeline(tmp_path / "unet", BOTH)
 
 
 def test_folder_without_config_says_what_is_there(tmp_path: Path):
@@ -51,12 +54,12 @@ def test_folder_without_config_says_what_is_there(tmp_path: Path):
         "it holds: notes/, weights.bin"
     )
     with pytest.raises(ValueError, match=expected):
-        hub.component(tmp_path, "scheduler")
+        hub.component(tmp_path, SCHED)
 
 
 def test_revision_of_a_folder_is_refused(tmp_path: Path):
     with pytest.raises(ValueError, match="revision='main' is for hub repositories"):
-        hub.component(write(tmp_path, NESTED), "unet", revision="main")
+        hub.component(write(tmp_path, NESTED), UNET, revision="main")
 
 
 @pytest.mark.parametrize(
@@ -66,21 +69,21 @@ def test_unknown_names_list_what_is_accepted(name: str | Path):
     with pytest.raises(
         ValueError, match=r"local folder, a hub id .* or a bundled name \(digits, emoji\)"
     ):
-        hub.component(name, "unet")
+        hub.component(name, UNET)
 
 
 def test_file_in_place_of_a_folder(tmp_path: Path):
     write(tmp_path, {"model.safetensors": b""})
     with pytest.raises(ValueError, match="is a file, not a folder"):
-        hub.component(tmp_path / "model.safetensors", "unet")
+        hub.component(tmp_path / "model.safetensors", UNET)
 
 
 def test_bundled_name_and_a_folder_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write(tmp_path / "digits", NESTED)
     monkeypatch.chdir(tmp_path)
     assert hub.bundled_names() == ["digits", "emoji"]
-    assert hub.pipeline("digits") == hub.BUNDLED / "digits"
-    assert hub.pipeline("./digits") == hub.pipeline(Path("digits")) == Path("digits")
+    assert hub.pipeline("digits", BOTH) == hub.BUNDLED / "digits"
+    assert hub.pipeline("./digits", BOTH) == hub.pipeline(Path("digits"), BOTH) == Path("digits")
 
 
 def test_local_folders_need_no_hub_package(tmp_path: Path):
@@ -90,9 +93,10 @@ import sys
 sys.modules["huggingface_hub"] = None
 import socket
 socket.socket.connect = None
+import ddpm_jax as dj
 from ddpm_jax.hub import hub
-hub.component({str(write(tmp_path, NESTED))!r}, "unet")
-hub.pipeline("digits", local_files_only=True)
+hub.component({str(write(tmp_path, NESTED))!r}, dj.UNet2DModel.files)
+hub.pipeline("digits", [dj.UNet2DModel.files, dj.Scheduler.files], local_files_only=True)
 """
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

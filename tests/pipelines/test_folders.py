@@ -80,7 +80,7 @@ def test_dtypes(folder: Path):
         ({"unet": ["diffusers", "UNet2DConditionModel"]}, "its unet is a UNet2DConditionModel"),
         (
             {"vae": ["diffusers", "AutoencoderKL"], "safety_checker": [None, None]},
-            r"components that these pipelines lack: vae \(AutoencoderKL\)$",
+            r"components that this pipeline lacks: vae \(AutoencoderKL\)$",
         ),
         (
             {"scheduler": ["diffusers", "LCMScheduler"]},

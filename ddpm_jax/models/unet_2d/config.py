@@ -47,33 +47,6 @@ FLAGS = ("center_input_sample", "flip_sin_to_cos", "add_attention", "remat")
 PER_BLOCK = ("block_out_channels", "down_block_types", "up_block_types")
 
 
-def read_config(config: Mapping[str, Any], fields: set[str]) -> dict[str, Any]:
-    """The fields in a config file: old names renewed, private keys (`_class_name`, ...) left out.
-
-    Raises:
-        ValueError: a key is neither a field nor an old name of one, or both names are given.
-    """
-    given = {key: value for key, value in config.items() if not key.startswith("_")}
-    unknown = sorted(set(given) - fields - set(RENAMED))
-    if unknown:
-        raise ValueError(
-            f"unknown config keys: {', '.join(unknown)}; accepted: {', '.join(sorted(fields))}"
-        )
-    twice = sorted(
-        f"{old} and {RENAMED[old]}" for old in RENAMED if old in given and RENAMED[old] in given
-    )
-    if twice:
-        raise ValueError(f"config keys that mean the same are both given: {'; '.join(twice)}")
-    return {RENAMED.get(key, key): value for key, value in given.items()}
-
-
-def check(config: Mapping[str, Any]) -> None:
-    """Raises one ValueError that lists every fault of the config."""
-    found = list(faults(config))
-    if found:
-        raise ValueError("UNet2DModel cannot be built:\n" + "\n".join(f"- {f}" for f in found))
-
-
 def faults(config: Mapping[str, Any]) -> Iterator[str]:
     """Every fault, a sentence each; of relations only once each field is sound by itself."""
     single = [*_values(config), *_blocks(config)]
@@ -161,6 +134,29 @@ def _relations(config: Mapping[str, Any]) -> Iterator[str]:
             f"freq_shift {config['freq_shift']} makes the time embedding's frequencies infinite "
             f"where the first of block_out_channels is {channels[0]}"
         )
+
+
+def training_faults(model: Any, scheduler: Any) -> Iterator[str]:
+    """A sentence for each reason why a UNet cannot be trained under a scheduler."""
+    kind = scheduler.variance_type
+    wanted = model.in_channels * (2 if kind in ("learned", "learned_range") else 1)
+    if model.out_channels != wanted:
+        yield (
+            f'variance_type "{kind}" needs out_channels = {wanted} for {model.in_channels} '
+            f"in_channels, got {model.out_channels}"
+        )
+    if jnp.dtype(model.dtype) == jnp.float16:
+        yield "float16 loses small gradients: compute in float32 or bfloat16"
+    if model.class_embed_type is not None:
+        yield f'class_embed_type "{model.class_embed_type}" cannot be trained on labels'
+    if model.time_embedding_type == "fourier":
+        yield (
+            'time_embedding_type "fourier" takes the logarithm of the timestep, which is 0 at the '
+            "first one"
+        )
+    rows, steps = model.num_train_timesteps, scheduler.num_train_timesteps
+    if model.time_embedding_type == "learned" and (rows or 0) < steps:
+        yield f"the model's num_train_timesteps is {rows}, the scheduler's {steps}"
 
 
 def _attended(config: Mapping[str, Any]) -> Iterator[int]:

@@ -12,34 +12,39 @@ Parameters have torch's names: `params["down_blocks.0"]["resnets.0"]["conv1"]["k
 Reference: Ho et al. 2020, arXiv:2006.11239; Song et al. 2021, arXiv:2011.13456 (fourier).
 """
 
-import dataclasses
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jax.typing import ArrayLike, DTypeLike
-from jaxtyping import Array, Key, Shaped, UInt32
+from jax.typing import ArrayLike
+from jaxtyping import Array, Shaped
 
-from ddpm_jax.hub import hub
-from ddpm_jax.hub.config import Config, faults_of
-from ddpm_jax.models import pretrained
-from ddpm_jax.models.layers import initial
+from ddpm_jax.hub.class_names import CLASS_NAMES
+from ddpm_jax.hub.component import ComponentFiles
 from ddpm_jax.models.layers.basic import make_conv, make_norm
 from ddpm_jax.models.layers.convolve import Image
+from ddpm_jax.models.pretrained import Model
 from ddpm_jax.models.unet_2d import config as unet_config
 from ddpm_jax.models.unet_2d import parts
 from ddpm_jax.models.unet_2d.inputs import check_inputs
+from weights_convert.files import DIFFUSERS
+
+FILES = ComponentFiles(
+    folder="unet",
+    config="config.json",
+    classes=("UNet2DModel", "UNetUnconditionalModel"),  # the latter: before diffusers 0.3
+    weights=DIFFUSERS,
+    companions=(CLASS_NAMES,),
+)
 
 
-class UNet2DModel(nn.Module):
+class UNet2DModel(Model):
     """(x, timestep) to an output shaped like x: the noise, x0 or v that it was trained to predict.
 
     Call it as `model.apply({"params": params}, x, timestep)`. The fields are those of diffusers'
-    config, with its defaults, then what is no part of a checkpoint: two dtypes and `remat`.
+    config, with its defaults; `dtype`, `param_dtype` and `remat` are in no config file.
 
     Raises:
         ValueError: at construction, listing every fault of the config.
@@ -101,105 +106,27 @@ class UNet2DModel(nn.Module):
     """Rows of a learned class table, where `class_embed_type` is None."""
     num_train_timesteps: int | None = None
     """Rows of a learned time table."""
-    dtype: Any = jnp.float32
-    """Of the pictures between the first and the last convolution: float32, bfloat16 or float16."""
-    param_dtype: Any = jnp.float32
-    """Of the parameters that `init` makes."""
     remat: bool = False
     """Less memory for more time in training: the backward pass computes residual blocks and
     attentions again instead of keeping what is inside them. Sampling is as without. There is no
     forward-mode derivative then."""
 
-    def __post_init__(self) -> None:
-        for field in CONFIG_FIELDS:
-            if isinstance(value := getattr(self, field), list):
-                object.__setattr__(self, field, tuple(value))
-        unet_config.check({**self._fields(), **{name: getattr(self, name) for name in OWN_FIELDS}})
-        super().__post_init__()
+    files = FILES
+    runtime_fields = (*Model.runtime_fields, "remat")
+    renamed_fields = unet_config.RENAMED
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], **overrides: Any) -> "UNet2DModel":
-        """The model of a diffusers config; overrides are fields, dtypes and `remat` among them.
+    def _faults(cls, fields: Mapping[str, Any]) -> Iterator[str]:
+        return unet_config.faults(fields)
 
-        Raises:
-            ValueError: unknown keys (those with an underscore in front are skipped), or a faulty
-                config.
-        """
-        return cls(**(unet_config.read_config(config, set(CONFIG_FIELDS)) | overrides))
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        path: str | os.PathLike[str],
-        *,
-        subfolder: str | None = None,
-        revision: str | None = None,
-        variant: str | None = None,
-        cache_dir: str | os.PathLike[str] | None = None,
-        token: str | bool | None = None,
-        local_files_only: bool = False,
-        dtype: DTypeLike = jnp.float32,
-        param_dtype: DTypeLike = jnp.float32,
-        sharding: pretrained.Placement = None,
-    ) -> tuple["UNet2DModel", dict[str, Any]]:
-        """A model and its params from a local folder, a hub id or a bundled name.
+    @nn.nowrap
+    def training_faults(self, scheduler: Any) -> list[str]:
+        """A sentence for each reason why this model cannot be trained under a scheduler.
 
         Args:
-            path: a pipeline's folder, the component's own, or a flat repository.
-            subfolder: look there and nowhere else.
-            revision: branch, tag or commit of a hub repository.
-            variant: which weights, as in `diffusion_pytorch_model.<variant>.safetensors`.
-            cache_dir: of downloads.
-            token: for the hub.
-            local_files_only: never ask the hub.
-            dtype: of the computation.
-            param_dtype: that the params are given, whatever is stored.
-            sharding: where params go, one for all or a function of path and shape; None: the
-                default device.
-
-        Raises:
-            ValueError: no such model here, a faulty config, or weights that do not fit it.
-            OSError: no weights there, or the hub has them not or not for us.
+            scheduler: a `DDPMScheduler`: the forward process, and what the network predicts.
         """
-        folder = hub.component(
-            path,
-            "unet",
-            subfolder=subfolder,
-            revision=revision,
-            variant=variant,
-            cache_dir=cache_dir,
-            token=token,
-            local_files_only=local_files_only,
-        )
-        config = pretrained.read_config(folder)
-        with faults_of(folder / pretrained.CONFIG_NAME):
-            model = cls.from_config(config)
-        model = model.clone(dtype=dtype, param_dtype=param_dtype)
-        return model, pretrained.read(model, folder, variant, sharding)
-
-    @nn.nowrap
-    def save_pretrained(
-        self,
-        path: str | os.PathLike[str],
-        params: dict[str, Any],
-        *,
-        variant: str | None = None,
-    ) -> None:
-        """Writes `config.json` and the weights into a folder, as diffusers reads them.
-
-        Raises:
-            ValueError: the params are not those of this model.
-        """
-        pretrained.write(self, path, params, variant)
-
-    @property
-    def config(self) -> Config:
-        """Every field of diffusers' config."""
-        return Config(self._fields(), class_name=type(self).__name__)
-
-    @nn.nowrap
-    def _fields(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in CONFIG_FIELDS}
+        return list(unet_config.training_faults(self, scheduler))
 
     @nn.compact
     def __call__(
@@ -258,62 +185,7 @@ class UNet2DModel(nn.Module):
             raise ValueError('dropout needs a key: apply(..., train=True, rngs={"dropout": key})')
 
     @nn.nowrap
-    def shapes(self) -> dict[str, Any]:
-        """The params tree with shapes and dtypes for leaves; nothing is allocated."""
-        return jax.eval_shape(self._init, jax.random.key(0))
-
-    @nn.nowrap
-    def init_params(self, key: Key[Array, ""] | UInt32[Array, "2"]) -> dict[str, Any]:
-        """Fresh params, drawn as torch draws them, without computing a picture.
-
-        Compiles one draw, where `init` compiles one for every parameter.
-        """
-        return initial.draw(key, self.shapes())
-
-    @nn.nowrap
-    def training_faults(self, scheduler: Any) -> list[str]:
-        """A sentence for each reason why this model cannot be trained under a scheduler.
-
-        Args:
-            scheduler: a `DDPMScheduler`: the forward process, and what the network predicts.
-        """
-        faults: list[str] = []
-        kind, timesteps = scheduler.variance_type, scheduler.num_train_timesteps
-        channels = self.in_channels * (2 if kind in ("learned", "learned_range") else 1)
-        if self.out_channels != channels:
-            faults.append(
-                f'variance_type "{kind}" needs out_channels = {channels} for {self.in_channels} '
-                f"in_channels, got {self.out_channels}"
-            )
-        if jnp.dtype(self.dtype) == jnp.float16:
-            faults.append("float16 loses small gradients: compute in float32 or bfloat16")
-        if self.class_embed_type is not None:
-            faults.append(f'class_embed_type "{self.class_embed_type}" cannot be trained on labels')
-        if self.time_embedding_type == "fourier":
-            faults.append(
-                'time_embedding_type "fourier" takes the logarithm of the timestep, which is 0 at '
-                "the first one"
-            )
-        if self.time_embedding_type == "learned" and (self.num_train_timesteps or 0) < timesteps:
-            faults.append(
-                f"the model's num_train_timesteps is {self.num_train_timesteps}, the scheduler's "
-                f"{timesteps}"
-            )
-        return faults
-
-    @nn.nowrap
-    def _init(self, key: Array) -> dict[str, Any]:
-        side = 2 ** (len(self.block_out_channels) - 1)  # the smallest picture
+    def _example_inputs(self) -> tuple[Any, ...]:
+        side = 2 ** (len(self.block_out_channels) - 1)  # the smallest image
         x = jnp.zeros((1, side, side, self.in_channels))
-        variables = self.init(key, x, jnp.ones(()), parts.some_labels(self.config))
-        return dict(variables["params"])
-
-
-OWN_FIELDS = ("dtype", "param_dtype", "remat")
-"""The fields that diffusers' config has not."""
-CONFIG_FIELDS = tuple(
-    field.name
-    for field in dataclasses.fields(UNet2DModel)
-    if field.name not in (*OWN_FIELDS, "parent", "name")
-)
-"""The fields that diffusers' config has, in its order."""
+        return x, jnp.ones(()), parts.some_labels(self.config)

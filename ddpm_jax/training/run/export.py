@@ -40,6 +40,8 @@ def export(
     """
     host = jax.tree.map(np.asarray, ema)
     DDPMPipeline(unet=model, params=host, scheduler=scheduler).save_pretrained(folder)
-    model.save_pretrained(folder / "unet", jax.tree.map(np.asarray, params), variant=RAW)
+    model.save_pretrained(
+        folder / model.files.folder, jax.tree.map(np.asarray, params), variant=RAW
+    )
     if classes is not None:
         class_names.write(folder, classes)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddpm_jax.hub import hub
-from ddpm_jax.hub.config import faults_of, read_json
+from ddpm_jax.hub.files import faults_of, read_json
 from ddpm_jax.models import UNet2DModel
 from ddpm_jax.schedulers import DDPMScheduler
 from ddpm_jax.training.run.settings import Diffusion, Model
@@ -44,7 +44,8 @@ def base_settings(name: str, revision: str | None = None) -> tuple[Model, Diffus
     Raises:
         ValueError: no such model, or one that cannot be trained here.
     """
-    path = hub.component(name, "unet", revision=revision, weights=False) / hub.CONFIG["unet"]
+    files = UNet2DModel.files
+    path = hub.component(name, files, revision=revision, weights=False) / files.config
     with faults_of(path):
         config = UNet2DModel.from_config(read_json(path)).config
         if config.class_embed_type is not None or config.time_embedding_type == "fourier":
@@ -59,11 +60,11 @@ def base_settings(name: str, revision: str | None = None) -> tuple[Model, Diffus
 
 def _diffusion(name: str, revision: str | None) -> Diffusion | None:
     try:
-        folder = hub.component(name, "scheduler", revision=revision)
+        folder = hub.component(name, DDPMScheduler.files, revision=revision)
     except ValueError:  # weights alone
         return None
     scheduler = DDPMScheduler.from_pretrained(folder)
-    with faults_of(folder / hub.CONFIG["scheduler"]):
+    with faults_of(folder / DDPMScheduler.files.config):
         if scheduler.trained_betas is not None:
             raise ValueError("trained_betas cannot be trained under: no setting holds them")
     values = {field.name: getattr(scheduler, field.name) for field in fields(Diffusion)}

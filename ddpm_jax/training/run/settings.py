@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, get_type_hints
 
 from ddpm_jax._typing import PredictionType
-from ddpm_jax.hub.config import faults_of, read_json, write_json
+from ddpm_jax.hub.files import faults_of, read_json, write_json
 from ddpm_jax.schedulers.ddpm import VarianceType
 from ddpm_jax.tables.schedules import BetaSchedule
 from ddpm_jax.training.data import Data

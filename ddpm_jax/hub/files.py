@@ -1,0 +1,56 @@
+"""JSON files, and the one way to write a file or a folder whole.
+
+`replacing(path)` gives a path to write to, which replaces `path` at the end of the block: a reader
+sees the old content or the new, never a part.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from weights_convert.write import replacing as replacing
+
+
+def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Raises:
+        ValueError: the file is missing, cannot be read, or does not hold a JSON object.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise ValueError(f"{path} does not exist") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} cannot be read as JSON: {error}") from error
+    except RecursionError:
+        raise ValueError(f"{path} cannot be read as JSON: it is nested too deeply") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold a JSON object, got {type(content).__name__}")
+    return content
+
+
+def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
+    """Writes a JSON object, sorted, by `replacing`."""
+    text = json.dumps(dict(content), indent=2, sort_keys=True) + "\n"
+    with replacing(Path(path)) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def faults_of(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Puts the name of the file in front of a ValueError's message, unless it names it already."""
+    try:
+        yield
+    except ValueError as error:
+        if str(path) in str(error):
+            raise
+        raise ValueError(f"{path}: {error}") from error
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its class where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
