@@ -54,6 +54,6 @@ def params_of(model: UNet2DModel, seed: int = 0) -> dict[str, Any]:
     return jax.tree_util.tree_map_with_path(draw, model.shapes())
 
 
-def pictures(batch: int, side: int, channels: int, seed: int = 0) -> jax.Array:
+def images(batch: int, side: int, channels: int, seed: int = 0) -> jax.Array:
     rng = np.random.default_rng(seed)
     return jnp.asarray(rng.standard_normal((batch, side, side, channels)).astype(np.float32))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ddpm_jax.models import UNet2DModel
-from tests.models.nets import TINY, params_of, pictures
+from tests.models.nets import TINY, images, params_of
 
 # The order of float32 sums may differ between programs; outputs are of size one.
 REORDERED = 5e-6
@@ -34,19 +34,19 @@ def evaluate(params: dict[str, Any]):
 
 
 def test_output_is_shaped_like_x_but_for_its_channels(evaluate):
-    output = evaluate(pictures(2, 8, 2), jnp.array([1.0, 2.0]))
+    output = evaluate(images(2, 8, 2), jnp.array([1.0, 2.0]))
     assert output.shape == (2, 8, 8, 3)
     assert output.dtype == jnp.float32
 
 
 def test_jit_changes_nothing(params, evaluate):
-    x, timestep = pictures(2, 8, 2), jnp.array([10.0, 999.0])
+    x, timestep = images(2, 8, 2), jnp.array([10.0, 999.0])
     eager = MODEL.apply({"params": params}, x, timestep)
     np.testing.assert_allclose(evaluate(x, timestep), eager, atol=REORDERED)
 
 
 def test_an_image_does_not_depend_on_its_batch(evaluate):
-    x, timestep = pictures(2, 8, 2), jnp.array([1.0, 999.0])
+    x, timestep = images(2, 8, 2), jnp.array([1.0, 999.0])
     together = evaluate(x, timestep)
     for b in range(2):
         alone = evaluate(x[b : b + 1], timestep[b : b + 1])
@@ -54,28 +54,28 @@ def test_an_image_does_not_depend_on_its_batch(evaluate):
 
 
 def test_one_timestep_serves_the_whole_batch(evaluate):
-    x = pictures(2, 8, 2)
+    x = images(2, 8, 2)
     np.testing.assert_allclose(
         evaluate(x, jnp.float32(7)), evaluate(x, jnp.full(2, 7.0)), atol=REORDERED
     )
 
 
 def test_whole_timesteps_may_be_integers(evaluate):
-    x = pictures(2, 8, 2)
+    x = images(2, 8, 2)
     np.testing.assert_array_equal(
         evaluate(x, jnp.array([2, 999])), evaluate(x, jnp.array([2.0, 999.0]))
     )
 
 
 def test_neighbouring_timesteps_differ(evaluate):
-    x = jnp.repeat(pictures(1, 8, 2), 2, axis=0)
+    x = jnp.repeat(images(1, 8, 2), 2, axis=0)
     for apart in (1.0, 0.5):
         a, b = evaluate(x, jnp.array([998.0, 998.0 + apart]))
         assert np.abs(a - b).max() > 1e-3
 
 
 def test_labels_matter_and_outside_the_table_are_nan():
-    x = jnp.repeat(pictures(1, 8, 2), 3, axis=0)
+    x = jnp.repeat(images(1, 8, 2), 3, axis=0)
     output = run(LABELLED, params_of(LABELLED), x, jnp.float32(10), jnp.array([0, 1, 5]))
     assert np.abs(output[0] - output[1]).max() > 1e-3
     assert np.isnan(output[2]).all()
@@ -85,7 +85,7 @@ def test_labels_matter_and_outside_the_table_are_nan():
 # bfloat16 has 8 bits of mantissa, float16 has 11; measured 2e-2 and 2e-3 of the largest output
 @pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 5e-2), ("float16", 6e-3)])
 def test_half_precision_is_near_float32(params, evaluate, dtype: str, tolerance: float):
-    x, timestep = jnp.repeat(pictures(1, 8, 2), 2, axis=0), jnp.array([998.0, 999.0])
+    x, timestep = jnp.repeat(images(1, 8, 2), 2, axis=0), jnp.array([998.0, 999.0])
     exact = evaluate(x, timestep)
     half = run(UNet2DModel(**TINY, dtype=dtype), params, x, timestep)
     assert half.dtype == jnp.float32
@@ -96,8 +96,8 @@ def test_half_precision_is_near_float32(params, evaluate, dtype: str, tolerance:
 
 
 def test_gradients_are_finite_and_reach_every_parameter(params):
-    x, timestep = pictures(2, 8, 2), jnp.array([10.0, 999.0])
-    target = pictures(2, 8, 3, seed=1)
+    x, timestep = images(2, 8, 2), jnp.array([10.0, 999.0])
+    target = images(2, 8, 3, seed=1)
 
     def loss(p):
         return jnp.square(MODEL.apply({"params": p}, x, timestep) - target).mean()
@@ -112,15 +112,15 @@ def test_gradients_are_finite_and_reach_every_parameter(params):
 class TestDropout:
     model = UNet2DModel(**TINY, dropout=0.5, center_input_sample=True)
 
-    def test_is_off_unless_training_and_centring_maps_zero_one_to_minus_one_one(
+    def test_is_off_unless_training_and_centering_maps_zero_one_to_minus_one_one(
         self, params, evaluate
     ):
-        x, timestep = pictures(2, 8, 2), jnp.array([5.0, 6.0])
+        x, timestep = images(2, 8, 2), jnp.array([5.0, 6.0])
         ours = run(self.model, params, (x + 1) / 2, timestep)
         np.testing.assert_allclose(ours, evaluate(x, timestep), atol=REORDERED)
 
     def test_draws_from_the_key(self, params):
-        x = pictures(2, 8, 2)
+        x = images(2, 8, 2)
         train = jax.jit(
             lambda key: self.model.apply(
                 {"params": params}, x, 5.0, train=True, rngs={"dropout": key}
@@ -132,7 +132,7 @@ class TestDropout:
 
     def test_needs_a_key(self, params):
         with pytest.raises(ValueError, match="dropout needs a key"):
-            self.model.apply({"params": params}, pictures(2, 8, 2), 5.0, train=True)
+            self.model.apply({"params": params}, images(2, 8, 2), 5.0, train=True)
 
 
 IDENTITY = UNet2DModel(**TINY, class_embed_type="identity")
@@ -165,6 +165,6 @@ def test_what_does_not_fit_is_refused_before_anything_is_computed(
 
 
 @pytest.mark.usefixtures("as_users_run")
-def test_whole_numbers_are_no_pictures():
+def test_images_of_integers_are_refused():
     with pytest.raises(ValueError, match="x must hold floats, got uint8"):
         MODEL.apply({"params": {}}, np.zeros((1, 8, 8, 2), np.uint8), 0)

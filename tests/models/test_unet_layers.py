@@ -9,7 +9,6 @@ import pytest
 from flax import linen as nn
 from scipy import special
 
-from ddpm_jax.models.layers.attention import attend
 from ddpm_jax.models.layers.basic import GroupNorm
 from ddpm_jax.models.layers.config import ACTIVATIONS
 from ddpm_jax.models.layers.convolve import convolve, convolve_doubled, double, halve
@@ -87,7 +86,7 @@ def test_derivatives_of_a_convolution(padding: object):
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="only on a CPU; elsewhere it is slower")
-def test_on_a_cpu_a_convolution_has_one_row_more_than_the_picture():
+def test_on_a_cpu_a_convolution_has_one_row_more_than_the_image():
     x, kernel = jnp.zeros((2, 8, 8, 3)), jnp.zeros((3, 3, 3, 5))
     padding = ((1, 1), (1, 1))
     assert "f32[2,9,8,5]" in str(jax.make_jaxpr(lambda: convolve(x, kernel, 1, padding))())
@@ -96,7 +95,7 @@ def test_on_a_cpu_a_convolution_has_one_row_more_than_the_picture():
 
 
 @pytest.mark.parametrize("sides", [(2, 4), (5, 7)])
-def test_convolution_of_the_doubled_picture(sides: tuple[int, int]):
+def test_convolution_of_the_doubled_image(sides: tuple[int, int]):
     x, kernel = draw(2, *sides, 3), draw(3, 3, 3, 5, seed=1)
     doubled = x.repeat(2, axis=1).repeat(2, axis=2)
     expected = slow_convolution(doubled, kernel, 1, ((1, 1), (1, 1)))
@@ -122,8 +121,8 @@ def test_group_norm(mean: float, tolerance: float, with_film: bool):
         (draw(2, 12, seed=3), draw(2, 12, seed=4)),
     )
     groups = x.astype(np.float64).reshape(2, 64, 4, 3)
-    centred = groups - groups.mean((1, 3), keepdims=True)
-    normed = centred / np.sqrt((centred**2).mean((1, 3), keepdims=True) + 1e-3)
+    centered = groups - groups.mean((1, 3), keepdims=True)
+    normed = centered / np.sqrt((centered**2).mean((1, 3), keepdims=True) + 1e-3)
     y = normed.reshape(x.shape) * scale + bias
     if with_film:
         y = y * (1 + film[0][:, None, None]) + film[1][:, None, None]
@@ -140,15 +139,6 @@ def test_group_norm_computes_in_float32_for_half_precision():
     norm = GroupNorm(2, 1e-6, jnp.dtype("float16"), F32)
     exact = GroupNorm(2, 1e-6, F32, F32).apply(params, x)
     np.testing.assert_array_equal(norm.apply(params, x), exact.astype(jnp.float16))
-
-
-def test_attention():
-    q, k, v = (draw(2, 5, 3, 4, seed=i).astype(np.float64) for i in range(3))
-    scores = np.einsum("bqhd,bkhd->bhqk", q, k) / 2
-    weights = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
-    expected = np.einsum("bhqk,bkhd->bqhd", weights, v)
-    ours = attend(*(jnp.asarray(a, jnp.float32) for a in (q, k, v)))
-    np.testing.assert_allclose(ours, expected, atol=ROUNDING)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +173,7 @@ def test_sinusoid(shift: int, flip: bool, width: int):
     np.testing.assert_allclose(ours, expected, atol=SINUSOID)
 
 
-def test_whole_timesteps_are_told_apart():
+def test_neighbouring_timesteps_differ():
     t = jnp.array([998, 999])
     assert not np.array_equal(*sinusoid(t, 8, False, 0))
 

@@ -132,7 +132,7 @@ def test_fresh_params_are_drawn_as_torch_draws_them():
     assert np.std(tables[0]) == pytest.approx(1, rel=0.1)
 
 
-def test_a_thousand_pictures_are_traced_without_being_allocated():
+def test_a_thousand_images_are_traced_without_being_allocated():
     model = UNet2DModel(**CAT)  # a batch this large would take terabytes
     x = jax.ShapeDtypeStruct((1000, 256, 256, 3), jnp.float32)
     apply = jax.eval_shape(model.apply, {"params": model.shapes()}, x, 0)
@@ -142,9 +142,8 @@ def test_a_thousand_pictures_are_traced_without_being_allocated():
 def test_tabulate_names_blocks_and_counts():
     model = UNet2DModel(**CIFAR10)
     x = jnp.zeros((1, 32, 32, 3))
-    table = model.tabulate(
-        jax.random.key(0), x, 0, depth=2, console_kwargs={"width": 130, "no_color": True}
-    )
+    console = {"width": 140, "no_color": True}
+    table = model.tabulate(jax.random.key(0), x, 0, depth=2, console_kwargs=console)
     assert "35,746,307" in table
     assert "down_blocks.1/attentions.0" in table
     assert "0x" not in table  # no objects' addresses

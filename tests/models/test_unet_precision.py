@@ -8,7 +8,7 @@ import pytest
 import ddpm_jax as dj
 from ddpm_jax.models import UNet2DModel
 
-# Mean absolute difference of pictures in [0, 1]
+# Mean absolute difference of images in [0, 1]
 TWO_GREY_LEVELS = 2 / 255
 
 

@@ -9,7 +9,7 @@ import pytest
 from ddpm_jax.models import UNet2DModel
 from tests.models.nets import CAT, CIFAR10
 from tests.parity import torch_unet
-from tests.parity.unet_cases import Row, all_pairs, cases, config_of, inputs_of, pairs_of
+from tests.parity.unet_cases import Case, all_pairs, cases, config_of, inputs_of, pairs_of
 from weights_convert import to_flax
 
 # Largest difference over largest output, both float32. Measured at most 2e-6 over all cases here.
@@ -33,9 +33,9 @@ def test_the_cases_hold_every_pair_of_options():
     assert set().union(*map(pairs_of, CASES)) == all_pairs()
 
 
-@pytest.mark.parametrize("row", CASES, ids=range(len(CASES)))
-def test_every_pair_of_options(row: Row):
-    assert difference(config_of(row), *inputs_of(row, seed=1)) <= PARITY
+@pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
+def test_every_pair_of_options(case: Case):
+    assert difference(config_of(case), *inputs_of(case, seed=1)) <= PARITY
 
 
 def test_one_block():

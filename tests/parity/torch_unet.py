@@ -27,8 +27,8 @@ def tensors(model: TorchUNet) -> dict[str, np.ndarray]:
 
 def call(model: TorchUNet, x: Any, timestep: Any, labels: Any = None) -> np.ndarray:
     """Channels last, in and out."""
-    pictures = torch.from_numpy(np.ascontiguousarray(np.moveaxis(x, -1, 1)))
+    images = torch.from_numpy(np.ascontiguousarray(np.moveaxis(x, -1, 1)))
     labels = None if labels is None else torch.as_tensor(labels)
     with torch.no_grad():
-        output = model(pictures, torch.as_tensor(timestep), labels).sample
+        output = model(images, torch.as_tensor(timestep), labels).sample
     return np.moveaxis(output.numpy(), 1, -1)

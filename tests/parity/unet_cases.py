@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-Row = dict[str, Any]
+Case = dict[str, Any]
 
 # The options of a case. Most are config fields; "down", "up" and "classes" stand for several, and
 # the last three are for the call.
@@ -41,9 +41,9 @@ FACTORS: dict[str, list[Any]] = {
 }
 
 
-def pairs_of(row: Row) -> set[Any]:
+def pairs_of(case: Case) -> set[Any]:
     """Every two factors with their values."""
-    values = ((name, str(value)) for name, value in row.items())
+    values = ((name, str(value)) for name, value in case.items())
     return set(itertools.combinations(values, 2))
 
 
@@ -54,19 +54,19 @@ def all_pairs() -> set[Any]:
     return found
 
 
-def cases() -> list[Row]:
+def cases() -> list[Case]:
     """Rows that hold all pairs: each the best of some drawn around a pair still missing."""
-    rng, missing, rows = np.random.default_rng(0), all_pairs(), []
+    rng, missing, found = np.random.default_rng(0), all_pairs(), []
     while missing:
         wanted = dict(min(missing))
         drawn = [
             {name: _draw(rng, values, wanted.get(name)) for name, values in FACTORS.items()}
             for _ in range(60)
         ]
-        best = max(drawn, key=lambda row: len(missing & pairs_of(row)))
-        rows.append(best)
+        best = max(drawn, key=lambda case: len(missing & pairs_of(case)))
+        found.append(best)
         missing -= pairs_of(best)
-    return rows
+    return found
 
 
 def _draw(rng: np.random.Generator, values: list[Any], wanted: str | None) -> Any:
@@ -74,22 +74,22 @@ def _draw(rng: np.random.Generator, values: list[Any], wanted: str | None) -> An
     return fitting[rng.integers(len(fitting))]
 
 
-def config_of(row: Row) -> dict[str, Any]:
-    """The config of a row. The block type that it names alternates with a plainer one."""
-    blocks = len(row["block_out_channels"])
+def config_of(case: Case) -> dict[str, Any]:
+    """The config of a case. The block type that it names alternates with a plainer one."""
+    blocks = len(case["block_out_channels"])
     config = {
         name: value
-        for name, value in row.items()
+        for name, value in case.items()
         if name not in ("down", "up", "classes", "batch", "scalar_timestep", "sides")
     }
-    down, up = ([row[key], *_others(row[key], blocks)] for key in ("down", "up"))
+    down, up = ([case[key], *_others(case[key], blocks)] for key in ("down", "up"))
     config |= {"down_block_types": tuple(down), "up_block_types": tuple(up[::-1])}
-    if row["time_embedding_type"] == "learned":
+    if case["time_embedding_type"] == "learned":
         config["num_train_timesteps"] = 1000
-    if row["classes"] in ("table", "timestep and table"):
+    if case["classes"] in ("table", "timestep and table"):
         config["num_class_embeds"] = 7
-    if row["classes"] not in (None, "table"):
-        config["class_embed_type"] = row["classes"].split()[0]
+    if case["classes"] not in (None, "table"):
+        config["class_embed_type"] = case["classes"].split()[0]
     return config
 
 
@@ -99,25 +99,25 @@ def _others(name: str, blocks: int) -> list[str]:
     return [name if i % 2 else other for i in range(blocks - 1)]
 
 
-def inputs_of(row: Row, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+def inputs_of(case: Case, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """x (channels last), timestep, class labels."""
-    rng, batch = np.random.default_rng(seed), row["batch"]
-    x = rng.standard_normal((batch, *row["sides"], row["in_channels"])).astype(np.float32)
-    shape = () if row["scalar_timestep"] else (batch,)
-    timestep, labels = _times(rng, row, shape), None
-    if row["classes"] == "table":
+    rng, batch = np.random.default_rng(seed), case["batch"]
+    x = rng.standard_normal((batch, *case["sides"], case["in_channels"])).astype(np.float32)
+    shape = () if case["scalar_timestep"] else (batch,)
+    timestep, labels = _times(rng, case, shape), None
+    if case["classes"] == "table":
         labels = rng.integers(7, size=batch)
-    elif row["classes"] == "identity":
-        width = row["time_embedding_dim"] or 4 * row["block_out_channels"][0]
+    elif case["classes"] == "identity":
+        width = case["time_embedding_dim"] or 4 * case["block_out_channels"][0]
         labels = rng.standard_normal((batch, width)).astype(np.float32)
-    elif row["classes"] is not None:
-        labels = _times(rng, row, (batch,))
+    elif case["classes"] is not None:
+        labels = _times(rng, case, (batch,))
     return x, timestep, labels
 
 
-def _times(rng: np.random.Generator, row: Row, shape: tuple[int, ...]) -> np.ndarray:
-    if row["time_embedding_type"] == "fourier":  # a sigma, which divides the output
+def _times(rng: np.random.Generator, case: Case, shape: tuple[int, ...]) -> np.ndarray:
+    if case["time_embedding_type"] == "fourier":  # a sigma, which divides the output
         return np.exp(rng.uniform(-2, 4, shape)).astype(np.float32)
-    if row["time_embedding_type"] == "learned":
+    if case["time_embedding_type"] == "learned":
         return np.asarray(rng.integers(1000, size=shape))
     return rng.uniform(0, 1000, shape).astype(np.float32)

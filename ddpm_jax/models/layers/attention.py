@@ -1,54 +1,105 @@
-"""Self-attention over the pixels of a picture, as a residual block.
+"""Attention: of a sequence to itself or to a context, and over the pixels of an image.
 
-    (1)  q, k, v = linear(norm(x))                          (heads, pixels, head_dim)
-    (2)  h = softmax(q k^T / sqrt(head_dim)) v              softmax in float32
-    (3)  y = (x + linear(h)) / output_scale
+    (1)  q = linear(x),   k, v = linear(context)            x itself, where there is no context
+    (2)  h = softmax(q k^T / sqrt(head_dim)) v              for each head
+    (3)  y = linear(h)
 
-heads = channels // head_dim: where head_dim does not divide the channels, the width inside is the
-smaller heads * head_dim.
+and over an image x, whose pixels are the sequence, as a residual block
 
-Reference: Ho et al. 2020, appendix B, arXiv:2006.11239; Vaswani et al. 2017, arXiv:1706.03762.
+    (4)  y = (x + attention(norm(x), context)) / output_scale
+
+heads = channels // head_dim: where head_dim does not divide the channels, q, k and v have the
+smaller width heads * head_dim.
+
+Reference: Vaswani et al. 2017, arXiv:1706.03762; (4) Ho et al. 2020, appendix B, arXiv:2006.11239;
+context as in Rombach et al. 2022, arXiv:2112.10752.
 """
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from ddpm_jax.models.layers.basic import make_linear, make_norm
-from ddpm_jax.models.layers.config import Style
+from ddpm_jax.models.layers.config import LayerConfig
 from ddpm_jax.models.layers.convolve import Image
 
-
-class Attention(nn.Module):
-    """Equations (1) to (3); `groups` of its norm, 0 for none."""
-
-    style: Style
-    groups: int
-    output_scale: float = 1.0
-
-    @nn.compact
-    def __call__(self, x: Image) -> Image:
-        """Maps pictures."""
-        style, (b, h, w, c) = self.style, x.shape
-        head_dim = style.head_dim or c
-        heads = c // head_dim
-
-        normed = make_norm(style, "group_norm", groups=self.groups)(x) if self.groups else x
-        pixels = normed.reshape(b, h * w, c)
-        q, k, v = (
-            make_linear(style, heads * head_dim, name)(pixels).reshape(b, h * w, heads, head_dim)
-            for name in ("to_q", "to_k", "to_v")
-        )
-        mixed = attend(q, k, v).reshape(b, h * w, heads * head_dim)
-        out = make_linear(style, c, "to_out.0")(mixed)
-        return (x + out.reshape(x.shape)) / self.output_scale
+Context = Float[Array, "b m d"]
+"""A sequence that each image attends to, such as the features of a text."""
+Sequence = Float[Array, "b n c"]
+Mask = Bool[Array, "#b #k #n #m"]
+"""(batch, heads, queries, keys), or 1 on any axis: False where a query must not look at a key."""
 
 
 def attend(
-    q: Float[Array, "b n k d"], k: Float[Array, "b n k d"], v: Float[Array, "b n k d"]
+    q: Float[Array, "b n k d"],
+    k: Float[Array, "b m k d"],
+    v: Float[Array, "b m k d"],
+    mask: Mask | None = None,
 ) -> Float[Array, "b n k d"]:
-    """Equation (2)."""
+    """Equation (2); axes are (batch, sequence, heads, head_dim).
+
+    Each query needs a key that the mask leaves it; the result is NaN for a query without.
+    """
+    # Scores and softmax are in float32: bfloat16 rounds scores of 100 to steps of 0.5.
     scores = jnp.einsum("bqhd,bkhd->bhqk", q, k, preferred_element_type=jnp.float32)
-    weights = jax.nn.softmax(scores * q.shape[-1] ** -0.5, axis=-1).astype(v.dtype)
+    scores = scores * q.shape[-1] ** -0.5
+    if mask is not None:
+        scores = jnp.where(mask, scores, -jnp.inf)
+    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
     return jnp.einsum("bhqk,bkhd->bqhd", weights, v)
+
+
+class Attention(nn.Module):
+    """Equations (1) to (3), without a norm or a residual."""
+
+    config: LayerConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Sequence,
+        context: Context | None = None,
+        mask: Mask | None = None,
+    ) -> Sequence:
+        """Maps sequences; without a context each attends to itself. `mask` is that of `attend`."""
+        return _attention(self.config, x, context, mask)
+
+
+class SpatialAttention(nn.Module):
+    """Equation (4)."""
+
+    config: LayerConfig
+    groups: int
+    """Of the norm; 0 for no norm."""
+    output_scale: float = 1.0
+
+    @nn.compact
+    def __call__(self, x: Image, context: Context | None = None) -> Image:
+        """Maps images; without a context the pixels of each attend to each other."""
+        b, h, w, c = x.shape
+        normed = make_norm(self.config, "group_norm", groups=self.groups)(x) if self.groups else x
+        mixed = _attention(self.config, normed.reshape(b, h * w, c), context)
+        return (x + mixed.reshape(x.shape)) / self.output_scale
+
+
+def _attention(
+    config: LayerConfig, x: Sequence, context: Context | None, mask: Mask | None = None
+) -> Sequence:
+    """Equations (1) to (3).
+
+    The linear maps belong to the module in whose `__call__` this happens: torch has them and the
+    norm of (4) in one module, and the params have its names.
+    """
+    channels = x.shape[-1]
+    head_dim = config.head_dim or channels
+    heads = channels // head_dim
+    context = x if context is None else context.astype(x.dtype)
+
+    def project(sequence: Float[Array, "b s e"], name: str) -> Float[Array, "b s k d"]:
+        y = make_linear(config, heads * head_dim, name)(sequence)
+        return y.reshape(*y.shape[:2], heads, head_dim)
+
+    q, k, v = project(x, "to_q"), project(context, "to_k"), project(context, "to_v")
+    h = attend(q, k, v, mask).reshape(*x.shape[:2], heads * head_dim)
+    return make_linear(config, channels, "to_out.0")(h)

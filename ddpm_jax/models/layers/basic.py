@@ -21,7 +21,7 @@ from jax import lax
 from jaxtyping import Array, Float
 from numpy import dtype as Dtype
 
-from ddpm_jax.models.layers.config import Activation, Style
+from ddpm_jax.models.layers.config import Activation, LayerConfig
 from ddpm_jax.models.layers.convolve import Image, Output, Padding, convolve, convolve_doubled, dot
 
 Film = tuple[Float[Array, "b c"], Float[Array, "b c"]]
@@ -70,13 +70,13 @@ class Conv(nn.Module):
     padding: Padding | None = None
     """None: `size // 2` on all sides."""
     split: bool = False
-    """A few pictures at a time, see `ddpm_jax.models.layers.convolve`."""
+    """A few images at a time, see `ddpm_jax.models.layers.convolve`."""
     doubled: bool = False
-    """Convolves the picture at twice its size (nearest neighbour); size 3, stride 1, padding 1."""
+    """Convolves the image at twice its size (nearest neighbour); size 3, stride 1, padding 1."""
 
     @nn.compact
     def __call__(self, x: Image) -> Output:
-        """Maps pictures."""
+        """Maps images."""
         shape = (self.size, self.size, x.shape[-1], self.features)
         bias_init = uniform_bias(math.prod(shape[:3]))
         kernel = self.param("kernel", uniform, shape, self.param_dtype)
@@ -107,7 +107,7 @@ class GroupNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Image, film: Film | None = None) -> Image:
-        """Maps pictures; without a film equation (2) is left out."""
+        """Maps images; without a film equation (2) is left out."""
         shape = (x.shape[-1],)
         scale = self.param("scale", nn.initializers.ones, shape, self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, shape, self.param_dtype)
@@ -135,19 +135,20 @@ def moments(x: Image, groups: int) -> tuple[Float[Array, "b c"], Float[Array, "b
     return mean, over_group(jnp.square(x - mean[:, None, None]))
 
 
-def make_linear(style: Style, features: int, name: str) -> Linear:
-    """A linear layer in the model's style."""
-    return Linear(features, style.dtype, style.param_dtype, name=name)
+def make_linear(config: LayerConfig, features: int, name: str) -> Linear:
+    """A linear layer with the choices of the model."""
+    return Linear(features, config.dtype, config.param_dtype, name=name)
 
 
-def make_conv(style: Style, features: int, name: str, **options: Any) -> Conv:
-    """A convolution in the model's style; options are those of `Conv`."""
-    return Conv(features, style.dtype, style.param_dtype, split=style.split, name=name, **options)
+def make_conv(config: LayerConfig, features: int, name: str, **options: Any) -> Conv:
+    """A convolution with the choices of the model; options are those of `Conv`."""
+    split, dtype, param_dtype = config.split, config.dtype, config.param_dtype
+    return Conv(features, dtype, param_dtype, split=split, name=name, **options)
 
 
 def make_norm(
-    style: Style, name: str, activation: Activation | None = None, groups: int | None = None
+    config: LayerConfig, name: str, activation: Activation | None = None, groups: int | None = None
 ) -> GroupNorm:
-    """A GroupNorm in the model's style, with its own number of groups if given."""
-    groups = groups or style.groups
-    return GroupNorm(groups, style.eps, style.dtype, style.param_dtype, activation, name=name)
+    """A GroupNorm with the choices of the model; `groups` in place of the model's number."""
+    groups = groups or config.groups
+    return GroupNorm(groups, config.eps, config.dtype, config.param_dtype, activation, name=name)

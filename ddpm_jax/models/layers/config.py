@@ -1,4 +1,4 @@
-"""What every layer of one UNet has in common, as one value handed down the tree."""
+"""What every layer of one model has in common, as one value handed down the tree."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -29,35 +29,35 @@ ACTIVATIONS: dict[str, Activation] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Style:
-    """The choices that all blocks of a model share."""
+class LayerConfig:
+    """The choices that all layers of a model share."""
 
     groups: int
     """Groups of every GroupNorm (mid-block attention may have its own number)."""
     eps: float
-    """Added to the variance inside every GroupNorm."""
+    """Added to the variance inside every GroupNorm, so that equal inputs are not divided by 0."""
     activation: Activation
     """Nonlinearity of the residual blocks."""
     scale_shift: bool
-    """The time embedding scales and shifts after the second norm; else it is added before."""
+    """The embedding scales and shifts after the second norm; else it is added before."""
     head_dim: int | None
     """Channels of one attention head; None: one head over all channels."""
     dropout: float
     """Dropout rate in a residual block; 0 unless the model is called to train."""
     split: bool
-    """Convolutions take a few pictures at a time, see `ddpm_jax.models.layers.convolve`."""
+    """Convolutions take a few images at a time, see `ddpm_jax.models.layers.convolve`."""
     dtype: Dtype
-    """Of the pictures inside the network."""
+    """Of the images inside the network."""
     param_dtype: Dtype
     """Of the parameters that `init` makes."""
     remat: bool
     """The backward pass computes blocks again instead of keeping what is inside them."""
 
     @property
-    def exact(self) -> "Style":
+    def exact(self) -> "LayerConfig":
         """The same in float32, for both ends of the network and for embeddings.
 
-        They cost little, and without them a picture sampled in bfloat16 is twice as far from one in
-        float32: most of what is lost is lost in rounding by the last convolution.
+        They cost little, and without them an image sampled in bfloat16 is twice as far from one in
+        float32: the last convolution's rounding causes most of the difference.
         """
         return replace(self, dtype=jnp.dtype("float32"))

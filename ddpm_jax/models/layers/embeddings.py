@@ -1,4 +1,4 @@
-"""What the network is told beside the picture: timestep and class.
+"""What is passed to the network in addition to the image: timestep and class.
 
     (1)  positional   t f_i, f_i = 10000^(-i / (half - freq_shift)), i = 0..half-1
                    sines and cosines; an odd width ends in a zero
@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Num
 from numpy import dtype as Dtype
 
 from ddpm_jax.models.layers.basic import make_linear
-from ddpm_jax.models.layers.config import Style
+from ddpm_jax.models.layers.config import LayerConfig
 
 FOURIER_SCALE = 16.0
 
@@ -75,11 +75,11 @@ class Embedding(nn.Module):
 class EmbeddingMLP(nn.Module):
     """Linear, SiLU (whatever the model's activation), linear."""
 
-    style: Style
+    config: LayerConfig
     width: int
 
     @nn.compact
     def __call__(self, x: Float[Array, "b d"]) -> Float[Array, "b e"]:
         """Maps the last axis."""
-        x = nn.silu(make_linear(self.style, self.width, "linear_1")(x))
-        return make_linear(self.style, self.width, "linear_2")(x)
+        x = nn.silu(make_linear(self.config, self.width, "linear_1")(x))
+        return make_linear(self.config, self.width, "linear_2")(x)

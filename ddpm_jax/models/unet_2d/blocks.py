@@ -1,6 +1,6 @@
-"""The blocks of a UNet: down, middle and up, runs of residual blocks with or without attention.
+"""The blocks of a UNet: down, middle and up; runs of residual blocks with or without attention.
 
-Block types are data: by their names in a config, `DOWN` and `UP` say whether a block attends, and
+Block types are data: by their names in a config, `DOWN` and `UP` say what a block attends to, and
 how it resamples.
 
 Reference: Ho et al. 2020, appendix B, arXiv:2006.11239.
@@ -13,33 +13,35 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from ddpm_jax.models.layers.attention import Attention
+from ddpm_jax.models.layers.attention import Context, SpatialAttention
 from ddpm_jax.models.layers.basic import make_conv
-from ddpm_jax.models.layers.config import Style
+from ddpm_jax.models.layers.config import LayerConfig
 from ddpm_jax.models.layers.convolve import Image, Output
-from ddpm_jax.models.layers.remat import rematerialised
 from ddpm_jax.models.layers.resnet import ResnetBlock
 
+AttentionKind = Literal["self", "cross"]
+"""Pixels attend to the pixels of their own image, or to the context that the blocks get."""
 Resampler = Literal["conv", "resnet"]
 
 
 @dataclass(frozen=True)
 class BlockType:
-    """What a block's name means; a resampler of None is the one that the config chooses."""
+    """What a block's name means."""
 
-    attention: bool
+    attention: AttentionKind | None
     resampler: Resampler | None
+    """None: the one that the config chooses."""
 
 
 DOWN = {
-    "DownBlock2D": BlockType(attention=False, resampler="conv"),
-    "AttnDownBlock2D": BlockType(attention=True, resampler=None),
-    "ResnetDownsampleBlock2D": BlockType(attention=False, resampler="resnet"),
+    "DownBlock2D": BlockType(attention=None, resampler="conv"),
+    "AttnDownBlock2D": BlockType(attention="self", resampler=None),
+    "ResnetDownsampleBlock2D": BlockType(attention=None, resampler="resnet"),
 }
 UP = {
-    "UpBlock2D": BlockType(attention=False, resampler="conv"),
-    "AttnUpBlock2D": BlockType(attention=True, resampler=None),
-    "ResnetUpsampleBlock2D": BlockType(attention=False, resampler="resnet"),
+    "UpBlock2D": BlockType(attention=None, resampler="conv"),
+    "AttnUpBlock2D": BlockType(attention="self", resampler=None),
+    "ResnetUpsampleBlock2D": BlockType(attention=None, resampler="resnet"),
 }
 MID = "UNetMidBlock2D"
 
@@ -52,10 +54,10 @@ def plain_name(name: str) -> str:
 class DownBlock(nn.Module):
     """Residual blocks, then half the size."""
 
-    style: Style
+    config: LayerConfig
     features: int
     layers: int
-    attention: bool
+    attention: AttentionKind | None
     resampler: Resampler | None
     """None: the size stays."""
     padding: int
@@ -63,19 +65,20 @@ class DownBlock(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Image, emb: Float[Array, "b e"]
+        self, x: Image, emb: Float[Array, "b e"], context: Context | None = None
     ) -> tuple[Output, list[Float[Array, "b _ _ _"]]]:
-        """Maps pictures; also returns the skips, what the up path will want, first to last."""
+        """Maps images; also returns the skips, the inputs of the up path, first to last."""
         skips: list[Array] = []
         for i in range(self.layers):
-            x = make_resnet(self.style, self.features, f"resnets.{i}")(x, emb)
+            x = make_resnet(self.config, self.features, f"resnets.{i}")(x, emb)
             if self.attention:
-                x = make_attention(self.style, self.style.groups, f"attentions.{i}")(x)
+                attention = make_attention(self.config, self.config.groups, f"attentions.{i}")
+                x = attention(x, context if self.attention == "cross" else None)
             skips.append(x)
         if self.resampler == "conv":
-            x = ConvDownsample(self.style, self.padding, name="downsamplers.0")(x)
+            x = ConvDownsample(self.config, self.padding, name="downsamplers.0")(x)
         elif self.resampler == "resnet":
-            block = make_resnet(self.style, self.features, "downsamplers.0", resample="halve")
+            block = make_resnet(self.config, self.features, "downsamplers.0", resample="halve")
             x = block(x, emb)
         return x, skips if self.resampler is None else [*skips, x]
 
@@ -83,28 +86,29 @@ class DownBlock(nn.Module):
 class MidBlock(nn.Module):
     """Residual block, attention, residual block."""
 
-    style: Style
-    attention: bool
+    config: LayerConfig
+    attention: AttentionKind | None
     groups: int
     """Of the attention's norm, 0 for none."""
     output_scale: float
 
     @nn.compact
-    def __call__(self, x: Image, emb: Float[Array, "b e"]) -> Image:
-        """Maps pictures."""
-        style, scale, features = self.style, self.output_scale, x.shape[-1]
-        x = make_resnet(style, features, "resnets.0", output_scale=scale)(x, emb)
+    def __call__(self, x: Image, emb: Float[Array, "b e"], context: Context | None = None) -> Image:
+        """Maps images."""
+        config, scale, features = self.config, self.output_scale, x.shape[-1]
+        x = make_resnet(config, features, "resnets.0", output_scale=scale)(x, emb)
         if self.attention:
-            x = make_attention(style, self.groups, "attentions.0", scale)(x)
-        return make_resnet(style, features, "resnets.1", output_scale=scale)(x, emb)
+            attention = make_attention(config, self.groups, "attentions.0", scale)
+            x = attention(x, context if self.attention == "cross" else None)
+        return make_resnet(config, features, "resnets.1", output_scale=scale)(x, emb)
 
 
 class UpBlock(nn.Module):
     """Residual blocks, each joined with the latest skip that is left, then twice the size."""
 
-    style: Style
+    config: LayerConfig
     features: int
-    attention: bool
+    attention: AttentionKind | None
     resampler: Resampler | None
     """None: the size stays."""
 
@@ -114,17 +118,19 @@ class UpBlock(nn.Module):
         x: Image,
         skips: list[Float[Array, "b h w _"]],
         emb: Float[Array, "b e"],
+        context: Context | None = None,
     ) -> Output:
-        """Maps pictures; the last of `skips` is used first."""
+        """Maps images; the last of `skips` is used first."""
         for i, skip in enumerate(reversed(skips)):
             x = jnp.concatenate([x, skip], axis=-1)
-            x = make_resnet(self.style, self.features, f"resnets.{i}")(x, emb)
+            x = make_resnet(self.config, self.features, f"resnets.{i}")(x, emb)
             if self.attention:
-                x = make_attention(self.style, self.style.groups, f"attentions.{i}")(x)
+                attention = make_attention(self.config, self.config.groups, f"attentions.{i}")
+                x = attention(x, context if self.attention == "cross" else None)
         if self.resampler == "conv":
-            x = ConvUpsample(self.style, name="upsamplers.0")(x)
+            x = ConvUpsample(self.config, name="upsamplers.0")(x)
         elif self.resampler == "resnet":
-            block = make_resnet(self.style, self.features, "upsamplers.0", resample="double")
+            block = make_resnet(self.config, self.features, "upsamplers.0", resample="double")
             x = block(x, emb)
         return x
 
@@ -132,34 +138,36 @@ class UpBlock(nn.Module):
 class ConvDownsample(nn.Module):
     """3x3 convolution at stride 2."""
 
-    style: Style
+    config: LayerConfig
     padding: int
 
     @nn.compact
     def __call__(self, x: Image) -> Output:
         """Halves the size."""
         edge = (self.padding, 1)  # before, after
-        return make_conv(self.style, x.shape[-1], "conv", stride=2, padding=(edge, edge))(x)
+        return make_conv(self.config, x.shape[-1], "conv", stride=2, padding=(edge, edge))(x)
 
 
 class ConvUpsample(nn.Module):
     """Nearest neighbour to twice the size, then 3x3 convolution."""
 
-    style: Style
+    config: LayerConfig
 
     @nn.compact
     def __call__(self, x: Image) -> Output:
         """Doubles the size."""
-        return make_conv(self.style, x.shape[-1], "conv", doubled=True)(x)
+        return make_conv(self.config, x.shape[-1], "conv", doubled=True)(x)
 
 
-def make_resnet(style: Style, features: int, name: str, **options: Any) -> ResnetBlock:
-    """A residual block in the model's style; options are those of `ResnetBlock`."""
-    block = rematerialised(ResnetBlock) if style.remat else ResnetBlock
-    return block(style, features, name=name, **options)
+def make_resnet(config: LayerConfig, features: int, name: str, **options: Any) -> ResnetBlock:
+    """A residual block with the choices of the model; options are those of `ResnetBlock`."""
+    block = nn.remat(ResnetBlock) if config.remat else ResnetBlock
+    return block(config, features, name=name, **options)
 
 
-def make_attention(style: Style, groups: int, name: str, output_scale: float = 1.0) -> Attention:
-    """An attention in the model's style."""
-    block = rematerialised(Attention) if style.remat else Attention
-    return block(style, groups, output_scale, name=name)
+def make_attention(
+    config: LayerConfig, groups: int, name: str, output_scale: float = 1.0
+) -> SpatialAttention:
+    """An attention over pixels, with the choices of the model."""
+    block = nn.remat(SpatialAttention) if config.remat else SpatialAttention
+    return block(config, groups, output_scale, name=name)

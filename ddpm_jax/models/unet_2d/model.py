@@ -108,8 +108,8 @@ class UNet2DModel(Model):
     """Rows of a learned time table."""
     remat: bool = False
     """Less memory for more time in training: the backward pass computes residual blocks and
-    attentions again instead of keeping what is inside them. Sampling is as without. There is no
-    forward-mode derivative then."""
+    attentions again instead of keeping what is inside them. Sampling is as without. On a CPU, XLA
+    may undo it: then it saves no memory."""
 
     files = FILES
     runtime_fields = (*Model.runtime_fields, "remat")
@@ -156,25 +156,25 @@ class UNet2DModel(Model):
         config = self.config
         check_inputs(config, x, timestep, class_labels)
         self._check_rng(train)
-        style = parts.style_of(config, self.dtype, self.param_dtype, self.remat, train)
+        layer = parts.layer_config(config, self.dtype, self.param_dtype, self.remat, train)
         x = jnp.asarray(x, jnp.float32)
         x = 2 * x - 1 if self.center_input_sample else x
         timestep = jnp.broadcast_to(jnp.asarray(timestep), x.shape[:1])
-        emb = parts.embed(config, style.exact, timestep, class_labels)
+        emb = parts.embed(config, layer.exact, timestep, class_labels)
 
-        h = make_conv(style.exact, self.block_out_channels[0], "conv_in")(x).astype(style.dtype)
+        h = make_conv(layer.exact, self.block_out_channels[0], "conv_in")(x).astype(layer.dtype)
         skips = [h]
-        for down in parts.down_blocks(config, style):
+        for down in parts.down_blocks(config, layer):
             h, left = down(h, emb)
             skips += left
         if self.mid_block_type is not None:
-            h = parts.mid_block(config, style)(h, emb)
-        for up in parts.up_blocks(config, style):
+            h = parts.mid_block(config, layer)(h, emb)
+        for up in parts.up_blocks(config, layer):
             skips, taken = skips[: -self.layers_per_block - 1], skips[-self.layers_per_block - 1 :]
             h = up(h, taken, emb)
 
-        h = make_norm(style.exact, "conv_norm_out", nn.silu)(h)
-        output = make_conv(style.exact, self.out_channels, "conv_out")(h)
+        h = make_norm(layer.exact, "conv_norm_out", nn.silu)(h)
+        output = make_conv(layer.exact, self.out_channels, "conv_out")(h)
         if self.time_embedding_type == "fourier":
             output = output / timestep.astype(jnp.float32)[:, None, None, None]
         return output

@@ -12,18 +12,18 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Num
 
 from ddpm_jax.hub.config import Config
-from ddpm_jax.models.layers.config import ACTIVATIONS, Style
+from ddpm_jax.models.layers.config import ACTIVATIONS, LayerConfig
 from ddpm_jax.models.layers.embeddings import Embedding, EmbeddingMLP, Fourier, sinusoid
 from ddpm_jax.models.unet_2d.blocks import DOWN, UP, DownBlock, MidBlock, UpBlock, plain_name
 
 Projection = Callable[[Num[Array, " b"]], Float[Array, "b d"]]
 
 
-def style_of(
+def layer_config(
     config: Config, dtype: DTypeLike, param_dtype: DTypeLike, remat: bool, train: bool
-) -> Style:
+) -> LayerConfig:
     """What all blocks share."""
-    return Style(
+    return LayerConfig(
         groups=config.norm_num_groups,
         eps=config.norm_eps,
         activation=ACTIVATIONS[config.act_fn.lower()],
@@ -37,14 +37,14 @@ def style_of(
     )
 
 
-def down_blocks(config: Config, style: Style) -> Iterator[DownBlock]:
+def down_blocks(config: Config, layer: LayerConfig) -> Iterator[DownBlock]:
     """First to last; the last keeps the size."""
     widths = config.block_out_channels
     for i, (name, width) in enumerate(zip(config.down_block_types, widths, strict=True)):
         kind = DOWN[plain_name(name)]
         resampler = kind.resampler or config.downsample_type
         yield DownBlock(
-            style,
+            layer,
             width,
             config.layers_per_block,
             kind.attention,
@@ -54,38 +54,39 @@ def down_blocks(config: Config, style: Style) -> Iterator[DownBlock]:
         )
 
 
-def mid_block(config: Config, style: Style) -> MidBlock:
+def mid_block(config: Config, layer: LayerConfig) -> MidBlock:
     """The block at the smallest size."""
-    groups = config.attn_norm_num_groups or (0 if style.scale_shift else style.groups)
+    groups = config.attn_norm_num_groups or (0 if layer.scale_shift else layer.groups)
     scale = config.mid_block_scale_factor
-    return MidBlock(style, config.add_attention, groups, scale, name="mid_block")
+    attention = "self" if config.add_attention else None
+    return MidBlock(layer, attention, groups, scale, name="mid_block")
 
 
-def up_blocks(config: Config, style: Style) -> Iterator[UpBlock]:
+def up_blocks(config: Config, layer: LayerConfig) -> Iterator[UpBlock]:
     """First to last; the last keeps the size."""
     widths = config.block_out_channels[::-1]
     for i, (name, width) in enumerate(zip(config.up_block_types, widths, strict=True)):
         kind = UP[plain_name(name)]
         resampler = None if i == len(widths) - 1 else kind.resampler or config.upsample_type
-        yield UpBlock(style, width, kind.attention, resampler, name=f"up_blocks.{i}")
+        yield UpBlock(layer, width, kind.attention, resampler, name=f"up_blocks.{i}")
 
 
 def embed(
-    config: Config, style: Style, timestep: Num[Array, " b"], class_labels: ArrayLike | None
+    config: Config, layer: LayerConfig, timestep: Num[Array, " b"], class_labels: ArrayLike | None
 ) -> Float[Array, "b e"]:
     """The sum of time and class embedding."""
     width = embedding_width(config)
-    project = _time_projection(config, style)
-    emb = EmbeddingMLP(style, width, name="time_embedding")(project(timestep))
+    project = _time_projection(config, layer)
+    emb = EmbeddingMLP(layer, width, name="time_embedding")(project(timestep))
     if class_labels is None:
         return emb
     labels = jnp.asarray(class_labels)
     if config.class_embed_type is None:
         rows = config.num_class_embeds
-        labels = Embedding(rows, width, style.param_dtype, name="class_embedding")(labels)
+        labels = Embedding(rows, width, layer.param_dtype, name="class_embedding")(labels)
     elif config.class_embed_type == "timestep":
-        labels = EmbeddingMLP(style, width, name="class_embedding")(project(labels))
-    return emb + labels.astype(style.dtype)
+        labels = EmbeddingMLP(layer, width, name="class_embedding")(project(labels))
+    return emb + labels.astype(layer.dtype)
 
 
 def embedding_width(config: Config) -> int:
@@ -93,13 +94,13 @@ def embedding_width(config: Config) -> int:
     return config.time_embedding_dim or 4 * config.block_out_channels[0]
 
 
-def _time_projection(config: Config, style: Style) -> Projection:
-    """From timesteps to what the first linear layer gets."""
+def _time_projection(config: Config, layer: LayerConfig) -> Projection:
+    """Maps timesteps to the input of the first linear layer."""
     width = config.block_out_channels[0]
     if config.time_embedding_type == "fourier":
-        return Fourier(width, style.param_dtype, name="time_proj")
+        return Fourier(width, layer.param_dtype, name="time_proj")
     if config.time_embedding_type == "learned":
-        return Embedding(config.num_train_timesteps, width, style.param_dtype, name="time_proj")
+        return Embedding(config.num_train_timesteps, width, layer.param_dtype, name="time_proj")
     return partial(
         sinusoid,
         width=width,
@@ -109,7 +110,7 @@ def _time_projection(config: Config, style: Style) -> Projection:
 
 
 def some_labels(config: Config) -> Array | None:
-    """Labels of the kind that the model takes, for one picture."""
+    """Labels of the kind that the model takes, for one image."""
     if config.class_embed_type == "identity":
         return jnp.zeros((1, embedding_width(config)))
     if config.class_embed_type == "timestep":

@@ -143,7 +143,7 @@ class Loop(Group):
     dtype: Dtype = "float32"
     """What the network computes in; its params are float32."""
     remat: bool = False
-    """Compute the blocks again in the backward pass: less memory, a third more time."""
+    """Compute blocks again in the backward pass: less memory on a GPU, a third more time."""
     fsdp: int = 1
     """Devices that params and optimiser are cut over; the rest are data-parallel."""
     log_every: int = 100

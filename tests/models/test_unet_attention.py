@@ -1,0 +1,176 @@
+"""Attention and the blocks around it, against their definitions in float64 NumPy."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from ddpm_jax.models.layers.attention import Attention, SpatialAttention, attend
+from ddpm_jax.models.layers.config import LayerConfig
+from ddpm_jax.models.layers.resnet import ResnetBlock
+from ddpm_jax.models.unet_2d.blocks import DownBlock, MidBlock, UpBlock
+
+# float32 sums of up to a hundred terms of size one
+ROUNDING = 5e-6
+
+CONFIG = LayerConfig(
+    groups=2,
+    eps=1e-5,
+    activation=nn.silu,
+    scale_shift=False,
+    head_dim=3,
+    dropout=0.0,
+    split=False,
+    dtype=jnp.dtype("float32"),
+    param_dtype=jnp.dtype("float32"),
+    remat=False,
+)
+
+
+def draw(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def drawn(module: nn.Module, *args: Any) -> dict[str, Any]:
+    """Params of which every one matters."""
+    shapes = jax.eval_shape(module.init, jax.random.key(0), *args)
+    leaves, tree = jax.tree.flatten(shapes)
+    return tree.unflatten(
+        [jnp.asarray(draw(*leaf.shape, seed=i) / 2) for i, leaf in enumerate(leaves)]
+    )
+
+
+def weighted_means(
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | None = None
+) -> np.ndarray:
+    """One query at a time, over the keys that it may look at; (sequence, width) each."""
+    rows = []
+    for i, query in enumerate(q.astype(np.float64)):
+        keys = np.arange(len(k)) if mask is None else np.flatnonzero(mask[i])
+        weights = [math.exp(query @ k[j].astype(np.float64) / math.sqrt(len(query))) for j in keys]
+        rows.append(sum(w * v[j].astype(np.float64) for w, j in zip(weights, keys, strict=True)))
+        rows[-1] /= sum(weights)
+    return np.stack(rows)
+
+
+def by_head(
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | None = None
+) -> np.ndarray:
+    """The same for (batch, sequence, heads, width)."""
+    heads = [
+        [
+            weighted_means(q[b, :, h], k[b, :, h], v[b, :, h], None if mask is None else mask[b, h])
+            for h in range(q.shape[2])
+        ]
+        for b in range(len(q))
+    ]
+    return np.asarray(heads).transpose(0, 2, 1, 3)
+
+
+MASKS = {
+    "none": None,
+    "causal": np.tril(np.ones((1, 1, 5, 7), bool)),
+    "one for each head": np.random.default_rng(5).random((2, 3, 5, 7)) < 0.5,
+    "padding": np.arange(7)[None, None, None] < np.array([4, 7])[:, None, None, None],
+}
+MASKS["one for each head"][..., 0] = True  # a query needs a key
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_attend(name: str):
+    mask = MASKS[name]
+    q, k, v = draw(2, 5, 3, 4), draw(2, 7, 3, 4, seed=1), draw(2, 7, 3, 4, seed=2)
+    full = None if mask is None else np.broadcast_to(mask, (2, 3, 5, 7))
+    ours = attend(*map(jnp.asarray, (q, k, v)), None if mask is None else jnp.asarray(mask))
+    np.testing.assert_allclose(ours, by_head(q, k, v, full), atol=ROUNDING)
+
+
+def test_a_query_without_a_key_is_nan():
+    q = k = v = jnp.ones((1, 2, 1, 4))
+    out = attend(q, k, v, jnp.array([[[[False, False], [True, False]]]]))
+    assert np.isnan(out[0, 0]).all()
+    np.testing.assert_array_equal(out[0, 1], 1)
+
+
+def attention_of(params: Any, x: np.ndarray, context: np.ndarray, head_dim: int) -> np.ndarray:
+    """Attention with its linear maps; x and context are (batch, sequence, width)."""
+
+    def linear(name: str, sequence: np.ndarray) -> np.ndarray:
+        kernel, bias = (np.asarray(params[name][key], np.float64) for key in ("kernel", "bias"))
+        return sequence.astype(np.float64) @ kernel + bias
+
+    q, k, v = linear("to_q", x), linear("to_k", context), linear("to_v", context)
+    split = [y.reshape(*y.shape[:2], -1, head_dim) for y in (q, k, v)]
+    return linear("to_out.0", by_head(*split).reshape(*q.shape))
+
+
+@pytest.mark.parametrize("crossed", [False, True])
+def test_attention(crossed: bool):
+    # heads of 3 in a width of 8: two of them, 6 channels
+    x, context = draw(2, 5, 8), draw(2, 7, 10, seed=1) if crossed else None
+    args = (jnp.asarray(x), None if context is None else jnp.asarray(context))
+    variables = drawn(Attention(CONFIG), *args)
+    expected = attention_of(variables["params"], x, x if context is None else context, 3)
+    np.testing.assert_allclose(Attention(CONFIG).apply(variables, *args), expected, atol=ROUNDING)
+
+
+@pytest.mark.parametrize("crossed", [False, True])
+def test_spatial_attention(crossed: bool):
+    x, context = draw(2, 2, 3, 8), draw(2, 7, 10, seed=1) if crossed else None
+    args = (jnp.asarray(x), None if context is None else jnp.asarray(context))
+    module = SpatialAttention(CONFIG, groups=4, output_scale=1.5)
+    params = drawn(module, *args)["params"]
+    assert set(params) == {"group_norm", "to_q", "to_k", "to_v", "to_out.0"}
+
+    pairs = x.astype(np.float64).reshape(2, 6, 4, 2)
+    centered = pairs - pairs.mean((1, 3), keepdims=True)
+    normed = (centered / np.sqrt((centered**2).mean((1, 3), keepdims=True) + 1e-5)).reshape(2, 6, 8)
+    scale, bias = (np.asarray(params["group_norm"][key], np.float64) for key in ("scale", "bias"))
+    normed = normed * scale + bias
+    mixed = attention_of(params, normed, normed if context is None else context, 3)
+    expected = (x + mixed.reshape(x.shape)) / 1.5
+    np.testing.assert_allclose(module.apply({"params": params}, *args), expected, atol=ROUNDING)
+
+
+def test_a_residual_block_without_an_embedding():
+    """It has no map of one, and is the block whose map is zero."""
+    x = jnp.asarray(draw(2, 4, 4, 6))
+    block = ResnetBlock(CONFIG, features=8)
+    variables = drawn(block, x)
+    names = {"norm1", "conv1", "norm2", "conv2", "conv_shortcut"}
+    assert set(variables["params"]) == names
+    none = {"kernel": jnp.zeros((5, 8)), "bias": jnp.zeros(8)}
+    embedded = {"params": variables["params"] | {"time_emb_proj": none}}
+    np.testing.assert_allclose(
+        block.apply(variables, x), block.apply(embedded, x, jnp.ones((2, 5))), atol=ROUNDING
+    )
+
+
+BLOCKS = {
+    "down": DownBlock(CONFIG, 8, 1, "cross", None, 1),
+    "mid": MidBlock(CONFIG, "cross", 2, 1.0),
+    "up": UpBlock(CONFIG, 8, "cross", None),
+}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_blocks_attend_to_a_context_where_they_are_crossed(name: str):
+    block, x, emb = BLOCKS[name], jnp.asarray(draw(2, 4, 4, 8)), jnp.asarray(draw(2, 5))
+    first = (x, [x], emb) if name == "up" else (x, emb)
+    contexts = jnp.asarray(draw(2, 7, 10, seed=1)), jnp.asarray(draw(2, 7, 10, seed=2))
+    variables = drawn(block, *first, contexts[0])
+    attention = variables["params"]["attentions.0"]
+    assert attention["to_k"]["kernel"].shape[0] == 10
+    a, b = (jax.tree.leaves(block.apply(variables, *first, context))[0] for context in contexts)
+    assert np.abs(a - b).max() > 1e-3
+
+    self_attending = block.clone(attention="self")
+    variables = drawn(self_attending, *first, contexts[0])
+    a, b = (
+        jax.tree.leaves(self_attending.apply(variables, *first, context)) for context in contexts
+    )
+    np.testing.assert_array_equal(a[0], b[0])
