@@ -3,7 +3,7 @@
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ import optax
 
 from benchmarks.jax_runner import JaxUNet
 from ddpm_jax.training.run.checkpoint import Checkpoints
-from ddpm_jax.training.run.devices import Devices
 from ddpm_jax.training.run.finetune import load_base
 from ddpm_jax.training.run.plan import CHECKPOINTS, Plan, make_plan
+from ddpm_jax.training.run.ready import input_batches, prepare
 from ddpm_jax.training.run.run import Run
 from ddpm_jax.training.run.settings import Settings
 
@@ -42,11 +42,11 @@ class JaxTraining(JaxUNet):
         settings = Settings.load(self.folder / "settings.json")
         out = Path(tempfile.mkdtemp(dir=self.folder))
         plan = make_plan(settings, out, load_base(str(self.folder / "unet")))
-        checkpoints, devices = Checkpoints(out / CHECKPOINTS), Devices(settings.loop)
-        self.training = Run(Loaded(**vars(plan)), checkpoints, devices, progress=False)
-        self.training.begin(resume=False)
+        batches = input_batches(plan)
+        ready = prepare(Loaded(**vars(plan)), Checkpoints(out / CHECKPOINTS), batches)
+        self.training = Run(ready, None, progress=False)
         self.image = np.load(self.folder / "x_T.npy")
-        self.inputs = {"fed": self.training.batches, "loop": self._in_memory()}
+        self.inputs = {"fed": batches, "loop": self._in_memory()}
         self.waiting: list[float] = []
         self._save_draws()
         return self.versions() | {"optax": optax.__version__}
@@ -62,12 +62,12 @@ class JaxTraining(JaxUNet):
 
     def run(self, loop: str, updates: int) -> float:
         training = self.training
-        training.batches = self.inputs[loop]
+        training.ready = replace(training.ready, batches=self.inputs[loop])
         waited = training.interval.waited
         began = time.perf_counter()
         for _ in range(updates):
-            training._update()
-        training._settle(0)
+            training.update()
+        training.settle()
         jax.block_until_ready(training.state)
         seconds = time.perf_counter() - began
         if loop == "fed":
@@ -92,7 +92,7 @@ class JaxTraining(JaxUNet):
     def _save_draws(self) -> None:
         """What the first update draws, for the others to begin with the same."""
         state = self.training.state
-        drawn = self.training.plan.loss.draw(
+        drawn = self.training.ready.plan.loss.draw(
             {"image": self.image}, jax.random.fold_in(state.key, state.step)
         )
         np.savez(self.folder / "draws.npz", noise=drawn.noise, timestep=drawn.timestep)

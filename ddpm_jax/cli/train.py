@@ -93,14 +93,14 @@ class Train(Settings):
         from ddpm_jax.cli import cache
         from ddpm_jax.images import MODES
         from ddpm_jax.training.processes import start_processes
-        from ddpm_jax.training.run.run import train
+        from ddpm_jax.training.run.run import train_checked
 
         start_processes(detect=self.cluster)
         plan = self._plan()
         if not self.no_cache:
             cache.use(cache.folder())
         _say(plan)
-        outcome = train(plan, resume=self.resume)
+        outcome = train_checked(plan, resume=self.resume)
         if outcome.stopped is not None:
             told = (
                 f"stopped by {outcome.stopped.name} after {outcome.step} of "
@@ -120,7 +120,6 @@ class Train(Settings):
         )
 
     def _plan(self) -> "Plan":
-        from ddpm_jax.training.run.devices import Devices
         from ddpm_jax.training.run.finetune import load_base
         from ddpm_jax.training.run.plan import check_folder, make_plan
 
@@ -131,7 +130,6 @@ class Train(Settings):
         if self.from_ is not None:
             base = load_base(self.from_, revision=self.revision, variant=self.variant)
         with of_options():
-            Devices(settings.loop)  # do they divide as asked?
             return make_plan(settings, self.out, base)
 
 

@@ -12,13 +12,13 @@ from ddpm_jax.training.objective import Predict as Predict
 from ddpm_jax.training.objective import make_loss as make_loss
 from ddpm_jax.training.optimizer import Optimizer as Optimizer
 from ddpm_jax.training.processes import start_processes as start_processes
+from ddpm_jax.training.run.guards import TrainingError as TrainingError
 from ddpm_jax.training.run.plan import Plan as Plan
 from ddpm_jax.training.run.plan import make_plan as make_plan
 from ddpm_jax.training.run.presets import PRESETS as PRESETS
 from ddpm_jax.training.run.run import Outcome as Outcome
 from ddpm_jax.training.run.run import train as train
 from ddpm_jax.training.run.settings import Settings as Settings
-from ddpm_jax.training.run.watch import TrainingError as TrainingError
 from ddpm_jax.training.sharding import batch_sharding as batch_sharding
 from ddpm_jax.training.sharding import check_batch_size as check_batch_size
 from ddpm_jax.training.sharding import fetch as fetch

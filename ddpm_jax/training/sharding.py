@@ -1,8 +1,8 @@
-"""Training over several devices, and over several processes: where everything stands.
+"""Training over one device or several, and over several processes: where every array is.
 
-A mesh has two axes: "data" and "fsdp". The batch is cut over both, so every device computes on
-pictures of its own. Params, their average and the optimiser's state are cut over "fsdp" and copied
-along "data":
+A mesh has two axes: "data" and "fsdp", 1 x 1 on one device. The batch is cut over both, so every
+device computes on images of its own. Params, their average and the optimiser's state are cut over
+"fsdp" and copied along "data":
 
     fsdp = 1               data-parallel: every device holds a whole state
     fsdp = all devices     fully sharded: every device holds its part of the state
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import optax
 
 MIN_SIZE = 2**14
-"""Smaller leaves are not cut: a copy of 64 kB costs less than to gather it."""
+"""Numbers in a leaf; smaller ones are not cut: a copy of 64 kB costs less than to gather it."""
 
 
 def make_mesh(data: int | None = None, fsdp: int = 1) -> Mesh:
@@ -74,7 +74,7 @@ def make_mesh(data: int | None = None, fsdp: int = 1) -> Mesh:
 
 
 def leaf_sharding(shape: tuple[int, ...], mesh: Mesh, *, min_size: int = MIN_SIZE) -> NamedSharding:
-    """Where a leaf of a state stands: its largest axis that "fsdp" divides is cut.
+    """Where a leaf of a state is: its largest axis that "fsdp" divides is cut.
 
     Among equals the last is taken. Leaves of fewer than `min_size` numbers, and those without such
     an axis, are copied.
@@ -157,7 +157,7 @@ def gather_params(loss: LossFunction, shardings: Any) -> LossFunction:
     >>> loss = make_loss(model, dj.DDPMScheduler.from_pretrained("digits"))
     >>> loss = gather_params(loss, state_shardings(params, make_mesh()))
     """
-    whole = jax.tree.map(_copied, shardings)
+    whole = jax.tree.map(lambda sharding: NamedSharding(sharding.mesh, PartitionSpec()), shardings)
 
     def gathered(params: Any, batch: Any, key: jax.Array) -> tuple[jax.Array, Metrics]:
         # Transposed, the first line cuts each gradient as soon as it is there.
@@ -169,20 +169,27 @@ def gather_params(loss: LossFunction, shardings: Any) -> LossFunction:
 
 
 def fetch(tree: Any) -> Any:
-    """NumPy copies of arrays wherever they stand, gathered one leaf at a time.
+    """NumPy copies of arrays wherever they are, gathered one leaf at a time.
 
     All processes must call it together; each gets everything.
     """
 
     def whole(leaf: Any) -> np.ndarray:
-        spread = isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
-        return np.asarray(jax.device_put(leaf, _copied(leaf.sharding)) if spread else leaf)
+        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+            sharding: Any = leaf.sharding  # a NamedSharding, as everything here has
+            leaf = replicate(leaf, sharding.mesh)
+        return np.asarray(leaf)
 
     return jax.tree.map(whole, tree)
 
 
+def replicate(tree: Any, mesh: Mesh) -> Any:
+    """Whole on every device."""
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
 def batch_sharding(mesh: Mesh, *, stacked: bool = False) -> NamedSharding:
-    """Pictures cut over all devices.
+    """Images cut over all devices.
 
     Args:
         mesh: by `make_mesh`.
@@ -218,13 +225,13 @@ def place_batch(batch: Any, mesh: Mesh, *, stacked: bool = False) -> Any:
     for size in sorted({_rows(leaf, axis) for leaf in jax.tree.leaves(batch)}):
         if not size or size % devices:
             raise ValueError(
-                f"a batch must divide over this process's {devices} devices, got {size} pictures"
+                f"a batch must divide over this process's {devices} devices, got {size} images"
             )
     return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, leaf), batch)
 
 
 def check_batch_size(batch_size: int, mesh: Mesh, *, accumulate: int = 1) -> None:
-    """Whether every device gets equally many pictures, in every part of a batch.
+    """Whether every device gets equally many images, in every part of a batch.
 
     Args:
         batch_size: B, over all processes.
@@ -251,10 +258,6 @@ def _place(leaf: Any, sharding: NamedSharding) -> jax.Array:
         return jax.device_put(leaf, sharding)
     host = np.asarray(leaf)
     return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
-
-
-def _copied(sharding: Any) -> NamedSharding:
-    return NamedSharding(sharding.mesh, PartitionSpec())
 
 
 def _rows(leaf: Any, axis: int) -> int:

@@ -213,7 +213,7 @@ def test_a_full_disk(
     command = f"train --config {config} --out {tmp_path / 'run'}"
     told = last_word(command, capsys)
     assert "cannot be written" in told
-    assert "it takes up to 1 MiB" in told
+    assert "no space is left, it takes 0 MiB" in told
     assert told.endswith("checkpoints kept: 4")
     monkeypatch.undo()
     assert main([*command.split(), "--resume", "--no-cache"]) == 0
@@ -244,6 +244,6 @@ def test_too_little_memory(
     def full(_self: Run) -> None:
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes")
 
-    monkeypatch.setattr(Run, "_update", full)
+    monkeypatch.setattr(Run, "update", full)
     told = last_word(f"train --config {config} --out {tmp_path / 'run'}", capsys)
     assert "out of memory; try loop.remat, loop.dtype bfloat16, loop.accumulate 2, or" in told

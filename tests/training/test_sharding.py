@@ -220,7 +220,7 @@ def test_a_cluster_that_is_none(nothing_asked: pytest.MonkeyPatch):
         raise ValueError("coordinator_address should be defined.")
 
     nothing_asked.setattr(jax.distributed, "initialize", initialize)
-    with pytest.raises(ValueError, match=r"no cluster that jax knows .* give coordinator"):
+    with pytest.raises(ValueError, match=r"should be defined.*; give coordinator, processes"):
         training.start_processes(detect=True)
 
 
@@ -230,9 +230,10 @@ def test_a_cluster_that_is_none(nothing_asked: pytest.MonkeyPatch):
         ({"index": 0}, "missing: coordinator, processes$"),
         ({"coordinator": "a:1", "processes": 2}, r"\(JAX_COORDINATOR_ADDRESS, .*missing: index$"),
         ({"coordinator": "a", "processes": 2, "index": 0}, "must be \"host:port\", got 'a'"),
-        ({"coordinator": "a:0", "processes": 2, "index": 0}, "got 'a:0'"),
-        ({"coordinator": "a:99999", "processes": 2, "index": 0}, "got 'a:99999'"),
-        ({"coordinator": "a:1", "processes": 0, "index": -1}, "processes must .* index must"),
+        (
+            {"coordinator": "a:1", "processes": 0, "index": -1},
+            "processes .* at least 1, got 0; index .* at least 0, got -1",
+        ),
         ({"coordinator": "a:1", "processes": 2, "index": 2}, "below 2, .*; got 2"),
         ({"coordinator": "a:1", "processes": 2, "index": 1, "timeout": 0}, "timeout must"),
     ],
@@ -246,24 +247,5 @@ def test_faulty_places(nothing_asked: pytest.MonkeyPatch, given: dict[str, Any],
 
 def test_faulty_environment(nothing_asked: pytest.MonkeyPatch):
     nothing_asked.setenv("JAX_NUM_PROCESSES", "two")
-    with pytest.raises(ValueError, match=r"JAX_NUM_PROCESSES must be a whole number, got 'two'"):
+    with pytest.raises(ValueError, match=r"JAX_NUM_PROCESSES\) must be a whole number .* 'two'"):
         training.start_processes()
-
-
-def test_a_port_that_is_taken(nothing_asked: pytest.MonkeyPatch):
-    calls = record(nothing_asked)
-    with socket.socket() as listener:
-        listener.bind(("", 0))
-        listener.listen()
-        port = listener.getsockname()[1]
-        with pytest.raises(OSError, match=f"cannot listen on port {port}; take another"):
-            training.start_processes(f"127.0.0.1:{port}", 2, 0)
-        assert training.start_processes(f"127.0.0.1:{port}", 2, 1)  # somebody listens there
-    assert len(calls) == 1
-
-
-def test_process_0_that_does_not_answer(nothing_asked: pytest.MonkeyPatch):
-    calls = record(nothing_asked)
-    with pytest.raises(TimeoutError, match=r"does not answer at 127\.0\.0\.1:\d+ within 1 sec"):
-        training.start_processes(f"127.0.0.1:{free_port()}", 2, 1, timeout=1)
-    assert not calls

@@ -1,32 +1,34 @@
-"""The loss on pictures kept from training, always with the same noise at the same timesteps."""
+"""The loss on images kept from training, always with the same noise at the same timesteps."""
 
 from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from ddpm_jax.training.data import HeldOut, held_out_batches
 from ddpm_jax.training.data.corrupt import Corrupt
 from ddpm_jax.training.objective import Loss
-from ddpm_jax.training.run.devices import Devices
 from ddpm_jax.training.run.plan import Plan
+from ddpm_jax.training.sharding import place_batch
 
 KEY = 0x5EED
-"""Seed of the held-out loss's draws, whatever the run's seed: runs can be compared."""
+"""Seed of the held-out loss's draws. Any fixed number does: with the same draws whatever the run's
+seed, the held-out losses of runs can be compared."""
 
 
 class HeldOutLoss:
-    """The mean loss over the held-out pictures, without dropout.
+    """The mean loss over the held-out images, without dropout.
 
     Args:
         loss: what is trained for.
-        batches: the held-out pictures.
-        devices: where they go.
+        batches: the held-out images.
+        mesh: where they go.
     """
 
-    def __init__(self, loss: Loss, batches: HeldOut, devices: Devices):
-        self.batches, self.devices = batches, devices
+    def __init__(self, loss: Loss, batches: HeldOut, mesh: Mesh):
+        self.batches, self.mesh = batches, mesh
 
         def total(
             params: Any, batch: dict[str, Array], key: Array
@@ -38,8 +40,8 @@ class HeldOutLoss:
         self._total = jax.jit(total)
 
     @classmethod
-    def of(cls, plan: Plan, devices: Devices, corrupt: Corrupt) -> "HeldOutLoss | None":
-        """That of a run, or None where no pictures are held out."""
+    def of(cls, plan: Plan, corrupt: Corrupt) -> "HeldOutLoss | None":
+        """That of a run, or None where no images are held out."""
         data = plan.settings.data
         if not data.held_out:
             return None
@@ -51,7 +53,7 @@ class HeldOutLoss:
             process_count=jax.process_count(),
             corrupt=corrupt,
         )
-        return cls(plan.loss, batches, devices)
+        return cls(plan.loss, batches, plan.mesh)
 
     def loss(self, params: Any) -> float:
         """For these params."""
@@ -59,5 +61,5 @@ class HeldOutLoss:
         for i, batch in enumerate(self.batches):
             batch.pop("index")
             key = jax.random.fold_in(jax.random.key(KEY), i)
-            sums += jax.device_get(self._total(params, self.devices.place_batch(batch), key))
+            sums += jax.device_get(self._total(params, place_batch(batch, self.mesh), key))
         return float(sums[0] / sums[1])

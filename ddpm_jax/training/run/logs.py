@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,17 +21,28 @@ class Log:
 
     Args:
         folder: of the run.
-        step: that the run goes on from; what an earlier, killed run logged after it is removed.
+        step: that the run goes on from; what a killed run logged after it is removed.
+
+    Raises:
+        OSError: from any method: the disk is full.
     """
 
     def __init__(self, folder: Path, step: int = 0):
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError as error:
+            raise missing("tensorboardX", "a training log") from error
         self.path = folder / LOG_NAME
         kept = [line for line in read_log(folder) if line["step"] <= step]
-        beside = self.path.with_suffix(".partial")
-        beside.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        os.replace(beside, self.path)
+        partial = self.path.with_suffix(".partial")
+        partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        os.replace(partial, self.path)
         self._file = self.path.open("a", buffering=1)  # a killed run loses no line
-        self._board = Board(folder / TENSORBOARD, step)
+        # TensorBoard hides what is in older files from purge_step on. The suffix keeps the files of
+        # two runs apart that begin within a second.
+        self._board = SummaryWriter(
+            str(folder / TENSORBOARD), purge_step=step + 1, filename_suffix=f".{step}"
+        )
 
     def __enter__(self) -> "Log":
         return self
@@ -45,56 +55,26 @@ class Log:
 
     def write(self, step: int, numbers: Mapping[str, float]) -> None:
         """One line, and one point on each of TensorBoard's curves."""
-        # JSON knows no NaN: such a number is kept as text.
+        # JSON has no NaN: such a number is kept as text.
         line = {name: v if np.isfinite(v) else str(v) for name, v in numbers.items()}
         self._file.write(json.dumps({"step": step, **line}) + "\n")
-        self._board.write(step, numbers)
-
-    def picture(self, step: int, name: str, picture: Image.Image) -> None:
-        """A picture for TensorBoard."""
-        self._board.picture(step, name, picture)
-
-
-class Board:
-    """TensorBoard's file. tensorboardX would write it from a thread, and when that dies of a full
-    disk, wait for it for ever; here it is written at once, and raises OSError.
-    """
-
-    def __init__(self, folder: Path, step: int):
-        try:
-            from tensorboardX import event_file_writer, summary
-            from tensorboardX.proto import event_pb2
-        except ImportError as error:
-            raise missing("tensorboardX", "a training log") from error
-        folder.mkdir(exist_ok=True)
-        self._make: Any = event_pb2  # its classes are made as it is imported
-        self._summary = summary
-        self._writer = event_file_writer.EventsWriter(str(folder / "events"), f".{step}")
-        start = self._make.SessionLog(status=self._make.SessionLog.START)
-        self._add(step + 1, session_log=start)  # hides what an earlier, killed run wrote after it
-
-    def write(self, step: int, numbers: Mapping[str, float]) -> None:
-        """A point on each curve."""
         for name, value in numbers.items():
-            self._add(step, summary=self._summary.scalar(name, value))
-        self._writer.flush()
+            self._board.add_scalar(name, value, step)
+        self._flush()
 
-    def picture(self, step: int, name: str, picture: Image.Image) -> None:
-        """A picture of a step."""
-        pixels = np.asarray(picture.convert("RGB"))
-        self._add(step, summary=self._summary.image(name, pixels, dataformats="HWC"))
-        self._writer.flush()
+    def image(self, step: int, name: str, image: Image.Image) -> None:
+        """An image for TensorBoard."""
+        self._board.add_image(name, np.asarray(image.convert("RGB")), step, dataformats="HWC")
+        self._flush()
 
-    def close(self) -> None:
-        """Writes what is left."""
-        self._writer.close()
-
-    def _add(self, step: int, **what: Any) -> None:
-        self._writer.write_event(self._make.Event(wall_time=time.time(), step=step, **what))
+    def _flush(self) -> None:
+        # A full disk ends tensorboardX's thread, and its queue of ten would block the eleventh
+        # event for ever; flushing from here raises OSError before that.
+        self._board.flush()
 
 
 def read_log(folder: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a run's log; a last line that was cut off is left out."""
+    """The lines of a run's log, without a last line that was cut off."""
     path = folder / LOG_NAME
     if not path.exists():
         return

@@ -1,12 +1,14 @@
 """What a run is made of, put together and checked before any long work."""
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from ddpm_jax.hub.hub import MODEL_INDEX
 from ddpm_jax.images import MODES
@@ -16,14 +18,15 @@ from ddpm_jax.training.data import Source, open_source
 from ddpm_jax.training.data.split import training_indices
 from ddpm_jax.training.objective import Loss, make_loss
 from ddpm_jax.training.run.finetune import Base, adapt, fitted, other_process
+from ddpm_jax.training.run.guards import WARM
 from ddpm_jax.training.run.logs import read_log
 from ddpm_jax.training.run.settings import Settings
-from ddpm_jax.training.run.trace import WARM
+from ddpm_jax.training.sharding import check_batch_size, make_mesh
 
 SETTINGS_NAME = "settings.json"
 CHECKPOINTS = "checkpoints"
 NO_CLASS = "no class"
-"""What the last class is called where labels are dropped."""
+"""The name of the last class where labels are dropped."""
 MAY_CHANGE = {
     "data": {"workers", "max_corrupt"},
     "loop": {
@@ -31,7 +34,7 @@ MAY_CHANGE = {
         "sample_steps", "eval_every", "divergence", "profile", "fsdp", "remat", "steps_per_call",
     },
 }  # fmt: skip
-"""What a resumed run may have otherwise: it decides no draw and no update's meaning."""
+"""What may differ in a resumed run: it decides no draw, and of an update at most the rounding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +44,8 @@ class Plan:
     Attributes:
         settings: all of them.
         out: the run's folder.
-        source: the pictures.
+        mesh: all devices; 1 x 1 where there is one.
+        source: the images.
         model: the network, in the dtype that it computes in.
         scheduler: the forward process.
         loss: what is trained for.
@@ -50,6 +54,7 @@ class Plan:
 
     settings: Settings
     out: Path
+    mesh: Mesh
     source: Source
     model: UNet2DModel
     scheduler: DDPMScheduler
@@ -65,7 +70,7 @@ class Plan:
         return names
 
     def params(self, key: jax.Array) -> tuple[dict[str, Any], list[str]]:
-        """The first params: fresh ones, or those of the base with what is new said."""
+        """The first params, and a sentence for each part that is not the base's."""
         if self.base is None:
             return self.model.init_params(key), []
         params, news = adapt(self.base, self.model, key)
@@ -75,35 +80,20 @@ class Plan:
 def make_plan(settings: Settings, out: Path, base: Base | None = None) -> Plan:
     """Opens the data, makes the model and its loss, and checks that they fit together.
 
+    Args:
+        settings: of the run.
+        out: the run's folder; it is not looked at.
+        base: the model to go on from, or None.
+
     Raises:
         ValueError: all that does not fit.
-        OSError: data or output cannot be reached.
+        OSError: the data cannot be reached.
     """
     loop, data = settings.loop, settings.data
-    faults = [
-        f"loop.{name} must be a multiple of loop.steps_per_call = {loop.steps_per_call}, "
-        f"got {getattr(loop, name)}"
-        for name in ("steps", "log_every", "save_every", "sample_every", "eval_every")
-        if getattr(loop, name) % loop.steps_per_call
-    ]
-    if loop.keep_best and not data.held_out:
-        faults.append("loop.keep_best goes by the held-out loss: set data.held_out too")
-    if loop.keep_best and loop.save_every % loop.eval_every:
-        faults.append(
-            "loop.keep_best needs a loss for each checkpoint: save_every must be a "
-            f"multiple of eval_every, got {loop.save_every} and {loop.eval_every}"
-        )
-    if loop.sample_every and loop.sample_steps > settings.diffusion.num_train_timesteps:
-        faults.append(
-            "loop.sample_steps must be at most diffusion.num_train_timesteps = "
-            f"{settings.diffusion.num_train_timesteps}, got {loop.sample_steps}"
-        )
-    if loop.profile > 0 and loop.steps <= WARM:
-        faults.append(f"loop.profile begins after {WARM} updates, and loop.steps is {loop.steps}")
-    if settings.objective.label_dropout and not data.labels:
-        faults.append("objective.label_dropout needs labels: set data.labels too")
-    if faults:
+    if faults := list(_faults(settings)):
         raise ValueError("; ".join(faults))
+    mesh = make_mesh(fsdp=loop.fsdp)
+    check_batch_size(loop.batch_size, mesh, accumulate=loop.accumulate)
     source = open_source(_with_channels(data, base))
     training_indices(len(source), data.held_out)  # there is something left to train on
     if loop.sample_every and source.shape[-1] not in MODES:
@@ -120,17 +110,43 @@ def make_plan(settings: Settings, out: Path, base: Base | None = None) -> Plan:
     scheduler = DDPMScheduler(**dataclasses.asdict(settings.diffusion))
     loss = make_loss(model, scheduler, settings.objective)
     if base is not None:
-        fitted(base, model, model.shapes())  # or it is told now
-    return Plan(settings, out, source, model, scheduler, loss, base)
+        fitted(base, model, model.shapes())  # refused now, before there is a folder
+    return Plan(settings, out, mesh, source, model, scheduler, loss, base)
+
+
+def _faults(settings: Settings) -> Iterator[str]:
+    """What does not fit together, whatever the data."""
+    loop, data, timesteps = settings.loop, settings.data, settings.diffusion.num_train_timesteps
+    for name in ("steps", "log_every", "save_every", "sample_every", "eval_every"):
+        if getattr(loop, name) % loop.steps_per_call:
+            yield (
+                f"loop.{name} must be a multiple of loop.steps_per_call = {loop.steps_per_call}, "
+                f"got {getattr(loop, name)}"
+            )
+    if loop.keep_best and not data.held_out:
+        yield "loop.keep_best goes by the held-out loss: set data.held_out too"
+    if loop.keep_best and loop.save_every % loop.eval_every:
+        yield (
+            "loop.keep_best needs a loss for each checkpoint: save_every must be a "
+            f"multiple of eval_every, got {loop.save_every} and {loop.eval_every}"
+        )
+    if loop.sample_every and loop.sample_steps > timesteps:
+        yield (
+            f"loop.sample_steps must be at most diffusion.num_train_timesteps = {timesteps}, "
+            f"got {loop.sample_steps}"
+        )
+    if loop.profile > 0 and loop.steps <= WARM:
+        yield f"loop.profile begins after {WARM} updates, and loop.steps is {loop.steps}"
+    if settings.objective.label_dropout and not data.labels:
+        yield "objective.label_dropout needs labels: set data.labels too"
 
 
 def check_folder(out: Path, settings: Settings, *, resume: bool) -> None:
-    """Whether a run may write there; of several processes the first looks, which is the one that
-    writes.
+    """Whether a run may write there. Of several processes only the first looks: it writes.
 
     Raises:
-        ValueError: the folder holds a run that is not to be resumed, or was begun with other
-            settings, or has lost its checkpoints; or it holds something else.
+        ValueError: the folder holds a run that `resume` does not go on with, or one that began with
+            other settings, or has lost its checkpoints; or it holds something else.
     """
     if jax.process_index():
         return
@@ -154,7 +170,7 @@ def check_folder(out: Path, settings: Settings, *, resume: bool) -> None:
 
 
 def _got_anywhere(out: Path) -> bool:
-    """Whether a run left more than its settings; if not, another may begin in its place."""
+    """Whether a run left more than its settings; if not, another may replace it."""
     return (
         any((out / CHECKPOINTS).glob("*"))
         or (out / MODEL_INDEX).exists()
@@ -163,13 +179,13 @@ def _got_anywhere(out: Path) -> bool:
 
 
 def _check_checkpoints(out: Path, save_every: int) -> None:
-    """A run that was killed before its first checkpoint may begin anew; one that had some may not,
-    which would write over its result.
+    """A run that was killed before its first checkpoint may begin again. One that had checkpoints
+    may not: it would overwrite its result.
     """
     if any(path.name.isdigit() for path in (out / CHECKPOINTS).glob("*")):
         return
     logged = max((line["step"] for line in read_log(out)), default=0)
-    # The first checkpoint is complete before the second is begun.
+    # orbax completes the first checkpoint before it begins the second.
     if logged > 2 * save_every or (out / MODEL_INDEX).exists():
         raise ValueError(
             f"the run in {out} was at update {logged}, and {out / CHECKPOINTS} holds no checkpoint "
@@ -178,7 +194,7 @@ def _check_checkpoints(out: Path, save_every: int) -> None:
 
 
 def check_same(saved: Settings, wanted: Settings) -> None:
-    """Refuses to resume a run under other settings than it began with.
+    """Refuses to resume a run with other settings than it began with.
 
     Raises:
         ValueError: listing what differs, but for what `MAY_CHANGE` allows.
@@ -195,7 +211,7 @@ def check_same(saved: Settings, wanted: Settings) -> None:
 
 
 def _with_channels(data: Any, base: Base | None) -> Any:
-    """Pictures as the base wants them, unless told otherwise."""
+    """Images of as many channels as the base has, unless the settings say."""
     if base is None or data.channels is not None:
         return data
     return replace(data, channels=base.model.in_channels)
@@ -205,7 +221,7 @@ def _check_size(model: UNet2DModel, shape: tuple[int, int, int]) -> None:
     times = 2 ** (len(model.block_out_channels) - 1)
     if shape[0] % times or shape[1] % times:
         raise ValueError(
-            f"pictures of {shape[0]}x{shape[1]} do not halve {len(model.block_out_channels) - 1} "
+            f"images of {shape[0]}x{shape[1]} do not halve {len(model.block_out_channels) - 1} "
             f"times: height and width must be multiples of {times}; set data.resolution, or fewer "
             "model.block_out_channels"
         )

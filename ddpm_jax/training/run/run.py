@@ -16,30 +16,32 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from tqdm.auto import tqdm
 
-from ddpm_jax.training.data import Batches, make_batches
 from ddpm_jax.training.data.workers import check_main_guard
 from ddpm_jax.training.run.checkpoint import Checkpoints
-from ddpm_jax.training.run.devices import Devices
-from ddpm_jax.training.run.evaluate import HeldOutLoss
 from ddpm_jax.training.run.export import export
-from ddpm_jax.training.run.faults import told
-from ddpm_jax.training.run.lock import locked
+from ddpm_jax.training.run.guards import (
+    Stop,
+    Trace,
+    TrainingError,
+    explained,
+    locked,
+    stop_on_signals,
+)
 from ddpm_jax.training.run.logs import TENSORBOARD, Log, draw_curve
 from ddpm_jax.training.run.plan import CHECKPOINTS, SETTINGS_NAME, Plan, check_folder
-from ddpm_jax.training.run.samples import Sampler, save_picture
-from ddpm_jax.training.run.signals import Stop, stop_on_signals
-from ddpm_jax.training.run.trace import Trace
-from ddpm_jax.training.run.watch import TrainingError, Watch
-from ddpm_jax.training.step import make_train_step, make_train_steps, make_update
+from ddpm_jax.training.run.ready import Ready, input_batches, prepare
+from ddpm_jax.training.run.samples import save_picture
+from ddpm_jax.training.sharding import fetch, place_batch
 
 AHEAD = 2
-"""Calls under way before the numbers of an earlier one are read."""
+"""Calls under way before the numbers of an earlier one are read. With one running and one waiting
+behind it the device never waits for Python; more would only delay the check of the loss."""
 
 
 class Outcome(NamedTuple):
@@ -48,7 +50,7 @@ class Outcome(NamedTuple):
     Attributes:
         step: updates in all.
         stopped: None, or the signal that ended it early.
-        compilations: of the train step; one unless shapes differ.
+        compilations: of the train step: 1, or 0 if there was no update left to do.
     """
 
     step: int
@@ -87,154 +89,111 @@ def train(plan: Plan, *, resume: bool = False, progress: bool = True) -> Outcome
     Raises:
         ValueError: the folder holds another run, or this one and it is not to be resumed, or it is
             under way there; or more updates are done than are asked for.
-        TrainingError: the loss is no number, or diverges.
+        TrainingError: the loss is not finite, or diverges.
         OSError: something cannot be written; what was complete before is kept.
         MemoryError: an update does not fit into memory.
     """
-    check_main_guard()
     check_folder(plan.out, plan.settings, resume=resume)
+    return train_checked(plan, resume=resume, progress=progress)
+
+
+def train_checked(plan: Plan, *, resume: bool, progress: bool = True) -> Outcome:
+    """`train` in a folder that `check_folder` has seen."""
+    check_main_guard()
     loop, settings = plan.settings.loop, plan.out / SETTINGS_NAME
-    devices = Devices(loop)  # what does not divide leaves no folder behind
-    with told(plan), ExitStack() as stack:
+    main = jax.process_index() == 0  # the process that writes
+    with explained(plan.out, loop), ExitStack() as stack:
         plan.out.mkdir(parents=True, exist_ok=True)
-        if jax.process_index() == 0:
+        if main:
             stack.enter_context(locked(plan.out))
             if not settings.exists():  # first of all: by it a folder is known as a run's
                 plan.settings.save(settings)
         saved = stack.enter_context(
             Checkpoints(plan.out / CHECKPOINTS, keep_last=loop.keep_last, keep_best=loop.keep_best)
         )
-        run = Run(plan, saved, devices, progress)
-        stack.callback(run.batches.close)
-        run.begin(resume)
-        if run.log is not None:
-            stack.enter_context(run.log)
+        batches = input_batches(plan)
+        stack.callback(batches.close)
+        ready = prepare(plan, saved, batches, resume=resume)
+        log = stack.enter_context(Log(plan.out, ready.step)) if main else None
+        if main:
             plan.settings.save(settings)  # of a resumed run, now that it does go on
         stop = stack.enter_context(stop_on_signals())
+        run = Run(ready, log, progress=progress and main)
         stack.enter_context(run.bar)
         run.loop(stop)
-        run.finish()
-    return Outcome(run.step, stop.signal, run.compilations)
+        ema, params = fetch((run.state.ema, run.state.params))
+        if main:
+            export(plan.out, plan.model, plan.scheduler, ema, params, plan.classes)
+            draw_curve(plan.out)
+    return Outcome(run.step, stop.signal, int(run.program is not None))
 
 
 class Run:
-    """The state of a run between two updates."""
+    """A run under way: what changes with every update.
 
-    def __init__(self, plan: Plan, checkpoints: Checkpoints, devices: Devices, progress: bool):
-        settings, loop = plan.settings, plan.settings.loop
-        self.plan, self.checkpoints, self.devices = plan, checkpoints, devices
-        self.schedule = settings.optimizer.schedule(loop.steps)
-        self.optimizer = settings.optimizer.make(loop.steps)
-        self.batches: Batches = make_batches(
-            plan.source,
-            settings.data,
-            batch_size=loop.batch_size,
-            seed=loop.seed,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        )
-        self.watch = Watch(loop.divergence)
+    Args:
+        ready: by `prepare`.
+        log: where numbers go; None in all processes but the first.
+        progress: show a bar.
+    """
+
+    def __init__(self, ready: Ready, log: Log | None, *, progress: bool):
+        self.ready, self.log, self.settings = ready, log, ready.plan.settings.loop
+        self.state, self.step = ready.state, ready.step
+        self.program: Any = None  # the compiled step
         self.under_way: deque[Call] = deque()
-        self.step = 0
-        self.main = jax.process_index() == 0
-        self.progress = progress and self.main
         self.held_out_loss: tuple[int, float] | None = None  # and the step that it is of
-
-    # The beginning.
-
-    def begin(self, resume: bool) -> None:
-        """Fresh or restored; then everything that needs the state's shapes."""
-        plan, loop = self.plan, self.plan.settings.loop
-        key, of_params = jax.random.split(jax.random.key(loop.seed))
-
-        params, news = plan.params(of_params)
-        if self.main:
-            for sentence in news:
-                tqdm.write(sentence)
-        self.state, self.shardings = self.devices.init(params, self.optimizer, key)
-        if resume and self.checkpoints.latest() is not None:
-            self._restore()
-        self.log = None
-        if self.main:
-            self.log = Log(plan.out, self.step)
-        loss = self.devices.spread(plan.loss, self.shardings)
-        update = make_update(loss, self.optimizer, plan.settings.ema, accumulate=loop.accumulate)
-        make = make_train_step if loop.steps_per_call == 1 else make_train_steps
-        self.train_step = make(update, shardings=self.shardings)
-        self.sampler = self._sampler() if loop.sample_every else None
-        self.held_out = HeldOutLoss.of(plan, self.devices, self.batches.corrupt)
         self.bar = tqdm(
-            total=loop.steps, initial=self.step, disable=not self.progress, unit="update"
+            total=self.settings.steps, initial=self.step, disable=not progress, unit="update"
         )
-        self.bar.set_description("compiling")
         self.interval = Interval(time.perf_counter())
-
-    def _restore(self) -> None:
-        found = self.checkpoints.restore(self.state)
-        self.state, self.step = found.state, int(found.state.step)
-        steps = self.plan.settings.loop.steps
-        if self.step > steps:
-            raise ValueError(f"{self.step} updates are done already, and loop.steps is {steps}")
-        self.batches.restore(found.extra["input"])
-        self.watch.restore(found.extra["watch"])
-
-    def _sampler(self) -> Sampler:
-        loop = self.plan.settings.loop
-        return Sampler(
-            self.plan.model,
-            self.plan.scheduler,
-            num=loop.sample_num,
-            steps=loop.sample_steps,
-            seed=loop.seed,
-            shape=self.plan.source.shape,
-            place=self.devices.replicate,
-        )
-
-    # The loop.
 
     def loop(self, stop: Stop) -> None:
         """Updates until the last, or until a signal; then a checkpoint."""
-        loop = self.plan.settings.loop
-        saved = self.step
-        trace = Trace(self.plan.out / TENSORBOARD, self.step, loop.profile)
-        while self.step < loop.steps and not self.devices.agree(self.step, stop.asked):
+        loop, saved = self.settings, self.step
+        trace = Trace(self.ready.plan.out / TENSORBOARD, self.step, loop.profile)
+        while self.step < loop.steps and not stop.agreed(self.step):
             trace.at(self.step)
-            self._update()
+            self.update()
             if self.step % loop.log_every == 0:
                 self._write_log()
-            if loop.sample_every and self.step % loop.sample_every == 0:
+            if self.ready.sampler is not None and self.step % loop.sample_every == 0:
                 self._sample()
-            if self.held_out is not None and self.step % loop.eval_every == 0:
+            if self.ready.held_out is not None and self.step % loop.eval_every == 0:
                 self._evaluate()
             if self.step % loop.save_every == 0:
                 self._save()
                 saved = self.step
         trace.end()
-        self._settle(0)
+        self.settle()
         if self.interval.updates:
             self._write_log()
         if saved != self.step:
             self._save()
 
-    def _update(self) -> None:
-        loop = self.plan.settings.loop
+    def update(self) -> None:
+        """One call of the step; its numbers are read later, see `settle`."""
+        several = self.settings.steps_per_call > 1
         began = time.perf_counter()
-        batches = [next(self.batches) for _ in range(loop.steps_per_call)]
+        batches = [next(self.ready.batches) for _ in range(self.settings.steps_per_call)]
         self.interval.waited += time.perf_counter() - began
         indices = np.stack([batch.pop("index") for batch in batches])
-        several = loop.steps_per_call > 1
         batch = jax.tree.map(lambda *x: np.stack(x), *batches) if several else batches[0]
-        placed = self.devices.place_batch(batch, stacked=several)
-        self.state, metrics = self.train_step(self.state, placed)
-        if self.bar.desc:
-            self.bar.set_description()  # it is compiled
-        self.step += loop.steps_per_call
+        placed = place_batch(batch, self.ready.plan.mesh, stacked=several)
+        if self.program is None:
+            # Compiled once, ahead of the call: other shapes or shardings are then an error, and
+            # never another compilation.
+            self.bar.set_description("compiling")
+            self.program = self.ready.train_step.lower(self.state, placed).compile()
+            self.bar.set_description()
+        self.state, metrics = self.program(self.state, placed)
+        self.step += self.settings.steps_per_call
         self.under_way.append(Call(self.step, metrics, indices))
-        self._settle(AHEAD)
-        self.bar.update(loop.steps_per_call)
+        self.settle(AHEAD)
+        self.bar.update(self.settings.steps_per_call)
 
-    def _settle(self, left: int) -> None:
-        """Reads numbers until so many calls are left unread."""
+    def settle(self, left: int = 0) -> None:
+        """Reads numbers until this many calls are left unread."""
         while len(self.under_way) > left:
             call = self.under_way.popleft()
             host = {name: np.atleast_1d(np.asarray(v)) for name, v in call.metrics.items()}
@@ -242,7 +201,7 @@ class Run:
             for i, indices in enumerate(call.indices):
                 numbers = {name: float(values[i]) for name, values in host.items()}
                 try:
-                    self.watch.see(first + i, numbers, indices.tolist())
+                    self.ready.watch.see(first + i, numbers, indices.tolist())
                 except TrainingError as error:
                     raise TrainingError(f"{error}; {self._last_good()}") from None
                 self.interval.updates += 1
@@ -250,24 +209,20 @@ class Run:
                 self.interval.grad_norm += numbers["grad_norm"]
 
     def _last_good(self) -> str:
-        step, folder = self.checkpoints.latest(), self.checkpoints.folder
-        return (
-            "there is no checkpoint"
-            if step is None
-            else f"the last good checkpoint is {folder / str(step)}"
-        )
-
-    # What is written at intervals.
+        step, folder = self.ready.checkpoints.latest(), self.ready.checkpoints.folder
+        if step is None:
+            return "there is no checkpoint"
+        return f"the last good checkpoint is {folder / str(step)}"
 
     def _write_log(self) -> None:
-        self._settle(0)
+        self.settle()
         past, now = self.interval, time.perf_counter()
         seconds = now - past.began
         numbers = {
             "loss": past.loss / past.updates,
             "grad_norm": past.grad_norm / past.updates,
-            "learning_rate": float(self.schedule(self.step - 1)),
-            "images_per_second": past.updates * self.plan.settings.loop.batch_size / seconds,
+            "learning_rate": float(self.ready.learning_rate(self.step - 1)),
+            "images_per_second": past.updates * self.settings.batch_size / seconds,
             "input_share": past.waited / seconds,
         }
         if self.log is not None:
@@ -281,48 +236,35 @@ class Run:
         self.interval = Interval(time.perf_counter())
 
     @contextmanager
-    def _beside(self, what: str) -> Iterator[None]:
+    def _paused(self, why: str) -> Iterator[None]:
         """The interval's clock stands still, and the bar says why it does too."""
-        self._settle(0)
+        self.settle()
         began = time.perf_counter()
-        self.bar.set_description(what)
+        self.bar.set_description(why)
         yield
         self.bar.set_description()
         self.interval.began += time.perf_counter() - began
 
     def _sample(self) -> None:
-        assert self.sampler is not None
-        with self._beside("samples"):
-            grid = self.sampler.grid(self.state.ema)
+        assert self.ready.sampler is not None
+        with self._paused("samples"):
+            grid = self.ready.sampler.grid(self.state.ema)
             if self.log is not None:
-                save_picture(grid, self.plan.out / "samples" / f"{self.step:06d}.png")
-                self.log.picture(self.step, "samples", grid)
+                save_picture(grid, self.ready.plan.out / "samples" / f"{self.step:06d}.png")
+                self.log.image(self.step, "samples", grid)
 
     def _evaluate(self) -> None:
-        assert self.held_out is not None
-        with self._beside("held-out loss"):
-            loss = self.held_out.loss(self.state.ema)
+        assert self.ready.held_out is not None
+        with self._paused("held-out loss"):
+            loss = self.ready.held_out.loss(self.state.ema)
             self.held_out_loss = self.step, loss
             if self.log is not None:
                 self.log.write(self.step, {"held_out_loss": loss})
 
     def _save(self) -> None:
-        with self._beside("checkpoint"):
-            extra = {"input": self.batches.state(), "watch": self.watch.state()}
+        with self._paused("checkpoint"):
+            extra = {"input": self.ready.batches.state(), "watch": self.ready.watch.state()}
             step, loss = self.held_out_loss or (None, None)
-            self.checkpoints.save(self.state, extra, held_out=loss if step == self.step else None)
-
-    # The end.
-
-    def finish(self) -> None:
-        """Writes the result and the curve."""
-        ema, params = self.devices.fetch((self.state.ema, self.state.params))
-        if self.main:
-            plan = self.plan
-            export(plan.out, plan.model, plan.scheduler, ema, params, plan.classes)
-            draw_curve(self.plan.out)
-
-    @property
-    def compilations(self) -> int:
-        """Of the train step."""
-        return self.train_step._cache_size()  # pyright: ignore[reportFunctionMemberAccess]
+            self.ready.checkpoints.save(
+                self.state, extra, held_out=loss if step == self.step else None
+            )

@@ -3,8 +3,6 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,19 +10,23 @@ from PIL import Image
 from training.runs import SMALL, run, weights, with_loop
 
 from ddpm_jax.training.data import Data
-from ddpm_jax.training.run import checkpoint
 from ddpm_jax.training.run.checkpoint import Checkpoints
-from ddpm_jax.training.run.devices import Devices
-from ddpm_jax.training.run.lock import locked
+from ddpm_jax.training.run.guards import locked
 from ddpm_jax.training.run.logs import read_log
 from ddpm_jax.training.run.plan import make_plan
+from ddpm_jax.training.run.ready import input_batches, prepare
 from ddpm_jax.training.run.run import Run
 from ddpm_jax.training.run.settings import Settings
+from ddpm_jax.training.sharding import place_batch
 
 pytest.importorskip("grain", reason="needs grain: pip install -e '.[test]'")
 pytest.importorskip("tensorboardX", reason="needs tensorboardX: pip install -e '.[test]'")
 
-pytestmark = pytest.mark.usefixtures("kept_programs")
+pytestmark = [
+    pytest.mark.usefixtures("kept_programs"),
+    # tensorstore's threads speak up once the loop that they report to is closed.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 @pytest.mark.parametrize("at", [3, 6])
@@ -32,14 +34,14 @@ def test_a_killed_run_goes_on_to_the_same_bits(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ):
     """Killed at update 3 there is no checkpoint yet, at 6 there is one of update 4."""
-    update = Run._update
+    update = Run.update
 
     def killed(self: Run) -> None:
         if self.step == at:
             raise MemoryError("killed")
         update(self)
 
-    monkeypatch.setattr(Run, "_update", killed)
+    monkeypatch.setattr(Run, "update", killed)
     with pytest.raises(MemoryError):
         run(tmp_path)
     monkeypatch.undo()
@@ -52,16 +54,13 @@ def test_a_killed_run_goes_on_to_the_same_bits(
 def test_a_resumed_run_compiles_the_program_of_a_fresh_one(whole: Path, tmp_path: Path):
     """jax compiles otherwise for arrays that were put somewhere than for those that were not."""
     out = shutil.copytree(whole, tmp_path / "run")
-    programs: list[str] = []
+    plan, programs = make_plan(SMALL, out), list[str]()
     with Checkpoints(out / "checkpoints") as saved:
         for resume in (False, True):
-            one = Run(make_plan(SMALL, out), saved, Devices(SMALL.loop), progress=False)
-            one.begin(resume)
-            assert one.step == (8 if resume else 0)
-            assert one.log is not None
-            with one.log:
-                batch = one.devices.place_batch({"image": np.zeros((8, 8, 8, 1), np.float32)})
-                programs.append(one.train_step.lower(one.state, batch).as_text())
+            ready = prepare(plan, saved, input_batches(plan), resume=resume)
+            assert ready.step == (8 if resume else 0)
+            batch = place_batch({"image": np.zeros((8, 8, 8, 1), np.float32)}, plan.mesh)
+            programs.append(ready.train_step.lower(ready.state, batch).as_text())
     assert programs[0] == programs[1]
 
 
@@ -120,20 +119,6 @@ def test_a_checkpoint_that_cannot_be_written_is_told(
     monkeypatch.undo()
     run(tmp_path, resume=True)
     assert (tmp_path / "model_index.json").exists()
-
-
-def test_what_follows_from_a_failed_write_is_not_told():
-    async def async_serialize() -> None: ...
-
-    seen: list[Any] = []
-    hook, part = checkpoint._quiet(seen.append), async_serialize()
-    hook(SimpleNamespace(exc_value=RuntimeError("Event loop is closed"), object=None))
-    hook(SimpleNamespace(exc_value=ImportError("sys.meta_path is None"), object=part))
-    assert not seen
-    other = SimpleNamespace(exc_value=RuntimeError("another"), object=None)
-    hook(other)
-    assert seen == [other]
-    part.close()
 
 
 @pytest.mark.parametrize("part", ["extra/metadata", "state/manifest.ocdbt", "state/_METADATA"])

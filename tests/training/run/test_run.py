@@ -15,11 +15,11 @@ from ddpm_jax.hub import class_names
 from ddpm_jax.training.objective import Objective
 from ddpm_jax.training.optimizer import Optimizer
 from ddpm_jax.training.run.checkpoint import Checkpoints
+from ddpm_jax.training.run.guards import TrainingError
 from ddpm_jax.training.run.logs import Log, read_log
 from ddpm_jax.training.run.plan import make_plan
 from ddpm_jax.training.run.presets import PRESETS
 from ddpm_jax.training.run.settings import Settings
-from ddpm_jax.training.run.watch import TrainingError
 from weights_convert import convert
 
 pytest.importorskip("grain", reason="needs grain: pip install -e '.[test]'")
@@ -82,7 +82,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path):
     message = str(stopped.value)
     assert message.startswith("update 3: ")  # the first update has learning rate 0
     assert "loss is nan" in message or "loss is inf" in message
-    assert "(pictures " in message
+    assert "(images " in message
     assert message.endswith(f"the last good checkpoint is {tmp_path / 'checkpoints' / '2'}")
 
 
@@ -128,7 +128,7 @@ def test_plans_that_do_not_fit(tmp_path: Path, fields: dict[str, int], told: str
 
 def test_pictures_that_do_not_halve(tmp_path: Path):
     odd = replace(PRESETS["tiny"], data=replace(SMALL.data, resolution=10))
-    with pytest.raises(ValueError, match="pictures of 10x10 do not halve 2 times"):
+    with pytest.raises(ValueError, match="images of 10x10 do not halve 2 times"):
         make_plan(odd, tmp_path)
 
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from ddpm_jax.training.run.watch import TrainingError, Watch
+from ddpm_jax.training.run.guards import TrainingError, Watch
 
 
 def test_numbers_that_are_none_are_named():
@@ -12,7 +12,7 @@ def test_numbers_that_are_none_are_named():
         Watch(10).see(7, {"loss": 0.5, "grad_norm": math.inf}, list(range(20)))
     assert str(stopped.value) == (
         "update 7: grad_norm is inf "
-        "(pictures 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 and 4 more)"
+        "(images 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 and 4 more)"
     )
 
 
