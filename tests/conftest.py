@@ -83,10 +83,10 @@ def count_compilations() -> Callable[[], contextlib.AbstractContextManager[Compi
 @pytest.fixture(scope="module")
 def kept_programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Has jax keep what it compiles, for modules of many runs that are much the same: each run is a
-    new program to jax. What a step compiles is still counted by its own cache.
+    new program to jax. Modules of one worker share them; jax's cache is not safe between processes.
     """
     wanted = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("programs")),
+        "jax_compilation_cache_dir": str(tmp_path_factory.getbasetemp() / "programs"),
         "jax_persistent_cache_min_compile_time_secs": 0.0,
         "jax_persistent_cache_min_entry_size_bytes": -1,
     }

@@ -1,4 +1,4 @@
-"""`ddpm-jax train`: from pictures to a model, and on from where a run was stopped."""
+"""`ddpm-jax train`: from images to a model, and on from where a run stopped."""
 
 import argparse
 import dataclasses
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from ddpm_jax.training.run.plan import Plan
 
 SHORT = {"--data": "--data.name", "--profile": "--loop.profile"}
-"""Options that may be written shorter."""
+"""Options with a shorter name."""
 Preset = Literal["tiny", "emoji", "cifar10", "celebahq256"]
 Flag = tyro.conf.FlagCreatePairsOff[bool]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Train(Settings):
-    """Train a model on pictures. The result is a folder that diffusers loads, and
+    """Train a model on images. The result is a folder that diffusers loads, and
     `ddpm-jax sample --model`.
 
     --data is short for --data.name, and --profile for --loop.profile. Defaults shown here are those
@@ -48,13 +48,13 @@ class Train(Settings):
     paper's "cifar10" and "celebahq256"."""
 
     config: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
-    """A settings.json in place of a preset."""
+    """A settings.json to start from instead of a preset."""
 
     from_: Annotated[
         str | None, tyro.conf.arg(name="from", metavar="MODEL", help_behavior_hint="")
     ] = None
-    """A model to go on from: a hub id, a folder or a bundled name. Network and forward process are
-    its own unless options say otherwise."""
+    """A model to go on from: a hub id, a folder or a bundled name. Its network and
+    forward process are the defaults."""
 
     revision: OptionalName = None
     """Branch, tag or commit of that model on the hub."""
@@ -66,7 +66,7 @@ class Train(Settings):
     """Go on with the run in --out from its last checkpoint; begin it if there is none."""
 
     cluster: Flag = False
-    """Run over all processes of a cluster that jax finds out about (Slurm, Open MPI, Kubernetes,
+    """Run over all processes of a cluster that jax detects (Slurm, Open MPI, Kubernetes,
     Cloud TPU). Elsewhere JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID do it."""
 
     no_cache: Flag = False
@@ -74,19 +74,15 @@ class Train(Settings):
 
     @classmethod
     def prepare(cls, argv: Sequence[str]) -> tuple[list[str], "Train"]:
-        """The arguments with the short options written out, and what they override."""
+        """The arguments with the short options written out, and the defaults that they override."""
         argv = [_written_out(word) for word in argv]
-        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-        for name in ("preset", "config", "from", "revision", "out"):
-            parser.add_argument(f"--{name}", nargs="?")
-        parser.add_argument("--resume", action="store_true")
-        known, _ = parser.parse_known_args(argv)
-        if known.revision and known.__dict__["from"] is None:
+        start = _start_options(argv)
+        if start.revision and start.base is None:
             raise OptionError("--revision is of the model that --from names: give that too")
         with of_options():
-            settings = _start(known)
+            settings = _start(start)
         groups = {f.name: getattr(settings, f.name) for f in dataclasses.fields(Settings)}
-        return argv, cls(out=Path(known.out) if known.out else tyro.MISSING, **groups)
+        return argv, cls(out=Path(start.out) if start.out else tyro.MISSING, **groups)
 
     def run(self) -> None:
         """Train, and say where the result is."""
@@ -102,21 +98,21 @@ class Train(Settings):
         _say(plan)
         outcome = train_checked(plan, resume=self.resume)
         if outcome.stopped is not None:
-            told = (
+            message = (
                 f"stopped by {outcome.stopped.name} after {outcome.step} of "
                 f"{self.loop.steps} updates; --resume goes on"
             )
             if outcome.stopped is signal.SIGINT:
-                raise KeyboardInterrupt(told)
-            print(told)
+                raise KeyboardInterrupt(message)
+            print(message)
             return
-        way = f"ddpm-jax sample --model {self.out}"
-        if plan.source.shape[-1] not in MODES:
-            way = "its channels make no picture; in Python pipelines draw it with output_type='np'"
+        hint = f"ddpm-jax sample --model {self.out}"
+        if (channels := plan.source.shape[-1]) not in MODES:
+            hint = f"with {channels} channels, pipelines in Python give arrays (output_type='np')"
         print(
             f"{counted(outcome.step, 'update')}, "
             f"{counted(outcome.compilations, 'compilation')} of the step; "
-            f"the model is {self.out}: {way}"
+            f"the model is {self.out}: {hint}"
         )
 
     def _plan(self) -> "Plan":
@@ -138,30 +134,41 @@ def _written_out(word: str) -> str:
     return SHORT.get(name, name) + equals + value
 
 
-def _start(known: argparse.Namespace) -> Settings:
-    """The settings that options change: an earlier run's, a file's or a preset's."""
+def _start_options(argv: Sequence[str]) -> argparse.Namespace:
+    """The options that decide what the others override."""
+    # tyro takes defaults before it parses, and has presets only as subcommands. So these few
+    # options are read twice: here for the defaults, and by tyro for their help and their faults.
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for name in ("preset", "config", "revision", "out"):
+        parser.add_argument(f"--{name}", nargs="?")
+    parser.add_argument("--from", dest="base", nargs="?")
+    parser.add_argument("--resume", action="store_true")
+    return parser.parse_known_args(argv)[0]
+
+
+def _start(start: argparse.Namespace) -> Settings:
+    """The settings that options override: an earlier run's, a file's or a preset's."""
     from ddpm_jax.training.run.finetune import base_settings
     from ddpm_jax.training.run.plan import SETTINGS_NAME
     from ddpm_jax.training.run.presets import PRESETS
 
-    if known.preset and known.config:
+    if start.preset and start.config:
         raise OptionError("--preset and --config are two places to start from: give one")
-    earlier = Path(known.out or "") / SETTINGS_NAME
-    if known.resume and known.out and earlier.exists() and not (known.preset or known.config):
+    earlier = Path(start.out or "") / SETTINGS_NAME
+    if start.resume and start.out and earlier.exists() and not (start.preset or start.config):
         return Settings.load(earlier)
-    settings = (
-        Settings.load(known.config)
-        if known.config
-        else PRESETS.get(known.preset or "tiny", PRESETS["tiny"])
-    )
-    if known.__dict__["from"] is None:
+    # An unknown preset is for tyro to refuse.
+    settings = PRESETS.get(start.preset or "tiny", PRESETS["tiny"])
+    if start.config:
+        settings = Settings.load(start.config)
+    if start.base is None:
         return settings
-    model, diffusion = base_settings(known.__dict__["from"], known.revision)
+    model, diffusion = base_settings(start.base, start.revision)
     return replace(settings, model=model, diffusion=diffusion or settings.diffusion)
 
 
 def _say(plan: "Plan") -> None:
-    """What will be trained on what, before the long work."""
+    """Says what is trained on what, before the long work."""
     import jax
 
     from ddpm_jax.hub import class_names
@@ -173,9 +180,9 @@ def _say(plan: "Plan") -> None:
     if plan.source.classes:
         classes += f" ({class_names.in_words(dict(enumerate(plan.source.classes)))})"
     elif plan.source.labels is not None and (found := len(set(plan.source.labels))) < (kinds or 0):
-        classes += f", {found:,} of which have pictures"
+        classes += f", {found:,} of which have images"
     print(
-        f"{counted(len(plan.source), 'picture')} of {height}x{width}x{channels}{classes}, "
+        f"{counted(len(plan.source), 'image')} of {height}x{width}x{channels}{classes}, "
         f"a model of {count:,} params, "
         f"{counted(jax.device_count(), f'{jax.devices()[0].platform} device')}"
     )

@@ -1,6 +1,6 @@
 """Training: a pure loss, a compiled step, and a state that is a plain pytree.
 
-The functions stand alone; `ddpm-jax train` is what they make together. Input is in
+The functions stand alone; `run/` and `ddpm-jax train` put them together. Input is in
 `ddpm_jax.training.data`.
 """
 
@@ -36,12 +36,12 @@ from ddpm_jax.training.step import make_update as make_update
 from ddpm_jax.training.weighting import loss_weights as loss_weights
 
 __all__ = [
-    # what is trained for
+    # objectives
     "Objective", "Loss", "Predict", "Drawn", "make_loss", "loss_weights",
-    # how
+    # updates
     "Optimizer", "Ema", "TrainState", "init_state",
     "make_update", "make_train_step", "make_train_steps",
-    # on what
+    # devices
     "start_processes", "make_mesh", "leaf_sharding", "state_shardings", "init_sharded",
     "gather_params", "batch_sharding", "place_batch", "check_batch_size", "fetch",
     # a whole run

@@ -1,6 +1,6 @@
-"""What every group of settings does when it is made: it looks at types, then at ranges.
+"""The base of every group of settings: at construction it checks types, then ranges.
 
-Settings come from Python, from the command line and from JSON files, and a file may say anything.
+Settings come from Python, from the command line and from JSON files, and a file may hold anything.
 """
 
 import math

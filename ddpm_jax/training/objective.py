@@ -1,4 +1,4 @@
-r"""What the network is trained for: a loss that is a pure function of params, a batch and a key.
+r"""The loss: a pure function of params, a batch and a key.
 
 With t uniform in 0..T-1, eps ~ N(0, I) and x = alpha_t x0 + sigma_t eps:
 
@@ -87,7 +87,7 @@ class Drawn(NamedTuple):
     Attributes:
         timestep: (B,) whole numbers in 0..T-1.
         noise: (B, H, W, C) unit normal.
-        label: (B,) whole numbers, after label dropout; None without classes.
+        label: (B,) whole numbers, after label dropout; None if the batch has none.
         dropout: a key for the network.
     """
 
@@ -270,7 +270,7 @@ def make_loss(model: UNet2DModel, scheduler: Scheduler, objective: Objective | N
         objective: by default the simple loss, unweighted.
 
     Raises:
-        ValueError: what the objective wants and the model or scheduler does not have.
+        ValueError: every way in which objective, model and scheduler do not fit together.
 
     >>> import jax, jax.numpy as jnp, ddpm_jax as dj
     >>> from ddpm_jax.training import make_loss

@@ -2,7 +2,7 @@ r"""The optimiser: Adam with a learning-rate schedule and clipped gradients, fro
 
     (1)  lr_k = learning_rate min(1, k / warmup_steps) decay((k - warmup_steps) / steps left)
 
-for update k = 0, 1, ...; gradients are clipped by their global norm before Adam sees them.
+for update k = 0, 1, ...; gradients are clipped by their global norm before Adam.
 
 References: Kingma and Ba 2015, arXiv:1412.6980; Loshchilov and Hutter 2019, arXiv:1711.05101
 (decoupled weight decay); Ho et al. 2020, arXiv:2006.11239, appendix B (warm-up 5000, clip 1).
@@ -53,7 +53,7 @@ class Optimizer(Group):
         yield from self._shares("beta1", "beta2")
 
     def schedule(self, steps: int) -> Callable[[Any], Any]:
-        """The learning rate of update 0, 1, ... in a run of so many steps, equation (1)."""
+        """The learning rate of update 0, 1, ... in a run of `steps` updates, equation (1)."""
         import optax
 
         left = max(1, steps - self.warmup_steps)
@@ -68,7 +68,7 @@ class Optimizer(Group):
         return optax.join_schedules([rise, after], [self.warmup_steps])
 
     def make(self, steps: int) -> "optax.GradientTransformation":
-        """The transformation, for a run of so many steps.
+        """The transformation, for a run of `steps` updates.
 
         >>> from ddpm_jax.training import Optimizer
         >>> transformation = Optimizer(learning_rate=1e-3, decay="cosine").make(steps=10_000)

@@ -1,7 +1,7 @@
-"""Where a training run stands, as a plain pytree.
+"""The state of a training run, as a plain pytree.
 
-Saved and restored whole, a state is all that the next step needs beside its batch: the draws of
-step k come from fold_in(key, k), and not from what was drawn before.
+A state and a batch are all that the next step needs: the draws of step k come from fold_in(key, k),
+not from earlier draws.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class TrainState:
         params: those that the loss is taken of, float32.
         ema: their moving average, a tree of the same shapes.
         opt_state: the optimiser's own.
-        key: () the run's, never consumed: step k draws from fold_in(key, k).
+        key: () of the run, never consumed: step k draws from fold_in(key, k).
     """
 
     step: Leaf

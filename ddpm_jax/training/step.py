@@ -104,8 +104,8 @@ def make_train_step(update: Update, *, shardings: Any = None) -> Update:
 
     Args:
         update: by `make_update`.
-        shardings: of the state, as `ddpm_jax.training.state_shardings` gives them; None: wherever
-            the compiler likes.
+        shardings: of the state, as `ddpm_jax.training.state_shardings` gives them; None: the
+            compiler decides.
 
     >>> import jax, jax.numpy as jnp, ddpm_jax as dj
     >>> from ddpm_jax.training import Optimizer, init_state, make_loss, make_train_step, make_update
@@ -140,9 +140,9 @@ def make_train_steps(update: Update, *, shardings: Any = None) -> Update:
 
 
 def _cut(batch: Any, parts: int) -> Any:
-    """(B, ...) to (parts, B / parts, ...), every part taking each parts-th picture.
+    """(B, ...) to (parts, B / parts, ...); part p has the images p, p + parts, p + 2 parts, ...
 
-    So a batch that is spread over devices stays where it is.
+    So each device keeps its images: no part is on one device only.
     """
 
     def cut(leaf: AnyArray) -> AnyArray:

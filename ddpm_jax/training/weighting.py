@@ -5,9 +5,9 @@ With snr = alpha^2 / sigma^2, the error in eps counts
     (1)  snr        1                          so the error in x0 counts snr
     (2)  min_snr    min(1, gamma / snr)        and here min(snr, gamma)
     (3)  p2         1 / (k + snr)^gamma
-    (4)  uniform    whatever the network is asked for, its error counts 1
+    (4)  uniform    the error of what the network predicts counts 1
 
-What the network is asked for is a sum of x0 and eps, and an error in it is one in eps, scaled:
+The network predicts a sum of x0 and eps, and its error is the error in eps, scaled:
 
     (5)  |error in eps|^2 = scale |error|^2,    scale = 1 (epsilon), snr (sample), alpha^2 (v)
 
@@ -42,7 +42,7 @@ def loss_weights(
 
     Args:
         schedule: of the forward process.
-        prediction_type: what the network is asked for.
+        prediction_type: what the network predicts.
         weighting: equations (1) to (4).
         min_snr_gamma: gamma of (2), > 0.
         p2_gamma: gamma of (3), at least 0.
@@ -59,9 +59,9 @@ def loss_weights(
         return ones
     alpha_bar = schedule.alpha_bar
     snr = alpha_bar / (1.0 - alpha_bar)
-    of_eps = {
+    eps_weight = {
         "snr": ones,
         "min_snr": min_snr_gamma / np.maximum(snr, min_snr_gamma),
         "p2": (p2_k + snr) ** -p2_gamma,
     }[weighting]
-    return of_eps * {"epsilon": ones, "sample": snr, "v_prediction": alpha_bar}[prediction_type]
+    return eps_weight * {"epsilon": ones, "sample": snr, "v_prediction": alpha_bar}[prediction_type]

@@ -3,6 +3,7 @@
 import errno
 import json
 import shutil
+import signal
 from pathlib import Path
 
 import jax
@@ -15,10 +16,10 @@ from training.runs import SMALL, weights, with_loop
 from ddpm_jax import DDIMPipeline
 from ddpm_jax.cli import app, main
 from ddpm_jax.hub import hub
-from ddpm_jax.training.run import checkpoint
+from ddpm_jax.training.run import checkpoint, run
 from ddpm_jax.training.run.logs import read_log
 from ddpm_jax.training.run.presets import PRESETS
-from ddpm_jax.training.run.run import Run
+from ddpm_jax.training.run.run import Outcome, Run
 from ddpm_jax.training.run.settings import Settings
 
 pytest.importorskip("grain", reason="needs grain: pip install -e '.[test]'")
@@ -82,25 +83,28 @@ def test_short_options():
     assert parsed("--data=emoji").data.name == "emoji"
 
 
+@pytest.mark.slow
 def test_a_run_says_where_its_model_is(done: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["info", str(done)]) == 0
     assert "UNet2DModel" in capsys.readouterr().out
     assert DDIMPipeline.from_pretrained(done).unet.block_out_channels == (4,)
 
 
+@pytest.mark.slow
 def test_profile_writes_a_trace(done: Path):
     traces = list((done / "tensorboard" / "plugins" / "profile").glob("*/*.xplane.pb"))
     assert len(traces) == 1
     assert traces[0].stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_resume(done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     out = tmp_path / "run"
     shutil.copytree(done, out)
-    told = complaint(f"train --out {out}", capsys, 2)
-    assert "holds a run already: resume goes on with it" in told
-    told = complaint(f"train --out {out} --resume --loop.seed 1", capsys, 2)
-    assert "begun with other settings: loop.seed was 0, now 1" in told
+    error = complaint(f"train --out {out}", capsys, 2)
+    assert "holds a run already: resume goes on with it" in error
+    error = complaint(f"train --out {out} --resume --loop.seed 1", capsys, 2)
+    assert "begun with other settings: loop.seed was 0, now 1" in error
     before = weights(out)
     assert main(["train", "--out", str(out), "--resume", "--no-cache"]) == 0
     assert "12 updates" in capsys.readouterr().out
@@ -108,7 +112,7 @@ def test_resume(done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "error"),
     [
         ("--loop.steps 0", "steps must be at least 1, got 0"),
         ("--optimizer.clip-norm -1", "clip_norm must be above 0, got -1.0"),
@@ -129,9 +133,11 @@ def test_resume(done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
         ),
     ],
 )
-def test_wrong_options(options: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_wrong_options(
+    options: str, error: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     out = tmp_path / "out"
-    assert told in complaint(f"train --out {out} {options}", capsys, 2)
+    assert error in complaint(f"train --out {out} {options}", capsys, 2)
     assert not out.exists()
 
 
@@ -139,17 +145,18 @@ def test_wrong_options(options: str, told: str, tmp_path: Path, capsys: pytest.C
 def test_wrong_files_and_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     out, file = tmp_path / "out", tmp_path / "s.json"
     file.write_text('{"loop": {"steps": "many"}}')
-    for options, told in (
+    for options, error in (
         (f"--config {file}", f"{file}: Loop: steps must be a whole number, got 'many'"),
         (f"--config {tmp_path / 'none.json'}", "none.json does not exist"),
         (f"--from {tmp_path}", "has no unet/config.json or config.json"),
         ("--from ./nowhere", "'./nowhere' is not a folder here"),
         ("--revision v1", "--revision is of the model that --from names"),
     ):
-        assert told in complaint(f"train --out {out} {options}", capsys, 2)
+        assert error in complaint(f"train --out {out} {options}", capsys, 2)
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_classes_are_named(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """At the beginning, and by `info` afterwards."""
     for name, grey in (("owl", 0), ("asp", 255)):
@@ -159,11 +166,12 @@ def test_classes_are_named(config: Path, tmp_path: Path, capsys: pytest.CaptureF
     out = tmp_path / "run"
     command = f"train --config {config} --data {tmp_path / 'birds'} --data.labels --out {out}"
     assert main([*command.split(), "--no-cache"]) == 0
-    assert "24 pictures of 8x8x1 in 2 classes (0 asp, 1 owl), " in capsys.readouterr().out
+    assert "24 images of 8x8x1 in 2 classes (0 asp, 1 owl), " in capsys.readouterr().out
     assert main(["info", str(out)]) == 0
     assert "classes: 0 asp, 1 owl" in capsys.readouterr().out.splitlines()
 
 
+@pytest.mark.slow
 def test_going_on_from_another_forward_process(
     done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -174,25 +182,74 @@ def test_going_on_from_another_forward_process(
     base = f"train --config {tmp_path / 's.json'} --no-cache --from"
     v = "--diffusion.prediction-type v_prediction"
     assert main(f"{base} {done} {v} --out {tmp_path / 'v'}".split()) == 0
-    told = capsys.readouterr().out
-    assert f"diffusion.prediction_type is v_prediction; {done} was trained with epsilon" in told
+    error = capsys.readouterr().out
+    assert f"diffusion.prediction_type is v_prediction; {done} was trained with epsilon" in error
     assert main(f"{base} {done / 'unet'} --out {tmp_path / 'bare'}".split()) == 0
-    told = capsys.readouterr().out
-    assert "unet came without a scheduler: it is taken to predict epsilon (linear)" in told
+    error = capsys.readouterr().out
+    assert "unet came without a scheduler: it is assumed to predict epsilon (linear)" in error
 
 
-def test_channels_that_no_grid_has(
+def test_channels_that_no_grid_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    command = f"train --data {five_channels(tmp_path)} --out {tmp_path / 'out'}"
+    error = complaint(command, capsys, 2)
+    assert "grids of samples have 1, 3 or 4 channels" in error
+    assert "five.npy has 5: set loop.sample_every to 0" in error
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_channels_that_no_image_has(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    np.save(tmp_path / "five.npy", np.zeros((20, 8, 8, 5), np.uint8))
-    command = f"train --data {tmp_path / 'five.npy'} --out {tmp_path / 'out'}"
-    told = complaint(command, capsys, 2)
-    assert "grids of samples have 1, 3 or 4 channels" in told
-    assert "five.npy has 5: set loop.sample_every to 0" in told
-    assert not (tmp_path / "out").exists()
-    short = f"--config {config} --loop.sample-every 0 --loop.steps 1 --no-cache"
+    command = f"train --config {config} --data {five_channels(tmp_path)} --out {tmp_path / 'out'}"
+    short = "--loop.sample-every 0 --loop.steps 1 --no-cache"
     assert main([*command.split(), *short.split()]) == 0
-    assert "its channels make no picture; in Python" in capsys.readouterr().out
+    assert "with 5 channels, pipelines in Python give arrays" in capsys.readouterr().out
+
+
+def five_channels(folder: Path) -> Path:
+    np.save(folder / "five.npy", np.zeros((20, 8, 8, 5), np.uint8))
+    return folder / "five.npy"
+
+
+@pytest.mark.parametrize("data", ["digits", "five"])
+@pytest.mark.parametrize(
+    ("stopped", "code"), [(None, 0), (signal.SIGTERM, 0), (signal.SIGINT, 130)]
+)
+def test_what_is_said_of_a_run(
+    config: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    data: str,
+    stopped: signal.Signals | None,
+    code: int,
+):
+    """Before it what is trained on what, and after it where the model is, or what goes on."""
+    monkeypatch.setattr(run, "train_checked", lambda *_, **__: Outcome(5, stopped, 1))
+    out = tmp_path / "run"
+    name = five_channels(tmp_path) if data == "five" else data
+    options = f"--data {name} --loop.sample-every 0 --out {out} --no-cache"
+    labels = ["--data.labels"] if data == "digits" else []
+    assert main(["train", "--config", str(config), *options.split(), *labels]) == code
+    printed = capsys.readouterr()
+    said = printed.out + printed.err
+    if stopped is not None:
+        assert f"stopped by {stopped.name} after 5 of 8 updates; --resume goes on" in said
+    elif data == "digits":
+        assert "1,797 images of 8x8x1 in 10 classes (0 0, 1 1, " in said
+        assert f"5 updates, 1 compilation of the step; the model is {out}: ddpm-jax sample" in said
+    else:
+        assert "with 5 channels, pipelines in Python give arrays" in said
+
+
+def test_a_folder_that_holds_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    SMALL.save(tmp_path / "settings.json")
+    (tmp_path / "checkpoints" / "4").mkdir(parents=True)
+    error = complaint(f"train --out {tmp_path}", capsys, 2)
+    assert "holds a run already: resume goes on with it" in error
+    error = complaint(f"train --out {tmp_path} --resume --loop.seed 1", capsys, 2)
+    assert "begun with other settings: loop.seed was 0, now 1" in error
 
 
 def test_a_folder_that_is_not_empty(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -200,6 +257,7 @@ def test_a_folder_that_is_not_empty(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "a new or an empty folder" in complaint(f"train --out {tmp_path}", capsys, 2)
 
 
+@pytest.mark.slow
 def test_a_full_disk(
     config: Path,
     tmp_path: Path,
@@ -211,10 +269,10 @@ def test_a_full_disk(
     free = lambda _: usage._replace(free=room.pop(0) if len(room) > 1 else room[0])  # noqa: E731
     monkeypatch.setattr(checkpoint.shutil, "disk_usage", free)
     command = f"train --config {config} --out {tmp_path / 'run'}"
-    told = last_word(command, capsys)
-    assert "cannot be written" in told
-    assert "no space is left, it takes 0 MiB" in told
-    assert told.endswith("checkpoints kept: 4")
+    error = last_word(command, capsys)
+    assert "cannot be written" in error
+    assert "no space is left, it takes 0 MiB" in error
+    assert error.endswith("checkpoints kept: 4")
     monkeypatch.undo()
     assert main([*command.split(), "--resume", "--no-cache"]) == 0
     assert [line["step"] for line in read_log(tmp_path / "run") if len(line) == 2] == [4, 8]
@@ -230,9 +288,9 @@ def test_a_folder_that_cannot_be_written(
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr(Path, "mkdir", refused)
-    told = last_word(f"train --config {config} --out {tmp_path / 'run'}", capsys)
-    assert f"{tmp_path / 'run'} cannot be written to" in told
-    assert "Read-only file system" in told
+    error = last_word(f"train --config {config} --out {tmp_path / 'run'}", capsys)
+    assert f"{tmp_path / 'run'} cannot be written to" in error
+    assert "Read-only file system" in error
 
 
 def test_too_little_memory(
@@ -245,5 +303,5 @@ def test_too_little_memory(
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes")
 
     monkeypatch.setattr(Run, "update", full)
-    told = last_word(f"train --config {config} --out {tmp_path / 'run'}", capsys)
-    assert "out of memory; try loop.remat, loop.dtype bfloat16, loop.accumulate 2, or" in told
+    error = last_word(f"train --config {config} --out {tmp_path / 'run'}", capsys)
+    assert "out of memory; try loop.remat, loop.dtype bfloat16, loop.accumulate 2, or" in error

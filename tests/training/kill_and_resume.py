@@ -3,7 +3,7 @@
     PYTHONPATH=. python tests/training/kill_and_resume.py FOLDER [--kills 20] [--updates 400]
 
 One run is left alone. Others are started again and again with --resume, and killed (SIGKILL) after
-a random time each, until there have been so many kills. Moments are drawn from the whole life of a
+a random time each, until there have been enough kills. Moments are drawn from the whole life of a
 process: start, compilation, updates, checkpoints being written, samples. A run that comes to its
 end must have the weights of the one left alone. Prints one line a kill, with the checkpoints that
 were there.
@@ -50,7 +50,7 @@ def weights(out: Path) -> dict[str, bytes]:
 
 
 def run(out: Path, updates: int, seconds: float | None = None) -> bool:
-    """Whether the process came to its end before it was killed, after so many seconds."""
+    """Whether the process came to its end before it was killed, after some seconds."""
     with subprocess.Popen(
         command(out, updates),
         env={**os.environ, "XDG_CACHE_HOME": str(out.parent / "cache")},
@@ -58,12 +58,12 @@ def run(out: Path, updates: int, seconds: float | None = None) -> bool:
         stderr=subprocess.PIPE,
     ) as child:
         try:
-            _, told = child.communicate(timeout=seconds)
+            _, errors = child.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
             child.kill()
             return False
     if child.returncode:
-        raise RuntimeError(told.decode())
+        raise RuntimeError(errors.decode())
     return True
 
 

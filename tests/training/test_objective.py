@@ -126,7 +126,7 @@ def test_each_term_of_hybrid_trains_its_half(variance_type: str) -> None:
     ],
 )
 def test_gradients_are_finite_at_the_extremes(variance_type: str, prediction_type: str) -> None:
-    """Saturated pictures, answers off by up to 1e4, at the first and the last timesteps."""
+    """Saturated images, answers off by up to 1e4, at the first and the last timesteps."""
     kind = "hybrid" if "learned" in variance_type else "vlb"
     loss = loss_of(
         Objective(loss=kind), variance_type=variance_type, prediction_type=prediction_type

@@ -83,6 +83,7 @@ def pair(folder: Path) -> list[Any]:
     return [result(process) for process in both]
 
 
+@pytest.mark.slow
 def test_losses_do_not_depend_on_the_mesh(eight: Any):
     for name, alone in ALONE.items():
         ours, theirs = (eight["runs"][run]["losses"] for run in (name, alone))
@@ -91,23 +92,27 @@ def test_losses_do_not_depend_on_the_mesh(eight: Any):
     assert theirs[-1] < 0.6 * theirs[0]  # it learns, so late losses tell of early gradients
 
 
+@pytest.mark.slow
 def test_states_do_not_depend_on_the_mesh(eight: Any):
     for name in ALONE:
         assert max(eight["runs"][name]["apart"]) < STATE, name
 
 
+@pytest.mark.slow
 def test_one_program_a_run(eight: Any):
     assert {name: run["compiled"] for name, run in eight["runs"].items()} == dict.fromkeys(
         eight["runs"], 1
     )
 
 
+@pytest.mark.slow
 def test_state_is_donated_and_stays_where_it_was(eight: Any):
     for name, run in eight["runs"].items():
         assert run["donated"], name
         assert not run["misplaced"], name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "parts"),
     [("data-parallel", 1), ("mixed, in parts", 2), ("fully sharded, five steps a call", 8)],
@@ -119,8 +124,9 @@ def test_a_device_holds_its_part(eight: Any, name: str, parts: int):
         assert 1 / parts <= share < 1 / parts + WHOLE
 
 
+@pytest.mark.slow
 def test_only_params_move(eight: Any):
-    """No picture and nothing of the network's inside leaves its device; sums do."""
+    """No image and nothing of the network's inside leaves its device; sums do."""
     for name in ALONE:
         sizes = small.param_sizes()
         moved = eight["runs"][name]["moved"]
@@ -128,6 +134,7 @@ def test_only_params_move(eight: Any):
         assert bool(moved) == (name != "data-parallel")
 
 
+@pytest.mark.slow
 def test_what_does_not_divide_is_refused(eight: Any):
     said = eight["refusals"]
     assert said["fsdp=3"] == "fsdp must divide the number of devices, 8; got 3"
@@ -137,10 +144,11 @@ def test_what_does_not_divide_is_refused(eight: Any):
     assert said["batch of 12"].endswith("12 does not divide over 8 devices; take 8 or 16")
     assert said["batch of 24 in 2"].endswith("8 devices in 2 parts; take 16 or 32")
     for rows, size in {"12 rows": 12, "no rows": 0, "stacked 12": 12}.items():
-        assert said[rows].endswith(f"this process's 8 devices, got {size} pictures")
+        assert said[rows].endswith(f"this process's 8 devices, got {size} images")
     assert said["no axis"] == "every array of a batch needs an axis 1, got shape (8,)"
 
 
+@pytest.mark.slow
 def test_the_largest_axis_that_divides_is_cut(eight: Any):
     assert eight["cuts"] == {
         "(3, 3, 8, 16)": [None, None, None, "fsdp"],
@@ -155,6 +163,7 @@ def test_the_largest_axis_that_divides_is_cut(eight: Any):
     }
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_run(eight: Any, pair: list[Any], folder: Path):
     with np.load(folder / "alone.npz") as file:
         alone = dict(file)
@@ -169,6 +178,58 @@ def test_two_processes_are_one_run(eight: Any, pair: list[Any], folder: Path):
         with np.load(folder / f"{index}.npz") as file:
             for part, numbers in alone.items():
                 assert small.apart(file[part], numbers) < STATE
+
+
+# On the one device of this process: the same functions, on a 1 x 1 mesh.
+
+
+def test_one_device_has_everything():
+    mesh = training.make_mesh()
+    assert dict(mesh.shape) == {"data": 1, "fsdp": 1}
+    assert training.leaf_sharding((3, 3, 128, 256), mesh).is_fully_replicated
+    params = small.MODEL.init_params(jax.random.key(0))
+    key = jax.random.key(7)
+    state, shardings = training.init_sharded(params, small.ADAM, key, mesh)
+    plain = training.init_state(params, small.ADAM, key)
+    assert not small.misplaced(state, shardings)
+    assert small.share(state) == 1
+    np.testing.assert_array_equal(small.flat(state.params), small.flat(plain.params))
+    batch = small.batch(0)
+    placed = training.place_batch(batch, mesh)
+    assert placed["image"].sharding == training.batch_sharding(mesh)
+    for name, values in batch.items():
+        np.testing.assert_array_equal(placed[name], values)
+
+
+def test_one_device_trains_to_the_bits_of_no_mesh():
+    mesh, key = training.make_mesh(), jax.random.key(7)
+    state, shardings, update = small.start(mesh)
+    step = training.make_train_step(update, shardings=shardings)
+    plain_update = training.make_update(small.LOSS, small.ADAM, training.Ema(decay=0.9))
+    plain = training.init_state(small.MODEL.init_params(jax.random.key(0)), small.ADAM, key)
+    plain_step = training.make_train_step(plain_update)
+    for k in range(3):
+        state, metrics = step(state, training.place_batch(small.batch(k), mesh))
+        plain, expected = plain_step(plain, small.batch(k))
+        assert float(metrics["loss"]) == float(expected["loss"])
+    np.testing.assert_array_equal(small.flat(state.params), small.flat(plain.params))
+
+
+def test_what_does_not_fit_one_device_is_refused():
+    mesh = training.make_mesh()
+    with pytest.raises(ValueError, match="fsdp must divide the number of devices, 1; got 3"):
+        training.make_mesh(fsdp=3)
+    with pytest.raises(ValueError, match="must be the number of devices, 1; got 2 x 1"):
+        training.make_mesh(2)
+    with pytest.raises(ValueError, match="fsdp must be a whole number of at least 1, got 0"):
+        training.make_mesh(fsdp=0)
+    training.check_batch_size(6, mesh, accumulate=3)
+    with pytest.raises(ValueError, match="1 devices in 4 parts; take 4 or 8"):
+        training.check_batch_size(6, mesh, accumulate=4)
+    with pytest.raises(ValueError, match="this process's 1 devices, got 0 images"):
+        training.place_batch({"image": np.zeros((0, 8, 8, 1))}, mesh)
+    with pytest.raises(ValueError, match=r"needs an axis 1, got shape \(8,\)"):
+        training.place_batch({"a": np.zeros(8)}, mesh, stacked=True)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ TYPES = get_args(PredictionType)
 # float64 on both sides; 1 - alpha_bar_0 = 1e-4 costs four digits.
 EXACT = 1e-11
 
-# Three readings of one float32 picture. Near t = 0 eps is (x - alpha x0) / 0.01.
+# Three readings of one float32 image. Near t = 0 eps is (x - alpha x0) / 0.01.
 READINGS = 1e-4
 
 

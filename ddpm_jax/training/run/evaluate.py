@@ -22,7 +22,7 @@ class HeldOutLoss:
     """The mean loss over the held-out images, without dropout.
 
     Args:
-        loss: what is trained for.
+        loss: that the run trains with.
         batches: the held-out images.
         mesh: where they go.
     """

@@ -1,6 +1,6 @@
 """A folder that diffusers loads, out of a run.
 
-Its weights are the moving average; the raw params are beside them as variant "non_ema".
+Its weights are the moving average; the raw params are there too, as variant "non_ema".
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ def export(
     `id2label.json`.
 
     Args:
-        folder: may exist; files of the same names are replaced.
+        folder: may exist; files of the same names are overwritten.
         model: the network.
         scheduler: that it was trained under.
         ema: the moving average.

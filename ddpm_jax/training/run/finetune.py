@@ -1,4 +1,4 @@
-"""Going on from a model that is already trained: its settings, its weights, and what is new."""
+"""Fine-tuning: the settings and weights of a trained model, and what is new."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, fields
@@ -19,8 +19,8 @@ class Base(NamedTuple):
     """A model to go on from.
 
     Attributes:
-        name: as it was asked for.
-        model: it, as it was trained.
+        name: as the user gave it.
+        model: as it was trained.
         params: its weights.
         diffusion: the forward process that it was trained under, if it came with a scheduler.
     """
@@ -66,7 +66,7 @@ def _diffusion(name: str, revision: str | None) -> Diffusion | None:
     scheduler = DDPMScheduler.from_pretrained(folder)
     with faults_of(folder / DDPMScheduler.files.config):
         if scheduler.trained_betas is not None:
-            raise ValueError("trained_betas cannot be trained under: no setting holds them")
+            raise ValueError("trained_betas cannot be trained: no setting holds them")
     values = {field.name: getattr(scheduler, field.name) for field in fields(Diffusion)}
     return Diffusion(**values)
 
@@ -78,12 +78,12 @@ def load_base(name: str, *, revision: str | None = None, variant: str | None = N
 
 
 def other_process(base: Base, diffusion: Diffusion) -> list[str]:
-    """A sentence for each way in which a forward process is not the one of the base; those that
-    matter to sampling alone are left out.
+    """A sentence for each field in which a forward process differs from the base's, except those
+    that only sampling uses.
     """
     if base.diffusion is None:
         kind, betas = diffusion.prediction_type, diffusion.beta_schedule
-        return [f"{base.name} came without a scheduler: it is taken to predict {kind} ({betas})"]
+        return [f"{base.name} came without a scheduler: it is assumed to predict {kind} ({betas})"]
     before, now = asdict(base.diffusion), asdict(diffusion)
     return [
         f"diffusion.{name} is {now[name]}; {base.name} was trained with {before[name]}"
@@ -98,7 +98,7 @@ def adapt(base: Base, model: UNet2DModel, key: jax.Array) -> tuple[dict[str, Any
     Args:
         base: the model to go on from.
         model: the one that is trained.
-        key: of what is new.
+        key: of the new params.
 
     Returns:
         The params, and a sentence for each part that is new or left out.
@@ -112,17 +112,18 @@ def adapt(base: Base, model: UNet2DModel, key: jax.Array) -> tuple[dict[str, Any
 def fitted(
     base: Base, model: UNet2DModel, fresh: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[str]]:
-    """`adapt` with the fresh params given; or with their shapes, which tells whether it can be."""
+    """`adapt` from given fresh params; pass their shapes to check compatibility only."""
     params, news = dict(base.params), list[str]()
     if _shape(params.get("class_embedding")) != _shape(fresh.get("class_embedding")):
         params.pop("class_embedding", None)
         if "class_embedding" in fresh:
             params["class_embedding"] = fresh["class_embedding"]
-            had = base.model.num_class_embeds or "no"
-            wanted = model.num_class_embeds
-            news.append(f"class_embedding is new, for {wanted} classes; {base.name} has {had}")
+            before, now = base.model.num_class_embeds or "no", model.num_class_embeds
+            news.append(f"class_embedding is new, for {now} classes; {base.name} has {before}")
         else:
-            news.append(f"class_embedding of {base.name} is left out: no labels are asked for")
+            news.append(
+                f"class_embedding of {base.name} is left out: data.labels is not set"
+            )
     have, want = params["conv_out"]["bias"].shape[0], model.out_channels
     if want == 2 * have:
         params["conv_out"] = jax.tree.map(_with_zeros, params["conv_out"])

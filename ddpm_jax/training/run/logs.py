@@ -89,7 +89,7 @@ def draw_curve(folder: Path) -> Path:
     """Draws a run's `curve.png`: loss and held-out loss by update, the loss's axis logarithmic.
 
     Raises:
-        ImportError: there is no matplotlib.
+        ImportError: matplotlib is not installed.
     """
     try:
         from matplotlib.figure import Figure
@@ -104,7 +104,7 @@ def draw_curve(folder: Path) -> Path:
             axes.plot(*zip(*points, strict=True), style, label=name.replace("_", " "), markersize=3)
     axes.set(xlabel="update", ylabel="loss", yscale="log")
     axes.grid(visible=True, which="both", alpha=0.3)
-    if axes.lines:  # a run may be stopped before its first line
+    if axes.lines:  # a run may stop before its first line
         axes.legend()
     path = folder / CURVE_NAME
     figure.savefig(path, dpi=120)

@@ -48,7 +48,7 @@ class Plan:
         source: the images.
         model: the network, in the dtype that it computes in.
         scheduler: the forward process.
-        loss: what is trained for.
+        loss: the objective with its network.
         base: the model to go on from, or None.
     """
 

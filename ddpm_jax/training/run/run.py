@@ -6,7 +6,7 @@
                                                      the result, as diffusers loads it
                                                      id2label.json             its classes' names
 
-The loop stays ahead of the device: the numbers of an update are read when two more are under way.
+The loop stays ahead of the device: the numbers of an update are read when two more are running.
 Before a checkpoint all are read, so that every checkpoint is good.
 """
 
@@ -88,7 +88,7 @@ def train(plan: Plan, *, resume: bool = False, progress: bool = True) -> Outcome
 
     Raises:
         ValueError: the folder holds another run, or this one and it is not to be resumed, or it is
-            under way there; or more updates are done than are asked for.
+            under way there; or it has done more updates than `loop.steps`.
         TrainingError: the loss is not finite, or diverges.
         OSError: something cannot be written; what was complete before is kept.
         MemoryError: an update does not fit into memory.

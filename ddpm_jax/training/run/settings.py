@@ -1,4 +1,4 @@
-"""All settings of a training run, as frozen dataclasses: what the command line and a file set.
+"""All settings of a training run, as frozen dataclasses; the command line and files set them.
 
 Their defaults are the CIFAR-10 settings of Ho et al. 2020, arXiv:2006.11239, appendix B; other
 presets are in `ddpm_jax.training.run.presets`.
@@ -25,7 +25,7 @@ Dtype: TypeAlias = Literal["float32", "bfloat16"]
 
 @dataclass(frozen=True, kw_only=True)
 class Model(Group):
-    """The network: the fields of `UNet2DModel`, but for those that the data decides."""
+    """The network: the fields of `UNet2DModel`, except those that the data decides."""
 
     down_block_types: tuple[str, ...] = ("DownBlock2D", "AttnDownBlock2D", *("DownBlock2D",) * 2)
     """One name for each resolution, the finest first; Attn... has self-attention."""
@@ -62,7 +62,7 @@ class Model(Group):
     upsample_type: Literal["conv", "resnet"] = "conv"
     """Of the blocks with attention."""
     time_embedding_type: Literal["positional", "learned"] = "positional"
-    """What the network is told of time."""
+    """How the timestep enters the network."""
     time_embedding_dim: int | None = None
     """Width of the time embedding; None: four times the first of the channels."""
     freq_shift: float = 1.0
@@ -73,13 +73,13 @@ class Model(Group):
     """x <- 2 x - 1 first."""
 
     def _faults(self) -> Iterator[str]:
-        """What `UNet2DModel` does not refuse but would take for ever."""
+        """What `UNet2DModel` accepts but never finishes to build."""
         yield from self._at_most(layers_per_block=1000)
 
     def config(
         self, shape: tuple[int, int, int], classes: int | None, diffusion: "Diffusion"
     ) -> dict[str, Any]:
-        """A `UNet2DModel`'s config for pictures of a shape (H, W, C), and so many classes."""
+        """A `UNet2DModel`'s config for images (H, W, C) in some number of classes."""
         height, width, channels = shape
         return {
             **dataclasses.asdict(self),
@@ -109,11 +109,11 @@ class Diffusion(Group):
     beta_end: float = 0.02
     """beta of the last timestep, in (0, 1)."""
     prediction_type: PredictionType = "epsilon"
-    """What the network predicts: the noise, the clean picture, or v."""
+    """What the network predicts: the noise, the clean image, or v."""
     variance_type: VarianceType = "fixed_large"
     """Of sampling; with the learned ones the network has twice the channels."""
     clip_sample: bool = True
-    """Sampling clips the predicted picture to [-1, 1]."""
+    """Sampling clips the predicted image to [-1, 1]."""
     rescale_betas_zero_snr: bool = False
     """Leave no signal at the last timestep; not with epsilon."""
 
@@ -133,13 +133,13 @@ class Loop(Group):
     steps: int = 800_000
     """Updates in all."""
     batch_size: int = 128
-    """Pictures in an update, over all devices."""
+    """Images in an update, over all devices."""
     accumulate: int = 1
     """Parts that a batch is computed in, to save memory; divides the batch size."""
     steps_per_call: int = 1
     """Updates in one compiled call; more saves time where an update takes a few milliseconds."""
     seed: int = 0
-    """Decides the first params, the order of the pictures and every draw."""
+    """Decides the first params, the order of the images and every draw."""
     dtype: Dtype = "float32"
     """What the network computes in; its params are float32."""
     remat: bool = False
@@ -153,17 +153,17 @@ class Loop(Group):
     keep_last: int = 2
     """Checkpoints that are kept."""
     keep_best: int = 0
-    """Also keep so many with the lowest held-out loss; needs held-out pictures."""
+    """Checkpoints with the lowest held-out loss that are kept too; needs held-out images."""
     sample_every: int = 5000
     """A grid of samples from the moving average; 0: none."""
     sample_num: int = 36
-    """Pictures in the grid, always from the same keys."""
+    """Images in the grid, always from the same keys."""
     sample_steps: int = 50
     """DDIM steps for the grid."""
     eval_every: int = 5000
-    """The loss on held-out pictures, where there are some."""
+    """The loss on held-out images, where there are some."""
     divergence: float = 10.0
-    """Stop when the mean loss of 50 updates is so many times the lowest such mean; 0: go on."""
+    """Stop when the mean loss of 50 updates is this many times the lowest such mean; 0: never."""
     profile: int = 0
     """Updates of which a trace is written, after the first ten; 0: none."""
 
@@ -185,7 +185,7 @@ class Settings:
     """Everything that decides a run."""
 
     data: Data = field(default_factory=Data)
-    """The pictures."""
+    """The images."""
     model: Model = field(default_factory=Model)
     """The network."""
     diffusion: Diffusion = field(default_factory=Diffusion)
@@ -205,7 +205,7 @@ class Settings:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Settings":
-        """Reads a file that `save` wrote; what it leaves out has its default.
+        """Reads a file that `save` wrote; missing ones have their defaults.
 
         Raises:
             ValueError: no such file, unknown groups or fields, or values that are refused.

@@ -6,7 +6,7 @@ import pytest
 from training.runs import SMALL
 
 from ddpm_jax.models import UNet2DModel
-from ddpm_jax.training.run.finetune import Base, adapt, base_settings, load_base
+from ddpm_jax.training.run.finetune import Base, adapt, base_settings, load_base, other_process
 from ddpm_jax.training.run.settings import Diffusion
 
 
@@ -45,7 +45,7 @@ def test_classes_are_new(small: Base):
     assert news == ["class_embedding is new, for 11 classes; small has no"]
     again, left = adapt(Base("classy", model, params), small.model, jax.random.key(0))
     assert "class_embedding" not in again
-    assert left == ["class_embedding of classy is left out: no labels are asked for"]
+    assert left == ["class_embedding of classy is left out: data.labels is not set"]
 
 
 def test_a_learned_variance_leaves_the_prediction(small: Base):
@@ -63,3 +63,14 @@ def test_other_architectures_are_refused(small: Base):
     wide = wanted(small, block_out_channels=(8,))
     with pytest.raises(ValueError, match=r"small does not fit these settings: conv_in.bias is"):
         adapt(small, wide, jax.random.key(0))
+
+
+def test_another_forward_process_is_said(small: Base):
+    """What differs from how the model was trained, except what only sampling uses."""
+    before = Diffusion(variance_type="fixed_small")
+    now = Diffusion(prediction_type="v_prediction", clip_sample=False)
+    assert other_process(small._replace(diffusion=before), now) == [
+        "diffusion.prediction_type is v_prediction; small was trained with epsilon"
+    ]
+    (sentence,) = other_process(small, now)
+    assert sentence.startswith("small came without a scheduler: it is assumed to predict v_pred")

@@ -1,9 +1,12 @@
 """Going on with a run: to the same bits, or a sentence that says why not."""
 
+import dataclasses
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,11 +16,12 @@ from ddpm_jax.training.data import Data
 from ddpm_jax.training.run.checkpoint import Checkpoints
 from ddpm_jax.training.run.guards import locked
 from ddpm_jax.training.run.logs import read_log
-from ddpm_jax.training.run.plan import make_plan
+from ddpm_jax.training.run.plan import check_folder, make_plan
 from ddpm_jax.training.run.ready import input_batches, prepare
 from ddpm_jax.training.run.run import Run
 from ddpm_jax.training.run.settings import Settings
 from ddpm_jax.training.sharding import place_batch
+from ddpm_jax.training.state import init_state
 
 pytest.importorskip("grain", reason="needs grain: pip install -e '.[test]'")
 pytest.importorskip("tensorboardX", reason="needs tensorboardX: pip install -e '.[test]'")
@@ -29,7 +33,7 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("at", [3, 6])
+@pytest.mark.parametrize("at", [pytest.param(3, marks=pytest.mark.slow), 6])
 def test_a_killed_run_goes_on_to_the_same_bits(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ):
@@ -83,7 +87,8 @@ def test_a_folder_that_holds_something(whole: Path, tmp_path: Path):
         run(tmp_path, resume=True)
 
 
-def test_a_run_killed_before_its_first_checkpoint_begins_anew(
+@pytest.mark.slow
+def test_a_run_killed_before_its_first_checkpoint_begins_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """The folder is known as a run's before anything else is in it."""
@@ -99,7 +104,8 @@ def test_a_run_killed_before_its_first_checkpoint_begins_anew(
     assert run(tmp_path, resume=True).step == 8
 
 
-def test_a_checkpoint_that_cannot_be_written_is_told(
+@pytest.mark.slow
+def test_a_run_ends_when_a_checkpoint_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     save = Checkpoints.save
@@ -122,7 +128,7 @@ def test_a_checkpoint_that_cannot_be_written_is_told(
 
 
 @pytest.mark.parametrize("part", ["extra/metadata", "state/manifest.ocdbt", "state/_METADATA"])
-def test_whatever_is_damaged_is_told(whole: Path, tmp_path: Path, part: str):
+def test_a_damaged_part_is_refused(whole: Path, tmp_path: Path, part: str):
     out = shutil.copytree(whole, tmp_path / "run")
     (out / "checkpoints" / "8" / part).unlink()
     with pytest.raises(ValueError, match=r"8 is damaged, .* without that folder 4 is resumed"):
@@ -136,13 +142,13 @@ def test_a_long_reason_is_cut(whole: Path, tmp_path: Path, monkeypatch: pytest.M
         raise OSError("y" * 1000)
 
     monkeypatch.setattr("orbax.checkpoint.CheckpointManager.restore", raised)
-    with pytest.raises(ValueError, match="8 is damaged, or of a run") as told:
+    with pytest.raises(ValueError, match="8 is damaged, or of a run") as raised:
         run(out, resume=True)
-    assert f" {'y' * 200}" in str(told.value).replace("(", " ")
-    assert "y" * 201 not in str(told.value)
+    assert f" {'y' * 200}" in str(raised.value).replace("(", " ")
+    assert "y" * 201 not in str(raised.value)
 
 
-def test_a_damaged_checkpoint_is_told(whole: Path, tmp_path: Path):
+def test_a_run_goes_on_without_a_damaged_checkpoint(whole: Path, tmp_path: Path):
     shutil.copytree(whole, tmp_path / "damaged")
     extra = tmp_path / "damaged" / "checkpoints" / "8" / "extra"
     shutil.rmtree(extra)
@@ -162,7 +168,7 @@ def test_a_damaged_checkpoint_is_told(whole: Path, tmp_path: Path):
     assert weights(tmp_path / "damaged") == weights(whole)
 
 
-def test_a_finished_run_without_checkpoints_is_not_begun_anew(whole: Path, tmp_path: Path):
+def test_a_finished_run_without_checkpoints_is_not_overwritten(whole: Path, tmp_path: Path):
     out = shutil.copytree(whole, tmp_path / "run")
     shutil.rmtree(out / "checkpoints")
     with pytest.raises(ValueError, match=r"was at update 8, and .*checkpoints holds no checkpoint"):
@@ -189,6 +195,7 @@ def test_more_updates_than_are_asked_for(whole: Path, tmp_path: Path):
     assert Settings.load(out / "settings.json") == SMALL
 
 
+@pytest.mark.slow
 def test_one_run_in_a_folder_at_a_time(tmp_path: Path):
     with locked(tmp_path), pytest.raises(ValueError, match="another run is under way in"):
         run(tmp_path)
@@ -196,7 +203,8 @@ def test_one_run_in_a_folder_at_a_time(tmp_path: Path):
     assert run(tmp_path).step == 8
 
 
-def test_a_run_that_got_nowhere_is_no_obstacle(tmp_path: Path):
+@pytest.mark.slow
+def test_a_run_replaces_one_that_got_nowhere(tmp_path: Path):
     """As one leaves it that fails, or is killed, in its first moments."""
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "log.jsonl").touch()
@@ -208,6 +216,7 @@ def test_a_run_that_got_nowhere_is_no_obstacle(tmp_path: Path):
         run(tmp_path, changed)
 
 
+@pytest.mark.slow
 def test_files_that_were_renamed(tmp_path: Path):
     """Their order decides the stream of pictures."""
     pictures = tmp_path / "pictures"
@@ -219,3 +228,40 @@ def test_files_that_were_renamed(tmp_path: Path):
     (pictures / "0.png").rename(pictures / "9.png")
     with pytest.raises(ValueError, match="files have come, gone or been renamed"):
         run(tmp_path / "run", with_loop(settings, steps=9), resume=True)
+
+
+def test_folders_that_a_run_may_use(whole: Path, tmp_path: Path):
+    """New, empty, or with what a run leaves that failed in its first moments, before or after it
+    made its folders.
+    """
+    check_folder(tmp_path / "new", SMALL, resume=False)
+    check_folder(tmp_path, SMALL, resume=True)
+    SMALL.save(tmp_path / "settings.json")
+    (tmp_path / ".lock").touch()
+    check_folder(tmp_path, with_loop(seed=5), resume=True)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "log.jsonl").touch()
+    check_folder(tmp_path, with_loop(seed=5), resume=False)
+    check_folder(whole, SMALL, resume=True)
+
+
+def test_a_checkpoint_that_does_not_fit_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The error says so, and the ones before it are there to resume from."""
+    adam = SMALL.optimizer.make(8)
+    state = init_state({"w": jnp.ones(2**18)}, adam, jax.random.key(0))
+    usage = shutil.disk_usage(tmp_path)
+    with Checkpoints(tmp_path / "checkpoints") as saved:
+        saved.save(state, {"input": 1})
+        saved.wait()
+        later = dataclasses.replace(state, step=jnp.int32(4))
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=2**20))
+        message = r"\(1 MiB free\): no space is left, it takes 4 MiB; checkpoints kept: 0$"
+        with pytest.raises(OSError, match=message):
+            saved.save(later, {"input": 5})
+        monkeypatch.undo()
+        found = saved.restore(state)
+        assert found.extra == {"input": 1}
+        saved.save(later, {"input": 5})
+    assert saved.steps() == [0, 4]

@@ -1,10 +1,12 @@
 """A whole run: what it leaves, its numbers, and what stops it."""
 
 import json
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -15,10 +17,12 @@ from ddpm_jax.hub import class_names
 from ddpm_jax.training.objective import Objective
 from ddpm_jax.training.optimizer import Optimizer
 from ddpm_jax.training.run.checkpoint import Checkpoints
+from ddpm_jax.training.run.export import export
 from ddpm_jax.training.run.guards import TrainingError
 from ddpm_jax.training.run.logs import Log, read_log
 from ddpm_jax.training.run.plan import make_plan
 from ddpm_jax.training.run.presets import PRESETS
+from ddpm_jax.training.run.run import Run
 from ddpm_jax.training.run.settings import Settings
 from weights_convert import convert
 
@@ -65,6 +69,7 @@ def test_the_result_samples_like_any_model(whole: Path):
     np.testing.assert_allclose(average, last, atol=0.02)  # eight updates of at most 1e-3
 
 
+@pytest.mark.slow
 def test_several_updates_in_one_call_draw_the_same(whole: Path, tmp_path: Path):
     """XLA fuses two updates otherwise than one, so that bits differ."""
     assert run(tmp_path, with_loop(steps_per_call=2)) == (8, None, 1)
@@ -102,6 +107,7 @@ def test_a_last_part_of_a_window_is_logged(tmp_path: Path):
     assert [line["step"] for line in read_log(tmp_path) if "loss" in line] == [5, 8]
 
 
+@pytest.mark.slow
 def test_classes_keep_their_names(tmp_path: Path):
     settings = replace(SMALL, data=replace(SMALL.data, labels=True))
     run(tmp_path / "plain", settings)
@@ -126,7 +132,7 @@ def test_plans_that_do_not_fit(tmp_path: Path, fields: dict[str, int], told: str
     assert not any(tmp_path.iterdir())
 
 
-def test_pictures_that_do_not_halve(tmp_path: Path):
+def test_images_that_do_not_halve(tmp_path: Path):
     odd = replace(PRESETS["tiny"], data=replace(SMALL.data, resolution=10))
     with pytest.raises(ValueError, match="images of 10x10 do not halve 2 times"):
         make_plan(odd, tmp_path)
@@ -174,3 +180,37 @@ def test_log_lines_are_json_even_for_nan(tmp_path: Path):
     with Log(tmp_path, step=0):  # what came after the step that a run goes on from is removed
         pass
     assert not list(read_log(tmp_path))
+
+
+def test_sigterm_ends_a_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The update is finished, and there is a checkpoint of it and the result so far."""
+    update = Run.update
+
+    def signalled(self: Run) -> None:
+        if self.step == 2:
+            signal.raise_signal(signal.SIGTERM)
+        update(self)
+
+    monkeypatch.setattr(Run, "update", signalled)
+    assert run(tmp_path, with_loop(save_every=1000)) == (3, signal.SIGTERM, 1)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["3"]
+    assert (tmp_path / "model_index.json").exists()
+    monkeypatch.undo()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_result_has_the_names_of_its_classes(tmp_path: Path):
+    """Those of the data, and one for dropped labels; a conversion keeps them."""
+    data = replace(SMALL.data, labels=True)
+    plain = make_plan(replace(SMALL, data=data), tmp_path)
+    free = replace(SMALL, data=data, objective=Objective(label_dropout=0.1))
+    ten = tuple(str(i) for i in range(10))
+    assert plain.classes == ten
+    plan = make_plan(free, tmp_path)
+    assert plan.classes == (*ten, "no class")
+    assert make_plan(SMALL, tmp_path).classes is None
+    params = plan.model.init_params(jax.random.key(0))
+    export(tmp_path / "run", plan.model, plan.scheduler, params, params, plan.classes)
+    convert(tmp_path / "run", tmp_path / "flax", to="flax")
+    for folder in ("run", "flax"):
+        assert class_names.read(tmp_path / folder) == dict(enumerate((*ten, "no class")))
