@@ -9,7 +9,6 @@ from ddpm_jax.training.objective import Drawn as Drawn
 from ddpm_jax.training.objective import Loss as Loss
 from ddpm_jax.training.objective import Objective as Objective
 from ddpm_jax.training.objective import Predict as Predict
-from ddpm_jax.training.objective import make_loss as make_loss
 from ddpm_jax.training.optimizer import Optimizer as Optimizer
 from ddpm_jax.training.processes import start_processes as start_processes
 from ddpm_jax.training.run.guards import TrainingError as TrainingError
@@ -33,6 +32,7 @@ from ddpm_jax.training.state import init_state as init_state
 from ddpm_jax.training.step import make_train_step as make_train_step
 from ddpm_jax.training.step import make_train_steps as make_train_steps
 from ddpm_jax.training.step import make_update as make_update
+from ddpm_jax.training.unet_loss import make_loss as make_loss
 from ddpm_jax.training.weighting import loss_weights as loss_weights
 
 __all__ = [

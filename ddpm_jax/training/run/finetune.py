@@ -121,9 +121,7 @@ def fitted(
             before, now = base.model.num_class_embeds or "no", model.num_class_embeds
             news.append(f"class_embedding is new, for {now} classes; {base.name} has {before}")
         else:
-            news.append(
-                f"class_embedding of {base.name} is left out: data.labels is not set"
-            )
+            news.append(f"class_embedding of {base.name} is left out: data.labels is not set")
     have, want = params["conv_out"]["bias"].shape[0], model.out_channels
     if want == 2 * have:
         params["conv_out"] = jax.tree.map(_with_zeros, params["conv_out"])

@@ -16,12 +16,13 @@ from ddpm_jax.models import UNet2DModel
 from ddpm_jax.schedulers import DDPMScheduler
 from ddpm_jax.training.data import Source, open_source
 from ddpm_jax.training.data.split import training_indices
-from ddpm_jax.training.objective import Loss, make_loss
+from ddpm_jax.training.objective import Loss
 from ddpm_jax.training.run.finetune import Base, adapt, fitted, other_process
 from ddpm_jax.training.run.guards import WARM
 from ddpm_jax.training.run.logs import read_log
 from ddpm_jax.training.run.settings import Settings
 from ddpm_jax.training.sharding import check_batch_size, make_mesh
+from ddpm_jax.training.unet_loss import make_loss
 
 SETTINGS_NAME = "settings.json"
 CHECKPOINTS = "checkpoints"
