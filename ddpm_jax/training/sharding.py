@@ -184,8 +184,13 @@ def fetch(tree: Any) -> Any:
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
-    """Whole on every device."""
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    """Whole on every device; all processes must call it together, with the same values."""
+    # Compiled, for device_put refuses typed keys on the devices of several processes.
+    return jax.jit(_same, out_shardings=NamedSharding(mesh, PartitionSpec()))(tree)
+
+
+def _same(tree: Any) -> Any:
+    return tree
 
 
 def batch_sharding(mesh: Mesh, *, stacked: bool = False) -> NamedSharding:
