@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from ddpm_jax.hub.files import first_line
 from ddpm_jax.training.state import TrainState
 
 SHOWN = 200
@@ -173,7 +174,7 @@ class Checkpoints:
 def _reason(error: Exception) -> str:
     if "No space left" in str(error):  # among the names of a dozen of tensorstore's files
         return "no space is left"
-    return str(error).strip().partition("\n")[0][:SHOWN]
+    return first_line(error)[:SHOWN]
 
 
 def _abstract(leaf: Any) -> Any:

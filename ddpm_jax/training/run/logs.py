@@ -1,7 +1,6 @@
 """A run's records: one JSON object a line, the same numbers for TensorBoard, and the loss curve."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ddpm_jax.hub.files import replacing
 from ddpm_jax.training.data.needs import missing
 
 LOG_NAME = "log.jsonl"
@@ -34,9 +34,8 @@ class Log:
             raise missing("tensorboardX", "a training log") from error
         self.path = folder / LOG_NAME
         kept = [line for line in read_log(folder) if line["step"] <= step]
-        partial = self.path.with_suffix(".partial")
-        partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        os.replace(partial, self.path)
+        with replacing(self.path) as partial:
+            partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
         self._file = self.path.open("a", buffering=1)  # a killed run loses no line
         # TensorBoard hides what is in older files from purge_step on. The suffix keeps the files of
         # two runs apart that begin within a second.

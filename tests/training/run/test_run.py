@@ -120,14 +120,14 @@ def test_classes_keep_their_names(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "message"),
     [
         ({"steps": 9, "steps_per_call": 2}, "loop.steps must be a multiple"),
         ({"keep_best": 1, "save_every": 6}, "save_every must be a multiple of eval_every"),
     ],
 )
-def test_plans_that_do_not_fit(tmp_path: Path, fields: dict[str, int], told: str):
-    with pytest.raises(ValueError, match=told):
+def test_plans_that_do_not_fit(tmp_path: Path, fields: dict[str, int], message: str):
+    with pytest.raises(ValueError, match=message):
         make_plan(with_loop(**fields), tmp_path)
     assert not any(tmp_path.iterdir())
 

@@ -54,7 +54,7 @@ def test_a_file_with_faults(tmp_path: Path):
     for encoding in ("utf-8", "utf-8-sig"):  # the second as editors of Windows save it
         path.write_text(json.dumps({"loop": {"steps": 5}}), encoding=encoding)
         assert Settings.load(path) == Settings(loop=Loop(steps=5))
-    for content, told in (
+    for content, message in (
         ({"lop": {}}, "no group is called lop; there are data, model,"),
         ({"loop": {"step": 5}}, "no field of loop is called step; there are steps,"),
         ({"loop": 5}, "loop must be an object, got 5"),
@@ -71,7 +71,7 @@ def test_a_file_with_faults(tmp_path: Path):
         ({"model": {"block_out_channels": [8, "9"]}}, r"a whole number, got \(8, '9'\)"),
     ):
         path.write_text(json.dumps(content))
-        with pytest.raises(ValueError, match=told) as raised:
+        with pytest.raises(ValueError, match=message) as raised:
             Settings.load(path)
         assert str(path) in str(raised.value)
 
@@ -83,7 +83,7 @@ def test_loops_with_faults_tell_all():
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "message"),
     [
         (lambda: Optimizer(learning_rate=math.inf), "learning_rate must be a finite number"),
         (lambda: Optimizer(learning_rate=math.nan), "learning_rate must be a finite number"),
@@ -93,8 +93,8 @@ def test_loops_with_faults_tell_all():
         (lambda: Diffusion(beta_end=1.0), r"must lie in \(0, 1\)"),
     ],
 )
-def test_numbers_that_train_nothing(make: Callable[[], object], told: str):
-    with pytest.raises(ValueError, match=told):
+def test_numbers_that_train_nothing(make: Callable[[], object], message: str):
+    with pytest.raises(ValueError, match=message):
         make()
 
 
