@@ -1,4 +1,4 @@
-"""A short training run of a tiny network, for the scripts beside it: the same on any mesh."""
+"""A short training run of a tiny network, for the scripts in this folder: the same on any mesh."""
 
 import re
 from typing import Any

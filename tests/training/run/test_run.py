@@ -107,18 +107,6 @@ def test_a_last_part_of_a_window_is_logged(tmp_path: Path):
     assert [line["step"] for line in read_log(tmp_path) if "loss" in line] == [5, 8]
 
 
-@pytest.mark.slow
-def test_classes_keep_their_names(tmp_path: Path):
-    settings = replace(SMALL, data=replace(SMALL.data, labels=True))
-    run(tmp_path / "plain", settings)
-    ten = {i: str(i) for i in range(10)}
-    assert class_names.read(tmp_path / "plain") == ten
-    run(tmp_path / "free", replace(settings, objective=Objective(label_dropout=0.1)))
-    assert class_names.read(tmp_path / "free") == {**ten, 10: "no class"}
-    convert(tmp_path / "free", tmp_path / "flax", to="flax")
-    assert class_names.read(tmp_path / "flax") == {**ten, 10: "no class"}
-
-
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
