@@ -30,14 +30,8 @@ from benchmarks.digits_judge import (
     real_digits,
 )
 from ddpm_jax.cli.fingerprint import fingerprint
+from ddpm_jax.schedulers import BY_NAME
 
-SCHEDULERS = {
-    "ddpm": dj.DDPMScheduler,
-    "ddim": dj.DDIMScheduler,
-    "pndm": dj.PNDMScheduler,
-    "euler": dj.EulerDiscreteScheduler,
-    "euler-ancestral": dj.EulerAncestralDiscreteScheduler,
-}
 OUT = RESULTS / "digits_quality"
 
 
@@ -65,7 +59,7 @@ def passed(verdict: Mapping[str, Mapping[str, Any]]) -> bool:
 def draw(model: str, scheduler: str, steps: int, num: int, seed: int, batch: int) -> np.ndarray:
     """Pictures (num, 8, 8, 1) in [0, 1]: those that `ddpm-jax sample` gives for this seed."""
     pipe = dj.DiffusionPipeline.from_pretrained(model)
-    pipe.scheduler = SCHEDULERS[scheduler].from_config(pipe.scheduler.config)
+    pipe.scheduler = BY_NAME[scheduler].from_config(pipe.scheduler.config)
     keys = dj.sample_keys(jax.random.key(seed), -(-num // batch) * batch)  # whole batches
     parts = [
         pipe(
@@ -153,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--model", default="digits", help="bundled name, folder or hub id (digits)")
     add("--num", type=count, default=1000, help="pictures to draw (1000)")
     add("--seed", type=int, default=0, help="of the pictures (0)")
-    add("--scheduler", choices=tuple(SCHEDULERS), default="ddpm", help="(ddpm)")
+    add("--scheduler", choices=tuple(BY_NAME), default="ddpm", help="(ddpm)")
     add("--steps", type=count, default=100, help="of the scheduler (100)")
     add("--batch-size", type=count, default=100, help="pictures drawn at once (100)")
     add("--images", type=Path, help="an .npy file of pictures (N, 8, 8, 1) in [0, 1] to judge")

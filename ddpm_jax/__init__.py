@@ -36,7 +36,7 @@ from ddpm_jax.schedulers import PNDMScheduler as PNDMScheduler
 from ddpm_jax.schedulers import Scheduler as Scheduler
 from ddpm_jax.tables.builder import Level as Level
 from ddpm_jax.tables.builder import TableBuilder as TableBuilder
-from ddpm_jax.tables.builder import describe as describe
+from ddpm_jax.tables.describe import describe as describe
 from ddpm_jax.tables.refine import Clip as Clip
 from ddpm_jax.tables.refine import DynamicThreshold as DynamicThreshold
 from ddpm_jax.tables.schedules import NoiseSchedule as NoiseSchedule

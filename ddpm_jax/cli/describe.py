@@ -26,9 +26,9 @@ class Describe(Schedule):
     def run(self) -> None:
         """Print the table."""
         from ddpm_jax.cli.loading import scheduler_config
-        from ddpm_jax.tables import builder
+        from ddpm_jax.tables.describe import describe
 
         if self.model is None and self.revision is not None:
             raise OptionError("--revision is that of a model: give --model")
         config = None if self.model is None else scheduler_config(self.model, self.revision)
-        print(builder.describe(self.table(self.make(config))))
+        print(describe(self.table(self.make(config))))

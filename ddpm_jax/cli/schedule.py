@@ -10,19 +10,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ddpm_jax.cli.arguments import Assignments, OptionalNumber
 from ddpm_jax.cli.faults import OptionError, of_options
+from ddpm_jax.schedulers import BY_NAME, Scheduler
 
 if TYPE_CHECKING:
-    from ddpm_jax.schedulers import Scheduler
     from ddpm_jax.tables.table import Table
 
-Name = Literal["ddpm", "ddim", "pndm", "euler", "euler-ancestral"]
-CLASSES: dict[Name, str] = {
-    "ddpm": "DDPMScheduler",
-    "ddim": "DDIMScheduler",
-    "pndm": "PNDMScheduler",
-    "euler": "EulerDiscreteScheduler",
-    "euler-ancestral": "EulerAncestralDiscreteScheduler",
-}
+if TYPE_CHECKING:
+    Name = str
+else:
+    Name = Literal[tuple(BY_NAME)]  # the choices follow from the list of schedulers
 TABLE_OPTIONS = ("eta", "use_clipped_model_output", "s_churn", "s_tmin", "s_tmax", "s_noise")
 """What a scheduler's `table` takes, not its config; which of them depends on the scheduler."""
 OFF_AT_ZERO = ("eta", "use_clipped_model_output", "s_churn", "s_tmin")
@@ -46,21 +42,19 @@ class Schedule:
     """Change fields of the scheduler's config (timestep_spacing=trailing), or give options of a
     run (s_churn=40)."""
 
-    def make(self, config: Mapping[str, Any] | None = None) -> "Scheduler":
+    def make(self, config: Mapping[str, Any] | None = None) -> Scheduler:
         """The scheduler, from the config of a model's own scheduler, if one is given.
 
         Raises:
             OptionError: a field that the scheduler lacks, or a value that it refuses.
             ValueError: a value in the model's config that it refuses.
         """
-        from ddpm_jax import schedulers
-
-        cls: type[Scheduler] = getattr(schedulers, CLASSES[self.scheduler])
+        cls = BY_NAME[self.scheduler]
         fields = {name: value for name, value in self._given() if name not in TABLE_OPTIONS}
         with of_options() if fields else nullcontext():
             return cls.from_config({} if config is None else config, **fields)
 
-    def table(self, scheduler: "Scheduler") -> "Table":
+    def table(self, scheduler: Scheduler) -> "Table":
         """The table of the run.
 
         Raises:
@@ -74,10 +68,10 @@ class Schedule:
             return scheduler.table(self.steps, **options)
 
     def options(self) -> dict[str, Any]:
-        """What `table` is given beside the steps; an option at its default of zero is left out.
+        """What `table` takes after the steps; an option at its default of zero is left out.
 
         Raises:
-            OptionError: values that are no numbers, or not true or false where that is asked for.
+            OptionError: values that are not numbers, or not true or false where that is asked for.
         """
         given = dict(self._given()) | ({} if self.eta is None else {"eta": self.eta})
         found = {name: given[name] for name in TABLE_OPTIONS if name in given}
@@ -94,7 +88,7 @@ class Schedule:
         return [(name, _value(text)) for name, _, text in pairs]
 
 
-def scheduler_json(scheduler: "Scheduler") -> str:
+def scheduler_json(scheduler: Scheduler) -> str:
     """A scheduler's class and config as one line of JSON, as `scheduler_config.json` has them."""
     return json.dumps({"_class_name": type(scheduler).__name__, **scheduler.config})
 

@@ -17,3 +17,6 @@ SCHEDULERS: tuple[type[Scheduler], ...] = (
     EulerAncestralDiscreteScheduler,
 )
 """Every scheduler; a new one is added here and is then tested and offered everywhere."""
+
+BY_NAME: dict[str, type[Scheduler]] = {cls.short_name(): cls for cls in SCHEDULERS}
+"""The same by the names that the command line and the benchmarks take."""

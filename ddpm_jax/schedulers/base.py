@@ -6,6 +6,7 @@ A scheduler is a frozen, hashable config. It has no state and no loop; `table` w
 # pyright: reportUnknownMemberType=false, reportUnnecessaryIsInstance=false
 # jax leaves parts of its types open, and users are not type-checked.
 
+import re
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ from jaxtyping import Array, Float, Int
 
 from ddpm_jax._typing import AnyArray, PredictionType, Timesteps, TimestepSpacing, is_whole
 from ddpm_jax.schedulers.configured import Configured
-from ddpm_jax.tables.builder import Level
+from ddpm_jax.tables.builder import Level, TableBuilder
+from ddpm_jax.tables.refine import Refine
 from ddpm_jax.tables.schedules import BetaSchedule, NoiseSchedule, noise_schedule
 from ddpm_jax.tables.spacing import check_count, timestep_grid
 from ddpm_jax.tables.table import Table
@@ -51,7 +53,12 @@ class Scheduler(Configured):
     timestep_spacing: TimestepSpacing = "leading"
     steps_offset: int = 0
 
-    whole_timesteps: ClassVar[bool] = True  # the network is told whole numbers only
+    # What the tests hold a scheduler to.
+    order: ClassVar[int] = 1  # claimed order of convergence; of the moments if stochastic
+    stochastic: ClassVar[bool] = False  # draws noise whatever its options are
+    one_row_per_step: ClassVar[bool] = True
+
+    whole_timesteps: ClassVar[bool] = True  # the network takes whole timesteps only
 
     def __post_init__(self) -> None:
         if self.trained_betas is not None:
@@ -76,14 +83,14 @@ class Scheduler(Configured):
                 f"steps_offset must lie in 0..{self.num_train_timesteps - 1}, "
                 f"got {self.steps_offset}"
             )
-        if getattr(self, "rescale_betas_zero_snr", False) and self.prediction_type == "epsilon":
-            faults.append(
-                "rescale_betas_zero_snr leaves no signal at the last timestep, where "
-                'prediction_type "epsilon" says nothing about x0; use "v_prediction" or "sample"'
-            )
         return faults
 
-    @abstractmethod
+    @classmethod
+    def short_name(cls) -> str:
+        """Its name on the command line: "euler-ancestral" of EulerAncestralDiscreteScheduler."""
+        words = cls.__name__.removesuffix("Scheduler").removesuffix("Discrete")
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", words).lower()
+
     def table(
         self,
         num_inference_steps: int | None = None,
@@ -92,14 +99,53 @@ class Scheduler(Configured):
         start: int = 0,
         dtype: Any = np.float32,
     ) -> Table:
-        """Writes a run as a table; subclasses add what diffusers passes to `step`.
+        """The run as a table.
 
         Args:
             num_inference_steps: number of steps, in 1..num_train_timesteps.
-            timesteps: exactly these, strictly descending, in place of the spacing.
+            timesteps: exactly these, strictly descending, instead of the spacing; the Euler family
+                takes fractional ones.
             start: leave out this many of the first steps.
             dtype: of the columns; float64 gives them uncast.
+
+        Raises:
+            ValueError: neither or bad numbers of steps, or a start past the last step.
         """
+        return self._write(self._levels(num_inference_steps, timesteps, start), dtype)
+
+    @abstractmethod
+    def _write(self, levels: list[Level], dtype: Any) -> Table:
+        """Writes the rows of a method: the hook that a scheduler fills.
+
+        A scheduler whose run takes options of its own (DDIM's eta) overrides `table` with them in
+        its signature, and writes there.
+
+        Args:
+            levels: those of the steps that are left, and the end point.
+            dtype: of the columns, for `TableBuilder.build`.
+        """
+
+    def _levels(
+        self, num_inference_steps: int | None, timesteps: Timesteps | None, start: int
+    ) -> list[Level]:
+        """The levels of a run from its arguments: those of its steps, and the end point."""
+        levels = self._levels_to_end(self._timesteps(num_inference_steps, timesteps))
+        if not is_whole(start):
+            raise ValueError(f"start must be a whole number of steps to leave out, got {start!r}")
+        if not 0 <= start < len(levels) - 1:
+            raise ValueError(f"start must lie in 0..{len(levels) - 2}, got {start}")
+        return levels[start:]
+
+    def _builder(self, *registers: str) -> TableBuilder:
+        return TableBuilder(registers, self.prediction_type, self._refine())
+
+    def _refine(self) -> Refine | None:
+        """What is done to the predicted x0; groups of fields override."""
+        return None
+
+    def _prior_scale(self, level: Level) -> float:
+        """Standard deviation of x at the first row."""
+        return float(np.hypot(level.alpha, level.sigma))
 
     # The forward process.
 
@@ -108,14 +154,14 @@ class Scheduler(Configured):
         """The schedule of this config, float64."""
         return self._noise_schedule()
 
-    def _noise_schedule(self) -> NoiseSchedule:
+    def _noise_schedule(self, *, rescale: bool = False) -> NoiseSchedule:
         return _schedule(
             self.beta_schedule,
             self.num_train_timesteps,
             self.beta_start,
             self.beta_end,
             None if self.trained_betas is None else tuple(self.trained_betas),
-            getattr(self, "rescale_betas_zero_snr", False),
+            rescale,
         )
 
     def _training_levels(self) -> tuple[Float[np.ndarray, "T"], Float[np.ndarray, "T"]]:
@@ -186,16 +232,15 @@ class Scheduler(Configured):
             raise ValueError(f"timesteps must be whole numbers, got {grid.tolist()}")
         return grid
 
-    @staticmethod
-    def _from_start(grid: Float[np.ndarray, "n"], start: int) -> Float[np.ndarray, "m"]:
-        """Leaves out the first steps."""
-        if not is_whole(start):
-            raise ValueError(f"start must be a whole number of steps to leave out, got {start!r}")
-        if not 0 <= start < len(grid):
-            raise ValueError(f"start must lie in 0..{len(grid) - 1}, got {start}")
-        return grid[start:]
+    def _levels_to_end(self, timesteps: Float[np.ndarray, "n"]) -> list[Level]:
+        """The levels of a grid, and the end point; the Euler family overrides."""
+        return [*self._levels_at(timesteps), self._end()]
 
-    def _levels(self, timesteps: Float[np.ndarray, "n"]) -> list[Level]:
+    def _end(self) -> Level:
+        """Where a run ends; by default the data."""
+        return Level(timestep=-1, alpha=1.0, sigma=0.0)
+
+    def _levels_at(self, timesteps: Float[np.ndarray, "n"]) -> list[Level]:
         """The variance-preserving levels of whole timesteps."""
         schedule, index = self.noise_schedule, timesteps.astype(int)
         return [

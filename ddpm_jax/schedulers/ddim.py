@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 
 from ddpm_jax._typing import Timesteps, is_number
-from ddpm_jax.schedulers.clipped import ClippedScheduler
-from ddpm_jax.tables.builder import Level, TableBuilder, beta_between
+from ddpm_jax.schedulers.fields import Clipping, Thresholding, ZeroTerminalSNR
+from ddpm_jax.tables.builder import Level, beta_between
 from ddpm_jax.tables.table import Table
 
 
 @dataclass(frozen=True, kw_only=True)
-class DDIMScheduler(ClippedScheduler):
+class DDIMScheduler(Thresholding, Clipping, ZeroTerminalSNR):
     """Implicit sampling with any subset of the training timesteps.
 
     Attributes:
@@ -50,7 +50,7 @@ class DDIMScheduler(ClippedScheduler):
 
         Args:
             num_inference_steps: number of steps, in 1..num_train_timesteps.
-            timesteps: exactly these, strictly descending, in place of the spacing.
+            timesteps: exactly these, strictly descending, instead of the spacing.
             start: leave out this many of the first steps.
             dtype: of the columns; float64 gives them uncast.
             eta: share of DDPM's noise, in [0, 1]; exactly 0 needs no keys.
@@ -61,30 +61,26 @@ class DDIMScheduler(ClippedScheduler):
         """
         if not is_number(eta) or not 0 <= eta <= 1:
             raise ValueError(f"eta must lie in [0, 1], got {eta!r}")
-        grid = self._timesteps(num_inference_steps, timesteps)
-        levels = self._levels(self._from_start(grid, start))
-        build = TableBuilder(("x",), self.prediction_type, self._refine())
-        clipped = bool(use_clipped_model_output)
-        for level, end in pairwise(levels):
-            if level == end:  # "quadratic" repeats timesteps; refining twice is not a step
+        levels = self._levels(num_inference_steps, timesteps, start)
+        return self._write(levels, dtype, eta, "refined_eps" if use_clipped_model_output else "eps")
+
+    def _write(
+        self, levels: list[Level], dtype: Any, eta: float = 0.0, direction: str = "eps"
+    ) -> Table:
+        build, last = self._builder("x"), len(levels) - 2
+        for i, (level, end) in enumerate(pairwise(levels)):
+            if level == end and i < last:  # "quadratic" repeats timesteps; refining is not a step
                 build.row(*level)
-            else:
-                build.row(*level, x=_step(level, end, eta, clipped))
-        build.row(*levels[-1], x=_step(levels[-1], self._end(), 0.0, clipped))
-        start_scale = np.hypot(levels[0].alpha, levels[0].sigma)
-        return build.build(start_scale, dtype, stochastic=eta > 0)
+                continue
+            std = _std(level, end, eta) if i < last else 0.0
+            x = {"x0": end.alpha, direction: sqrt(end.sigma**2 - std**2), "z": std}  # (2)
+            build.row(*level, x=x)
+        return build.build(self._prior_scale(levels[0]), dtype, stochastic=eta > 0)
 
     def _end(self) -> Level:
-        if self.set_alpha_to_one:
-            return Level(timestep=-1, alpha=1.0, sigma=0.0)
-        return self._levels(np.zeros(1))[0]
+        return super()._end() if self.set_alpha_to_one else self._levels_at(np.zeros(1))[0]
 
 
-def _step(level: Level, end: Level, eta: float, clipped: bool) -> dict[str, float]:
-    """Equations (1) and (2); `clipped` spells eps out as (x - alpha x0) / sigma."""
-    std = eta * end.sigma / level.sigma * sqrt(beta_between(level, end)) if eta else 0.0
-    direction = sqrt(end.sigma**2 - std**2)
-    if clipped:
-        of_eps = direction / level.sigma
-        return {"x0": end.alpha - of_eps * level.alpha, "x": of_eps, "z": std}
-    return {"x0": end.alpha, "eps": direction, "z": std}
+def _std(level: Level, end: Level, eta: float) -> float:
+    """Equation (1)."""
+    return eta * end.sigma / level.sigma * sqrt(beta_between(level, end)) if eta else 0.0

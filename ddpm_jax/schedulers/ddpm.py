@@ -15,26 +15,23 @@ any grid samples the right posterior.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from math import log, sqrt
-from typing import Any, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
-import numpy as np
-
-from ddpm_jax._typing import Timesteps
-from ddpm_jax.schedulers.clipped import ClippedScheduler
-from ddpm_jax.tables.builder import Level, TableBuilder, beta_between
+from ddpm_jax.schedulers.fields import Clipping, Thresholding, ZeroTerminalSNR
+from ddpm_jax.tables.builder import Level, beta_between
 from ddpm_jax.tables.table import Table
 
 VarianceType: TypeAlias = Literal[
     "fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log", "learned", "learned_range"
 ]
 
-DATA = Level(timestep=-1, alpha=1.0, sigma=0.0)
 MIN_VARIANCE = 1e-20  # keeps the logarithm finite where a row adds no noise
 
 
 @dataclass(frozen=True, kw_only=True)
-class DDPMScheduler(ClippedScheduler):
+class DDPMScheduler(Thresholding, Clipping, ZeroTerminalSNR):
     """Ancestral sampling with any subset of the training timesteps.
 
     Attributes:
@@ -44,35 +41,17 @@ class DDPMScheduler(ClippedScheduler):
         ValueError: at construction, naming every field that is refused.
     """
 
+    stochastic: ClassVar[bool] = True
+
     variance_type: VarianceType = "fixed_small"
 
-    def table(
-        self,
-        num_inference_steps: int | None = None,
-        *,
-        timesteps: Timesteps | None = None,
-        start: int = 0,
-        dtype: Any = np.float32,
-    ) -> Table:
-        """The run as a table; one row per step.
-
-        Args:
-            num_inference_steps: number of steps, in 1..num_train_timesteps.
-            timesteps: exactly these, strictly descending, in place of the spacing.
-            start: leave out this many of the first steps.
-            dtype: of the columns; float64 gives them uncast.
-
-        Raises:
-            ValueError: neither or bad numbers of steps, or a start past the last step.
-        """
-        grid = self._timesteps(num_inference_steps, timesteps)
-        levels = self._levels(self._from_start(grid, start))
-        steps = list(zip(levels, [*levels[1:], DATA], strict=True))
-        build = TableBuilder(("x",), self.prediction_type, self._refine())
+    def _write(self, levels: list[Level], dtype: Any) -> Table:
+        steps = list(pairwise(levels))
+        build = self._builder("x")
         for level, end in steps:
             build.row(*level, x=_mean(level, end) | {"z": self._noise(level, end)})
         return build.build(
-            np.hypot(levels[0].alpha, levels[0].sigma),
+            self._prior_scale(levels[0]),
             dtype,
             stochastic=True,
             log_var=[self._bounds(*step) for step in steps] if self._learned else None,
@@ -85,7 +64,7 @@ class DDPMScheduler(ClippedScheduler):
     def _noise(self, level: Level, end: Level) -> float:
         """Standard deviation of the noise; with a learned variance, whether there is any."""
         small, large = _variances(level, end)
-        if end is DATA or large == 0:  # a repeated timestep is no step
+        if end.sigma == 0 or large == 0:  # a repeated timestep is not a step
             return 0.0
         if self._learned:
             return 1.0

@@ -13,36 +13,53 @@ In a table that noise belongs to the row before, and at the first row to the pri
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import inf, sqrt
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
 
-from ddpm_jax._typing import Timesteps, is_number
-from ddpm_jax.schedulers.sigmas import SigmaScheduler, exploding
-from ddpm_jax.tables.builder import TableBuilder
-from ddpm_jax.tables.spacing import SigmaSpacing, sigma_grid
+from ddpm_jax._typing import Timesteps, TimestepSpacing, is_number
+from ddpm_jax.schedulers.fields import SpacedSigmas, ZeroTerminalSNR
+from ddpm_jax.schedulers.sigmas import exploding
+from ddpm_jax.tables.builder import Level
+from ddpm_jax.tables.spacing import sigma_grid
 from ddpm_jax.tables.table import Table
 
 InterpolationType: TypeAlias = Literal["linear", "log_linear"]
 TimestepType: TypeAlias = Literal["discrete", "continuous"]
 FinalSigmasType: TypeAlias = Literal["zero", "sigma_min"]
 
+USE_SIGMAS = "one of use_karras_sigmas, use_exponential_sigmas, use_beta_sigmas"
+
+
+class EulerStep(NamedTuple):
+    """One step of Algorithm 2.
+
+    Attributes:
+        level: where x is before the churn.
+        raised: where it is after the churn, sigma^ of (3); the network is evaluated there.
+        end: where the step ends.
+        churn: standard deviation of the noise that raises `level`.
+    """
+
+    level: Level
+    raised: Level
+    end: Level
+    churn: float
+
 
 @dataclass(frozen=True, kw_only=True)
-class EulerDiscreteScheduler(SigmaScheduler):
+class EulerDiscreteScheduler(SpacedSigmas, ZeroTerminalSNR):
     """Euler's method, deterministic or with churn; x0 is never clipped.
 
     Attributes:
         interpolation_type: "linear": sigma at each timestep. "log_linear": N + 1 even steps of log
             sigma over the whole schedule, the last being the end point.
-        use_karras_sigmas: noise levels by arXiv:2206.00364, eq. 5.
-        use_exponential_sigmas: noise levels in even steps of log sigma.
-        use_beta_sigmas: noise levels at quantiles of Beta(0.6, 0.6), arXiv:2407.12173.
-        sigma_min: last level of those three; None: that of the timesteps.
-        sigma_max: first level of those three; None: that of the timesteps.
-        timestep_type: "continuous" tells the network log(sigma) / 4; only with "v_prediction".
+        sigma_min: last level of the spaced levels; None: that of the timesteps.
+        sigma_max: first level of the spaced levels; None: that of the timesteps.
+        timestep_type: "continuous" gives the network log(sigma) / 4; only with "v_prediction".
         final_sigmas_type: end at sigma 0 or at the training schedule's first sigma; "log_linear"
             without one of the three `use_` fields ends there in any case, as in diffusers.
 
@@ -50,10 +67,8 @@ class EulerDiscreteScheduler(SigmaScheduler):
         ValueError: at construction, naming every field that is refused.
     """
 
+    timestep_spacing: TimestepSpacing = "linspace"
     interpolation_type: InterpolationType = "linear"
-    use_karras_sigmas: bool = False
-    use_exponential_sigmas: bool = False
-    use_beta_sigmas: bool = False
     sigma_min: float | None = None
     sigma_max: float | None = None
     timestep_type: TimestepType = "discrete"
@@ -75,7 +90,7 @@ class EulerDiscreteScheduler(SigmaScheduler):
 
         Args:
             num_inference_steps: number of steps N, in 1..num_train_timesteps.
-            timesteps: exactly these, strictly descending, in place of the spacing; may be
+            timesteps: exactly these, strictly descending, instead of the spacing; may be
                 fractional.
             start: leave out this many of the first steps.
             dtype: of the columns; float64 gives them uncast.
@@ -92,74 +107,81 @@ class EulerDiscreteScheduler(SigmaScheduler):
         wrong = [f"{k}={v!r}" for k, v in churn.items() if not is_number(v) or not v >= 0]
         if wrong or inf in (s_churn, s_noise):
             raise ValueError(f"churn takes numbers >= 0, got {', '.join(wrong) or 'inf'}")
-        self._check_custom(timesteps)
-        given = self._timesteps(num_inference_steps, timesteps)
-        told, sigmas = self._noise_levels(given)
-        told, sigmas = self._from_start(told, start), sigmas[start:]
-        rises = (s_tmin <= sigmas[:-1]) & (sigmas[:-1] <= s_tmax)
-        gamma = np.where(rises, min(s_churn / (num_inference_steps or len(given)), sqrt(2) - 1), 0)
-        raised = sigmas[:-1] * (1 + gamma)  # (3)
-        told = np.where(gamma > 0, self._told(raised), told)
-        spread = s_noise * np.sqrt(raised**2 - sigmas[:-1] ** 2)
-        build = TableBuilder(("x",), self.prediction_type, None)
-        levels, ends = exploding(told, raised), exploding(np.append(told[1:], -1.0), sigmas[1:])
-        for level, end, noise in zip(levels, ends, np.append(spread[1:], 0.0), strict=True):
-            build.row(*level, x={"x0": end.alpha, "eps": end.sigma, "z": noise})  # (1)
-        prior = np.hypot(self._prior_scale(float(sigmas[0])), spread[0])
-        return build.build(prior, dtype, stochastic=s_churn > 0)
+        levels = self._levels(num_inference_steps, timesteps, start)
+        steps = num_inference_steps or len(timesteps if timesteps is not None else ())
+        gamma = min(s_churn / steps, sqrt(2) - 1)
+        run = self._steps(levels, gamma, (s_tmin, s_tmax), s_noise)
+        return self._write_steps(run, dtype, stochastic=s_churn > 0)
 
-    def _noise_levels(
-        self, timesteps: Float[np.ndarray, "n"]
-    ) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n+1"]]:
-        """What the network is told, and the sigmas with the end point."""
-        count, training = len(timesteps), self.noise_schedule.noise_ratio
-        if self.interpolation_type == "log_linear":
-            sigmas = sigma_grid("exponential", training[-1], training[0], count + 1)
-        else:
-            sigmas = self._sigmas(timesteps)
-        spacing = self._sigma_spacing()
-        if spacing is not None:
-            high = sigmas[0] if self.sigma_max is None else self.sigma_max
-            low = sigmas[-1] if self.sigma_min is None else self.sigma_min
-            sigmas = sigma_grid(spacing, high, low, count)
-            timesteps = self._told(sigmas)
-        if self.timestep_type == "continuous":
-            timesteps = self._told(sigmas[:count])
-        last = training[0] if self.final_sigmas_type == "sigma_min" else 0.0
-        return timesteps, np.append(sigmas, last)[: count + 1]
+    def _write(self, levels: list[Level], dtype: Any) -> Table:
+        return self._write_steps(self._steps(levels), dtype, stochastic=False)
 
-    def _told(self, sigmas: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
-        """What the network is told at a noise level."""
-        continuous = self.timestep_type == "continuous"
-        return np.log(sigmas) / 4 if continuous else self._timestep_of(sigmas)
+    def _steps(
+        self,
+        levels: list[Level],
+        gamma: float = 0.0,
+        limits: tuple[float, float] = (0.0, inf),
+        s_noise: float = 1.0,
+    ) -> list[EulerStep]:
+        """Equations (2) and (3) for every step."""
+        steps: list[EulerStep] = []
+        for level, end in pairwise(levels):
+            raised, churns = level, gamma > 0 and limits[0] <= level.sigma <= limits[1]
+            if churns:
+                sigma = level.sigma * (1 + gamma)
+                raised = Level(float(self._timestep_of(np.array([sigma]))[0]), 1.0, sigma)
+            churn = s_noise * sqrt(raised.sigma * raised.sigma - level.sigma * level.sigma)
+            steps.append(EulerStep(level, raised, end, churn))
+        return steps
 
-    def _sigma_spacing(self) -> SigmaSpacing | None:
-        if self.use_karras_sigmas:
-            return "karras"
-        if self.use_exponential_sigmas:
-            return "exponential"
-        return "beta" if self.use_beta_sigmas else None
+    def _write_steps(self, steps: list[EulerStep], dtype: Any, *, stochastic: bool) -> Table:
+        build = self._builder("x")
+        next_churn = [*(step.churn for step in steps[1:]), 0.0]
+        for step, noise in zip(steps, next_churn, strict=True):
+            build.row(*step.raised, x={"x0": 1.0, "eps": step.end.sigma, "z": noise})  # (1)
+        prior = np.hypot(self._prior_scale(steps[0].level), steps[0].churn)
+        return build.build(prior, dtype, stochastic=stochastic)
 
-    def _check_custom(self, timesteps: Timesteps | None) -> None:
-        chosen = self._sigma_spacing() or (
-            "continuous" if self.timestep_type == "continuous" else None
+    def _levels_to_end(self, timesteps: Float[np.ndarray, "n"]) -> list[Level]:
+        levels = super()._levels_to_end(timesteps)
+        if self.timestep_type == "discrete":
+            return levels
+        sigmas = np.array([level.sigma for level in levels])
+        return exploding(np.append(self._timestep_of(sigmas[:-1]), -1.0), sigmas)
+
+    def _sigmas(self, timesteps: Float[np.ndarray, "n"]) -> Float[np.ndarray, "..."]:
+        """One more than the timesteps, with the end point, under "log_linear"."""
+        if self.interpolation_type == "linear":
+            return super()._sigmas(timesteps)
+        ratio = self.noise_schedule.noise_ratio
+        return sigma_grid("exponential", ratio[-1], ratio[0], len(timesteps) + 1)
+
+    def _sigma_limits(self, sigmas: Float[np.ndarray, "n"]) -> tuple[float, float]:
+        high, low = super()._sigma_limits(sigmas)
+        return (
+            high if self.sigma_max is None else self.sigma_max,
+            low if self.sigma_min is None else self.sigma_min,
         )
-        if timesteps is not None and chosen:
-            raise ValueError(
-                f"timesteps cannot be given to a scheduler with {chosen} noise levels, "
-                "which follow from num_inference_steps"
-            )
+
+    def _last_sigma(self) -> float:
+        ends_at_data = self.final_sigmas_type == "zero"
+        return 0.0 if ends_at_data else float(self.noise_schedule.noise_ratio[0])
+
+    def _timestep_of(self, sigmas: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+        if self.timestep_type == "continuous":
+            return np.log(sigmas) / 4
+        return super()._timestep_of(sigmas)
+
+    def _chosen_levels(self) -> str | None:
+        continuous = "continuous" if self.timestep_type == "continuous" else None
+        return super()._chosen_levels() or continuous
 
     def _faults(self) -> Sequence[str]:
         faults = list(super()._faults())
-        flags = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas")
-        chosen = [flag for flag in flags if getattr(self, flag)]
-        if len(chosen) > 1:
-            faults.append(f"only one of {', '.join(flags)} may be set, got {', '.join(chosen)}")
         limits = {"sigma_min": self.sigma_min, "sigma_max": self.sigma_max}
         for name, value in limits.items():
-            if value is not None and not chosen:
-                faults.append(f"{name} needs one of {', '.join(flags)}, got {value} with none")
+            if value is not None and self._sigma_spacing() is None:
+                faults.append(f"{name} needs {USE_SIGMAS}, got {value} with none")
             if value is not None and not value > 0:
                 faults.append(f"{name} must be above 0, got {value}")
         if self.sigma_min and self.sigma_max and self.sigma_min >= self.sigma_max:

@@ -9,50 +9,33 @@ From sigma to the next one down, sigma', Euler goes a little too far and noise b
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from math import sqrt
-from typing import Any
+from typing import Any, ClassVar
 
-import numpy as np
-
-from ddpm_jax._typing import Timesteps
-from ddpm_jax.schedulers.sigmas import SigmaScheduler, exploding
-from ddpm_jax.tables.builder import TableBuilder
+from ddpm_jax._typing import TimestepSpacing
+from ddpm_jax.schedulers.fields import ZeroTerminalSNR
+from ddpm_jax.schedulers.sigmas import SigmaScheduler
+from ddpm_jax.tables.builder import Level
 from ddpm_jax.tables.table import Table
 
 
 @dataclass(frozen=True, kw_only=True)
-class EulerAncestralDiscreteScheduler(SigmaScheduler):
+class EulerAncestralDiscreteScheduler(SigmaScheduler, ZeroTerminalSNR):
     """Ancestral Euler sampling; stochastic, x0 is never clipped.
 
     Raises:
         ValueError: at construction, naming every field that is refused.
     """
 
-    def table(
-        self,
-        num_inference_steps: int | None = None,
-        *,
-        timesteps: Timesteps | None = None,
-        start: int = 0,
-        dtype: Any = np.float32,
-    ) -> Table:
-        """The run as a table; one row per step.
+    stochastic: ClassVar[bool] = True
 
-        Args:
-            num_inference_steps: number of steps, in 1..num_train_timesteps.
-            timesteps: exactly these, strictly descending, in place of the spacing; may be
-                fractional.
-            start: leave out this many of the first steps.
-            dtype: of the columns; float64 gives them uncast.
+    timestep_spacing: TimestepSpacing = "linspace"
 
-        Raises:
-            ValueError: neither or bad numbers of steps, or a start past the last step.
-        """
-        grid = self._from_start(self._timesteps(num_inference_steps, timesteps), start)
-        sigmas = self._sigmas(grid)
-        build = TableBuilder(("x",), self.prediction_type, None)
-        for level, end in zip(exploding(grid, sigmas), np.append(sigmas[1:], 0.0), strict=True):
-            down = end**2 / level.sigma  # (2)
-            up = sqrt(max(end**2 - down**2, 0.0))  # (1)
+    def _write(self, levels: list[Level], dtype: Any) -> Table:
+        build = self._builder("x")
+        for level, end in pairwise(levels):
+            down = end.sigma**2 / level.sigma  # (2)
+            up = sqrt(max(end.sigma**2 - down**2, 0.0))  # (1)
             build.row(*level, x={"x": 1.0, "eps": down - level.sigma, "z": up})  # (3)
-        return build.build(self._prior_scale(float(sigmas[0])), dtype, stochastic=True)
+        return build.build(self._prior_scale(levels[0]), dtype, stochastic=True)

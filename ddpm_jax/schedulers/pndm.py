@@ -20,11 +20,10 @@ the orders of (1) grow: 2, 3, then 4. Every evaluation is converted to eps at it
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from ddpm_jax._typing import Timesteps
 from ddpm_jax.schedulers.base import Scheduler
 from ddpm_jax.tables.builder import Level, TableBuilder
 from ddpm_jax.tables.table import Table
@@ -44,6 +43,9 @@ WARM_UP = 3  # Runge-Kutta steps before the history is full
 class PNDMScheduler(Scheduler):
     """Pseudo linear multistep sampling; deterministic, x0 is never clipped.
 
+    N steps take N + 9 evaluations, or N + 1 with `skip_prk_steps`. Grids of under four steps warm
+    up with one Runge-Kutta step fewer than they have; with `start` the rest warms up again.
+
     Attributes:
         skip_prk_steps: start without the Runge-Kutta warm-up: N + 1 evaluations, not N + 9.
         set_alpha_to_one: end at the data (alpha 1); otherwise at the level of timestep 0.
@@ -52,54 +54,35 @@ class PNDMScheduler(Scheduler):
         ValueError: at construction, naming every field that is refused.
     """
 
+    order: ClassVar[int] = 2
+    one_row_per_step: ClassVar[bool] = False
+
     skip_prk_steps: bool = False
     set_alpha_to_one: bool = False
 
-    def table(
-        self,
-        num_inference_steps: int | None = None,
-        *,
-        timesteps: Timesteps | None = None,
-        start: int = 0,
-        dtype: Any = np.float32,
-    ) -> Table:
-        """The run as a table; N steps take N + 9 evaluations, or N + 1 with `skip_prk_steps`.
-
-        Grids of under four steps warm up with one Runge-Kutta step fewer than they have.
-
-        Args:
-            num_inference_steps: N, in 1..num_train_timesteps.
-            timesteps: exactly these, strictly descending, in place of the spacing.
-            start: leave out this many of the first steps; the rest warms up again.
-            dtype: of the columns; float64 gives them uncast.
-
-        Raises:
-            ValueError: neither or bad numbers of steps, or a start past the last step.
-        """
-        grid = self._from_start(self._timesteps(num_inference_steps, timesteps), start)
-        levels = [*self._levels(grid), self._end()]
-        prior = np.hypot(levels[0].alpha, levels[0].sigma)
+    def _write(self, levels: list[Level], dtype: Any) -> Table:
+        steps, prior = len(levels) - 1, self._prior_scale(levels[0])
         registers = ("x", "base", "e1", "e2", "e3") + (() if self.skip_prk_steps else ("sum",))
-        build = TableBuilder(registers, self.prediction_type, None)
-        warm = 0 if self.skip_prk_steps else min(WARM_UP, len(grid) - 1)
+        build = self._builder(*registers)
+        warm = 0 if self.skip_prk_steps else min(WARM_UP, steps - 1)
         for level, end in pairwise(levels[: warm + 1]):
             _runge_kutta(build, level, self._halfway(level, end), end)
-        if self.skip_prk_steps and len(grid) > 1:
+        if self.skip_prk_steps and steps > 1:
             _heun(build, levels[0], levels[1])
             levels = levels[1:]
-        order = 1 + (1 if self.skip_prk_steps and len(grid) > 1 else warm)
+        order = 1 + (1 if self.skip_prk_steps and steps > 1 else warm)
         for level, end in pairwise(levels[warm:]):
             _multistep(build, level, end, order)
             order = min(order + 1, len(ADAMS))
         return build.build(prior, dtype)
 
     def _halfway(self, level: Level, end: Level) -> Level:
-        return self._levels(np.asarray([level.timestep - (level.timestep - end.timestep) // 2]))[0]
+        return self._levels_at(np.asarray([level.timestep - (level.timestep - end.timestep) // 2]))[
+            0
+        ]
 
     def _end(self) -> Level:
-        if self.set_alpha_to_one:
-            return Level(timestep=-1, alpha=1.0, sigma=0.0)
-        return self._levels(np.zeros(1))[0]
+        return super()._end() if self.set_alpha_to_one else self._levels_at(np.zeros(1))[0]
 
 
 def _slope(level: Level, end: Level) -> float:

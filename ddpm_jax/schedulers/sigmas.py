@@ -2,8 +2,8 @@ r"""What the Euler family shares: levels with alpha = 1, in Karras et al.'s sigm
 
     (1)  x = x0 + sigma eps,   sigma_t = sqrt((1 - alpha_bar_t) / alpha_bar_t)
 
-Sigma is interpolated between training timesteps, so timesteps may be fractional; the way back is
-linear in log sigma. Reference: Karras et al. 2022, arXiv:2206.00364.
+Sigma is interpolated between training timesteps, so timesteps may be fractional; the
+inverse is linear in log sigma. Reference: Karras et al. 2022, arXiv:2206.00364.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,6 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float
 
-from ddpm_jax._typing import TimestepSpacing
 from ddpm_jax.schedulers.base import Scheduler
 from ddpm_jax.tables.builder import Level
 from ddpm_jax.tables.schedules import NoiseSchedule
@@ -22,21 +21,14 @@ LAST_ALPHA_BAR = 2.0**-24  # zero terminal SNR would make sigma infinite; as dif
 
 @dataclass(frozen=True, kw_only=True)
 class SigmaScheduler(Scheduler):
-    """Base of the variance-exploding schedulers.
-
-    Attributes:
-        rescale_betas_zero_snr: leave next to no signal at the last timestep (arXiv:2305.08891).
-    """
-
-    timestep_spacing: TimestepSpacing = "linspace"
-    rescale_betas_zero_snr: bool = False
+    """Base of the variance-exploding schedulers."""
 
     whole_timesteps: ClassVar[bool] = False
 
-    def _noise_schedule(self) -> NoiseSchedule:
+    def _noise_schedule(self, *, rescale: bool = False) -> NoiseSchedule:
         """The schedule of this config, with a finite sigma at the last timestep."""
-        schedule = super()._noise_schedule()
-        if not self.rescale_betas_zero_snr:
+        schedule = super()._noise_schedule(rescale=rescale)
+        if schedule.alpha_bar[-1] > 0:
             return schedule
         return NoiseSchedule(np.append(schedule.alpha_bar[:-1], LAST_ALPHA_BAR))
 
@@ -52,16 +44,20 @@ class SigmaScheduler(Scheduler):
     def _timestep_of(self, sigmas: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
         """The fractional timesteps of noise levels; beyond the schedule, its ends."""
         ratio = self.noise_schedule.noise_ratio
+        # 1e-10 keeps the logarithm finite at sigma 0; it lies below every schedule's first sigma
         return np.interp(np.log(np.maximum(sigmas, 1e-10)), np.log(ratio), np.arange(len(ratio)))
 
-    def _prior_scale(self, sigma: float) -> float:
-        """Spread of x at the first row, as diffusers' init_noise_sigma has it.
+    def _levels_to_end(self, timesteps: Float[np.ndarray, "n"]) -> list[Level]:
+        return exploding(np.append(timesteps, -1.0), np.append(self._sigmas(timesteps), 0.0))
+
+    def _prior_scale(self, level: Level) -> float:
+        """As diffusers' init_noise_sigma.
 
         Grids that begin at the last timestep start from noise alone, others from noise and data of
         unit variance.
         """
         starts_at_end = self.timestep_spacing in ("linspace", "trailing")
-        return sigma if starts_at_end else float(np.hypot(sigma, 1.0))
+        return level.sigma if starts_at_end else float(np.hypot(level.sigma, 1.0))
 
 
 def exploding(timesteps: Float[np.ndarray, "n"], sigmas: Float[np.ndarray, "n"]) -> list[Level]:

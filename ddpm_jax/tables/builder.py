@@ -1,4 +1,4 @@
-r"""Writes tables: named registers, readings of the network's output, and rows back as text.
+r"""Writes tables: named registers and readings of the network's output.
 
 A sampler states levels (alpha, sigma) and what each register becomes, in terms of registers,
 `output`, `x0` and `eps`. With x = alpha x0 + sigma eps and h^2 = alpha^2 + sigma^2 the builder
@@ -23,16 +23,16 @@ from numpy.typing import DTypeLike, NDArray
 
 from ddpm_jax._typing import PredictionType
 from ddpm_jax.tables.refine import Refine
-from ddpm_jax.tables.table import Row, Table
+from ddpm_jax.tables.table import Table
 
 Array: TypeAlias = NDArray[np.floating[Any]]
 
 
 class Level(NamedTuple):
-    """A point of a grid: what the network is told there, and x = alpha x0 + sigma eps.
+    """A point of a grid: the network's timestep there, and x = alpha x0 + sigma eps.
 
     Attributes:
-        timestep: what the network is told; not read at an end point, -1 by custom.
+        timestep: the network's; not read at an end point, -1 by custom.
         alpha: signal scale, >= 0.
         sigma: noise scale, >= 0.
     """
@@ -47,9 +47,9 @@ def beta_between(level: Level, end: Level) -> float:
 
     Takes the difference of the smaller squares, sigma's or alpha's, which loses fewer digits.
     """
-    of_sigma = level.sigma**2 - end.sigma**2
-    of_alpha = end.alpha**2 - level.alpha**2
-    return (of_sigma if level.sigma < end.alpha else of_alpha) / end.alpha**2
+    from_sigma = level.sigma**2 - end.sigma**2
+    from_alpha = end.alpha**2 - level.alpha**2
+    return (from_sigma if level.sigma < end.alpha else from_alpha) / end.alpha**2
 
 
 class TableBuilder:
@@ -62,8 +62,8 @@ class TableBuilder:
 
     A row gives, for each register that changes, its new value as `{source: coefficient}` over the
     registers' names, "output", "x0" (refined, where `refine` is given), "eps" (read from the
-    output as it is) and, for the sample, "z" (fresh unit noise). A register that is not mentioned
-    is kept.
+    output as it is), "refined_eps" ((x - alpha x0) / sigma, with the x0 above; sigma must not be 0)
+    and, for the sample, "z" (fresh unit noise). A register that is not mentioned is kept.
     """
 
     def __init__(
@@ -89,12 +89,15 @@ class TableBuilder:
         sources |= {"eps": eps, "x0": x0 if self._refine is None else units[-1]}
         self._columns["timestep"].append(timestep)
         self._columns["level"].append((alpha, sigma))
-        self._columns["in_scale"].append(1.0 / _spread(alpha, sigma))
+        self._columns["in_scale"].append(1.0 / _norm(alpha, sigma))
         self._columns["to_x0"].append(x0[[0, len(names)]])
         self._columns["noise_scale"].append(updates.get(sample, {}).get("z", 0.0))
         mix = np.zeros((len(names), len(names) + 2))
         for k, name in enumerate(names):
-            for source, value in updates.get(name, {name: 1.0}).items():
+            update = updates.get(name, {name: 1.0})
+            if "refined_eps" in update:
+                update = _without_refined_eps(update, sample, alpha, sigma)
+            for source, value in update.items():
                 if (name, source) != (sample, "z"):
                     mix[k] += value * sources[source]
         self._columns["mix"].append(mix if self._refine is not None else mix[:, :-1])
@@ -130,9 +133,20 @@ class TableBuilder:
         return Table(**columns, init_scale=np.asarray(init_scale, dtype), refine=refine)
 
 
-def _spread(alpha: float, sigma: float) -> float:
+def _without_refined_eps(
+    update: Mapping[str, float], sample: str, alpha: float, sigma: float
+) -> dict[str, float]:
+    """The same update over x and x0."""
+    slope = update["refined_eps"] / sigma
+    rest = {source: value for source, value in update.items() if source != "refined_eps"}
+    x0, x = rest.get("x0", 0.0) - slope * alpha, rest.get(sample, 0.0) + slope
+    return rest | {"x0": x0, sample: x}
+
+
+def _norm(alpha: float, sigma: float) -> float:
     """h, exactly 1 where variance is preserved, so that rounding is not amplified later."""
     root = float(np.hypot(alpha, sigma))
+    # sqrt(alpha_bar) and sqrt(1 - alpha_bar) leave h within a few 2^-53 = 1.1e-16 of 1
     return 1.0 if abs(root - 1.0) < 1e-14 else root
 
 
@@ -140,77 +154,14 @@ def _readings(
     prediction_type: PredictionType, alpha: float, sigma: float, registers: int
 ) -> tuple[Array, Array]:
     """x0 and eps over the sources (registers, output, refined x0), equations (1) to (3)."""
-    root = _spread(alpha, sigma)
+    root = _norm(alpha, sigma)
     match prediction_type:
         case "epsilon":
-            of_x0, of_eps = (1 / alpha, -sigma / alpha), (0.0, 1.0)
+            x0_coefs, eps_coefs = (1 / alpha, -sigma / alpha), (0.0, 1.0)
         case "sample":
-            of_x0, of_eps = (0.0, 1.0), (1 / sigma, -alpha / sigma)
+            x0_coefs, eps_coefs = (0.0, 1.0), (1 / sigma, -alpha / sigma)
         case "v_prediction":
-            of_x0, of_eps = (alpha / root**2, -sigma / root), (sigma / root**2, alpha / root)
+            x0_coefs, eps_coefs = (alpha / root**2, -sigma / root), (sigma / root**2, alpha / root)
     x0, eps = np.zeros((2, registers + 2))
-    x0[[0, registers]], eps[[0, registers]] = of_x0, of_eps
+    x0[[0, registers]], eps[[0, registers]] = x0_coefs, eps_coefs
     return x0, eps
-
-
-def describe(table: Table) -> str:
-    """A table as text, a line per row: `x <- 0.993 x - 0.021 output + 0.01 z`.
-
-    Registers beyond the sample are called r1, r2, ...; a register that keeps its value is left
-    out. `z` is fresh unit noise.
-
-    >>> import ddpm_jax as dj
-    >>> print(dj.describe(dj.DDIMScheduler(clip_sample=False).table(2)))
-    2 network evaluations, 1 register, deterministic, x starts with standard deviation 1
-    0  t 500       x <- 3.585 x - 3.433 output
-    1  t 0         x <- 1 x - 0.01 output
-    """
-    count, registers = len(table), table.num_registers
-    noise = "deterministic" if table.noise_scale is None else "stochastic"
-    head = (
-        f"{count} network evaluations, {registers} register{'s' if registers > 1 else ''}, "
-        f"{noise}, x starts with standard deviation {float(table.init_scale):.4g}"
-    )
-    if table.refine is not None:
-        head += f", x0 refined by {_refine_text(table.refine)}"
-    width = len(str(count - 1))
-    return "\n".join(
-        [head, *(f"{i:{width}d}  {_row_text(row)}" for i, row in enumerate(table))]
-    )  # fmt: skip
-
-
-def _refine_text(refine: Refine) -> str:
-    numbers = ", ".join(f"{k}={float(v):g}" for k, v in vars(refine).items())
-    return f"{type(refine).__name__}({numbers})"
-
-
-def _row_text(row: Row) -> str:
-    registers = row.mix.shape[0]
-    names = ("x", *(f"r{k}" for k in range(1, registers)))
-    sources = (*names, "output", "x0")
-    updates: list[str] = []
-    for k, name in enumerate(names):
-        terms = [(float(value), source) for value, source in zip(row.mix[k], sources, strict=False)]
-        if k == 0 and row.noise_scale is not None:
-            terms.append((float(row.noise_scale), "z" if row.log_var is None else _std_text(row)))
-        text = _sum_text(terms)
-        if text != name:
-            updates.append(f"{name} <- {text}")
-    scale = "" if row.in_scale == 1 else f", input {float(row.in_scale):.4g} x"
-    return f"t {float(row.timestep):<8.6g}{scale}  {'; '.join(updates) or 'x kept'}"
-
-
-def _std_text(row: Row) -> str:
-    low, high = map(float, row.log_var)
-    return f"exp(lerp({low:.3g}, {high:.3g}) / 2) z"
-
-
-def _sum_text(terms: Sequence[tuple[float, str]]) -> str:
-    """`1 x`, `0 y` and `-2 z` as "x - 2 z"."""
-    text = ""
-    for value, name in terms:
-        if value == 0:
-            continue
-        sign = (" - " if value < 0 else " + ") if text else ("-" if value < 0 else "")
-        text += sign + (name if abs(value) == 1 else f"{abs(value):.4g} {name}")
-    return text or "0"

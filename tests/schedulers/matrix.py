@@ -1,12 +1,13 @@
 """Every scheduler with every option: the list that the matrix tests walk.
 
-A new scheduler is one line in `FAMILIES`. Its options follow from its config fields: each value of
-`VARIATIONS` whose field it has makes a case, beside the plain ones over prediction types and
+A new scheduler is one line in `SCHEDULERS`. Its options follow from its config fields: each value
+of `VARIATIONS` whose field it has makes a case, beside the plain ones over prediction types and
 spacings.
 """
 
 import dataclasses
 import functools
+import inspect
 import itertools
 from collections.abc import Iterator
 from typing import Any
@@ -14,29 +15,49 @@ from typing import Any
 import numpy as np
 import pytest
 
-import ddpm_jax as dj
+from ddpm_jax.schedulers import SCHEDULERS
+from ddpm_jax.schedulers.sigmas import SigmaScheduler
 from tests.schedulers import reference
 
 VP, VE = "variance preserving", "variance exploding"
 
 
+# Options of `table` that make a run stochastic, by the one that says so.
+NOISY: dict[str, tuple[dict[str, Any], ...]] = {
+    "eta": ({"eta": 0.3}, {"eta": 1.0}),
+    "s_churn": ({"s_churn": 2.0},),
+}
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Family:
-    """What the papers say of a scheduler.
-
-    order: claimed order of convergence; for stochastic ones that of the marginal moments.
-    kind: whether x = alpha x0 + sigma eps has alpha^2 + sigma^2 = 1, or alpha = 1.
-    predictions: the prediction types that it takes.
-    deterministic: keyword sets for `table` that need no noise.
-    stochastic: keyword sets for `table` that do, and under which each row's marginal is exact.
-    """
+    """A scheduler class and what its own declarations say of it."""
 
     cls: Any
-    order: int
-    kind: str
     predictions: tuple[str, ...] = ("epsilon", "sample", "v_prediction")
-    deterministic: tuple[dict[str, Any], ...] = ({},)
-    stochastic: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def order(self) -> int:
+        """Claimed order of convergence; for stochastic ones that of the marginal moments."""
+        return self.cls.order
+
+    @property
+    def kind(self) -> str:
+        """Whether x = alpha x0 + sigma eps has alpha^2 + sigma^2 = 1, or alpha = 1."""
+        return VE if issubclass(self.cls, SigmaScheduler) else VP
+
+    @property
+    def deterministic(self) -> tuple[dict[str, Any], ...]:
+        """Keyword sets for `table` that need no noise."""
+        return () if self.cls.stochastic else ({},)
+
+    @property
+    def stochastic(self) -> tuple[dict[str, Any], ...]:
+        """Keyword sets for `table` that do, and under which each row's marginal is exact."""
+        if self.cls.stochastic:
+            return ({},)
+        options = inspect.signature(self.cls.table).parameters
+        return tuple(call for name, calls in NOISY.items() if name in options for call in calls)
 
     @property
     def name(self) -> str:
@@ -47,13 +68,7 @@ class Family:
         return {field.name for field in dataclasses.fields(self.cls) if field.init}
 
 
-FAMILIES = (
-    Family(dj.DDPMScheduler, 1, VP, deterministic=(), stochastic=({},)),
-    Family(dj.DDIMScheduler, 1, VP, stochastic=({"eta": 0.3}, {"eta": 1.0})),
-    Family(dj.PNDMScheduler, 2, VP),
-    Family(dj.EulerDiscreteScheduler, 1, VE, stochastic=({"s_churn": 2.0},)),
-    Family(dj.EulerAncestralDiscreteScheduler, 1, VE, deterministic=(), stochastic=({},)),
-)
+FAMILIES = tuple(Family(cls) for cls in SCHEDULERS)
 
 SPACINGS = ("leading", "trailing", "linspace", "quadratic")
 
@@ -73,6 +88,7 @@ VARIATIONS: tuple[dict[str, Any], ...] = (
     },
     {"steps_offset": 1, "timestep_spacing": "leading"},
     {"clip_sample": False},
+    {"clip_sample": True},
     {"clip_sample_range": 2.0},
     {"thresholding": True},
     {"thresholding": True, "dynamic_thresholding_ratio": 0.7, "sample_max_value": 1.5},
@@ -160,12 +176,9 @@ def end_level(case: Case) -> tuple[float, float]:
 @functools.lru_cache
 def alpha_bar_of(case: Case) -> np.ndarray:
     """alpha_bar of a case, by the formulas of `reference`."""
-    config = dict(case.config)
-    betas = config.get("trained_betas") or reference.betas(
-        config.get("beta_schedule", "linear"),
-        config.get("num_train_timesteps", 1000),
-        config.get("beta_start", 1e-4),
-        config.get("beta_end", 0.02),
+    get = case.get
+    betas = get("trained_betas") or reference.betas(
+        get("beta_schedule"), get("num_train_timesteps"), get("beta_start"), get("beta_end")
     )
     bar = reference.alpha_bar(list(betas))
-    return reference.zero_snr(bar) if config.get("rescale_betas_zero_snr") else bar
+    return reference.zero_snr(bar) if dict(case.config).get("rescale_betas_zero_snr") else bar

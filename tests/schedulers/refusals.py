@@ -9,14 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import ddpm_jax as dj
-
-ALL = (
-    dj.DDPMScheduler,
-    dj.DDIMScheduler,
-    dj.PNDMScheduler,
-    dj.EulerDiscreteScheduler,
-    dj.EulerAncestralDiscreteScheduler,
-)
+from ddpm_jax.schedulers import SCHEDULERS
 
 # (fields, what the message must name); refused by every scheduler.
 FIELDS: tuple[tuple[dict[str, Any], str], ...] = (
@@ -81,7 +74,7 @@ CALLS: tuple[tuple[Any, dict[str, Any], str], ...] = (
 
 
 def attempts() -> Iterator[tuple[str, Callable[[], Any], str]]:
-    for cls in ALL:
+    for cls in SCHEDULERS:
         for fields, named in FIELDS:
             yield f"{cls.__name__}({fields})", lambda c=cls, f=fields: c(**f), named
         for call in STEPS:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import ddpm_jax as dj
-from tests.schedulers.refusals import ALL
+from ddpm_jax.schedulers import SCHEDULERS
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,7 +20,9 @@ def test_what_is_refused() -> None:
     assert done.stdout == ""
 
 
-@pytest.mark.parametrize("cls", [cls for cls in ALL if hasattr(cls, "rescale_betas_zero_snr")])
+@pytest.mark.parametrize(
+    "cls", [cls for cls in SCHEDULERS if hasattr(cls, "rescale_betas_zero_snr")]
+)
 def test_epsilon_with_zero_terminal_snr_is_refused(cls: type) -> None:
     with pytest.raises(ValueError, match="zero_snr"):
         cls(rescale_betas_zero_snr=True)
