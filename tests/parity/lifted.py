@@ -8,6 +8,7 @@ diffusers builds every table in float32. Inside `lifted()` the scheduler modules
 from __future__ import annotations
 
 import contextlib
+import importlib
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
@@ -17,20 +18,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
-from diffusers.schedulers import (  # noqa: E402
-    scheduling_ddim,
-    scheduling_ddpm,
-    scheduling_euler_ancestral_discrete,
-    scheduling_euler_discrete,
-    scheduling_pndm,
-)
+import diffusers  # noqa: E402
 
+from ddpm_jax.schedulers import SCHEDULERS  # noqa: E402
+
+NAMES = tuple(cls.__name__ for cls in SCHEDULERS)
 MODULES: dict[str, ModuleType] = {
-    "DDPMScheduler": scheduling_ddpm,
-    "DDIMScheduler": scheduling_ddim,
-    "PNDMScheduler": scheduling_pndm,
-    "EulerDiscreteScheduler": scheduling_euler_discrete,
-    "EulerAncestralDiscreteScheduler": scheduling_euler_ancestral_discrete,
+    name: importlib.import_module(getattr(diffusers, name).__module__) for name in NAMES
 }
 
 

@@ -244,6 +244,26 @@ def run_euler(
     return run
 
 
+def run_deterministic(scheduler: Any, n: int, network: Network, x: np.ndarray) -> Run:
+    """Any deterministic scheduler that needs no help: diffusers' own loop."""
+    run = Run()
+    scheduler.set_timesteps(n)
+    run.init_scale = float(scheduler.init_noise_sigma)
+    sample = _tensor(x)
+    for i, t in enumerate(scheduler.timesteps):
+        output = _tensor(network(_array(scheduler.scale_model_input(sample, t)), i))
+        sample = run.append(t, scheduler.step(output, t, sample).prev_sample)
+    return run
+
+
+RUNS: dict[str, Callable[..., Run]] = {
+    "DDPMScheduler": run_ddpm,
+    "DDIMScheduler": run_ddim,
+    "EulerDiscreteScheduler": run_euler,
+    "EulerAncestralDiscreteScheduler": run_euler,
+}
+
+
 def peer(
     case: Case,
     network: Network,
@@ -259,5 +279,7 @@ def peer(
         bar = scheduler.alphas_cumprod.double().numpy() if velocity else None
         return run_pndm(scheduler, case.steps, network, x, bar)
     scheduler = build(case.name, alpha_bar, **config)
-    runs = {"DDPMScheduler": run_ddpm, "DDIMScheduler": run_ddim}
-    return runs.get(case.name, run_euler)(scheduler, case.steps, network, x, noise, **case.call)
+    run = RUNS.get(case.name)
+    if run is None:
+        return run_deterministic(scheduler, case.steps, network, x)
+    return run(scheduler, case.steps, network, x, noise, **case.call)

@@ -5,7 +5,7 @@ Needs neither torch nor jax: the golden files' script and the tests of both suit
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -192,6 +192,17 @@ def _euler_ancestral() -> Iterator[Case]:
     yield from _product(name, 10, prediction[1:], spacing, [ZERO_SNR])
     offsets = [{"timestep_spacing": "leading", "steps_offset": offset} for offset in (1, 99)]
     yield from _product(name, 10, prediction, offsets)
+
+
+def cases_by_fields(name: str, fields: Collection[str]) -> tuple[Case, ...]:
+    """Cases of a scheduler without a list of its own, from the fields that it has."""
+    prediction = _axis("prediction_type", PREDICTIONS)
+    options = [o for o in (*SIGMAS, *REFINEMENTS, *SCHEDULES[:2]) if set(o) <= set(fields)]
+    offset = {"timestep_spacing": "leading", "steps_offset": 1}
+    found = list(_product(name, 10, prediction, [offset]))
+    for steps in (3, 10, 37, 50):
+        found += _product(name, steps, prediction, _spacings(steps), options)
+    return tuple(found)
 
 
 GROUPS: dict[str, tuple[Case, ...]] = {

@@ -14,9 +14,10 @@ from tests.parity import lifted
 # diffusers hands torch tensors to np.array in a way that numpy 2 will drop
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
-NAMES = tuple(lifted.MODULES)
+NAMES = lifted.NAMES
 
-EXPLICIT: dict[str, dict[str, Any]] = {
+PLAIN = {"timestep_spacing": "leading", "beta_schedule": "scaled_linear"}
+EXPLICIT: dict[str, dict[str, Any]] = dict.fromkeys(NAMES, PLAIN) | {
     "DDPMScheduler": {"variance_type": "fixed_large", "clip_sample_range": 2.0, "beta_end": 0.03},
     "DDIMScheduler": {"set_alpha_to_one": False, "timestep_spacing": "trailing"},
     "PNDMScheduler": {"skip_prk_steps": True, "prediction_type": "v_prediction"},

@@ -53,9 +53,9 @@ def one_spacing(case: Case) -> bool:
 
 
 def is_exempt(case: Case) -> bool:
-    """PNDM with v on cosine grids amplifies rounding."""
+    """With v on cosine grids a second evaluation, at x', amplifies the rounding of x'."""
     return (
-        case.family.name == "PNDM"
+        not case.family.cls.one_row_per_step
         and case.get("prediction_type") == "v_prediction"
         and case.get("beta_schedule") == "squaredcos_cap_v2"
     )
