@@ -7,6 +7,7 @@ from ddpm_jax.schedulers.euler import EulerDiscreteScheduler as EulerDiscreteSch
 from ddpm_jax.schedulers.euler_ancestral import (
     EulerAncestralDiscreteScheduler as EulerAncestralDiscreteScheduler,
 )
+from ddpm_jax.schedulers.heun import HeunDiscreteScheduler as HeunDiscreteScheduler
 from ddpm_jax.schedulers.pndm import PNDMScheduler as PNDMScheduler
 
 SCHEDULERS: tuple[type[Scheduler], ...] = (
@@ -15,6 +16,7 @@ SCHEDULERS: tuple[type[Scheduler], ...] = (
     PNDMScheduler,
     EulerDiscreteScheduler,
     EulerAncestralDiscreteScheduler,
+    HeunDiscreteScheduler,
 )
 """Every scheduler; a new one is added here and is then tested and offered everywhere."""
 
