@@ -15,7 +15,7 @@ from ddpm_jax import DDIMPipeline, DDIMScheduler, UNet2DModel
 from ddpm_jax.cli import info, main
 from ddpm_jax.hub import hub
 from ddpm_jax.hub.files import read_json
-from ddpm_jax.tables import builder
+from ddpm_jax.tables.describe import describe
 from weights_convert import find_weights, open_weights
 
 
@@ -32,7 +32,7 @@ def test_describe_prints_the_table(capsys: pytest.CaptureFixture[str]):
     argv = "describe --steps 7 --eta 0.5 --set timestep_spacing=trailing clip_sample=False"
     assert main(argv.split()) == 0
     scheduler = DDIMScheduler(timestep_spacing="trailing", clip_sample=False)
-    expected = builder.describe(scheduler.table(7, eta=0.5))
+    expected = describe(scheduler.table(7, eta=0.5))
     assert capsys.readouterr().out == expected + "\n"
 
 
