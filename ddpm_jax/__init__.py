@@ -14,9 +14,10 @@ from ddpm_jax.images import to_pil as to_pil
 from ddpm_jax.images import to_uint8 as to_uint8
 from ddpm_jax.models import Model as Model
 from ddpm_jax.models import UNet2DModel as UNet2DModel
+from ddpm_jax.pipelines.base import DiffusionPipeline as DiffusionPipeline
+from ddpm_jax.pipelines.unconditional import CallOptions as CallOptions
 from ddpm_jax.pipelines.unconditional import DDIMPipeline as DDIMPipeline
 from ddpm_jax.pipelines.unconditional import DDPMPipeline as DDPMPipeline
-from ddpm_jax.pipelines.unconditional import DiffusionPipeline as DiffusionPipeline
 from ddpm_jax.pipelines.unconditional import ImagePipelineOutput as ImagePipelineOutput
 from ddpm_jax.pipelines.unconditional import PNDMPipeline as PNDMPipeline
 from ddpm_jax.sampling.keys import noise as noise
@@ -50,6 +51,7 @@ from ddpm_jax.tables.table import stack as stack
 __all__ = [
     # pipelines
     "DDPMPipeline", "DDIMPipeline", "PNDMPipeline", "DiffusionPipeline", "ImagePipelineOutput",
+    "CallOptions",
     # models
     "UNet2DModel", "Model", "HubOptions",
     # schedulers

@@ -1,4 +1,4 @@
-"""Arrays to pictures: uint8, PIL images and grids.
+"""Arrays to images: [-1, 1] to [0, 1], uint8, PIL images and grids.
 
 Images are float arrays (B, H, W, C) in [0, 1] with one channel (grey), three (RGB) or four (RGBA),
 as the pipelines give them with `output_type="np"` or "jax".
@@ -12,11 +12,18 @@ from jaxtyping import Float, UInt8
 from numpy.typing import ArrayLike
 from PIL import Image
 
+from ddpm_jax._typing import AnyArray
+
 TILE = 64
-"""The side, in pixels, below which `make_grid` enlarges its tiles."""
+"""The side, in pixels, below which `make_grid` enlarges its tiles: smaller ones are hard to see."""
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 """PIL's mode for each number of channels."""
+
+
+def to_unit(samples: Float[AnyArray, "..."]) -> Float[AnyArray, "..."]:
+    """From the [-1, 1] of networks to the [0, 1] of images, clipped; NumPy's or jax's arrays."""
+    return (samples / 2 + 0.5).clip(0, 1)
 
 
 def to_uint8(images: ArrayLike) -> UInt8[np.ndarray, "b h w c"]:
@@ -53,7 +60,7 @@ def make_grid(
     scale: int | None = None,
     background: int = 255,
 ) -> Image.Image:
-    """All images in one picture, row by row.
+    """All images in one grid, row by row.
 
     Args:
         images: an array as `to_uint8` takes it, or PIL images of one size and mode (L, RGB or

@@ -1,14 +1,13 @@
-"""The entry point: finds the command, runs it, and answers every error in one line.
+"""The entry point: finds the command, runs it, and reports every error of its work in one line.
+
+Wrong arguments are reported by tyro.
 
 Exit codes: 0 done, 1 failed, 2 wrong arguments, 130 interrupted. `DDPM_JAX_TRACEBACK=1` in the
 environment lets a failure's traceback through, for bug reports.
 """
 
-import contextlib
 import inspect
-import io
 import os
-import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -17,9 +16,9 @@ from typing import Any
 import tyro
 
 from ddpm_jax._version import __version__
+from ddpm_jax.cli.common import OptionError
 from ddpm_jax.cli.convert import Convert
 from ddpm_jax.cli.describe import Describe
-from ddpm_jax.cli.faults import OptionError
 from ddpm_jax.cli.info import Info
 from ddpm_jax.cli.sample import Sample
 from ddpm_jax.cli.train import Train
@@ -35,7 +34,6 @@ COMMANDS: dict[str, type[Command]] = {
 DESCRIPTION = f"""Denoising diffusion in JAX, version {__version__}.
 
 ddpm-jax COMMAND --help shows a command's options with examples, ddpm-jax --version the version."""
-BOX = "╭╮╰╯│─|+- "
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments, without the program's name; by default those of the process.
 
     Returns:
-        The exit code; an error is told in one line on stderr.
+        The exit code; an error is one line on stderr.
     """
     argv = sys.argv[1:] if argv is None else argv
     try:
@@ -70,13 +68,10 @@ def _run(argv: Sequence[str]) -> int:
     if list(argv) == ["--version"]:
         print(f"ddpm-jax {__version__}")
         return 0
-    # tyro draws its complaints in a box of many lines: caught, and told in one.
-    complaint = io.StringIO()
     try:
-        with contextlib.redirect_stderr(complaint):
-            command = _parse(argv)
-    except SystemExit as stop:
-        return _fail(_unboxed(complaint.getvalue()), 2) if stop.code else 0
+        command = _parse(argv)
+    except SystemExit as stop:  # tyro has printed the help, or what is wrong
+        return int(stop.code or 0)
     command.run()
     sys.stdout.flush()
     return 0
@@ -98,25 +93,10 @@ def _parse(argv: Sequence[str]) -> Command:
             args=arguments,
             config=config,
         )
-    # Help and complaints only: there is no command to run.
+    # Help and errors only: there is no command to run.
     return tyro.extras.subcommand_cli_from_dict(
         COMMANDS, prog="ddpm-jax", description=DESCRIPTION, args=list(argv), config=config
     )
-
-
-def _unboxed(text: str) -> str:
-    """The sentences of a box drawn by tyro, without its title and its pointers to the help."""
-    parts: list[list[str]] = [[]]
-    for line in text.splitlines()[1:]:
-        inside = "" if set(line) <= set(BOX) else line.strip("│| ")
-        if inside:
-            parts[-1].append(inside)
-        else:
-            parts.append([])
-    sentences = [" ".join(part) for part in parts if part]
-    kept = [s for s in sentences if not s.startswith(("For full helptext", "Argument helptext"))]
-    # Settings say themselves of which group they are.
-    return re.sub(r"Error parsing \w+: (?=[A-Z]\w*: )", "", "; ".join(kept))
 
 
 def _message(error: Exception) -> str:
@@ -126,7 +106,7 @@ def _message(error: Exception) -> str:
 
 
 def _fail(message: str, code: int) -> int:
-    """Tells in one line; a list of faults, each on a line with a dash, becomes a sentence."""
+    """Prints one line; a list of faults, each on a line with a dash, becomes a sentence."""
     message = message.replace(":\n- ", ": ").replace("\n- ", "; ")
     print("ddpm-jax:", " ".join(message.split()), file=sys.stderr)
     return code

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
-from ddpm_jax.cli.arguments import OptionalName
+from ddpm_jax.cli.common import OptionalName
 
 if TYPE_CHECKING:
     from weights_convert import Checkpoint

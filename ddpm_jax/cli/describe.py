@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ddpm_jax.cli.arguments import OptionalName
-from ddpm_jax.cli.faults import OptionError
+from ddpm_jax.cli.common import OptionalName, OptionError
 from ddpm_jax.cli.schedule import Schedule
 
 

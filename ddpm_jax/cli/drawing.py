@@ -1,6 +1,7 @@
 """Draws the images of a seed by their indices, batch by batch, with one progress bar.
 
-Every batch has one size, so that one program serves all: the last is filled up with its last image.
+All batches have the same size, so that one program serves all: the last is padded with its last
+image.
 """
 
 from collections.abc import Iterator, Sequence
@@ -8,22 +9,23 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 from ddpm_jax._typing import AnyArray
-from ddpm_jax.cli.image_files import Drawn
+from ddpm_jax.cli.image_files import SampledImage
 from ddpm_jax.images import to_pil
 from ddpm_jax.models import UNet2DModel
-from ddpm_jax.pipelines.inputs import Batch, image_shape, make_batch
-from ddpm_jax.sampling.segments import Network, out_of_memory, run, with_preview
+from ddpm_jax.pipelines.generate import Network, generate
+from ddpm_jax.pipelines.inputs import Inputs, image_shape, make_inputs
+from ddpm_jax.sampling.segments import out_of_memory
 from ddpm_jax.tables.table import Table
 
 BATCH_PIXELS = 2**18
-"""Pixels in a batch by default: 4 images of 256 x 256."""
+"""Pixels in a batch by default: 4 images of 256 x 256, which 8 GB of memory hold."""
 LARGEST_BATCH = 64
+"""So that small images are drawn in batches that a folder can resume between."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +39,7 @@ class Drawing:
         seed: image i's key is fold_in(key(seed), i).
         labels: image i's class is labels[i % len(labels)]; empty for a model without classes.
         batch_size: images computed together.
-        every: keep the predicted images after every so many evaluations; None: keep none.
+        every: keep the predicted images after every this many evaluations; None: keep none.
     """
 
     model: UNet2DModel
@@ -48,7 +50,7 @@ class Drawing:
     batch_size: int
     every: int | None
 
-    def draw(self, indices: Sequence[int]) -> Iterator[list[Drawn]]:
+    def draw(self, indices: Sequence[int]) -> Iterator[list[SampledImage]]:
         """The images of these indices, a batch at a time.
 
         Raises:
@@ -60,7 +62,7 @@ class Drawing:
             for start in starts:
                 yield self._batch(indices[start : start + self.batch_size], bar)
 
-    def _batch(self, indices: Sequence[int], bar: "tqdm[Any]") -> list[Drawn]:
+    def _batch(self, indices: Sequence[int], bar: "tqdm[Any]") -> list[SampledImage]:
         try:
             return self._run(indices, bar)
         except (jax.errors.JaxRuntimeError, MemoryError) as error:
@@ -68,29 +70,34 @@ class Drawing:
                 raise MemoryError(self._advice()) from error
             raise
 
-    def _run(self, indices: Sequence[int], bar: "tqdm[Any]") -> list[Drawn]:
-        batch = self._inputs(indices)
-        table = self.table if self.every is None else with_preview(self.table)
-        count, before = len(indices), bar.n
+    def _run(self, indices: Sequence[int], bar: "tqdm[Any]") -> list[SampledImage]:
+        inputs, network = self._inputs(indices), Network(self.model)
         steps: list[list[Image.Image]] = []
-        for done, registers in run(
-            Network(self.model), batch.params, table, batch.x_T, batch.keys, every=self.every
-        ):
-            bar.update(before + done - bar.n)
-            if done == len(table):
-                steps.append(_pictures(registers[0])[:count])
-            elif self.every is not None and done % self.every == 0:
-                steps.append(_pictures(registers[-1])[:count])
+
+        def keep(_evaluations: int, images: np.ndarray) -> None:
+            steps.append(_pil(images)[: len(indices)])
+
+        images = generate(
+            network,
+            network.params(self.params, inputs),
+            self.table,
+            inputs,
+            advanced=bar.update,
+            preview=None if self.every is None else keep,
+            preview_every=self.every or 1,
+        )
+        last = _pil(images)[: len(indices)]
+        steps[-1:] = [last]  # the sample itself, not the network's last prediction of it
         return [
-            Drawn(*one) for one in zip(indices, steps[-1], zip(*steps, strict=True), strict=True)
+            SampledImage(*one) for one in zip(indices, last, zip(*steps, strict=True), strict=True)
         ]
 
-    def _inputs(self, indices: Sequence[int]) -> Batch:
+    def _inputs(self, indices: Sequence[int]) -> Inputs:
         padded = np.resize(indices, self.batch_size)
         padded[len(indices) :] = indices[-1]
         keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(self.seed), padded)
         labels = np.asarray(self.labels)[padded % len(self.labels)] if self.labels else None
-        return make_batch(self.model, self.params, self.table, keys, None, labels, None, None)
+        return make_inputs(self.model, self.table, keys, class_labels=labels)
 
     def _advice(self) -> str:
         if self.batch_size > 1:
@@ -104,9 +111,9 @@ def default_batch_size(model: UNet2DModel, num: int) -> int:
     return max(1, min(num, LARGEST_BATCH, BATCH_PIXELS // (height * width)))
 
 
-def _pictures(x: AnyArray) -> list[Image.Image]:
-    """Pictures of samples (B, H, W, C) in [-1, 1]."""
-    host = np.asarray(jnp.clip(x / 2 + 0.5, 0, 1))
+def _pil(images: AnyArray) -> list[Image.Image]:
+    """PIL images of (B, H, W, C) in [0, 1]."""
+    host = np.asarray(images)
     if not np.isfinite(host).all():
         raise ValueError(
             "the images are not finite numbers; try --dtype float32 or another scheduler"

@@ -17,17 +17,17 @@ NOT_COMPARED = {"Software", "image", "versions", "model", "revision", "variant"}
 NUMBERED = re.compile(rf"(\d{{5,}})({STRIP})?\.png")
 
 
-class Drawn(NamedTuple):
-    """An image of a run, and how it came about.
+class SampledImage(NamedTuple):
+    """An image of a run, and how it formed.
 
     Attributes:
         number: its index among the seed's images.
-        picture: the image.
+        image: it, as PIL has it.
         steps: predictions of it during the run, the last being the image; or nothing.
     """
 
     number: int
-    picture: Image.Image
+    image: Image.Image
     steps: Sequence[Image.Image]
 
 

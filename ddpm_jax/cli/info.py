@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
-from ddpm_jax.cli.arguments import OptionalName
-from ddpm_jax.cli.counted import counted
-from ddpm_jax.cli.faults import OptionError
+from ddpm_jax.cli.common import OptionalName, OptionError, counted
 
 if TYPE_CHECKING:
     from ddpm_jax.models import UNet2DModel

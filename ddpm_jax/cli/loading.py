@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ddpm_jax.cli.faults import OptionError
+from ddpm_jax.cli.common import OptionError
 from ddpm_jax.hub import hub
 from ddpm_jax.hub.component import ComponentFiles
 from ddpm_jax.hub.files import read_json

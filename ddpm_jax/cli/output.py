@@ -1,4 +1,4 @@
-"""Where drawn images go: one picture with a grid, or a folder with a file for each."""
+"""Where images go: one file with a grid, or a folder with a file for each."""
 
 import os
 import sys
@@ -6,68 +6,45 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ddpm_jax.cli import provenance
-from ddpm_jax.cli.counted import counted
-from ddpm_jax.cli.image_files import STRIP, Drawn, places, usable_files
-from ddpm_jax.cli.unfinished import Unfinished
+from ddpm_jax.cli.common import counted
+from ddpm_jax.cli.image_files import STRIP, SampledImage, places, usable_files
 from ddpm_jax.images import make_grid
 
 
 class Grid:
-    """All images in one PNG file, replaced if it exists; the strips in a second one beside it.
+    """All images in one PNG file, replaced if it exists; the strips in a second one next to it."""
 
-    Until all are drawn, those of complete batches are kept in a hidden folder beside the file.
-    """
+    if_interrupted = "nothing was written"
 
     def __init__(
-        self,
-        path: Path,
-        settings: Mapping[str, str],
-        *,
-        columns: int | None,
-        every: int | None,
+        self, path: Path, settings: Mapping[str, str], *, columns: int | None, strips: bool
     ):
         """Raises OSError if the file cannot be written there."""
         if path.is_dir():
             raise ValueError(f"{path} is a folder: --out NAME.png must be a file")
         _writable(path.parent)
         self._path, self._settings = path, settings
-        self._columns, self._strips = columns, every is not None
-        self._unfinished = Unfinished(path, settings, every)
-        self._drawn: dict[int, Drawn] = {}
-        self._num = 0
-
-    @property
-    def if_interrupted(self) -> str:
-        """What is left of a run that is interrupted now."""
-        if not self._drawn:
-            return "nothing was written"
-        kept = counted(len(self._drawn), "image")
-        return f"{kept} kept: the same command makes those that are missing"
+        self._columns, self._strips = columns, strips
+        self._sampled: list[SampledImage] = []
 
     def missing(self, num: int) -> list[int]:
-        """The indices to draw: all but those that a run of the same settings left unfinished."""
-        self._num = num
-        self._drawn = {one.number: one for one in self._unfinished.load() if one.number < num}
-        return [i for i in range(num) if i not in self._drawn]
+        """The indices to draw: all."""
+        return list(range(num))
 
-    def save(self, drawn: Sequence[Drawn]) -> None:
+    def save(self, sampled: Sequence[SampledImage]) -> None:
         """Take more images."""
-        self._drawn |= {one.number: one for one in drawn}
-        if len(self._drawn) < self._num:
-            self._unfinished.save(drawn)
+        self._sampled += sampled
 
     def report(self, num: int, made: int, seconds: float) -> str:
-        """Write the file, now that all images are there, and say where it is."""
-        image, paths = f"0-{num - 1}", [self._path]
-        drawn = [self._drawn[i] for i in range(num)]
+        """Write the file, now that all images are there, and return a line on where it is."""
+        numbers, paths = f"0-{num - 1}", [self._path]
         if self._strips:
             paths.append(self._path.with_name(f"{self._path.stem}{STRIP}.png"))
-            tiles = [tile for one in drawn for tile in one.steps]
+            tiles = [tile for one in self._sampled for tile in one.steps]
             strip = make_grid(tiles, len(tiles) // num)
-            provenance.save_png(strip, paths[1], self._settings, image)
-        grid = make_grid([one.picture for one in drawn], self._columns)
-        provenance.save_png(grid, self._path, self._settings, image)
-        self._unfinished.remove()
+            provenance.save_png(strip, paths[1], self._settings, numbers)
+        grid = make_grid([one.image for one in self._sampled], self._columns)
+        provenance.save_png(grid, self._path, self._settings, numbers)
         return f"{_made(num, made, seconds)}: {' and '.join(str(path.resolve()) for path in paths)}"
 
 
@@ -92,8 +69,8 @@ class Folder:
     def missing(self, num: int) -> list[int]:
         """The indices that have no file yet, or no strip where strips are asked for.
 
-        Files that are damaged, or another image than their name says, count as missing; this says
-        which they are.
+        Files that are damaged, or another image than their name says, count as missing; this names
+        them.
         """
         there = {name for name, usable in self._usable.items() if usable}
         wanted = {file.name for i in range(num) for file in self._places(i)}
@@ -104,11 +81,11 @@ class Folder:
             )
         return [i for i in range(num) if any(file.name not in there for file in self._places(i))]
 
-    def save(self, drawn: Sequence[Drawn]) -> None:
+    def save(self, sampled: Sequence[SampledImage]) -> None:
         """Write each image under its own name."""
-        for number, picture, steps in drawn:
-            pictures = [picture, make_grid(steps, len(steps))] if self._strips else [picture]
-            for file, content in zip(self._places(number), pictures, strict=True):
+        for number, image, steps in sampled:
+            images = [image, make_grid(steps, len(steps))] if self._strips else [image]
+            for file, content in zip(self._places(number), images, strict=True):
                 provenance.save_png(content, file, self._settings, str(number))
 
     def report(self, num: int, made: int, seconds: float) -> str:

@@ -1,11 +1,10 @@
-"""How a picture was made, written into the picture: the text chunks of its PNG file.
+"""How an image was made, written into the file: the text chunks of its PNG file.
 
 Everything that decides the pixels is in the settings; `image` says which of the seed's images the
 file holds, and `versions` what computed it.
 """
 
 import json
-import os
 import platform
 from collections.abc import Mapping
 from importlib import metadata
@@ -13,6 +12,8 @@ from pathlib import Path
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+
+from ddpm_jax.hub.files import replacing
 
 SOFTWARE = "ddpm_jax"
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -30,61 +31,55 @@ def versions() -> str:
     return json.dumps(found)
 
 
-def save_png(picture: Image.Image, path: Path, settings: Mapping[str, str], image: str) -> None:
-    """Write `picture` with its provenance; the file appears under its name only when complete.
+def save_png(image: Image.Image, path: Path, settings: Mapping[str, str], numbers: str) -> None:
+    """Write `image` with its provenance; the file appears under its name only when complete.
 
     Args:
-        picture: what to save.
+        image: what to save.
         path: the file, replaced if it exists.
         settings: text chunks by name, as a run's settings.
-        image: the index of the picture in its run, or the indices of a grid.
+        numbers: the index of the image in its run, or the indices of a grid.
     """
     info = PngInfo()
     for name, text in {
         "Software": SOFTWARE,
         **settings,
-        "image": image,
+        "image": numbers,
         "versions": versions(),
     }.items():
         info.add_text(name, text)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        picture.save(beside, format="png", pnginfo=info)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with replacing(path) as partial:
+        image.save(partial, format="png", pnginfo=info)
 
 
 def read_png(path: Path) -> dict[str, str]:
     """The provenance that `save_png` wrote.
 
     Raises:
-        ValueError: if `path` is no PNG file, or none of ours.
+        ValueError: `path` is not a PNG file, or not one of ours.
     """
     try:
-        with Image.open(path, formats=["PNG"]) as picture:
-            text = {str(name): value for name, value in picture.info.items()}
+        with Image.open(path, formats=["PNG"]) as image:
+            text = {str(name): value for name, value in image.info.items()}
     except (OSError, SyntaxError) as error:
-        raise ValueError(f"{path} cannot be read as a PNG picture: {error}") from error
+        raise ValueError(f"{path} cannot be read as a PNG image: {error}") from error
     if text.get("Software") != SOFTWARE:
-        raise ValueError(
-            f"{path} does not say how it was made: it is no picture of ddpm-jax sample"
-        )
+        raise ValueError(f"{path} does not say how it was made: ddpm-jax sample did not write it")
     return {name: str(value) for name, value in text.items() if isinstance(value, str)}
 
 
 def is_whole(path: Path) -> bool:
     """Whether the pixels of a PNG file can be read, all of them."""
     try:
-        with Image.open(path, formats=["PNG"]) as picture:
-            picture.load()
+        with Image.open(path, formats=["PNG"]) as image:
+            image.load()
     except (OSError, SyntaxError, ValueError):
         return False
     return True
 
 
 def is_begun(path: Path) -> bool:
-    """Whether a file is the beginning of a PNG file, or empty, and no file of another kind.
+    """Whether a file is the beginning of a PNG file, or empty, and not a file of another kind.
 
     Raises:
         OSError: it cannot be read at all.

@@ -1,4 +1,4 @@
-"""`ddpm-jax sample`: pictures from a model."""
+"""`ddpm-jax sample`: images from a model."""
 
 import time
 from collections.abc import Mapping
@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ddpm_jax.cli import cache
-from ddpm_jax.cli.arguments import Labels, OptionalCount, OptionalName
-from ddpm_jax.cli.faults import OptionError
+from ddpm_jax.cli.common import Labels, OptionalCount, OptionalName, OptionError
 from ddpm_jax.cli.output import Folder, Grid
 from ddpm_jax.cli.schedule import Schedule, scheduler_json
 
@@ -22,7 +21,7 @@ LARGEST_SEED = 2**32 - 1
 
 @dataclass(frozen=True, kw_only=True)
 class Sample(Schedule):
-    """Draw images from a model, as one picture or as a folder of files."""
+    """Draw images from a model, as one grid or as a folder of files."""
 
     EXAMPLES: ClassVar[str] = """\
   ddpm-jax sample
@@ -44,15 +43,15 @@ class Sample(Schedule):
     --batch-size."""
 
     labels: Labels = ()
-    """For models with classes: image i has the i-th of these, counted round and round."""
+    """For models with classes: the classes of the images, repeated cyclically."""
 
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """What the network computes in."""
 
     out: str = "samples.png"
-    """A name ending in .png is one picture, a grid. Any other name is a folder of files, of
-    which only those are made that are missing. An interrupted run goes on where it was when the
-    command is repeated."""
+    """A name ending in .png is one file with a grid. Any other name is a folder with a file for
+    each image: only missing ones are made, so that an interrupted run continues when the command
+    is repeated."""
 
     columns: OptionalCount = None
     """Images in a row of the grid. By default the grid is about square."""
@@ -71,7 +70,7 @@ class Sample(Schedule):
     """Do not keep compiled programs in the user's cache folder."""
 
     def run(self) -> None:
-        """Make the images that are missing, and say where they are."""
+        """Make the images that are missing, and print where they are."""
         self._check()
         began = time.perf_counter()
         from ddpm_jax.cli.loading import check_labels, scheduler_config, unet_config
@@ -106,8 +105,8 @@ class Sample(Schedule):
             every=self.save_every,
         )
         try:
-            for drawn in drawing.draw(wanted):
-                target.save(drawn)
+            for sampled in drawing.draw(wanted):
+                target.save(sampled)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"interrupted; {target.if_interrupted}") from None
 
@@ -132,7 +131,7 @@ class Sample(Schedule):
     def _target(self, settings: Mapping[str, str]) -> Grid | Folder:
         out, every = Path(self.out), self.save_every
         if out.suffix.lower() == ".png":
-            return Grid(out, settings, columns=self.columns, every=every)
+            return Grid(out, settings, columns=self.columns, strips=every is not None)
         return Folder(out, settings, strips=every is not None)
 
     def _check(self) -> None:

@@ -8,8 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from ddpm_jax.cli.arguments import Assignments, OptionalNumber
-from ddpm_jax.cli.faults import OptionError, of_options
+from ddpm_jax.cli.common import Assignments, OptionalNumber, OptionError, option_errors
 from ddpm_jax.schedulers import BY_NAME, Scheduler
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ class Schedule:
         """
         cls = BY_NAME[self.scheduler]
         fields = {name: value for name, value in self._given() if name not in TABLE_OPTIONS}
-        with of_options() if fields else nullcontext():
+        with option_errors() if fields else nullcontext():
             return cls.from_config({} if config is None else config, **fields)
 
     def table(self, scheduler: Scheduler) -> "Table":
@@ -64,7 +63,7 @@ class Schedule:
         refused = sorted(set(options) - set(inspect.signature(scheduler.table).parameters))
         if refused:
             raise OptionError(f"the {self.scheduler} scheduler takes no {', '.join(refused)}")
-        with of_options():
+        with option_errors():
             return scheduler.table(self.steps, **options)
 
     def options(self) -> dict[str, Any]:

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import tyro
 
-from ddpm_jax.cli.arguments import OptionalName
-from ddpm_jax.cli.counted import counted
-from ddpm_jax.cli.faults import OptionError, of_options
+from ddpm_jax.cli.common import OptionalName, OptionError, counted, option_errors
 from ddpm_jax.training.run.settings import Settings
 
 if TYPE_CHECKING:
@@ -79,7 +77,7 @@ class Train(Settings):
         start = _start_options(argv)
         if start.revision and start.base is None:
             raise OptionError("--revision is of the model that --from names: give that too")
-        with of_options():
+        with option_errors():
             settings = _start(start)
         groups = {f.name: getattr(settings, f.name) for f in dataclasses.fields(Settings)}
         return argv, cls(out=Path(start.out) if start.out else tyro.MISSING, **groups)
@@ -120,12 +118,12 @@ class Train(Settings):
         from ddpm_jax.training.run.plan import check_folder, make_plan
 
         settings = Settings(**{f.name: getattr(self, f.name) for f in dataclasses.fields(Settings)})
-        with of_options():
+        with option_errors():
             check_folder(self.out, settings, resume=self.resume)
         base = None
         if self.from_ is not None:
             base = load_base(self.from_, revision=self.revision, variant=self.variant)
-        with of_options():
+        with option_errors():
             return make_plan(settings, self.out, base)
 
 

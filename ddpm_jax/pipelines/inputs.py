@@ -1,6 +1,6 @@
-"""What a pipeline is asked for, checked on the host and brought into one form.
+"""The inputs of a run, checked on the host and brought into one form on the devices.
 
-One key for each image, a starting point, labels and places: then nothing downstream has two cases.
+One key for each image, a starting point and labels: nothing downstream has two cases.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Key, Shaped
 from ddpm_jax._typing import is_whole
 from ddpm_jax.images import MODES
 from ddpm_jax.models import UNet2DModel
-from ddpm_jax.sampling.keys import noise, sample_keys, typed_keys
+from ddpm_jax.sampling.keys import prior, sample_keys, typed_keys
 from ddpm_jax.tables.table import Table
 
 Labels: TypeAlias = ArrayLike | Sequence[int]
@@ -26,38 +26,38 @@ Labels: TypeAlias = ArrayLike | Sequence[int]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batch:
-    """The inputs of one run, on the devices, padded to what the sharding needs.
+class Inputs:
+    """What a run starts from, padded to what the sharding needs.
 
     Attributes:
         count: images asked for; the rest of the rows repeat the last one and are dropped.
-        params: {"unet": params} and, with classes, {"labels": labels}.
         x_T: register 0 at row 0.
         keys: one for each row.
-        place: puts a table where the batch is.
+        labels: one for each row, or None.
+        place: puts params or a table on every device of the inputs; what is there already stays.
     """
 
     count: int
-    params: dict[str, Any]
     x_T: Float[Array, "b h w c"]
     keys: Key[Array, "b"]
-    place: Callable[[Table], Table]
+    labels: Shaped[Array, "b ..."] | None
+    place: Callable[[Any], Any]
 
 
-def make_batch(
+def make_inputs(
     model: UNet2DModel,
-    params: Any,
     table: Table,
     key: ArrayLike,
-    batch_size: int | None,
-    class_labels: Labels | None,
-    x_T: ArrayLike | None,
-    sharding: NamedSharding | None,
-) -> Batch:
+    *,
+    batch_size: int | None = None,
+    class_labels: Labels | None = None,
+    x_T: ArrayLike | None = None,
+    sharding: NamedSharding | None = None,
+) -> Inputs:
     """Checks the arguments of a pipeline's call and places them.
 
     Raises:
-        TypeError: `key` is no key.
+        TypeError: `key` is not a key.
         ValueError: arguments that do not agree with each other or with the model.
     """
     start = None if x_T is None else starting_point(model, x_T)
@@ -69,30 +69,26 @@ def make_batch(
         raise ValueError(f"x_T holds {start.shape[0]} images, and {count} are asked for")
     labels = None if class_labels is None else image_labels(model, class_labels, count)
     if start is None:
-        start = first_noise(keys, image_shape(model)) * jnp.asarray(table.init_scale, jnp.float32)
-    inputs = {"unet": params} if labels is None else {"unet": params, "labels": labels}
-    batch = Batch(count=count, params=inputs, x_T=start, keys=keys, place=jax.device_put)
-    return batch if sharding is None else spread(batch, sharding)
+        start = prior(table, keys, image_shape(model))
+    inputs = Inputs(count=count, x_T=start, keys=keys, labels=labels, place=jax.device_put)
+    return inputs if sharding is None else sharded(inputs, sharding)
 
 
-def spread(batch: Batch, sharding: NamedSharding) -> Batch:
-    """The batch split over devices; the last image is repeated until each has as many.
+def sharded(inputs: Inputs, sharding: NamedSharding) -> Inputs:
+    """The inputs split over devices; the last image is repeated until each device has as many.
 
     Raises:
         ValueError: `sharding` splits another axis than the batch, or none.
     """
     split, whole = batch_sharding(sharding), NamedSharding(sharding.mesh, PartitionSpec())
-    rows = np.arange(-(-batch.count // shards(split)) * shards(split))
-    rows = np.minimum(rows, batch.count - 1)
-    inputs = {"unet": _on_mesh(batch.params["unet"], whole)}
-    if "labels" in batch.params:
-        inputs["labels"] = jax.device_put(batch.params["labels"][rows], split)
-    return Batch(
-        count=batch.count,
-        params=inputs,
-        x_T=jax.device_put(batch.x_T[rows], split),
-        keys=jax.device_put(batch.keys[rows], split),
-        place=lambda table: jax.device_put(table, whole),
+    rows = np.arange(-(-inputs.count // shards(split)) * shards(split))
+    rows = np.minimum(rows, inputs.count - 1)
+    return Inputs(
+        count=inputs.count,
+        x_T=jax.device_put(inputs.x_T[rows], split),
+        keys=jax.device_put(inputs.keys[rows], split),
+        labels=None if inputs.labels is None else jax.device_put(inputs.labels[rows], split),
+        place=partial(_on_mesh, whole=whole),
     )
 
 
@@ -102,7 +98,7 @@ def kind_of(given: Any) -> str:
 
 
 def check_pil(model: UNet2DModel) -> None:
-    """Raises ValueError where the model's pictures have channels that PIL has no mode for."""
+    """Raises ValueError where the model's images have channels that PIL has no mode for."""
     channels = model.config.in_channels
     if channels not in MODES:
         raise ValueError(
@@ -115,7 +111,7 @@ def count_of(name: str, number: Any) -> int:
     """A number of things as an int; numpy's integers count as whole numbers, bools do not.
 
     Raises:
-        ValueError: it is no whole number, or below 1.
+        ValueError: it is not a whole number, or below 1.
     """
     if not is_whole(number):
         raise ValueError(f"{name} must be a whole number, got {number!r}")
@@ -130,7 +126,7 @@ def image_keys(key: ArrayLike, batch_size: int | None) -> Key[Array, "b"]:
     Raises:
         TypeError: `key` is neither typed (`jax.random.key`) nor a legacy uint32 key.
         ValueError: keys of other shapes, a number of keys that differs from `batch_size`, or a
-            `batch_size` that is no whole number from 1.
+            `batch_size` that is not a whole number of at least 1.
     """
     if batch_size is not None:
         batch_size = count_of("batch_size", batch_size)
@@ -146,12 +142,6 @@ def image_keys(key: ArrayLike, batch_size: int | None) -> Key[Array, "b"]:
 
 # Compiled, because one by one these few operations take milliseconds.
 keys_of = jax.jit(sample_keys, static_argnames="batch_size")
-
-
-@partial(jax.jit, static_argnames="shape")
-def first_noise(keys: Key[Array, "b"], shape: tuple[int, int, int]) -> Float[Array, "b h w c"]:
-    """What `ddpm_jax.prior` draws, before it is scaled."""
-    return noise(keys, -1, shape)
 
 
 def image_labels(model: UNet2DModel, labels: Labels, count: int) -> Shaped[Array, "b ..."]:
@@ -175,7 +165,7 @@ def image_labels(model: UNet2DModel, labels: Labels, count: int) -> Shaped[Array
 
 
 def image_shape(model: UNet2DModel) -> tuple[int, int, int]:
-    """(H, W, C) of the model's pictures.
+    """(H, W, C) of the model's images.
 
     Raises:
         ValueError: the model's config does not say.
@@ -203,7 +193,7 @@ def batch_sharding(sharding: NamedSharding) -> NamedSharding:
     """The sharding of axis 0 alone, which fits arrays of any rank.
 
     Raises:
-        ValueError: it is no NamedSharding, or shards another axis than the batch, or none.
+        ValueError: it is not a NamedSharding, or shards another axis than the batch, or none.
     """
     if not isinstance(sharding, NamedSharding):
         raise ValueError(
@@ -226,12 +216,12 @@ def shards(sharding: NamedSharding) -> int:
     return int(np.prod([sharding.mesh.shape[name] for name in names]))
 
 
-def _on_mesh(params: Any, whole: NamedSharding) -> Any:
-    """Params where they lie, if that is on the mesh already; else a copy on each device."""
+def _on_mesh(tree: Any, whole: NamedSharding) -> Any:
+    """Arrays where they lie, if that is on the mesh already; else a copy on each device."""
     devices = whole.device_set
 
     def place(leaf: Any) -> Array:
         there = isinstance(leaf, jax.Array) and leaf.sharding.device_set == devices
         return leaf if there else jax.device_put(leaf, whole)
 
-    return jax.tree.map(place, params)
+    return jax.tree.map(place, tree)

@@ -62,8 +62,17 @@ def prior(table: Table, keys: Keys, shape: tuple[int, ...]) -> Float[Array, "b h
     >>> dj.prior(dj.EulerDiscreteScheduler().table(10), keys, shape=(8, 8, 1)).shape
     (4, 8, 8, 1)
     """
-    drawn = noise(keys, -1, shape)
-    return drawn * jnp.asarray(table.init_scale, drawn.dtype)
+    scale = jnp.asarray(table.init_scale, jnp.float32)
+    return _prior(typed_keys(keys), scale, _image_shape(shape))
+
+
+# Compiled, because one by one these few operations take milliseconds; of the table only the scale
+# goes in, so that another number of rows compiles nothing.
+@partial(jax.jit, static_argnames="shape")
+def _prior(
+    keys: Key[Array, "..."], scale: Float[Array, ""], shape: tuple[int, ...]
+) -> Float[Array, "b h w c"]:
+    return noise(keys, -1, shape) * scale
 
 
 def noise(keys: Keys, i: int | Leaf, shape: tuple[int, ...]) -> Float[Array, "b h w c"]:
@@ -81,10 +90,7 @@ def noise(keys: Keys, i: int | Leaf, shape: tuple[int, ...]) -> Float[Array, "b 
     typed = typed_keys(keys)
     if typed.ndim != 1:
         raise ValueError(f"noise takes one key per image, (B,), got keys of shape {typed.shape}")
-
-    sides = tuple(shape) if np.iterable(shape) else ()
-    if not (len(sides) == 3 and all(is_whole(side) and side > 0 for side in sides)):
-        raise ValueError(f"shape must be that of one image, (H, W, C), got {shape}")
+    shape = _image_shape(shape)
 
     def draw(key: Key[Array, ""]) -> Array:
         return jax.random.normal(jax.random.fold_in(key, i + 1), shape, jnp.float32)
@@ -92,10 +98,17 @@ def noise(keys: Keys, i: int | Leaf, shape: tuple[int, ...]) -> Float[Array, "b 
     return jax.vmap(draw)(typed)
 
 
+def _image_shape(shape: Any) -> tuple[int, ...]:
+    sides = tuple(shape) if np.iterable(shape) else ()
+    if not (len(sides) == 3 and all(is_whole(side) and side > 0 for side in sides)):
+        raise ValueError(f"shape must be that of one image, (H, W, C), got {shape}")
+    return sides
+
+
 def noised(table: Table, x0: Images, keys: Keys) -> Float[Array, "b h w c"]:
     """Images noised to the level of the table's first row: alpha x0 + sigma z.
 
-    Starts a run in the middle, from a picture: `scheduler.table(50, start=30)`. z is the draw that
+    Starts a run in the middle, from an image: `scheduler.table(50, start=30)`. z is the draw that
     `prior` makes from the same keys.
 
     Args:

@@ -1,10 +1,10 @@
-"""The pipelines' loop: a table's rows in short compiled segments, plain Python between them.
+"""The loop of the pipelines: rows of a table in short compiled segments, plain Python between them.
 
 One program, `advance`, runs the rows start..stop-1 of a padded table with traced bounds, so neither
 another number of steps nor another segment compiles anything. A segment lasts about 0.1 s: then the
-progress bar moves, a preview is shown, or Ctrl-C is heard. (One evaluation of the network cannot be
-interrupted: where it takes longer than that, Ctrl-C waits for its end.) The result is
-`ddpm_jax.sample`'s, bit for bit.
+progress bar moves, a preview is shown, or Ctrl-C ends the run. (One evaluation of the network
+cannot be interrupted: where it takes longer than that, Ctrl-C waits for its end.) The result is
+that of `ddpm_jax.sample`, bit for bit.
 
 Previews are a register: a table with one more register, whose update is the predicted x0, keeps the
 last row's x0 at the cost of one multiply-add.
@@ -12,38 +12,20 @@ last row's x0 at the cost of one multiply-add.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import Array, Float, Key
 
 from ddpm_jax._typing import Registers
-from ddpm_jax.models import UNet2DModel
 from ddpm_jax.sampling.loops import advance
 from ddpm_jax.tables.table import Table, pad, wider_mix
 
 SEGMENT_SECONDS = 0.1
-
-
-@dataclass(frozen=True)
-class Network:
-    """`denoise` of a model: its params are {"unet": params} and, with classes, {"labels": labels}.
-
-    Networks of equal models are equal, so that all pipelines of one config share their programs.
-    """
-
-    model: UNet2DModel
-
-    def __call__(
-        self, params: Mapping[str, Any], x: Float[Array, "b h w c"], timestep: Float[Array, ""]
-    ) -> Float[Array, "b h w d"]:
-        """The model's output."""
-        variables = {"params": params["unet"]}
-        output = self.model.apply(variables, x, timestep, class_labels=params.get("labels"))
-        return cast(Array, output)  # apply gives a pair only where a collection is mutable
+"""Short enough for a bar and Ctrl-C to feel immediate; a segment adds 1 to 2 ms to its rows."""
 
 
 class Progress(NamedTuple):
@@ -68,7 +50,7 @@ def run(
     every: int | None = None,
     place: Callable[[Table], Table] = jax.device_put,
 ) -> Iterator[Progress]:
-    """Samples, and says after each segment how far it is; the last registers hold the result.
+    """Samples, and yields the state after each segment; the last registers hold the result.
 
     Args:
         denoise: as in `ddpm_jax.sample`, static.
@@ -76,7 +58,7 @@ def run(
         table: a scheduler's table.
         x_T: register 0 at row 0, as `ddpm_jax.prior` gives it.
         keys: one for each image; None for a table without noise.
-        every: also stop after each so many rows, counted from the first.
+        every: also stop after every this many rows, counted from the first.
         place: puts the padded table on the devices.
     """
     total, registers = len(table), table.init(x_T)
@@ -95,11 +77,10 @@ def run(
 
 
 def segment_length(rows: int, seconds: float) -> int:
-    """How many rows the next segment gets, after one of so many rows took so long: the fewest that
-    last `SEGMENT_SECONDS`, at least 1.
+    """Rows for the next segment, so that it lasts about `SEGMENT_SECONDS`; at least 1.
 
-    A segment costs a millisecond or two beside its rows, so there are not to be more than needed.
-    What else is in `seconds`, such as a compilation, makes the next one too short, never too long.
+    `seconds` is what the last `rows` took. Where a compilation is in it, the next segment is too
+    short, never too long.
     """
     return max(1, math.ceil(SEGMENT_SECONDS * rows / max(seconds, 1e-9)))
 

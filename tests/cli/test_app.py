@@ -51,19 +51,24 @@ def test_help_of_a_command_has_examples_that_parse(
 
 
 @pytest.mark.parametrize(
-    ("argv", "told"),
+    ("argv", "words"),
     [
-        ("", "Expected one of {sample, train, convert, info, describe}"),
-        ("draw", "draw; Available subcommands"),
-        ("info", "Missing from ddpm-jax info: MODEL"),
-        ("sample --steps many", "--steps: invalid literal"),
-        ("sample --stpes 3", "Perhaps you meant: --steps"),
+        ("", "sample, train, convert, info, describe"),
+        ("draw", "draw"),
+        ("info", "MODEL"),
+        ("sample --steps many", "invalid literal"),
+        ("sample --stpes 3", "--steps"),
         ("sample --scheduler plms", "'pndm'"),
         ("convert only-one", "DST"),
     ],
 )
-def test_wrong_arguments(argv: str, told: str, capsys: pytest.CaptureFixture[str]):
-    assert told in complaint(argv, capsys, 2)
+def test_wrong_arguments(argv: str, words: str, capsys: pytest.CaptureFixture[str]):
+    """tyro's own message, and our exit code."""
+    assert main(argv.split()) == 2
+    captured = capsys.readouterr()
+    assert words in captured.err
+    assert "Traceback" not in captured.err
+    assert not captured.out
 
 
 @pytest.mark.parametrize(

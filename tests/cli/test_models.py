@@ -77,10 +77,10 @@ def test_parameter_table():
     assert re.search(r"^total +268 +1,623,169$", table, re.MULTILINE)
 
 
-def test_info_of_a_picture_that_is_not_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_info_of_an_image_that_is_not_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     picture = tmp_path / "holiday.png"
     Image.new("L", (2, 2)).save(picture)
-    assert "no picture of ddpm-jax sample" in complaint(f"info {picture}", capsys, 1)
+    assert "ddpm-jax sample did not write it" in complaint(f"info {picture}", capsys, 1)
 
 
 @pytest.mark.parametrize("to", ["flax", "orbax", "diffusers"])

@@ -21,8 +21,8 @@ import ddpm_jax as dj
 from ddpm_jax.cli import cache, drawing, main, provenance
 from ddpm_jax.images import to_uint8
 from ddpm_jax.models import UNet2DModel
+from ddpm_jax.pipelines.inputs import Inputs
 from ddpm_jax.pipelines.unconditional import DDIMPipeline
-from ddpm_jax.sampling.segments import Progress
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +173,7 @@ def test_out_of_memory_names_a_batch_size(
     def exhausted(*_: object, **__: object) -> None:
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 byte.")
 
-    monkeypatch.setattr(drawing, "run", exhausted)
+    monkeypatch.setattr(drawing, "generate", exhausted)
     assert sample(tiny, tmp_path / "a.png", "--num", "9", batch=8) == 1
     assert capsys.readouterr().err.splitlines()[-1] == (
         "ddpm-jax: out of memory; try --batch-size 4"
@@ -186,10 +186,10 @@ def test_out_of_memory_names_a_batch_size(
 def test_images_that_are_not_numbers(
     tiny: Path, tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
 ):
-    def broken(denoise: object, params: object, table: object, x_T: jax.Array, *_: object, **__):
-        yield Progress(3, (x_T * np.float32("nan"),))
+    def broken(denoise: object, params: object, table: object, inputs: Inputs, **_: object):
+        return inputs.x_T * np.float32("nan")
 
-    monkeypatch.setattr(drawing, "run", broken)
+    monkeypatch.setattr(drawing, "generate", broken)
     assert sample(tiny, tmp_path / "a.png", "--num", "3") == 1
     assert "finite" in capsys.readouterr().err
     assert not names(tmp_path)

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -136,7 +137,10 @@ def test_wrong_options(
     options: str, error: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     out = tmp_path / "out"
-    assert error in complaint(f"train --out {out} {options}", capsys, 2)
+    assert main(["train", "--out", str(out), *options.split()]) == 2
+    message = re.sub(r"[\s\u2500-\u257f]+", " ", capsys.readouterr().err)  # tyro draws boxes
+    assert error in message
+    assert "Traceback" not in message
     assert not out.exists()
 
 

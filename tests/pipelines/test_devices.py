@@ -27,16 +27,18 @@ for spec in (P(("batch", "other")), P("batch", None, None, None)):
     np.testing.assert_allclose(images, alone, atol=1e-5)
 
 # The program does run on all devices, and params that lie there are not copied.
-from ddpm_jax.pipelines.inputs import make_batch
+from ddpm_jax.pipelines.inputs import make_inputs
 params = jax.device_put(pipe.params, NamedSharding(mesh, P()))
 table = pipe.scheduler.table(6, eta=1.0)
 split = NamedSharding(mesh, P(("batch", "other")))
-batch = make_batch(pipe.unet, params, table, jax.random.key(0), 10, labels, None, split)
-assert batch.x_T.shape == (16, 8, 8, 1) and batch.count == 10
-assert len(batch.x_T.sharding.device_set) == 8
-assert batch.x_T.addressable_shards[0].data.shape[0] == 2
-assert batch.params["unet"]["conv_in"]["kernel"] is params["conv_in"]["kernel"]
-noise = dj.noise(batch.keys, 3, (8, 8, 1))[:10]
+inputs = make_inputs(
+    pipe.unet, table, jax.random.key(0), batch_size=10, class_labels=labels, sharding=split
+)
+assert inputs.x_T.shape == (16, 8, 8, 1) and inputs.count == 10
+assert len(inputs.x_T.sharding.device_set) == 8
+assert inputs.x_T.addressable_shards[0].data.shape[0] == 2
+assert inputs.place(params)["conv_in"]["kernel"] is params["conv_in"]["kernel"]
+noise = dj.noise(inputs.keys, 3, (8, 8, 1))[:10]
 np.testing.assert_array_equal(noise, dj.noise(dj.sample_keys(jax.random.key(0), 10), 3, (8, 8, 1)))
 
 for wrong in (P(), P(None, "batch"), P("batch", "other")):

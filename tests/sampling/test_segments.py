@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import ddpm_jax as dj
+from ddpm_jax.pipelines.generate import Network
 from ddpm_jax.sampling import segments
 
 TESTS = Path(__file__).parents[1]
@@ -109,10 +110,10 @@ def test_network_is_equal_to_another_of_an_equal_model():
     model, _ = tiny()
     again = dj.UNet2DModel.from_config(model.config)
     assert model is not again
-    assert segments.Network(model) == segments.Network(again)
-    assert hash(segments.Network(model)) == hash(segments.Network(again))
+    assert Network(model) == Network(again)
+    assert hash(Network(model)) == hash(Network(again))
     other = dj.UNet2DModel.from_config(model.config, freq_shift=1)
-    assert segments.Network(model) != segments.Network(other)
+    assert Network(model) != Network(other)
 
 
 def test_interrupt_is_answered_within_half_a_second():

@@ -36,7 +36,7 @@ from ddpm_jax.training.run.guards import (
 from ddpm_jax.training.run.logs import TENSORBOARD, Log, draw_curve
 from ddpm_jax.training.run.plan import CHECKPOINTS, SETTINGS_NAME, Plan, check_folder
 from ddpm_jax.training.run.ready import Ready, input_batches, prepare
-from ddpm_jax.training.run.samples import save_picture
+from ddpm_jax.training.run.samples import save_image
 from ddpm_jax.training.sharding import fetch, place_batch
 
 AHEAD = 2
@@ -250,7 +250,7 @@ class Run:
         with self._paused("samples"):
             grid = self.ready.sampler.grid(self.state.ema)
             if self.log is not None:
-                save_picture(grid, self.ready.plan.out / "samples" / f"{self.step:06d}.png")
+                save_image(grid, self.ready.plan.out / "samples" / f"{self.step:06d}.png")
                 self.log.image(self.step, "samples", grid)
 
     def _evaluate(self) -> None:

@@ -8,9 +8,11 @@ import jax
 import numpy as np
 from PIL import Image
 
-from ddpm_jax.images import make_grid, to_pil
+from ddpm_jax.hub.files import replacing
+from ddpm_jax.images import make_grid
 from ddpm_jax.models import UNet2DModel
-from ddpm_jax.sampling import segments
+from ddpm_jax.pipelines.generate import Network, generate
+from ddpm_jax.pipelines.inputs import Inputs
 from ddpm_jax.sampling.keys import prior, sample_keys
 from ddpm_jax.schedulers import DDIMScheduler, DDPMScheduler
 
@@ -21,10 +23,10 @@ class Sampler:
     Args:
         model: the network.
         scheduler: that it is trained under.
-        num: pictures in the grid.
+        num: images in the grid.
         steps: of DDIM.
         seed: of the keys.
-        shape: (H, W, C) of a picture.
+        shape: (H, W, C) of an image.
         place: puts arrays where the params are.
     """
 
@@ -39,36 +41,30 @@ class Sampler:
         shape: tuple[int, int, int],
         place: Callable[[Any], Any] = jax.device_put,
     ):
-        self.network = segments.Network(model)
+        self.network = Network(model)
         # "trailing" begins at the last timestep, the others a little before it.
         self.table = DDIMScheduler.from_config(scheduler.config, timestep_spacing="trailing").table(
             steps
         )
-        self.place = place
-        self.keys = place(sample_keys(jax.random.key(seed), num))
-        self.x_T = place(prior(self.table, sample_keys(jax.random.key(seed), num), shape))
+        keys = sample_keys(jax.random.key(seed), num)
         classes = model.num_class_embeds
-        labels = None if classes is None else np.arange(num, dtype=np.int32) % classes
-        self.labels = {} if labels is None else {"labels": place(labels)}
+        self.inputs = Inputs(
+            count=num,
+            x_T=place(prior(self.table, keys, shape)),
+            keys=place(keys),
+            labels=None if classes is None else place(np.arange(num, dtype=np.int32) % classes),
+            place=place,
+        )
 
     def grid(self, params: Any) -> Image.Image:
         """The grid, as people look at it."""
-        run = segments.run(
-            self.network,
-            {"unet": params, **self.labels},
-            self.table,
-            self.x_T,
-            self.keys,
-            place=self.place,
-        )
-        *_, last = run
-        unit = np.clip(np.asarray(last.registers[0]) / 2 + 0.5, 0, 1)
-        return make_grid(to_pil(np.nan_to_num(unit)))
+        params = self.network.params(params, self.inputs)
+        images = generate(self.network, params, self.table, self.inputs)
+        return make_grid(np.nan_to_num(np.asarray(images)))
 
 
-def save_picture(picture: Image.Image, path: Path) -> None:
+def save_image(image: Image.Image, path: Path) -> None:
     """Writes a PNG; a reader sees the whole file or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".partial")
-    picture.save(beside, format="PNG")
-    beside.replace(path)
+    with replacing(path) as partial:
+        image.save(partial, format="PNG")

@@ -1,0 +1,40 @@
+"""What several commands share: errors of options, types of optional arguments, counts in words."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, TypeAlias
+
+import tyro
+
+
+class OptionError(ValueError):
+    """An option has a value that it does not take, or not for this model: exit code 2."""
+
+
+@contextmanager
+def option_errors() -> Iterator[None]:
+    """A ValueError raised in the block becomes an `OptionError` with the same message."""
+    try:
+        yield
+    except ValueError as error:
+        raise OptionError(str(error)) from error
+
+
+def counted(count: int, thing: str) -> str:
+    """A number and its noun: 1 image, 2 images, 1,797 images, 3 classes."""
+    ending = "" if count == 1 else "es" if thing.endswith("s") else "s"
+    return f"{count:,} {thing}{ending}"
+
+
+def _named(metavar: str) -> object:
+    """An argument whose default is described in its help text."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
+
+
+OptionalNumber: TypeAlias = Annotated[float | None, _named("NUMBER")]
+OptionalCount: TypeAlias = Annotated[int | None, _named("N")]
+OptionalName: TypeAlias = Annotated[str | None, _named("NAME")]
+Assignments: TypeAlias = Annotated[
+    tuple[str, ...], tyro.conf.arg(name="set", metavar="FIELD=VALUE ...", help_behavior_hint="")
+]
+Labels: TypeAlias = Annotated[tuple[int, ...], _named("CLASS ...")]

@@ -1,0 +1,103 @@
+"""The one way to make images: a table is run from placed inputs, and its samples are decoded.
+
+    denoise   the network, with guidance where there is some
+    inputs    x_T, keys and labels, on the devices
+    decode    samples to images in [0, 1]: a shift of [-1, 1], or a decoder of latents
+
+The pipelines, the command line and the sample grids of training call `generate`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias, cast
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float
+
+from ddpm_jax._typing import AnyArray, Registers
+from ddpm_jax.images import to_unit
+from ddpm_jax.models import UNet2DModel
+from ddpm_jax.pipelines.inputs import Inputs
+from ddpm_jax.sampling import segments
+from ddpm_jax.tables.table import Table
+
+Decode: TypeAlias = Callable[[Float[AnyArray, "b h w c"]], Float[Array, "b h2 w2 c2"]]
+
+decode_pixels: Decode = jax.jit(to_unit)
+"""For networks that work on images themselves: [-1, 1] to [0, 1], clipped."""
+
+
+Preview: TypeAlias = Callable[[int, Float[np.ndarray, "b h w c"]], None]
+"""Called with the number of network evaluations so far, and the images in [0, 1] that are predicted
+there."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """`denoise` of a model: its params are {model.files.folder: params, "labels": labels}.
+
+    Networks of equal models are equal, so that all pipelines of one config share their programs.
+    """
+
+    model: UNet2DModel
+
+    def __call__(
+        self, params: Mapping[str, Any], x: Float[Array, "b h w c"], timestep: Float[Array, ""]
+    ) -> Float[Array, "b h w d"]:
+        """The model's output."""
+        variables = {"params": params[self.model.files.folder]}
+        output = self.model.apply(variables, x, timestep, class_labels=params.get("labels"))
+        return cast(Array, output)  # apply returns a pair only where a collection is mutable
+
+    def params(self, params: Any, inputs: Inputs) -> dict[str, Any]:
+        """The first argument of `__call__`: the model's params, with the labels of the inputs."""
+        labels = {} if inputs.labels is None else {"labels": inputs.labels}
+        return {self.model.files.folder: params, **labels}
+
+
+def generate(
+    denoise: Callable[..., Array],
+    params: Any,
+    table: Table,
+    inputs: Inputs,
+    decode: Decode = decode_pixels,
+    *,
+    advanced: Callable[[int], object] | None = None,
+    preview: Preview | None = None,
+    preview_every: int = 1,
+) -> Float[Array, "b h w c"]:
+    """Runs a table and decodes its samples.
+
+    Args:
+        denoise: as in `ddpm_jax.sample`, static.
+        params: its first argument, any pytree.
+        table: a scheduler's table.
+        inputs: by `make_inputs`.
+        decode: samples to images.
+        advanced: called during the run with the number of evaluations since its last call, as a
+            progress bar's `update`.
+        preview: called with the predicted images after every `preview_every` evaluations and after
+            the last one.
+        preview_every: see `preview`.
+
+    Returns:
+        (B, H, W, C) images, B being `inputs.count`.
+    """
+    total, before = len(table), 0
+    registers: Registers = (inputs.x_T,)
+    for done, registers in segments.run(
+        denoise,
+        params,
+        table if preview is None else segments.with_preview(table),
+        inputs.x_T,
+        inputs.keys,
+        every=None if preview is None else preview_every,
+        place=inputs.place,
+    ):
+        if advanced is not None:
+            advanced(done - before)
+        before = done
+        if preview is not None and (done % preview_every == 0 or done == total):
+            preview(done, np.asarray(decode(registers[-1][: inputs.count])))
+    return decode(registers[0][: inputs.count])

@@ -1,0 +1,65 @@
+"""Any table in any pipeline."""
+
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from pipelines.models import SIZE, pipeline
+
+import ddpm_jax as dj
+from ddpm_jax.schedulers import SCHEDULERS
+
+KEY = jax.random.key(3)
+SHAPE = (SIZE, SIZE, 1)
+CALL: dict[str, Any] = {"batch_size": 2, "output_type": "np", "progress": False}
+
+
+@pytest.mark.parametrize("kind", SCHEDULERS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("pipe", [dj.DDPMPipeline, dj.DDIMPipeline, dj.PNDMPipeline])
+def test_a_table_is_its_scheduler(pipe: Any, kind: Any):
+    """The images are those of a pipeline with that scheduler, whatever the pipeline's own is."""
+    made = pipeline(pipe)
+    scheduler = kind.from_config(made.scheduler.config)
+    expected = pipeline(dj.DDPMPipeline)
+    expected.scheduler = scheduler
+    images = made(KEY, table=scheduler.table(4), **CALL).images
+    assert np.array_equal(images, expected(KEY, num_inference_steps=4, **CALL).images)
+
+
+def test_a_table_that_starts_in_the_middle_is_image_to_image():
+    pipe = pipeline(dj.DDPMPipeline)
+    table = dj.DDIMScheduler().table(10, start=6)
+    keys = dj.sample_keys(KEY, 2)
+    x_T = dj.noised(table, np.full((2, *SHAPE), 0.5, np.float32), keys)
+    images = pipe(KEY, table=table, x_T=x_T, output_type="jax", progress=False).images
+
+    def denoise(params: Any, x: Any, timestep: Any) -> Any:
+        return pipe.unet.apply({"params": params}, x, timestep)
+
+    x_0 = dj.sample(denoise, pipe.params, table, x_T, keys)
+    np.testing.assert_allclose(images, np.clip(x_0 / 2 + 0.5, 0, 1), atol=1e-6)
+
+
+def test_tables_of_one_structure_share_a_program(count_compilations: Any):
+    pipe = pipeline(dj.DDIMPipeline)
+    scheduler = pipe.scheduler
+    pipe(KEY, table=scheduler.table(3, eta=1.0), **CALL)
+    with count_compilations() as compiled:
+        pipe(KEY, table=scheduler.table(7, eta=0.5), **CALL)
+        pipe(KEY, table=scheduler.table(20, start=15, eta=0.1), **CALL)
+    assert compiled.count == 0
+
+
+@pytest.mark.parametrize("options", [{"num_inference_steps": 7}, {"eta": 0.5}])
+def test_a_table_and_what_it_replaces(options: dict[str, Any]):
+    pipe = pipeline(dj.DDIMPipeline)
+    name = next(iter(options))
+    with pytest.raises(ValueError, match=f"table= replaces {name}={options[name]}"):
+        pipe(KEY, table=pipe.scheduler.table(3), **options, **CALL)
+
+
+@pytest.mark.usefixtures("as_users_run")
+def test_what_is_not_a_table():
+    with pytest.raises(ValueError, match=r"table must be a ddpm_jax.Table, got list"):
+        pipeline(dj.DDIMPipeline)(KEY, table=[999, 500], **CALL)
