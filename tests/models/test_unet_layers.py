@@ -11,8 +11,9 @@ from scipy import special
 
 from ddpm_jax.models.layers.basic import GroupNorm
 from ddpm_jax.models.layers.config import ACTIVATIONS
-from ddpm_jax.models.layers.convolve import convolve, convolve_doubled, double, halve
+from ddpm_jax.models.layers.convolve import convolve, convolve_doubled
 from ddpm_jax.models.layers.embeddings import Embedding, Fourier, sinusoid
+from ddpm_jax.models.layers.plain import double, halve
 
 # float32 sums of up to a hundred terms of size one
 ROUNDING = 2e-6

@@ -22,7 +22,7 @@ from jaxtyping import Array, Bool, Float
 
 from ddpm_jax.models.layers.basic import make_linear, make_norm
 from ddpm_jax.models.layers.config import LayerConfig
-from ddpm_jax.models.layers.convolve import Image
+from ddpm_jax.models.layers.plain import Image
 
 Context = Float[Array, "b m d"]
 """A sequence that each image attends to, such as the features of a text."""

@@ -22,7 +22,8 @@ from jaxtyping import Array, Float
 from numpy import dtype as Dtype
 
 from ddpm_jax.models.layers.config import Activation, LayerConfig
-from ddpm_jax.models.layers.convolve import Image, Output, Padding, convolve, convolve_doubled, dot
+from ddpm_jax.models.layers.convolve import convolve, convolve_doubled
+from ddpm_jax.models.layers.plain import Image, Output, Padding, dot
 
 Film = tuple[Float[Array, "b c"], Float[Array, "b c"]]
 """Scale (around 0) and shift of each channel of each image."""
@@ -69,8 +70,8 @@ class Conv(nn.Module):
     stride: int = 1
     padding: Padding | None = None
     """None: `size // 2` on all sides."""
-    split: bool = False
-    """A few images at a time, see `ddpm_jax.models.layers.convolve`."""
+    train: bool = False
+    """The model is called to train, see `ddpm_jax.models.layers.cpu`."""
     doubled: bool = False
     """Convolves the image at twice its size (nearest neighbour); size 3, stride 1, padding 1."""
 
@@ -83,10 +84,10 @@ class Conv(nn.Module):
         bias = self.param("bias", bias_init, (self.features,), self.param_dtype)
         x = x.astype(self.dtype)
         if self.doubled:
-            y = convolve_doubled(x, kernel, self.split)
+            y = convolve_doubled(x, kernel, self.train)
         else:
             edge = (self.size // 2, self.size // 2)
-            y = convolve(x, kernel, self.stride, self.padding or (edge, edge), self.split)
+            y = convolve(x, kernel, self.stride, self.padding or (edge, edge), self.train)
         return y + _as_channels(bias, y)
 
 
@@ -142,8 +143,8 @@ def make_linear(config: LayerConfig, features: int, name: str) -> Linear:
 
 def make_conv(config: LayerConfig, features: int, name: str, **options: Any) -> Conv:
     """A convolution with the choices of the model; options are those of `Conv`."""
-    split, dtype, param_dtype = config.split, config.dtype, config.param_dtype
-    return Conv(features, dtype, param_dtype, split=split, name=name, **options)
+    train, dtype, param_dtype = config.train, config.dtype, config.param_dtype
+    return Conv(features, dtype, param_dtype, train=train, name=name, **options)
 
 
 def make_norm(

@@ -44,8 +44,8 @@ class LayerConfig:
     """Channels of one attention head; None: one head over all channels."""
     dropout: float
     """Dropout rate in a residual block; 0 unless the model is called to train."""
-    split: bool
-    """Convolutions take a few images at a time, see `ddpm_jax.models.layers.convolve`."""
+    train: bool
+    """The model is called to train, where convolutions have another program on a CPU."""
     dtype: Dtype
     """Of the images inside the network."""
     param_dtype: Dtype

@@ -23,10 +23,10 @@ from ddpm_jax.models.layers.embeddings import FOURIER_SCALE
 
 def draw(key: Key[Array, ""] | UInt32[Array, "2"], shapes: Mapping[str, Any]) -> dict[str, Any]:
     """Params for a tree of shapes and dtypes, as `UNet2DModel.shapes` gives it."""
-    of_uniform, of_normal = jax.random.split(key)
+    uniform_key, normal_key = jax.random.split(key)
     total = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
-    unit = np.asarray(jax.random.uniform(of_uniform, (total,), jnp.float32, -1, 1))
-    return _module(unit, of_normal, shapes)[0]
+    unit = np.asarray(jax.random.uniform(uniform_key, (total,), jnp.float32, -1, 1))
+    return _module(unit, normal_key, shapes)[0]
 
 
 def _module(

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 
 from ddpm_jax.models.layers.basic import make_conv, make_linear, make_norm
 from ddpm_jax.models.layers.config import LayerConfig
-from ddpm_jax.models.layers.convolve import Image, Output, double, halve
+from ddpm_jax.models.layers.plain import Image, Output, double, halve
 
 RESAMPLE = {"keep": lambda x: x, "halve": halve, "double": double}
 

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from ddpm_jax.models.layers.attention import Context, SpatialAttention
 from ddpm_jax.models.layers.basic import make_conv
 from ddpm_jax.models.layers.config import LayerConfig
-from ddpm_jax.models.layers.convolve import Image, Output
+from ddpm_jax.models.layers.plain import Image, Output
 from ddpm_jax.models.layers.resnet import ResnetBlock
 
 AttentionKind = Literal["self", "cross"]

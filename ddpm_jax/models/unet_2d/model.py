@@ -24,7 +24,7 @@ from jaxtyping import Array, Shaped
 from ddpm_jax.hub.class_names import CLASS_NAMES
 from ddpm_jax.hub.component import ComponentFiles
 from ddpm_jax.models.layers.basic import make_conv, make_norm
-from ddpm_jax.models.layers.convolve import Image
+from ddpm_jax.models.layers.plain import Image
 from ddpm_jax.models.pretrained import Model
 from ddpm_jax.models.unet_2d import config as unet_config
 from ddpm_jax.models.unet_2d import parts
@@ -51,7 +51,7 @@ class UNet2DModel(Model):
     """
 
     sample_size: int | Sequence[int] | None = None
-    """Of the pictures that it was trained on; the network takes any size that halves evenly."""
+    """Of the images that it was trained on; the network takes any size that halves evenly."""
     in_channels: int = 3
     """Of x."""
     out_channels: int = 3
@@ -139,7 +139,7 @@ class UNet2DModel(Model):
         """Evaluate the network.
 
         Args:
-            x: noisy pictures (b, h, w, in_channels), floats.
+            x: noisy images (b, h, w, in_channels), floats.
             timestep: a scalar or (b,), whole or not. It is rounded for a learned embedding only,
                 which gives NaN outside its table.
             class_labels: (b,) integers for a learned class table (NaN outside it), (b,) numbers for

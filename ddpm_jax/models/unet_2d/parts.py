@@ -6,7 +6,6 @@ The modules that are made here belong to the module in whose `__call__` that hap
 from collections.abc import Callable, Iterator
 from functools import partial
 
-import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Num
@@ -30,7 +29,7 @@ def layer_config(
         scale_shift=config.resnet_time_scale_shift == "scale_shift",
         head_dim=config.attention_head_dim,
         dropout=config.dropout if train else 0.0,
-        split=train and jax.default_backend() == "cpu" and jax.device_count() == 1,
+        train=train,
         dtype=jnp.dtype(dtype),
         param_dtype=jnp.dtype(param_dtype),
         remat=remat,
