@@ -1,5 +1,5 @@
-"""diffusers checkpoints to Flax parameters and back, with NumPy alone: no torch, and nothing in a
-file is executed.
+"""Convert diffusers checkpoints to Flax parameters and back. It needs NumPy and no torch, and it
+executes nothing that a file contains.
 """
 
 from weights_convert.convert import Report as Report

@@ -1,7 +1,7 @@
 """`python -m weights_convert SRC DST`: convert a checkpoint from the command line.
 
-It prints one line of what was converted. Every error is one line on stderr, with exit status 1, or
-2 for wrong arguments.
+It prints one line that summarizes the result. Every error is one line on stderr, with exit status
+1, or 2 for wrong arguments.
 """
 
 import argparse
@@ -31,25 +31,25 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("src", help="a component's folder, a pipeline's folder, or a weight file")
-    parser.add_argument("dst", help="the folder to make; it appears only when it is complete")
+    parser.add_argument("dst", help="the folder to create; it appears only when it is complete")
     parser.add_argument("--to", choices=get_args(Kind), default="flax", help="default: flax")
     parser.add_argument("--variant", help='which weights of a folder to read, for example "fp16"')
-    parser.add_argument("--dtype", choices=get_args(Dtype), help="default: as it is stored")
-    parser.add_argument("--overwrite", action="store_true", help="replace an earlier result at DST")
+    parser.add_argument("--dtype", choices=get_args(Dtype), help="default: the stored dtype")
+    parser.add_argument("--overwrite", action="store_true", help="overwrite a result at DST")
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    asked = _parser().parse_args(arguments)
+    options = _parser().parse_args(arguments)
     try:
         report = convert(
-            asked.src,
-            asked.dst,
-            to=asked.to,
-            overwrite=asked.overwrite,
-            variant=asked.variant,
-            dtype=asked.dtype,
+            options.src,
+            options.dst,
+            to=options.to,
+            overwrite=options.overwrite,
+            variant=options.variant,
+            dtype=options.dtype,
         )
     except (ValueError, OSError, MemoryError, ImportError) as error:
         print("error:", " ".join(str(error).split()) or type(error).__name__, file=sys.stderr)

@@ -1,6 +1,6 @@
-"""Which file holds a component's weights, and opening it, whatever its kind.
+"""Find the file with a component's weights, and open it in any supported format.
 
-Looked for in a folder, in this order (diffusers', with our own two kinds behind it):
+These names are looked up in a folder, in this order (the order of diffusers, then our own two):
 
     diffusion_pytorch_model.safetensors.index.json    shards, listed by an index
     diffusion_pytorch_model.safetensors
@@ -9,8 +9,8 @@ Looked for in a folder, in this order (diffusers', with our own two kinds behind
     diffusion_flax_model.safetensors                  Flax's layout, written by `save_flax`
     diffusion_flax_model.orbax/                       an orbax checkpoint, written by `save_orbax`
 
-A variant ("fp16") stands before the last extension of torch's names. The first bytes of a file then
-decide its kind. Models of transformers have other stems, `TRANSFORMERS`, in the first four names.
+A variant ("fp16") is placed before the last extension of torch's names. The first bytes of a file
+decide its format. Models of transformers use another stem, `TRANSFORMERS`, in the first four names.
 """
 
 import json
@@ -28,7 +28,7 @@ from weights_convert.torch_zip import open_torch_zip
 
 
 class Stem(NamedTuple):
-    """What a library calls the weight files of a model, before variant and extension."""
+    """The names that a library gives to weight files, without variant and extension."""
 
     safetensors: str
     bin: str
@@ -44,15 +44,15 @@ _GIT_LFS = b"version https://git-lfs"
 
 
 def find_weights(folder: str | Path, variant: str | None = None, stem: Stem = DIFFUSERS) -> Path:
-    """The weight file, the index of its shards, or the orbax folder to read in a component's
+    """The path to read in a component's folder: a weight file, an index of shards, or an orbax
     folder.
 
-    `stem` is what the model's library calls the files.
+    `stem` is the name that the model's library gives to the files.
 
     Raises:
-        FileNotFoundError: the folder is missing, or holds none of the names above; says what was
-            looked for.
-        ValueError: the variant cannot be part of a file's name.
+        FileNotFoundError: the folder is missing, or contains none of the names above. The message
+            lists them.
+        ValueError: the variant cannot be part of a file name.
     """
     check_variant(variant)
     folder = Path(folder)
@@ -68,15 +68,15 @@ def find_weights(folder: str | Path, variant: str | None = None, stem: Stem = DI
 def weight_files(
     names: Sequence[str], variant: str | None = None, stem: Stem = DIFFUSERS
 ) -> list[str]:
-    """The names to fetch, out of a component's files, for `find_weights` to find the same weights:
-    index and shards.
+    """The files of a component to fetch, so that `find_weights` finds the weights locally: one
+    file, or an index and its shards, or an orbax folder.
 
-    `names` are relative to the component's folder; a file of an orbax folder keeps that folder in
-    its name.
+    `names` are relative to the component's folder. Names of files in an orbax folder include that
+    folder.
 
     Raises:
         FileNotFoundError: none of the names is a weight file.
-        ValueError: the variant cannot be part of a file's name.
+        ValueError: the variant cannot be part of a file name.
     """
     check_variant(variant)
     found = chosen({name.partition("/")[0] for name in names}, variant, stem)
@@ -89,22 +89,22 @@ def weight_files(
 
 
 def check_variant(variant: str | None) -> None:
-    """Raises ValueError unless `variant` is None or can stand in a file's name."""
+    """Raises ValueError unless `variant` is None or can be part of a file name."""
     if variant is not None and not _VARIANT.fullmatch(variant):
         raise ValueError(
-            f"variant must be a name of letters, digits, '_', '-' and '.', such as 'fp16'; "
+            f"variant must consist of letters, digits, '_', '-' and '.', such as 'fp16'; "
             f"got {variant!r}"
         )
 
 
 def chosen(names: Iterable[str], variant: str | None, stem: Stem = DIFFUSERS) -> str | None:
-    """The first of the candidates among these names, if any is."""
+    """The first candidate that is among these names, or None."""
     present = set(names)
     return next((name for name in candidates(variant, stem) if name in present), None)
 
 
 def candidates(variant: str | None, stem: Stem = DIFFUSERS) -> list[str]:
-    """The names to look for, the preferred one first. Only torch's kinds have variants."""
+    """The names to look for, the preferred one first. Only torch's formats have variants."""
     dot = f".{variant}" if variant else ""
     torch = [
         f"{stem.safetensors}.safetensors.index{dot}.json",
@@ -117,15 +117,15 @@ def candidates(variant: str | None, stem: Stem = DIFFUSERS) -> list[str]:
 
 def _not_found(where: str, names: Iterable[str], variant: str | None, stem: Stem) -> str:
     likely = [name for name in names if re.search(r"\.(safetensors|bin|pt|msgpack|json)$", name)]
-    holds = f"it holds {', '.join(likely)}" if likely else "it holds no such file"
+    found = f"found {', '.join(likely)}" if likely else "found no weight files"
     kind = f" of variant {variant!r}" if variant else ""
     return (
-        f"no weights{kind} in {where}: looked for {', '.join(candidates(variant, stem))}; {holds}"
+        f"no weights{kind} in {where}: looked for {', '.join(candidates(variant, stem))}; {found}"
     )
 
 
 def _shard_pattern(index: str, variant: str | None, stem: Stem) -> re.Pattern[str] | None:
-    """The names of an index's shards; the variant stands before the number, in older files behind
+    """The pattern of an index's shard names. The variant is before the number, in older files after
     it.
     """
     kind = next((kind for kind in Stem._fields if f".{kind}.index." in index), None)
@@ -138,21 +138,21 @@ def _shard_pattern(index: str, variant: str | None, stem: Stem) -> re.Pattern[st
 
 
 def open_weights(path: str | Path) -> Checkpoint:
-    """Open a weight file, the index of its shards, or an orbax folder, as a lazy mapping under
-    torch names.
+    """Open a weight file, an index of shards, or an orbax folder, as a lazy mapping from torch
+    names.
 
-    Flax's kinds come in torch's names and layout too. Names are as stored: `to_flax` renames old
-    ones.
+    Flax formats are presented in torch's names and layout too. Old names stay as stored: `to_flax`
+    renames them.
 
     Raises:
-        ValueError: not a weight file, damaged, cut short, or asking for what is not allowed; names
-            the file.
-        FileNotFoundError: no such file.
+        ValueError: the file is not a weight file, is damaged or truncated, or its pickle needs
+            something that is not allowed. The message names the file.
+        FileNotFoundError: the file does not exist.
     """
     path = Path(path)
     if path.is_dir():
         if not is_orbax(path):
-            raise ValueError(f"{path} is a folder, but not an orbax checkpoint")
+            raise ValueError(f"{path} is a folder but not an orbax checkpoint")
         return _from_flax(open_orbax(path), path)
     if path.name.endswith(".json"):
         return _open_shards(path)
@@ -162,9 +162,8 @@ def open_weights(path: str | Path) -> Checkpoint:
         raise ValueError(
             f"{path} is a git-lfs pointer, not the weights: fetch them with git lfs pull"
         )
-    if (
-        start[8:9] == b"{"
-    ):  # first: the eight bytes before it are a length, and may look like anything
+    # safetensors first: its first eight bytes are a length and may equal the magic bytes below.
+    if start[8:9] == b"{":
         checkpoint = open_safetensors(path)
         is_flax = metadata(path).get("format") == "flax"
         return _from_flax(checkpoint, path) if is_flax else checkpoint
@@ -172,15 +171,15 @@ def open_weights(path: str | Path) -> Checkpoint:
         return open_torch_zip(path)
     if start[:1] == b"\x80":
         raise ValueError(
-            f"{path} is in torch's old format, from before torch 1.6: load and save it again there"
+            f"{path} is in the old format, from before torch 1.6: load and save it again with torch"
         )
     raise ValueError(
-        f"{path} is neither a safetensors file nor one of torch.save, or it is cut short"
+        f"{path} is neither a safetensors file nor a file of torch.save, or it is truncated"
     )
 
 
 def _from_flax(checkpoint: Checkpoint, path: Path) -> Checkpoint:
-    """Flax's names and layout, seen as torch's."""
+    """A checkpoint in Flax's names and layout, presented in torch's."""
     with ExitStack() as opened:
         opened.enter_context(checkpoint)
         leaves = {components(name): tensor for name, tensor in checkpoint.stored.items()}
@@ -192,7 +191,7 @@ def _from_flax(checkpoint: Checkpoint, path: Path) -> Checkpoint:
 
 
 def _open_shards(index: Path) -> Checkpoint:
-    """The tensors of an index, each from the shard that it names."""
+    """The tensors of an index, each read from the shard that the index names."""
     places = _weight_map(index)
     with ExitStack() as opened:
         shards = {
@@ -211,7 +210,7 @@ def _open_shards(index: Path) -> Checkpoint:
             if places.get(name) != place
         ]
         if faults:
-            raise ValueError(f"{index} does not fit its shards: {', '.join(faults)}")
+            raise ValueError(f"{index} does not match its shards: {', '.join(faults)}")
         stored: dict[str, Stored] = {
             name: shards[place].stored[name] for name, place in places.items()
         }
@@ -219,16 +218,14 @@ def _open_shards(index: Path) -> Checkpoint:
 
 
 def _weight_map(index: Path) -> dict[str, str]:
-    """An index's map from tensors to shards, each a plain name of a file that lies beside the
-    index.
-    """
+    """An index's map from tensors to shards. Each shard is a file in the folder of the index."""
     try:
         places: Any = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         strings = all(isinstance(place, str) for place in places.values())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ValueError(f"{index} is not an index of shards: it has no weight_map") from None
     if not strings:
-        raise ValueError(f"{index}: its weight_map must name a file for each tensor")
+        raise ValueError(f"{index}: weight_map must name a file for each tensor")
     places = cast(dict[str, str], places)
     names = sorted(set(places.values()))
     outside = [name for name in names if not _plain(name)]
@@ -236,13 +233,13 @@ def _weight_map(index: Path) -> dict[str, str]:
         raise ValueError(f"{index} names shards outside its folder: {', '.join(outside)}")
     indexes = [name for name in names if name.endswith(".json")]
     if indexes:
-        raise ValueError(f"{index} names as shards what are indexes: {', '.join(indexes)}")
+        raise ValueError(f"{index} names other indexes as shards: {', '.join(indexes)}")
     missing = [name for name in names if not (index.parent / name).is_file()]
     if missing:
-        raise ValueError(f"{index} names shards that are not there: {', '.join(missing)}")
+        raise ValueError(f"{index} names shards that do not exist: {', '.join(missing)}")
     return places
 
 
 def _plain(name: str) -> bool:
-    """Whether this is the name of a file that lies directly in a folder, on any system."""
+    """Whether the name is a plain file name, without a path, on any operating system."""
     return name not in ("", ".", "..") and not re.search(r"[/\\:\0]", name)

@@ -1,11 +1,11 @@
-"""Old checkpoints under today's names: one function over strings, one over lazily stored tensors.
+"""Old names to current names: one function for strings, one for lazily stored tensors.
 
-diffusers has renamed modules since its first release, and reads most of the old names still:
+diffusers has renamed modules since its first release, and still reads most of the old names:
 
     mid, downsample_blocks, upsample_blocks, time_steps    prefixes of the first release
     attentions.N.{query,key,value,proj_attn}               now to_q, to_k, to_v, to_out.0
-    attentions.N.{NIN_0,...,NIN_3}.{W,b}, .GroupNorm_0     score_sde's; W is a weight transposed
-    *.op, downsamplers.N.Conv2d_0, time_proj.W             second names, sometimes stored as well
+    attentions.N.{NIN_0,...,NIN_3}.{W,b}, .GroupNorm_0     score_sde's; W is a transposed weight
+    *.op, downsamplers.N.Conv2d_0, time_proj.W             second names, sometimes both are stored
 """
 
 import re
@@ -41,12 +41,12 @@ _CONV_TWIN = re.compile(
 )
 
 
-def todays_name(name: str) -> str:
-    """The name that diffusers gives this tensor today; a name of today comes back as it is.
+def current_name(name: str) -> str:
+    """The current diffusers name of a tensor. A current name is returned unchanged.
 
-    >>> todays_name("mid.attentions.0.proj_attn.bias")
+    >>> current_name("mid.attentions.0.proj_attn.bias")
     'mid_block.attentions.0.to_out.0.bias'
-    >>> todays_name("downsample_blocks.0.downsamplers.0.op.weight")
+    >>> current_name("downsample_blocks.0.downsamplers.0.op.weight")
     'down_blocks.0.downsamplers.0.conv.weight'
     """
     first, dot, rest = name.partition(".")
@@ -60,24 +60,24 @@ def todays_name(name: str) -> str:
     return name
 
 
-def under_todays_names(stored: Mapping[str, Stored]) -> dict[str, Stored]:
-    """The same tensors under today's names and in today's layout, each stored once.
+def with_current_names(stored: Mapping[str, Stored]) -> dict[str, Stored]:
+    """The same tensors under current names and in the current layout, each stored once.
 
     Raises:
-        ValueError: two names of one tensor differ in shape or dtype. If they differ in value,
-            reading the tensor raises it.
+        ValueError: a tensor is stored under two names, with different shapes or dtypes. If only
+            the values differ, reading the tensor raises the error.
     """
-    twins: dict[str, dict[str, Stored]] = {}
+    copies: dict[str, dict[str, Stored]] = {}
     for old, tensor in stored.items():
-        new = todays_name(old)
-        twins.setdefault(new, {})[old] = _in_todays_layout(old, new, tensor)
-    faults = [fault for new, same in twins.items() for fault in _unlike(new, same)]
+        new = current_name(old)
+        copies.setdefault(new, {})[old] = _in_current_layout(old, new, tensor)
+    faults = [fault for new, same in copies.items() for fault in _unlike(new, same)]
     if faults:
-        raise ValueError(f"names of one tensor differ in shape or dtype: {', '.join(faults)}")
-    return {new: _one_of(new, same) for new, same in twins.items()}
+        raise ValueError(f"two copies of one tensor differ in shape or dtype: {', '.join(faults)}")
+    return {new: _one_of(new, same) for new, same in copies.items()}
 
 
-def _in_todays_layout(old: str, new: str, tensor: Stored) -> Stored:
+def _in_current_layout(old: str, new: str, tensor: Stored) -> Stored:
     if old.endswith(".W") and len(tensor.shape) == 2:
         return tensor.mapped(tensor.shape[::-1], np.transpose)
     if _PROJECTION.fullmatch(new) and len(tensor.shape) == 4 and tensor.shape[2:] == (1, 1):
@@ -85,39 +85,39 @@ def _in_todays_layout(old: str, new: str, tensor: Stored) -> Stored:
     return tensor
 
 
-def _todays_first(new: str, same: Mapping[str, Stored]) -> list[str]:
+def _current_first(new: str, same: Mapping[str, Stored]) -> list[str]:
     return sorted(same, key=lambda old: old != new)
 
 
 def _unlike(new: str, same: Mapping[str, Stored]) -> list[str]:
-    """The twins that cannot equal the tensor that is kept."""
-    kept, *others = _todays_first(new, same)
-    first = same[kept]
+    """The copies whose shape or dtype differs from the first copy."""
+    chosen, *others = _current_first(new, same)
+    first = same[chosen]
     return [
-        f"{kept} and {old}"
+        f"{chosen} and {old}"
         for old in others
         if (same[old].shape, same[old].dtype) != (first.shape, first.dtype)
     ]
 
 
 def _one_of(new: str, same: Mapping[str, Stored]) -> Stored:
-    """The only tensor of a name, or one that compares its twins with itself when it is read."""
-    kept, *others = _todays_first(new, same)
+    """The tensor of a name. If there are copies, reading it checks that they are equal."""
+    chosen, *others = _current_first(new, same)
     if not others:
-        return same[kept]
-    first = same[kept]
+        return same[chosen]
+    first = same[chosen]
 
     def read() -> Array:
         array = first.read()
         for old in others:
             if not _same_bits(array, same[old].read()):
-                raise ValueError(f"{kept} and {old} are one tensor, but differ in value")
+                raise ValueError(f"{chosen} and {old} are one tensor but differ in value")
         return array
 
     return Stored(first.shape, first.dtype, read)
 
 
 def _same_bits(a: Array, b: Array) -> bool:
-    """Equality of bytes, NaN and the sign of zero included, without another array."""
+    """Whether the bytes are equal, including NaN and the sign of zero. Allocates no array."""
     left, right = (raw_bytes(np.asarray(array, order="C")) for array in (a, b))
     return left == right

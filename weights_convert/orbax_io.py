@@ -1,8 +1,8 @@
-"""Orbax checkpoints of a params tree: a folder of their own. orbax, and with it jax, is imported
-only when one is used.
+"""Orbax checkpoints of a params tree. Each is a folder. orbax, and with it jax, is imported only
+when a checkpoint is read or written.
 
-The tree is stored as it is, nested; orbax joins the names with dots for itself. It is written by
-the synchronous checkpointer and read back as NumPy arrays, whatever devices it was saved from.
+The nested tree is stored unchanged; orbax itself joins the names with dots. The synchronous
+checkpointer writes it. It is read as NumPy arrays, whatever devices it was saved from.
 """
 
 import importlib
@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from weights_convert.errors import first_line
 from weights_convert.tensors import Array, Checkpoint, Stored
 
 _MARKS = ("_CHECKPOINT_METADATA", "_METADATA")
@@ -30,7 +31,7 @@ def _orbax() -> Any:
 
 @contextmanager
 def _without_warnings() -> Generator[None, None, None]:
-    """Keep back orbax's warning that a checkpoint without OCDBT has no OCDBT files to merge."""
+    """Hide orbax's warning that a checkpoint without OCDBT has no OCDBT files to merge."""
     logger = logging.getLogger("absl")
 
     def errors_only(record: logging.LogRecord) -> bool:
@@ -46,8 +47,8 @@ def _without_warnings() -> Generator[None, None, None]:
 def write_orbax(folder: Path, params: Mapping[str, Any]) -> None:
     """Write a params tree into `folder`, which must not exist.
 
-    Each array gets a file tree of its own: OCDBT, orbax's default, buffers all of them once more.
-    Arrays of the host are not copied.
+    Each array gets its own files. OCDBT, orbax's default, would buffer a second copy of all arrays.
+    Arrays on the host are not copied.
     """
     ocp = _orbax()
     handler = ocp.PyTreeCheckpointHandler(use_ocdbt=False)
@@ -56,10 +57,10 @@ def write_orbax(folder: Path, params: Mapping[str, Any]) -> None:
 
 
 class _Uncopied(np.ndarray[Any, Any]):
-    """An array that is its own deep copy.
+    """An array whose deep copy is the array itself.
 
-    orbax copies every NumPy array before it writes the first, so that a save in the background may
-    go on while they change. Here nothing else runs until all is written.
+    orbax copies all NumPy arrays before it writes the first one, so that a save in the background
+    is safe while they change. Here the save blocks, so no copy is needed.
     """
 
     def __deepcopy__(self, memo: dict[int, Any] | None) -> "_Uncopied":
@@ -78,20 +79,19 @@ def _uncopied(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def open_orbax(folder: Path) -> Checkpoint:
-    """The arrays of a checkpoint by their names joined with dots, as stored: Flax's names and
-    layout.
+    """The arrays of a checkpoint, in Flax's names, joined with dots, and Flax's layout.
 
-    orbax restores a tree as a whole, so the first read brings in all of it; an array is let go as
+    orbax restores only whole trees, so the first read loads all arrays. Each array is released when
     it is read.
 
     Raises:
-        ValueError: orbax cannot read the folder, or it holds more than a nested dict of arrays.
+        ValueError: orbax cannot read the folder, or it is not a nested dict of arrays.
     """
     tree = _metadata(folder)
     leaves = _leaves(tree, "")
     odd = [name for name, leaf in leaves.items() if not hasattr(leaf, "shape")]
     if odd or not leaves:
-        raise ValueError(f"{folder} holds more than a nested dict of arrays: {', '.join(odd)}")
+        raise ValueError(f"{folder} is not a nested dict of arrays: {', '.join(odd) or 'empty'}")
     whole = _Restored(folder, tree)
     return Checkpoint(
         {
@@ -107,9 +107,9 @@ def _metadata(folder: Path) -> Any:
     try:
         with ocp.PyTreeCheckpointer() as checkpointer:
             found = checkpointer.metadata(folder.resolve())
-    except Exception as error:  # orbax and tensorstore raise many kinds for a damaged folder
-        raise ValueError(f"{folder}: orbax cannot read it: {_first_line(error)}") from None
-    # Newer versions wrap the tree of array metadata once or twice, the oldest return it bare.
+    except Exception as error:  # orbax and tensorstore raise many types for a damaged folder
+        raise ValueError(f"{folder}: orbax cannot read it: {first_line(error)}") from None
+    # Newer orbax versions wrap the tree of array metadata once or twice; old ones do not.
     found = getattr(found, "item_metadata", found)
     return getattr(found, "tree", found)
 
@@ -124,8 +124,8 @@ def _leaves(tree: Any, prefix: str) -> dict[str, Any]:
 
 
 class _Restored:
-    """The arrays of a checkpoint, restored together when the first one is asked for, and again once
-    all were read.
+    """The arrays of a checkpoint. All are restored when the first is read, and again when an array
+    is read a second time.
     """
 
     def __init__(self, folder: Path, tree: Any) -> None:
@@ -139,7 +139,7 @@ class _Restored:
 
     def _pop(self, name: str) -> Array:
         if self._closed:
-            raise ValueError(f"{self._folder}: {name} is read after the checkpoint was closed")
+            raise ValueError(f"{self._folder}: cannot read {name}: the checkpoint is closed")
         if name not in self._arrays:
             self._arrays = _leaves(self._restore(), "")
         return self._arrays.pop(name)
@@ -151,20 +151,14 @@ class _Restored:
             with ocp.PyTreeCheckpointer() as checkpointer:
                 return checkpointer.restore(self._folder.resolve(), restore_args=kinds)
         except Exception as error:
-            raise ValueError(
-                f"{self._folder}: orbax cannot read it: {_first_line(error)}"
-            ) from None
+            raise ValueError(f"{self._folder}: orbax cannot read it: {first_line(error)}") from None
 
     def close(self) -> None:
         self._arrays, self._closed = {}, True
 
 
 def _like(tree: Any, leaf: Any) -> Any:
-    """A nested dict of the same keys, every leaf `leaf`."""
+    """A nested dict with the same keys; each leaf is `leaf`."""
     if not isinstance(tree, Mapping):
         return leaf
     return {name: _like(value, leaf) for name, value in tree.items()}  # pyright: ignore[reportUnknownVariableType]
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__

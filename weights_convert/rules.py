@@ -1,17 +1,17 @@
 """Torch layout to Flax and back: names, leaf names and axis orders.
 
-A Flax tree mirrors torch's modules. A submodule of a list keeps its dot, so `".".join(path)` is
-torch's name but for the leaf, and the leaf's name and rank alone say how the axes lie:
+A Flax tree mirrors torch's modules. An element of a module list keeps its dot ("resnets.0"), so
+`".".join(path)` is torch's name except for the leaf. The leaf's name and rank decide the axes:
 
     torch                               Flax leaf    axes, torch -> Flax
     weight (O, I, H, W)   convolution   kernel       (H, W, I, O)
     weight (O, I)         linear        kernel       (I, O)
-    weight (N, C)         embedding     embedding    as they are
-    weight (C,)           norm          scale        as they are
-    time_proj.weight (C,) fourier       weight       as they are
-    bias (C,)                           bias         as they are
+    weight (N, C)         embedding     embedding    unchanged
+    weight (C,)           norm          scale        unchanged
+    time_proj.weight (C,) fourier       weight       unchanged
+    bias (C,)                           bias         unchanged
 
-Each rule can be turned round, so `to_torch(to_flax(s)) == s` bit for bit, at the stored dtype.
+Each rule has an inverse, so `to_torch(to_flax(s)) == s` bit for bit, in the stored dtype.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 
-from weights_convert.names import under_todays_names
+from weights_convert.names import with_current_names
 from weights_convert.tensors import BFLOAT16, Array, Shape, Stored, in_memory, stored_of
 
 Path: TypeAlias = tuple[str, ...]
@@ -37,19 +37,19 @@ def to_flax(
     *,
     put: Callable[[Path, Array], Any] | None = None,
 ) -> dict[str, Any]:
-    """A nested dict of parameters from tensors under their torch names, of today or old.
+    """A nested dict of parameters from tensors under their torch names, current or old.
 
     Args:
-        tensors: a `Checkpoint`, or any mapping from names to arrays. Nothing is read before all
-            checks have passed, and then one tensor at a time.
+        tensors: a `Checkpoint`, or any mapping from names to arrays. All checks run first. Then the
+            tensors are read one at a time.
         expected: a nested dict whose leaves have a `.shape` in Flax's layout, as `jax.eval_shape`
-            gives. None: the tensors are taken as they come.
-        put: called with each tensor's path and its array in Flax's layout; what it returns becomes
-            the leaf. None: the NumPy array itself.
+            returns. None: names and shapes are not compared.
+        put: called with each tensor's path and its array in Flax's layout. Its result becomes the
+            leaf. None: the leaf is the NumPy array.
 
     Raises:
-        ValueError: one error that lists every tensor which is missing, unexpected, misshapen, not
-            of a float dtype, or whose name or rank no rule covers.
+        ValueError: one error that lists every tensor that is missing, is unexpected, has a wrong
+            shape, is not of a float dtype, or has a name or rank without a rule.
     """
     leaves, faults = _planned(tensors)
     if expected is not None:
@@ -67,28 +67,24 @@ def to_torch(params: Params) -> dict[str, Array]:
     """The arrays of a params tree under their torch names, in torch's layout and in C order.
 
     Raises:
-        ValueError: one error that lists every leaf which no rule covers, or which has a module's
-            name twice.
+        ValueError: one error that lists every leaf without a rule, and leaves that get the same
+            torch name.
     """
     return {name: tensor.read() for name, tensor in torch_tensors(flat(params)).items()}
 
 
 def flax_leaves(tensors: Mapping[str, Any]) -> dict[Path, Stored]:
-    """Every tensor under its Flax path and in Flax's layout, still unread; raises as `to_flax`
-    does.
-    """
+    """Every tensor under its Flax path and in Flax's layout, not yet read. Raises as `to_flax`."""
     leaves, faults = _planned(tensors)
     _raise_if(faults)
     return leaves
 
 
 def _planned(tensors: Mapping[str, Any]) -> tuple[dict[Path, Stored], dict[str, str]]:
-    """The leaves that a mapping becomes, and what is wrong with the tensors that become none, by
-    name.
-    """
+    """The leaves of a mapping, and the faults of the tensors that cannot become leaves, by name."""
     leaves: dict[Path, Stored] = {}
     faults: dict[str, str] = {}
-    for name, tensor in under_todays_names(stored_of(tensors)).items():
+    for name, tensor in with_current_names(stored_of(tensors)).items():
         *modules, leaf = components(name)
         rank = len(tensor.shape)
         kind = _flax_leaf(modules[-1] if modules else "", leaf, rank)
@@ -105,8 +101,8 @@ def _planned(tensors: Mapping[str, Any]) -> tuple[dict[Path, Stored], dict[str, 
 
 
 def torch_tensors(leaves: Mapping[Path, Any]) -> dict[str, Stored]:
-    """Every leaf under its torch name and in torch's layout, still unread; raises as `to_torch`
-    does.
+    """Every leaf under its torch name and in torch's layout, not yet read. Raises as
+    `to_torch`.
     """
     tensors: dict[str, Stored] = {}
     faults: dict[str, str] = {}
@@ -132,7 +128,7 @@ def as_stored(leaf: Any) -> Stored:
 
 
 def nested(leaves: Mapping[Path, Any]) -> dict[str, Any]:
-    """The tree of `flat`'s leaves; a `Stored` leaf is read."""
+    """The inverse of `flat`. A `Stored` leaf is read."""
     params: dict[str, Any] = {}
     for path, leaf in leaves.items():
         _insert(params, path, leaf.read() if isinstance(leaf, Stored) else leaf)
@@ -140,7 +136,7 @@ def nested(leaves: Mapping[Path, Any]) -> dict[str, Any]:
 
 
 def flat(params: Params, parents: Path = ()) -> dict[Path, Any]:
-    """The leaves of a nested dict by their paths; an empty module has none."""
+    """The leaves of a nested dict by their paths. An empty module has no leaves."""
     leaves: dict[Path, Any] = {}
     for name, value in params.items():
         if isinstance(value, Mapping):
@@ -151,7 +147,7 @@ def flat(params: Params, parents: Path = ()) -> dict[Path, Any]:
 
 
 def torch_name(path: Path) -> str:
-    """The torch name of a Flax path: every leaf but a bias is a `weight` there.
+    """The torch name of a Flax path. In torch every leaf except `bias` is named `weight`.
 
     >>> torch_name(("down_blocks.0", "attentions.1", "to_out.0", "kernel"))
     'down_blocks.0.attentions.1.to_out.0.weight'
@@ -161,7 +157,7 @@ def torch_name(path: Path) -> str:
 
 
 def components(name: str) -> Path:
-    """A dotted name split at its dots, but for those before a number.
+    """A dotted name, split at its dots, except at dots before a number.
 
     >>> components("down_blocks.0.attentions.1.to_out.0.kernel")
     ('down_blocks.0', 'attentions.1', 'to_out.0', 'kernel')
@@ -176,14 +172,12 @@ def components(name: str) -> Path:
 
 
 def _flax_leaf(module: str, leaf: str, rank: int) -> str | None:
-    """The Flax name of a torch leaf ("weight" or "bias") of a module; None where no rule covers
-    it.
-    """
+    """The Flax name of a torch leaf ("weight" or "bias") of a module, or None without a rule."""
     if leaf == "bias":
         return "bias" if rank == 1 else None
     if leaf != "weight":
         return None
-    time = module == "time_proj"  # the fourier frequencies, or the learned table of timesteps
+    time = module == "time_proj"  # Fourier frequencies, or a learned embedding of timesteps
     embedding = time or module.endswith("embedding")
     kinds = {
         1: "weight" if time else "scale",
@@ -194,7 +188,7 @@ def _flax_leaf(module: str, leaf: str, rank: int) -> str | None:
 
 
 def _permuted(tensor: Stored, axes: tuple[int, ...] | None) -> Stored:
-    """The tensor with its axes in another order, in C order."""
+    """The tensor with permuted axes, in C order."""
     if axes is None:
         return tensor.mapped(tensor.shape, lambda array: np.asarray(array, order="C"))
     shape = tuple(tensor.shape[axis] for axis in axes)
@@ -204,8 +198,8 @@ def _permuted(tensor: Stored, axes: tuple[int, ...] | None) -> Stored:
 def _differences(
     leaves: Mapping[Path, Stored], expected: Mapping[Path, Any], known: Mapping[str, str]
 ) -> dict[str, str]:
-    """What is missing, unexpected or misshapen, in torch's names and layout; tensors in `known` are
-    at fault already.
+    """Missing and unexpected tensors and wrong shapes, in torch's names and layout. Tensors in
+    `known` already have a fault and are not reported as missing.
     """
     found = {torch_name(path): (path, _torch_shape(path, t.shape)) for path, t in leaves.items()}
     wanted = {torch_name(p): (p, _torch_shape(p, tuple(t.shape))) for p, t in expected.items()}
@@ -227,9 +221,7 @@ def _differences(
 
 
 def _torch_shape(path: Path, shape: Shape) -> Shape:
-    """A Flax leaf's shape as torch would have it, which is what the reader of a checkpoint
-    knows.
-    """
+    """A Flax leaf's shape in torch's layout, which is the layout of the checkpoint file."""
     axes = _TO_TORCH_AXES.get((path[-1], len(shape)), range(len(shape)))
     return tuple(shape[axis] for axis in axes)
 
@@ -242,4 +234,4 @@ def _insert(params: dict[str, Any], path: Path, leaf: Any) -> None:
 
 def _raise_if(faults: Mapping[str, str]) -> None:
     if faults:
-        raise ValueError(f"the weights do not fit: {'; '.join(faults.values())}")
+        raise ValueError(f"the weights do not match: {'; '.join(faults.values())}")

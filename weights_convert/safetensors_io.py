@@ -1,9 +1,9 @@
-"""Reading and writing .safetensors files, one tensor at a time.
+"""Read and write .safetensors files, one tensor at a time.
 
-The format is eight bytes of header length n (little-endian), n bytes of JSON that give each
-tensor's dtype, shape and byte range, and the data, without gaps. The safetensors library hands
-bfloat16 to NumPy only in some versions, and writes only from tensors that are all in memory, so
-this file does both itself; the tests hold it to the library.
+The format: eight bytes with the header length n (little-endian); n bytes of JSON with each tensor's
+dtype, shape and byte range; the data, without gaps. This file does not use the safetensors library:
+only some of its versions return bfloat16 as NumPy arrays, and it writes only tensors that are all
+in memory. The tests compare with the library.
 """
 
 import json
@@ -42,8 +42,8 @@ NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 def open_safetensors(path: Path) -> Checkpoint:
-    """Open one .safetensors file. ValueError, naming the file, if its header is damaged or does not
-    fit its size.
+    """Open one .safetensors file. ValueError, which names the file, if its header is damaged or
+    does not match the file's size.
     """
     with ExitStack() as opened:
         file = opened.enter_context(path.open("rb"))
@@ -65,7 +65,7 @@ def open_safetensors(path: Path) -> Checkpoint:
 
 
 def metadata(path: Path) -> dict[str, Any]:
-    """The free-form `__metadata__` of a .safetensors file, empty where it has none."""
+    """The free-form `__metadata__` of a .safetensors file, or an empty dict."""
     with path.open("rb") as file:
         try:
             header, _ = _read_header(file)
@@ -81,7 +81,7 @@ def _read_header(file: BinaryIO) -> tuple[dict[str, Any], int]:
     length = int.from_bytes(file.read(8), "little")
     if size < 10 or length > min(size - 8, LONGEST_HEADER):
         raise ValueError(
-            f"not a safetensors file, or cut short: a header of {length} bytes in a file of {size}"
+            f"not a safetensors file, or truncated: a header of {length} bytes in a file of {size}"
         )
     try:
         header: Any = json.loads(file.read(length).decode("utf-8"), object_pairs_hook=_unique)
@@ -93,45 +93,45 @@ def _read_header(file: BinaryIO) -> tuple[dict[str, Any], int]:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object, refused if a key comes twice: readers would disagree on which one counts."""
+    """A JSON object. ValueError for a duplicate key: readers disagree on which value counts."""
     found = dict(pairs)
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = sorted({key for key in keys if keys.count(key) > 1})
-        raise ValueError(f"its header names these twice: {', '.join(twice)}")
+        raise ValueError(f"duplicate names in the header: {', '.join(twice)}")
     return found
 
 
 def _entry(name: str, entry: Any) -> tuple[np.dtype[Any], Shape, tuple[int, int]]:
-    """One tensor's dtype, shape and byte range from the header, checked against each other."""
+    """One tensor's dtype, shape and byte range from the header, checked for consistency."""
     try:
         code, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
     except (TypeError, KeyError, ValueError):
         raise ValueError(f"{name}: its header entry lacks dtype, shape or data_offsets") from None
     if not all(type(n) is int and n >= 0 for n in (*shape, begin, end)):
-        raise ValueError(f"{name}: shape {shape} and range {begin}..{end} must be whole numbers")
+        raise ValueError(
+            f"{name}: shape {shape} and range {begin}..{end} must be non-negative integers"
+        )
     if not isinstance(code, str) or code not in DTYPES:
         raise ValueError(f"{name}: dtype {code!r} is not one of {', '.join(DTYPES)}")
     wanted = math.prod(shape) * DTYPES[code].itemsize
     if end - begin != wanted:
-        raise ValueError(f"{name}: {code} of shape {shape} takes {wanted} bytes, not {end - begin}")
+        raise ValueError(f"{name}: {code} of shape {shape} has {wanted} bytes, not {end - begin}")
     return DTYPES[code], shape, (begin, end)
 
 
 def _check_ranges(spans: Mapping[str, tuple[int, int]], size: int) -> None:
-    """The byte ranges must tile the data: no overlap, no gap, nothing beyond the end of the
-    file.
-    """
+    """Raises ValueError unless the byte ranges cover the data without overlaps and gaps."""
     at = 0
     for name, (begin, end) in sorted(spans.items(), key=lambda item: item[1]):
         if begin != at:
             kind = "overlaps" if begin < at else "leaves a gap after"
-            raise ValueError(f"{name}: its data {kind} the tensor before it")
+            raise ValueError(f"{name}: its data {kind} the previous tensor")
         if end > size:
-            raise ValueError(f"cut short: {name} ends at byte {end} of {size} bytes of data")
+            raise ValueError(f"truncated: {name} ends at byte {end} of {size} bytes of data")
         at = end
     if at != size:
-        raise ValueError(f"{size - at} bytes at its end belong to no tensor")
+        raise ValueError(f"{size - at} bytes at the end belong to no tensor")
 
 
 def _reader(file: BinaryIO, start: int, shape: Shape, dtype: np.dtype[Any], what: str) -> Any:
@@ -140,8 +140,8 @@ def _reader(file: BinaryIO, start: int, shape: Shape, dtype: np.dtype[Any], what
 
 
 def read_array(file: BinaryIO, start: int, shape: Shape, dtype: np.dtype[Any], what: str) -> Array:
-    """Read a C-ordered array of `shape` at byte `start`. ValueError, beginning with `what`, if the
-    file ends early.
+    """Read a C-ordered array of `shape` at byte `start`. ValueError, which starts with `what`, if
+    the file ends early.
     """
     array = np.empty(shape, dtype)
     file.seek(start)
@@ -154,13 +154,13 @@ def read_array(file: BinaryIO, start: int, shape: Shape, dtype: np.dtype[Any], w
 def write_safetensors(
     path: Path, stored: Mapping[str, Stored], metadata: Mapping[str, str]
 ) -> None:
-    """Write `path`, holding one tensor in memory at a time. ValueError for a dtype that the format
+    """Write `path` with one tensor in memory at a time. ValueError for a dtype that the format
     lacks.
     """
     unknown = [f"{name} ({t.dtype})" for name, t in stored.items() if t.dtype not in NAMES]
     if unknown:
-        raise ValueError(f"dtypes that safetensors cannot hold: {', '.join(unknown)}")
-    # Wide dtypes first, so that every tensor starts at a multiple of its own item size.
+        raise ValueError(f"dtypes that safetensors cannot store: {', '.join(unknown)}")
+    # Wide dtypes first, so that every tensor starts at a multiple of its item size.
     order = sorted(stored, key=lambda name: (-stored[name].dtype.itemsize, name))
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     at = 0
@@ -174,7 +174,7 @@ def write_safetensors(
         }
         at = span[1]
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
+    text += b" " * (-len(text) % 8)  # so that the data starts at a multiple of 8, the widest item
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name in order:

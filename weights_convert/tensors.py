@@ -1,9 +1,8 @@
-"""A checkpoint as a lazy mapping: every name, shape and dtype is known, no tensor is read until
-asked for.
+"""A checkpoint as a lazy mapping: names, shapes and dtypes are known; a tensor is read on access.
 
-Each reader of this package turns its file into a dict of `Stored`: what a tensor is, and how to
-fetch it. Renaming or transposing a whole checkpoint is then a dict comprehension, and memory holds
-one tensor at a time.
+Each reader of this package returns a dict of `Stored`: a tensor's shape and dtype, and a function
+that reads it. To rename or transpose a whole checkpoint is then a dict comprehension, and only one
+tensor is in memory at a time.
 """
 
 import math
@@ -23,9 +22,7 @@ BFLOAT16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor that has not been read: its shape and dtype, and `read`, which returns it as a fresh
-    array.
-    """
+    """A tensor that is not yet read: shape, dtype, and `read`, which returns a new array."""
 
     shape: Shape
     dtype: np.dtype[Any]
@@ -42,19 +39,19 @@ class Stored:
         return self.size * self.dtype.itemsize
 
     def mapped(self, shape: Shape, change: Callable[[Array], Array]) -> "Stored":
-        """The same tensor after `change`, which turns it into an array of `shape`."""
+        """The tensor after `change`, which returns an array of `shape`."""
         return Stored(shape, self.dtype, lambda: change(self.read()))
 
 
 def _nothing() -> None:
-    """What closing does where there is nothing to close."""
+    """The default of `Checkpoint.close`."""
 
 
-class Checkpoint(Mapping[str, Any]):  # not Array: a checker of types would read values to see
+class Checkpoint(Mapping[str, Any]):  # Any, not Array: a runtime type checker would read values
     """A read-only mapping from tensor names to NumPy arrays, read one at a time, on access.
 
-    Looking a name up twice reads it twice. Use it as a context manager, or call `close`, to give
-    back the open files. It is not safe to read from several threads at once.
+    Each access reads the tensor again. Use the checkpoint as a context manager, or call `close`, to
+    close its files. Do not read from several threads at once.
     """
 
     def __init__(self, stored: Mapping[str, Stored], close: Callable[[], None] = _nothing) -> None:
@@ -80,11 +77,11 @@ class Checkpoint(Mapping[str, Any]):  # not Array: a checker of types would read
     def __len__(self) -> int:
         return len(self.stored)
 
-    def __contains__(self, name: object) -> bool:  # Mapping's own would read the tensor
+    def __contains__(self, name: object) -> bool:  # Mapping's version would read the tensor
         return name in self.stored
 
     def close(self) -> None:
-        """Close the files behind the mapping; reading a tensor afterwards is a ValueError."""
+        """Close the files. Reading a tensor afterwards raises ValueError."""
         self._close()
 
     def __enter__(self) -> "Checkpoint":
@@ -102,9 +99,7 @@ def stored_of(tensors: Mapping[str, Any]) -> Mapping[str, Stored]:
 
 
 def in_memory(array: Any) -> Stored:
-    """A NumPy or JAX array, or a number, as `Stored`; a JAX array is copied to the host only when
-    read.
-    """
+    """A NumPy or JAX array, or a number, as `Stored`. A JAX array is copied to the host on read."""
     if not hasattr(array, "shape") or not hasattr(array, "dtype"):
         array = np.asarray(array)
     shape = tuple(int(length) for length in array.shape)
@@ -112,7 +107,7 @@ def in_memory(array: Any) -> Stored:
 
 
 def raw_bytes(array: Array) -> memoryview:
-    """The memory of a C-contiguous array, shared; ml_dtypes have no buffer protocol of their
-    own.
+    """The memory of a C-contiguous array, not copied. The view as uint8 is needed because arrays of
+    ml_dtypes do not support the buffer protocol.
     """
     return memoryview(cast(Any, array.reshape(-1).view(np.uint8)))

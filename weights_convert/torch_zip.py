@@ -5,7 +5,7 @@ bytes per storage.
     archive/data/<key>      the items of one storage
     archive/byteorder       "little" or "big"; absent in older files, which are little-endian
 
-torch stores records uncompressed, so a tensor is read straight from its place in the file.
+torch does not compress records, so a tensor is read directly from its position in the file.
 """
 
 import zipfile
@@ -31,9 +31,9 @@ def open_torch_zip(path: Path) -> Checkpoint:
     """Open a .bin or .pt file that holds a flat state dict, without torch.
 
     Raises:
-        ValueError: naming the file: a damaged or truncated zip, a pickle that asks for anything
-            beyond tensors, a tensor outside its storage, a storage whose size is not what the
-            pickle says.
+        ValueError: the zip is damaged or truncated, the pickle contains more than tensors, a tensor
+            is outside its storage, or a storage has another size than the pickle states. The
+            message names the file.
     """
     with ExitStack() as opened:
         file = opened.enter_context(path.open("rb"))
@@ -48,27 +48,25 @@ def open_torch_zip(path: Path) -> Checkpoint:
 def _reason(error: Exception) -> str:
     if isinstance(error, ValueError):
         return str(error)
-    return f"not a torch file, or cut short: {error}"
+    return f"not a torch file, or truncated: {error}"
 
 
 def _read_directory(file: BinaryIO) -> tuple[dict[str, zipfile.ZipInfo], dict[str, StridedTensor]]:
-    """The zip's records by their name inside the archive folder, and the state dict in its
-    pickle.
-    """
+    """The zip's records, by their name in the archive folder, and the pickled state dict."""
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
         roots = [e.filename.removesuffix("data.pkl") for e in entries if _is_pickle(e.filename)]
         if len(roots) != 1:
-            raise ValueError(f"a zip with {len(roots)} data.pkl, so not a file of torch.save")
+            raise ValueError(f"not a file of torch.save: the zip has {len(roots)} data.pkl")
         inside = [entry for entry in entries if entry.filename.startswith(roots[0])]
         records = {entry.filename.removeprefix(roots[0]): entry for entry in inside}
         if len(records) < len(inside):
-            raise ValueError("its zip holds two records of one name")
+            raise ValueError("the zip has two records with the same name")
         _check_plain(records)
         order = archive.read(records["byteorder"]) if "byteorder" in records else b"little"
         pickled = archive.read(records["data.pkl"])
     if order != b"little":
-        raise ValueError(f"byte order {order!r}; only little-endian files are read")
+        raise ValueError(f"byte order {order!r}: only little-endian files are supported")
     return records, _flat(loads(pickled))
 
 
@@ -77,8 +75,8 @@ def _is_pickle(name: str) -> bool:
 
 
 def _check_plain(records: Records) -> None:
-    """Compressed records are refused: torch writes none, and a small one could unpack to more than
-    memory holds.
+    """Raises ValueError for compressed records: torch writes none, and a small one could unpack to
+    more than fits in memory.
     """
     odd = [
         name
@@ -90,11 +88,11 @@ def _check_plain(records: Records) -> None:
 
 
 def _flat(state: Any) -> dict[str, StridedTensor]:
-    """The pickled object, if it is a flat dict from names to tensors; what else it holds is
-    listed.
+    """The pickled object. ValueError, which lists the other items, unless it is a flat dict from
+    names to tensors.
     """
     if not isinstance(state, dict):
-        raise ValueError(f"it holds a {type(state).__name__}, not a dict from names to tensors")
+        raise ValueError(f"contains a {type(state).__name__}, not a dict from names to tensors")
     items = cast(dict[Any, Any], state)
     odd = [
         f"{name!r} ({type(value).__name__})"
@@ -102,7 +100,7 @@ def _flat(state: Any) -> dict[str, StridedTensor]:
         if not (isinstance(name, str) and isinstance(value, StridedTensor))
     ]
     if odd:
-        raise ValueError(f"it holds more than named tensors: {', '.join(odd)}")
+        raise ValueError(f"contains more than named tensors: {', '.join(odd)}")
     return items
 
 
@@ -117,12 +115,13 @@ def _stored(file: BinaryIO, path: Path, records: Records, name: str, view: Strid
 
 
 def _read(file: BinaryIO, record: zipfile.ZipInfo, view: StridedTensor, what: str) -> Array:
-    """Read the part of the storage that the tensor spans, and lay it out in C order."""
+    """Read the part of the storage that the tensor spans, and return the tensor in C order."""
     dtype, count = view.storage.dtype, extent(view)
     start = _data_start(file, record, what) + view.offset * dtype.itemsize
     items = read_array(file, start, (count,), dtype, what)
+    # The checksum covers the whole storage, so a partial view cannot be checked.
     if count == view.storage.numel and zlib.crc32(raw_bytes(items)) != record.CRC:
-        raise ValueError(f"{what}: its bytes do not match the checksum in the file")
+        raise ValueError(f"{what}: its bytes do not match the file's checksum")
     if count == 0:
         return np.empty(view.shape, dtype)
     if view.strides == _row_major(view.shape):
@@ -141,8 +140,8 @@ def _row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _data_start(file: BinaryIO, record: zipfile.ZipInfo, what: str) -> int:
-    """Where a record's bytes begin: behind its local header, whose name and padding have lengths of
-    their own.
+    """Where a record's bytes start: after its local header, whose name and padding vary in
+    length.
     """
     file.seek(record.header_offset)
     header = file.read(LOCAL_HEADER)

@@ -1,10 +1,10 @@
-"""The pickle inside a torch .bin file, read as data: no import, no call, nothing from the file is
+"""Read the pickle in a torch .bin file as data. Nothing from the file is imported, called or
 executed.
 
-`pickle.load` runs whatever callable a file names. This reader interprets the opcodes itself
-(`pickletools.genops` only splits the bytes), keeps its own stack, and knows no way to import or to
-call. A file may name the few globals that a state dict of tensors is made of; any other is refused
-with its name.
+`pickle.load` calls any callable that a file names. This reader interprets the opcodes itself
+(`pickletools.genops` only splits the bytes), has its own stack, and has no code that imports or
+calls. A file may name only the few globals that a state dict of tensors needs. Any other global is
+an error that names it.
 """
 
 import pickletools
@@ -32,16 +32,14 @@ STORAGES: dict[str, np.dtype[Any]] = {
 
 @dataclass(frozen=True)
 class Global:
-    """A global that the file names, "module attribute"; it stands for that name and is never looked
-    up.
-    """
+    """A global that the file names, "module attribute". It is only a name and is never resolved."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Storage:
-    """One record of the zip: `numel` items of `dtype` under data/`key`."""
+    """One record of the zip: `numel` items of `dtype` in data/`key`."""
 
     key: str
     dtype: np.dtype[Any]
@@ -50,7 +48,7 @@ class Storage:
 
 @dataclass(frozen=True)
 class StridedTensor:
-    """A view of a storage; offset and strides count items, as in torch."""
+    """A view of a storage. Offset and strides count items, as in torch."""
 
     storage: Storage
     offset: int
@@ -62,8 +60,8 @@ def loads(data: bytes) -> Any:
     """The object in a pickle: dicts, lists, tuples, numbers, strings and `StridedTensor`.
 
     Raises:
-        ValueError: the pickle is damaged, or asks for a global or an opcode beyond what a state
-            dict needs.
+        ValueError: the pickle is damaged, or it uses a global or an opcode that no state dict
+            needs.
     """
     machine = _Machine()
     try:
@@ -77,7 +75,7 @@ def loads(data: bytes) -> Any:
 
 
 class _Machine:
-    """The stack, the marks and the memo of a pickle that is being read."""
+    """The stack, marks and memo while a pickle is read."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
@@ -93,7 +91,7 @@ class _Machine:
             raise ValueError(f"its pickle uses the opcode {opcode}, which no state dict needs")
 
     def pop_mark(self) -> list[Any]:
-        """The items above the last mark, which leaves the stack as it was below it."""
+        """Remove and return the items above the last mark."""
         items, self.stack = self.stack, self.marked.pop()
         return items
 
@@ -142,7 +140,7 @@ class _Machine:
         self.stack.append(_built(_exactly(function, Global), _exactly(arguments, tuple)))
 
     def build(self, _: Any) -> None:
-        """`_metadata` of a state dict, module versions: of no use here."""
+        """Ignore `_metadata` of a state dict: it contains module versions, which are not needed."""
         self.stack.pop()
         _exactly(self.stack[-1], dict)
 
@@ -151,7 +149,7 @@ class _Machine:
 
 
 def _exactly(value: Any, kind: type) -> Any:
-    """The value, if it is of just that type: the pickle may not act on anything else."""
+    """The value, if its type is exactly `kind`. The pickle may not change anything else."""
     if type(value) is not kind:
         raise TypeError
     return value
@@ -161,8 +159,7 @@ def _allowed(name: str) -> Global:
     if name in STORAGES or name in _BUILDERS:
         return Global(name)
     raise ValueError(
-        f"its pickle asks for {name.replace(' ', '.')}, which no state dict needs; "
-        "nothing was executed"
+        f"its pickle uses {name.replace(' ', '.')}, which no state dict needs; nothing was executed"
     )
 
 
@@ -180,14 +177,18 @@ def _tensor(
     storage: Any, offset: Any, shape: Any, strides: Any, requires_grad: Any, hooks: Any, *_: Any
 ) -> StridedTensor:
     """`torch._utils._rebuild_tensor_v2`. The tensor must lie inside its storage."""
-    del requires_grad, hooks  # neither matters to a checkpoint
+    del requires_grad, hooks  # a checkpoint needs neither
     shape, strides = tuple(shape), tuple(strides)
     numbers = (offset, *shape, *strides)
     if len(shape) != len(strides) or not all(type(n) is int and n >= 0 for n in numbers):
-        raise ValueError(f"a tensor's offset {offset}, shape {shape} or strides {strides} is wrong")
+        raise ValueError(
+            f"a tensor has an invalid offset {offset}, shape {shape} or strides {strides}"
+        )
     tensor = StridedTensor(_exactly(storage, Storage), offset, shape, strides)
     if offset + extent(tensor) > storage.numel:
-        raise ValueError(f"a tensor of shape {shape} reaches beyond its storage, {storage.numel}")
+        raise ValueError(
+            f"a tensor of shape {shape} reaches beyond its storage of {storage.numel} items"
+        )
     return tensor
 
 
@@ -196,7 +197,7 @@ def _parameter(data: Any, *_: Any) -> StridedTensor:
 
 
 def extent(tensor: StridedTensor) -> int:
-    """How many items of its storage, from the offset on, a tensor spans; 0 if it has no element."""
+    """The number of storage items that a tensor spans from its offset; 0 if it is empty."""
     if 0 in tensor.shape:
         return 0
     return 1 + sum(
@@ -205,11 +206,11 @@ def extent(tensor: StridedTensor) -> int:
 
 
 def _storage(reference: Any) -> Storage:
-    """What a persistent id stands for: ("storage", type, key, device, number of items)."""
-    kind, of, key, _, numel = _exactly(reference, tuple)
+    """The storage of a persistent id ("storage", type, key, device, number of items)."""
+    kind, storage_type, key, _, numel = _exactly(reference, tuple)
     if kind != "storage" or type(numel) is not int or numel < 0:
         raise TypeError
-    return Storage(_exactly(key, str), STORAGES[_exactly(of, Global).name], numel)
+    return Storage(_exactly(key, str), STORAGES[_exactly(storage_type, Global).name], numel)
 
 
 _BUILDERS: dict[str, Callable[..., Any]] = {

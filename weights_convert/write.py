@@ -1,9 +1,8 @@
-"""Writing a params tree: torch's layout, Flax's, or an orbax checkpoint; each appears only when it
-is complete.
+"""Write a params tree in torch's layout, in Flax's layout, or as an orbax checkpoint. The result
+appears only when it is complete.
 
-Whatever is written is first written into a hidden folder beside its place, and then renamed. A run
-that is killed leaves at most that folder (`.<name>.<random>.partial`), and nothing under the name
-itself.
+Each file or folder is written to a hidden folder next to its destination and then renamed. A
+process that is killed leaves at most that folder (`.<name>.<random>.partial`).
 """
 
 import shutil
@@ -32,30 +31,30 @@ def save_torch(
     """Write `diffusion_pytorch_model[.variant].safetensors` into a folder, for diffusers to load;
     returns its path.
 
-    The folder is made if it is missing; an older file of that name is replaced. One tensor at a
-    time is copied.
+    The folder is created if it is missing. An older file with this name is overwritten. One tensor
+    at a time is copied.
 
     Raises:
-        ValueError: a leaf that no rule covers (all are listed); weights in the folder that would
-            be read in place of these; or a variant that cannot be part of a file's name.
+        ValueError: leaves have no rule (all are listed), the folder contains weights that would be
+            read instead of these, or the variant cannot be part of a file name.
     """
     tensors = rules.torch_tensors(rules.flat(params))
     return write_torch(Path(folder), tensors, variant=variant, stem=stem)
 
 
 def save_flax(folder: str | Path, params: rules.Params) -> Path:
-    """Write `diffusion_flax_model.safetensors`: Flax's leaf names, joined with dots, and Flax's
-    layout. As `save_torch`.
+    """Like `save_torch`, but write `diffusion_flax_model.safetensors`: Flax's leaf names, joined
+    with dots, and Flax's layout.
     """
     return write_flax(Path(folder), rules.flat(params))
 
 
 def save_orbax(folder: str | Path, params: rules.Params) -> Path:
-    """Write the orbax checkpoint `diffusion_flax_model.orbax` of the nested params tree. As
-    `save_torch`.
+    """Like `save_torch`, but write the nested params tree as the orbax checkpoint
+    `diffusion_flax_model.orbax`.
 
     Raises:
-        ValueError: as `save_torch`; also for a tensor without elements, which orbax cannot store.
+        ValueError: as `save_torch`; also for an empty tensor, which orbax cannot store.
     """
     return write_orbax_folder(Path(folder), rules.flat(params))
 
@@ -67,7 +66,7 @@ def write_torch(
     variant: str | None = None,
     stem: Stem = DIFFUSERS,
 ) -> Path:
-    """As `save_torch`, from tensors under their torch names, each read when it is written."""
+    """Like `save_torch`, from tensors under their torch names. Each is read when it is written."""
     check_variant(variant)
     path = folder / f"{stem.safetensors}{f'.{variant}' if variant else ''}.safetensors"
     with _in_folder(path, variant, stem) as partial:
@@ -76,8 +75,8 @@ def write_torch(
 
 
 def write_flax(folder: Path, leaves: Leaves) -> Path:
-    """As `save_flax`, from leaves by their path, each read when it is written."""
-    rules.torch_tensors(leaves)  # what cannot be read back is refused here
+    """Like `save_flax`, from leaves by their path. Each is read when it is written."""
+    rules.torch_tensors(leaves)  # raises for leaves that could not be read back
     path = folder / FLAX_FILE
     stored = {".".join(names): rules.as_stored(leaf) for names, leaf in leaves.items()}
     with _in_folder(path) as partial:
@@ -86,11 +85,11 @@ def write_flax(folder: Path, leaves: Leaves) -> Path:
 
 
 def write_orbax_folder(folder: Path, leaves: Leaves) -> Path:
-    """As `save_orbax`, from leaves by their path; orbax needs all of them in memory."""
+    """Like `save_orbax`, from leaves by their path. orbax needs all of them in memory."""
     tensors = rules.torch_tensors(leaves)
     empty = [name for name, tensor in tensors.items() if tensor.size == 0]
     if empty:
-        raise ValueError(f"orbax cannot store tensors without elements: {', '.join(empty)}")
+        raise ValueError(f"orbax cannot store empty tensors: {', '.join(empty)}")
     path = folder / ORBAX_FOLDER
     with _in_folder(path) as partial:
         write_orbax(partial, rules.nested(leaves))
@@ -101,15 +100,15 @@ def write_orbax_folder(folder: Path, leaves: Leaves) -> Path:
 def _in_folder(
     path: Path, variant: str | None = None, stem: Stem = DIFFUSERS
 ) -> Generator[Path, None, None]:
-    """`replacing`, in a folder that is made if need be, and in which `path` is what a reader will
-    choose.
+    """Like `replacing`, but create the folder if it is missing. Raises ValueError if the folder
+    contains weights that a reader would prefer to `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     names = {entry.name for entry in path.parent.iterdir()} | {path.name}
     first = chosen(names, variant, stem)
     if first != path.name:
         raise ValueError(
-            f"{path.parent} holds {first}, which is read before {path.name}: remove it"
+            f"{path.parent} contains {first}, which is read before {path.name}: remove it"
         )
     with replacing(path) as partial:
         yield partial
@@ -117,11 +116,9 @@ def _in_folder(
 
 @contextmanager
 def replacing(path: Path) -> Generator[Path, None, None]:
-    """A path to write a file or folder to, which takes the place of `path` when the block ends
-    without an error.
+    """A path to write a file or folder to. It replaces `path` when the block ends without an error.
 
-    What was there before stays until then; after an error, an interrupt included, nothing has
-    changed.
+    The old content stays until then. After an error, including an interrupt, nothing has changed.
     """
     stage = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
     try:

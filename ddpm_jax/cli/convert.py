@@ -93,7 +93,7 @@ def _check_weights(source: Path, variant: str | None) -> None:
     from ddpm_jax.hub.files import read_json
     from ddpm_jax.models import UNet2DModel
     from weights_convert import open_weights
-    from weights_convert.sources import CONFIG, locate
+    from weights_convert.layout import CONFIG, locate
 
     found = locate(source, variant)
     path = next((path for place, path in found.copies.items() if Path(place).name == CONFIG), None)

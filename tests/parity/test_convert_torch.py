@@ -63,11 +63,11 @@ def test_a_file_from_before_the_zip_format_is_refused(tmp_path: Path) -> None:
 
 def test_a_whole_module_is_refused_by_name(tmp_path: Path) -> None:
     torch.save(torch.nn.Linear(2, 3), tmp_path / "w.bin")
-    with pytest.raises(ValueError, match=r"asks for torch\.nn\.modules\.linear\.Linear"):
+    with pytest.raises(ValueError, match=r"uses torch\.nn\.modules\.linear\.Linear"):
         open_weights(tmp_path / "w.bin")
 
 
-def test_a_training_checkpoint_says_what_it_holds(tmp_path: Path) -> None:
+def test_a_training_checkpoint_lists_its_contents(tmp_path: Path) -> None:
     torch.save({"state_dict": {"w": torch.ones(2)}, "step": 3}, tmp_path / "w.bin")
     with pytest.raises(ValueError, match=r"'state_dict' \(dict\), 'step' \(int\)"):
         open_weights(tmp_path / "w.bin")

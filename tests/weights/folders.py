@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 
 ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / "tests" / "data" / "digits-ddpm"
-"""A DDPM that PyTorch diffusers trained on the digits, float32."""
+"""A DDPM trained on the digits with PyTorch diffusers, float32."""
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 

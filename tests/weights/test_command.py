@@ -14,9 +14,7 @@ from weights_convert import Report, convert, find_weights
 from weights_convert.__main__ import main
 
 
-def test_the_command_prints_what_was_converted(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_prints_a_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(DIGITS), str(tmp_path / "out"), "--to", "flax"]) == 0
     line = capsys.readouterr().out
     place = tmp_path / "out" / "unet" / "diffusion_flax_model.safetensors"
@@ -70,7 +68,7 @@ def test_it_runs_as_a_module_and_imports_neither_jax_nor_torch(tmp_path: Path) -
     assert find_weights(tmp_path / "out").name == WEIGHTS
 
 
-def test_orbax_adds_nothing_to_what_is_printed(tmp_path: Path) -> None:
+def test_orbax_prints_nothing(tmp_path: Path) -> None:
     component(tmp_path / "src")
     done = run("src", "out", "--to", "orbax", cwd=tmp_path)
     assert (done.returncode, done.stderr, done.stdout.count("\n")) == (0, "", 1)
@@ -86,11 +84,11 @@ def evil(folder: Path) -> Path:
     [
         (["none", "out"], 1, "none does not exist"),
         (["no\nne", "out"], 1, "no ne does not exist"),
-        (["src", "src"], 1, "lies in the source"),
+        (["src", "src"], 1, "is inside the source"),
         (["src", "there"], 1, "there exists"),
         (["src", "file/out"], 1, "file"),
         (["src", "file", "--overwrite"], 1, "file is not a folder"),
-        (["evil.bin", "out"], 1, "its pickle asks for posix.system"),
+        (["evil.bin", "out"], 1, "its pickle uses posix.system"),
         (["src", "out", "--variant", "fp16"], 1, "no weights of variant 'fp16'"),
         (["src"], 2, "required: dst"),
         (["src", "out", "--to", "msgpack"], 2, "invalid choice"),
@@ -150,7 +148,7 @@ def test_a_read_only_destination(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs /proc")
-def test_a_file_system_that_takes_no_files(
+def test_a_file_system_without_new_files(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([str(component(tmp_path / "src")), "/proc/self/out"]) == 1

@@ -1,4 +1,4 @@
-"""Converting folders and files, as a function and as a command."""
+"""Convert folders and files, as a function and as a command."""
 
 import inspect
 import json
@@ -81,7 +81,7 @@ def test_a_folder_with_only_a_unet_gets_no_index(tmp_path: Path) -> None:
     assert files(tmp_path / "out") == {"unet/config.json", "unet/diffusion_flax_model.safetensors"}
 
 
-def test_other_components_come_along(tmp_path: Path) -> None:
+def test_other_components_are_copied(tmp_path: Path) -> None:
     index = {**INDEX, "vqvae": ["diffusers", "VQModel"], "safety_checker": [None, None]}
     source = pipeline(tmp_path / "src", **index)
     (source / "vqvae" / "sub").mkdir(parents=True)
@@ -92,17 +92,17 @@ def test_other_components_come_along(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["vqvae", "../other", "/etc", "..", "."])
-def test_components_that_are_not_there(tmp_path: Path, name: str) -> None:
+def test_missing_components(tmp_path: Path, name: str) -> None:
     (tmp_path / "other").mkdir()
     source = pipeline(tmp_path / "src", **INDEX, **{name: ["diffusers", "VQModel"]})
-    with pytest.raises(ValueError, match="names components that are not there"):
+    with pytest.raises(ValueError, match="names components that do not exist"):
         convert(source, tmp_path / "out")
 
 
-def test_an_index_that_names_a_scheduler_which_is_missing(tmp_path: Path) -> None:
+def test_an_index_that_names_a_missing_scheduler(tmp_path: Path) -> None:
     source = pipeline(tmp_path / "src", **INDEX)
     shutil.rmtree(source / "scheduler")
-    with pytest.raises(ValueError, match="not there: scheduler"):
+    with pytest.raises(ValueError, match="do not exist: scheduler"):
         convert(source, tmp_path / "out")
 
 
@@ -126,7 +126,7 @@ def test_an_orbax_folder_as_the_source(tmp_path: Path) -> None:
     assert files(tmp_path / "b") == {"config.json", WEIGHTS}
 
 
-def test_the_variant_is_read_and_its_dtype_kept(tmp_path: Path) -> None:
+def test_the_variant_is_read_in_its_dtype(tmp_path: Path) -> None:
     source = component(tmp_path / "src")
     half = {"conv_in.bias": numbered(3).astype(np.float16)}
     save_file(half, source / "diffusion_pytorch_model.fp16.safetensors")
@@ -134,7 +134,7 @@ def test_the_variant_is_read_and_its_dtype_kept(tmp_path: Path) -> None:
     assert report.dtypes == {"float16": 1}
     with open_weights(report.destination) as checkpoint:
         assert checkpoint.dtypes == {"conv_in.bias": np.float16}
-    with pytest.raises(ValueError, match="is one already"):
+    with pytest.raises(ValueError, match="is one checkpoint"):
         convert(source / WEIGHTS, tmp_path / "other", variant="fp16")
 
 
@@ -151,10 +151,10 @@ def test_memory_is_two_tensors(tmp_path: Path) -> None:
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-        assert peak <= 2 * tensor + tensor // 4  # and a quarter for everything else
+        assert peak <= 2 * tensor + tensor // 4  # a quarter for everything else
 
 
-def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
+def test_permissions_are_those_of_new_files(tmp_path: Path) -> None:
     before = os.umask(0o022)
     try:
         report = convert(component(tmp_path / "src"), tmp_path / "out")
@@ -164,7 +164,7 @@ def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o755
 
 
-def test_what_is_written_is_what_was_read(tmp_path: Path) -> None:
+def test_written_params_equal_the_source(tmp_path: Path) -> None:
     source = component(tmp_path / "src")
     report = convert(source, tmp_path / "out")
     with open_weights(source / WEIGHTS) as given, open_weights(report.destination) as written:
@@ -188,7 +188,7 @@ def test_a_number_too_large_for_a_dtype(tmp_path: Path):
     folder = component(tmp_path / "large")
     state = {"conv_in.bias": np.float32([1, 7e4, -3]), "conv_in.weight": numbered(3, 1, 3, 3)}
     save_file(state, folder / WEIGHTS)
-    with pytest.raises(ValueError, match=r"conv_in\.bias holds 7e\+04, too large for float16"):
+    with pytest.raises(ValueError, match=r"conv_in\.bias contains 7e\+04, too large for float16"):
         convert(folder, tmp_path / "cast", dtype="float16")
     assert not (tmp_path / "cast").exists()
     with pytest.raises(ValueError, match="dtype='int8': must be one of float32, float16, bfloat16"):

@@ -1,5 +1,4 @@
-"""Finding weights by name, reading .safetensors and sharded checkpoints, and refusing damaged
-ones."""
+"""Find weights by name, read .safetensors and sharded checkpoints, refuse damaged ones."""
 
 import json
 from pathlib import Path
@@ -49,10 +48,10 @@ def test_the_order_of_preference(tmp_path: Path, names: list[str], variant: str 
         find_weights(tmp_path, variant)
 
 
-def test_what_was_looked_for_and_what_is_there(tmp_path: Path) -> None:
+def test_the_error_lists_expected_and_present_files(tmp_path: Path) -> None:
     (tmp_path / "diffusion_flax_model.msgpack").touch()
     with pytest.raises(
-        FileNotFoundError, match=rf"looked for {TORCH}.*holds diffusion_flax.*msgpack"
+        FileNotFoundError, match=rf"looked for {TORCH}.*found diffusion_flax.*msgpack"
     ):
         find_weights(tmp_path)
     with pytest.raises(FileNotFoundError, match="of variant 'fp16'"):
@@ -88,7 +87,7 @@ HUB = [
         (HUB[-2:], None, HUB[-2:]),
     ],
 )
-def test_what_to_fetch(names: list[str], variant: str | None, chosen: list[str]) -> None:
+def test_files_to_fetch(names: list[str], variant: str | None, chosen: list[str]) -> None:
     assert weight_files(names, variant) == chosen
 
 
@@ -162,8 +161,8 @@ W = entry([2], 0, 8)
         (b"\0" * 7, "neither a safetensors"),
         (b"<!DOCTYPE html><html>Not found</html>", "neither a safetensors"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
-        (raw({"w": W}, bytes(7)), "cut short"),
-        (raw({"w": W}, bytes(9)), "1 bytes at its end"),
+        (raw({"w": W}, bytes(7)), "truncated"),
+        (raw({"w": W}, bytes(9)), "1 bytes at the end"),
         (raw({"w": W}, bytes(8), length=10**9), "header of 1000000000 bytes"),
         (raw({"w": W}, bytes(8), length=2**63), "header of"),
         (raw(b"{" * 100_000), "not JSON"),
@@ -171,20 +170,20 @@ W = entry([2], 0, 8)
         (raw(b'{"w": 1'), "not JSON"),
         (raw({"w": 3}), "w: its header entry"),
         (raw({"w": {"dtype": "F32", "shape": [2]}}), "w: its header entry"),
-        (raw({"w": entry([2], 0, 12)}, bytes(12)), "takes 8 bytes, not 12"),
-        (raw({"w": entry([3], 0, 8)}, bytes(8)), "takes 12 bytes, not 8"),
+        (raw({"w": entry([2], 0, 12)}, bytes(12)), "has 8 bytes, not 12"),
+        (raw({"w": entry([3], 0, 8)}, bytes(8)), "has 12 bytes, not 8"),
         (raw({"w": entry([2**62, 8], 0, 8)}, bytes(8)), "bytes, not 8"),
-        (raw({"w": entry([-2], 0, 8)}, bytes(8)), "whole numbers"),
-        (raw({"w": entry([2.0], 0, 8)}, bytes(8)), "whole numbers"),
-        (raw({"w": entry([True, 2], 0, 8)}, bytes(8)), "whole numbers"),
-        (raw({"w": entry([2], -8, 0)}, bytes(8)), "whole numbers"),
+        (raw({"w": entry([-2], 0, 8)}, bytes(8)), "non-negative integers"),
+        (raw({"w": entry([2.0], 0, 8)}, bytes(8)), "non-negative integers"),
+        (raw({"w": entry([True, 2], 0, 8)}, bytes(8)), "non-negative integers"),
+        (raw({"w": entry([2], -8, 0)}, bytes(8)), "non-negative integers"),
         (raw({"w": entry([2], 0, 8, "F4")}, bytes(8)), "dtype 'F4' is not one of F64, F32"),
         (raw({"w": entry([2], 0, 8, [])}, bytes(8)), "not one of"),  # type: ignore[arg-type]
         (raw({"v": W, "w": entry([2], 4, 12)}, bytes(12)), "w: its data overlaps"),
         (raw({"v": W, "w": entry([2], 12, 20)}, bytes(20)), "w: its data leaves a gap"),
         (
             raw(b'{"w": %b, "w": %b}' % ((json.dumps(W).encode(),) * 2), bytes(8)),
-            "names these twice: w",
+            "duplicate names in the header: w",
         ),
     ],
 )
@@ -198,7 +197,7 @@ def test_damaged_safetensors(tmp_path: Path, content: bytes, message: str) -> No
 
 
 @pytest.mark.parametrize("length", [0x80, 0x0280, 0x4B50])
-def test_the_length_of_the_header_may_look_like_another_kind(tmp_path: Path, length: int) -> None:
+def test_the_header_length_may_look_like_another_format(tmp_path: Path, length: int) -> None:
     text = json.dumps({"w": entry([1], 0, 4)}, separators=(",", ":")).encode().ljust(length)
     (tmp_path / "w.safetensors").write_bytes(raw(text, bytes(4)))
     with open_weights(tmp_path / "w.safetensors") as checkpoint:
@@ -210,7 +209,7 @@ def test_truncated_anywhere(tmp_path: Path) -> None:
     whole = (tmp_path / "w.safetensors").read_bytes()
     for length in range(len(whole)):
         (tmp_path / "cut.safetensors").write_bytes(whole[:length])
-        with pytest.raises(ValueError, match="cut short"):
+        with pytest.raises(ValueError, match="truncated"):
             open_weights(tmp_path / "cut.safetensors")
 
 
@@ -238,6 +237,6 @@ def test_no_such_file(tmp_path: Path, name: str) -> None:
         open_weights(tmp_path / name)
 
 
-def test_a_folder_that_is_no_checkpoint(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not an orbax checkpoint"):
         open_weights(tmp_path)

@@ -1,4 +1,4 @@
-"""Old names, and tensors that are stored under two."""
+"""Old names, and tensors that are stored under two names."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from weights.folders import numbered
 
 from weights_convert import to_flax, to_torch
-from weights_convert.names import todays_name
+from weights_convert.names import current_name
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -35,13 +35,13 @@ PAIRS = {
 
 
 @pytest.mark.parametrize(("old", "new"), PAIRS.items())
-def test_old_names_become_todays(old: str, new: str) -> None:
-    assert todays_name(old) == new
+def test_old_names_become_current(old: str, new: str) -> None:
+    assert current_name(old) == new
 
 
 @pytest.mark.parametrize("name", sorted(set(PAIRS.values())))
-def test_todays_names_stay(name: str) -> None:
-    assert todays_name(name) == name
+def test_current_names_stay(name: str) -> None:
+    assert current_name(name) == name
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_todays_names_stay(name: str) -> None:
     ],
 )
 def test_names_that_only_look_old_stay(name: str) -> None:
-    assert todays_name(name) == name
+    assert current_name(name) == name
 
 
 @given(
@@ -72,8 +72,8 @@ def test_names_that_only_look_old_stay(name: str) -> None:
     )
 )
 def test_a_renamed_name_is_never_renamed_again(parts: list[str]) -> None:
-    once = todays_name(".".join(parts))
-    assert todays_name(once) == once
+    once = current_name(".".join(parts))
+    assert current_name(once) == once
 
 
 ATTENTION = "mid_block.attentions.0"
@@ -109,30 +109,30 @@ def test_a_mix_of_old_and_new_names() -> None:
 SAMPLER = "down_blocks.0.downsamplers.0"
 
 
-@pytest.mark.parametrize("twin", ["op", "Conv2d_0"])
+@pytest.mark.parametrize("second", ["op", "Conv2d_0"])
 @pytest.mark.parametrize("order", [1, -1])
-def test_twins_are_kept_once(twin: str, order: int) -> None:
+def test_copies_become_one_tensor(second: str, order: int) -> None:
     weight = numbered(2, 2, 3, 3)
-    items = {f"{SAMPLER}.conv.weight": weight, f"{SAMPLER}.{twin}.weight": weight.copy()}
+    items = {f"{SAMPLER}.conv.weight": weight, f"{SAMPLER}.{second}.weight": weight.copy()}
     found = converted(dict(list(items.items())[::order]))
     assert set(found) == {f"{SAMPLER}.conv.weight"}
     np.testing.assert_array_equal(found[f"{SAMPLER}.conv.weight"], weight)
 
 
-def test_fourier_frequencies_are_kept_once() -> None:
+def test_copies_of_fourier_frequencies_become_one_tensor() -> None:
     assert set(converted({"time_proj.W": numbered(4), "time_proj.weight": numbered(4)})) == {
         "time_proj.weight"
     }
 
 
-def test_twins_that_differ_in_value_are_refused() -> None:
+def test_copies_that_differ_in_value_are_refused() -> None:
     other = numbered(4)
     other[2] = -2
     with pytest.raises(ValueError, match=r"time_proj\.weight and time_proj\.W .* differ in value"):
         to_flax({"time_proj.W": numbered(4), "time_proj.weight": other})
 
 
-def test_all_twins_that_differ_in_shape_or_dtype_are_listed() -> None:
+def test_all_copies_that_differ_in_shape_or_dtype_are_listed() -> None:
     state = {
         "time_proj.W": numbered(4),
         "time_proj.weight": numbered(5),
@@ -143,7 +143,7 @@ def test_all_twins_that_differ_in_shape_or_dtype_are_listed() -> None:
         to_flax(state)
 
 
-def test_nan_equals_its_twin() -> None:
+def test_equal_nans_are_equal_copies() -> None:
     frequencies = np.array([np.nan, 1], np.float32)
     found = converted({"time_proj.W": frequencies, "time_proj.weight": frequencies.copy()})
     assert np.isnan(found["time_proj.weight"][0])

@@ -1,4 +1,4 @@
-"""What a conversion refuses, and that nothing appears or is lost then."""
+"""Conversions that are refused: nothing is written and nothing is lost."""
 
 import inspect
 import sys
@@ -27,19 +27,19 @@ def test_a_destination_in_or_around_the_source(
         place = tmp_path / "link" / "src" / dst
     else:
         place = source / dst
-    with pytest.raises(ValueError, match="is, holds or lies in the source"):
+    with pytest.raises(ValueError, match="is, contains or is inside"):
         convert(source, place, overwrite=overwrite)
     assert files(tmp_path / "a") == {name.removeprefix("a/") for name in before}
 
 
 def test_the_folder_of_a_source_file_is_not_overwritten(tmp_path: Path) -> None:
     source = component(tmp_path / "src")
-    with pytest.raises(ValueError, match="the source"):
+    with pytest.raises(ValueError, match="is, contains or is inside"):
         convert(source / WEIGHTS, source, overwrite=True)
     assert files(source) == {"config.json", WEIGHTS}
 
 
-def test_an_existing_output_stays_unless_asked(tmp_path: Path) -> None:
+def test_an_existing_output_stays_without_overwrite(tmp_path: Path) -> None:
     source = component(tmp_path / "src")
     convert(source, tmp_path / "out", to="flax")
     with pytest.raises(FileExistsError, match="exists"):
@@ -55,7 +55,7 @@ def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
     assert find_weights(tmp_path / "out")
 
 
-def test_overwriting_does_not_delete_what_no_conversion_wrote(tmp_path: Path) -> None:
+def test_overwriting_does_not_delete_other_files(tmp_path: Path) -> None:
     source = component(tmp_path / "src")
     convert(source, tmp_path / "out")
     (tmp_path / "out" / "thesis.tex").write_text("years")
@@ -104,13 +104,13 @@ def test_sources_that_cannot_be_converted(tmp_path: Path) -> None:
     refused("config.json is not a JSON object")
     source = component(tmp_path / "no_tensor")
     save_file({}, source / WEIGHTS)
-    refused("holds no tensor")
+    refused("contains no tensors")
     source = component(tmp_path / "integers")
     save_file({"a.bias": np.arange(2), "position_ids": np.arange(2)}, source / WEIGHTS)
     refused(r"integers.*a\.bias is int64.*no rule for position_ids")
 
 
 def test_an_unknown_kind(tmp_path: Path) -> None:
-    unchecked: Any = inspect.unwrap(convert)  # the tests' own type checks would answer first
+    unchecked: Any = inspect.unwrap(convert)  # the tests' type checks would raise first
     with pytest.raises(ValueError, match="must be one of flax, orbax, diffusers"):
         unchecked(DIGITS, tmp_path / "out", to="msgpack")

@@ -1,4 +1,4 @@
-"""Torch layout to Flax and back: every rule by its definition, the bijection over random trees, all
+"""Torch layout to Flax and back: each rule by its definition, the bijection on random trees, all
 faults at once."""
 
 import tracemalloc
@@ -63,13 +63,15 @@ def test_a_linear_layer_becomes_in_by_out() -> None:
         ("weight", (4,), ("scale",)),
     ],
 )
-def test_what_keeps_its_axes(name: str, shape: tuple[int, ...], path: tuple[str, ...]) -> None:
+def test_leaves_with_unchanged_axes(
+    name: str, shape: tuple[int, ...], path: tuple[str, ...]
+) -> None:
     params = to_flax({name: numbered(*shape)})
     assert set(flat(params)) == {path}
     np.testing.assert_array_equal(flat(params)[path], numbered(*shape))
 
 
-def test_an_embedding_with_layers_of_its_own_is_linear() -> None:
+def test_an_embedding_made_of_layers_is_linear() -> None:
     params = to_flax({"class_embedding.linear_1.weight": numbered(5, 3)})
     assert params["class_embedding"]["linear_1"]["kernel"].shape == (3, 5)
 
@@ -91,8 +93,8 @@ _shape = st.one_of(
 
 @st.composite
 def state_dicts(draw: st.DrawFn) -> Arrays:
-    """Random trees of modules with a weight of any rank, or a bias, in any dtype and any bits, NaN
-    included."""
+    """Random trees of modules with a weight of any rank, and often a bias, with random dtypes and
+    bits, including NaN."""
     state: Arrays = {}
     for module in draw(st.sets(_modules, min_size=1, max_size=6)):
         rank = {"time_proj": 2, "class_embedding": 2}.get(module.split(".")[-1], 4)
@@ -119,7 +121,7 @@ def same_bits(a: Arrays, b: Arrays) -> bool:
 def test_there_and_back_bit_for_bit(state: Arrays) -> None:
     params = to_flax(state)
     assert same_bits(to_torch(params), state)
-    again = to_flax(to_torch(params))  # and the other way round
+    again = to_flax(to_torch(params))  # and in the other direction
     assert same_bits(
         {".".join(p): a for p, a in flat(again).items()},
         {".".join(p): a for p, a in flat(params).items()},
@@ -134,7 +136,7 @@ def test_components_join_to_the_name(parts: list[str]) -> None:
     assert not any(part.isdecimal() for part in components(name)[1:])
 
 
-def test_jax_arrays_come_back_as_they_are_stored() -> None:
+def test_jax_arrays_become_numpy_arrays_of_the_same_dtype() -> None:
     import jax.numpy as jnp
 
     params = {"a": {"kernel": jnp.arange(6, dtype=jnp.bfloat16).reshape(2, 3)}}
@@ -188,11 +190,11 @@ def test_nothing_is_read_before_the_checks_have_passed() -> None:
     checkpoint = Checkpoint(tensors)
     assert "linear.weight" in checkpoint
     assert checkpoint.shapes == {"linear.weight": (9, 4)}
-    with pytest.raises(ValueError, match="do not fit"):
+    with pytest.raises(ValueError, match="do not match"):
         to_flax(checkpoint, EXPECTED)
 
 
-def test_an_expected_tree_that_fits_is_accepted_and_put_sees_every_leaf() -> None:
+def test_a_matching_tree_is_accepted_and_put_gets_every_leaf() -> None:
     state = {
         "conv_in.weight": numbered(8, 1, 3, 3),
         "conv_in.bias": numbered(8),
@@ -227,7 +229,7 @@ def test_an_expected_tree_that_fits_is_accepted_and_put_sees_every_leaf() -> Non
         ),
     ],
 )
-def test_state_dicts_that_no_rule_covers(state: Arrays, message: str) -> None:
+def test_state_dicts_without_a_rule(state: Arrays, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         to_flax(state)
 
@@ -247,7 +249,7 @@ def test_state_dicts_that_no_rule_covers(state: Arrays, message: str) -> None:
         ({"a": {"scale": numbered(2), "kernel": numbered(2, 2)}}, r"two leaves become a\.weight"),
     ],
 )
-def test_trees_that_could_not_come_back(params: dict[str, Any], message: str) -> None:
+def test_trees_without_an_inverse(params: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         to_torch(params)
 
@@ -261,7 +263,7 @@ def test_all_faults_of_a_tree_are_listed() -> None:
 
 COUNT, WIDTH = 16, 512
 TENSOR = WIDTH * WIDTH * 4  # bytes: 1 MiB
-SLACK = TENSOR // 4  # headers, names and the interpreter's own
+SLACK = TENSOR // 4  # headers, names and the interpreter
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "bin"])

@@ -1,4 +1,4 @@
-"""Checkpoints in shards, and indexes that lie."""
+"""Sharded checkpoints, and indexes that do not match their shards."""
 
 import json
 from pathlib import Path
@@ -52,7 +52,7 @@ def test_shards_outside_the_folder(tmp_path: Path, name: str) -> None:
         open_weights(shard(tmp_path / "model", {"w": name}))
 
 
-def test_a_shard_may_be_a_link_as_in_the_cache_of_the_hub(tmp_path: Path) -> None:
+def test_a_shard_may_be_a_link_as_in_the_hub_cache(tmp_path: Path) -> None:
     (tmp_path / "snapshot").mkdir()
     save_file({"w": numbered(2)}, tmp_path / "blob")
     (tmp_path / "snapshot" / "one.safetensors").symlink_to("../blob")
@@ -61,11 +61,11 @@ def test_a_shard_may_be_a_link_as_in_the_cache_of_the_hub(tmp_path: Path) -> Non
 
 
 def test_missing_shards_are_all_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"not there: one\.bin, two\.bin"):
+    with pytest.raises(ValueError, match=r"do not exist: one\.bin, two\.bin"):
         open_weights(shard(tmp_path, {"w": "two.bin", "v": "one.bin", "u": "one.bin"}))
 
 
-def test_an_index_that_does_not_fit_its_shards(tmp_path: Path) -> None:
+def test_an_index_that_does_not_match_its_shards(tmp_path: Path) -> None:
     save_file({"v": numbered(2), "w": numbered(2)}, tmp_path / "one.safetensors")
     with pytest.raises(ValueError, match=r"u is not in one.*, w of one.safetensors is not in the"):
         open_weights(shard(tmp_path, {"v": "one.safetensors", "u": "one.safetensors"}))
@@ -82,5 +82,5 @@ def test_damaged_indexes(tmp_path: Path, content: str) -> None:
 
 def test_a_shard_that_is_an_index_of_itself(tmp_path: Path) -> None:
     index = shard(tmp_path, {"w": f"{TORCH}.safetensors.index.json"})
-    with pytest.raises(ValueError, match="what are indexes"):
+    with pytest.raises(ValueError, match="other indexes as shards"):
         open_weights(index)

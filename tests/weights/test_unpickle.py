@@ -1,4 +1,4 @@
-"""The .bin reader: a file that torch made, and files that torch would never make."""
+"""The .bin reader: a file made by torch, and files that torch never makes."""
 
 import builtins
 import contextlib
@@ -55,7 +55,7 @@ def test_reads_what_torch_made(name: str) -> None:
     assert array.dtype == EXPECTED[name].dtype
     assert array.shape == EXPECTED[name].shape
     assert array.flags.c_contiguous
-    assert array.tobytes() == EXPECTED[name].tobytes()  # bits: NaN and the sign of zero
+    assert array.tobytes() == EXPECTED[name].tobytes()  # bits, including NaN and signed zero
 
 
 def test_arrays_of_one_storage_do_not_share_memory() -> None:
@@ -74,7 +74,7 @@ def test_our_writer_of_test_files_is_read(tmp_path: Path) -> None:
 
 
 class Marks:
-    """Calls something, if it is ever unpickled by `pickle`."""
+    """Calls a function when `pickle` loads it."""
 
     def __init__(self, function: Any, *arguments: Any) -> None:
         self.call = function, arguments
@@ -106,7 +106,7 @@ def test_another_global_is_refused_by_name_and_nothing_runs(
         arguments = ("x", "upper")
     pickled = pickle.dumps({"w": Marks(function, *arguments)}, protocol)
     path = tf.write_zip(tmp_path / "evil.bin", pickled, {})
-    with pytest.raises(ValueError, match=rf"evil\.bin: its pickle asks for ({name}), which"):
+    with pytest.raises(ValueError, match=rf"evil\.bin: its pickle uses ({name}), which"):
         open_weights(path)
     assert not (tmp_path / "executed").exists()
 
@@ -118,15 +118,15 @@ VIEW = tf.tensor("0", "FloatStorage", 4, 0, (4,), (1,))
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (tf.named("torch._utils _rebuild_tensor_v2.__globals__") + b")R", "asks for torch._utils"),
+        (tf.named("torch._utils _rebuild_tensor_v2.__globals__") + b")R", "uses torch._utils"),
         (b"(" + b"ios\nsystem\n", "opcode INST"),
         (b"(" + ALLOWED + b"o", "opcode OBJ"),
         (ALLOWED + b")\x81", "opcode NEWOBJ"),
         (b"\x82\x01", "opcode EXT1"),
         (b"Pid\n", "opcode PERSID"),
         (ALLOWED + b"}b", "damaged"),  # BUILD on the class itself
-        (tf.text("os") + tf.text("system") + b"\x93", "asks for os.system"),
-        (tf.named("torch FloatStorage") + b")R", "damaged"),  # a type, called
+        (tf.text("os") + tf.text("system") + b"\x93", "uses os.system"),
+        (tf.named("torch FloatStorage") + b")R", "damaged"),  # calls a type
         (tf.storage("0", "FloatStorage", 4), "more than named tensors: 'w' .Storage"),
         (ALLOWED + b")R", "more than named tensors: 'w' .dict"),
         (b"K\x07", "more than named tensors: 'w' .int"),
@@ -160,7 +160,7 @@ def test_opcodes_beyond_a_state_dict_are_refused(
         ((-4, 0, (0,), (1,)), "damaged"),
     ],
 )
-def test_views_that_lie_about_sizes(
+def test_views_with_wrong_sizes(
     tmp_path: Path, view: tuple[int, int, tuple[int, ...], tuple[int, ...]], message: str
 ) -> None:
     pickled = tf.state_dict({"w": tf.tensor("0", "FloatStorage", *view)})
@@ -186,12 +186,12 @@ def test_zips_that_torch_does_not_write(
         open_weights(path)
 
 
-@pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")  # zipfile's, as it writes it
+@pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")  # from zipfile on writing
 def test_a_zip_with_two_records_of_one_name(tmp_path: Path) -> None:
     path = tf.write_zip(tmp_path / "w.bin", tf.state_dict({"w": VIEW}), {"data/0": bytes(16)})
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("archive/data/0", bytes(range(16)))
-    with pytest.raises(ValueError, match="two records of one name"):
+    with pytest.raises(ValueError, match="two records with the same name"):
         open_weights(path)
 
 
@@ -206,7 +206,7 @@ def test_a_truncated_zip(tmp_path: Path) -> None:
     whole = tf.save(tmp_path / "w.bin", {"w": base}).read_bytes()
     for length in range(0, len(whole), 37):
         (tmp_path / "cut.bin").write_bytes(whole[:length])
-        with pytest.raises(ValueError, match="cut short"):
+        with pytest.raises(ValueError, match="truncated"):
             open_weights(tmp_path / "cut.bin")
 
 
@@ -220,7 +220,7 @@ def test_a_changed_byte_is_found_by_the_checksum(tmp_path: Path) -> None:
 
 
 def test_the_old_format_of_torch_is_refused(tmp_path: Path) -> None:
-    magic = pickle.dumps(0x1950A86A20F9469CFC6C, 2)  # how torch began its files before 1.6
+    magic = pickle.dumps(0x1950A86A20F9469CFC6C, 2)  # the first bytes of files before torch 1.6
     (tmp_path / "old.bin").write_bytes(magic + pickle.dumps(1001, 2))
     with pytest.raises(ValueError, match=r"old format, from before torch 1\.6"):
         open_weights(tmp_path / "old.bin")
@@ -233,7 +233,7 @@ def test_reading_after_close_is_an_error() -> None:
         checkpoint["contiguous"]
 
 
-def test_integers_do_not_pass_for_weights() -> None:
+def test_integers_are_not_weights() -> None:
     with open_weights(MADE) as checkpoint:
         renamed = {"a.bias": checkpoint["int64"], "b.bias": checkpoint["double"]}
     with pytest.raises(ValueError, match=r"a\.bias is int64"):

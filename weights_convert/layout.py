@@ -1,14 +1,14 @@
-"""What lies at SRC: a weight file, a component's folder, or a pipeline's, nested or flat; and what
-goes along with it.
+"""The layout of SRC: a weight file, a component's folder, or a pipeline's folder, nested or flat;
+and the files to copy with the weights.
 
     at SRC                                                            at DST
     component   config.json, <weights>                                the same
     nested      model_index.json, unet/, scheduler/, others           the same
     flat        model_index.json, config.json, <weights>,             as nested
                 scheduler_config.json
-    file        <weights>, and config.json if it lies beside them     as a component
+    file        <weights>, and config.json if it is in that folder    as a component
 
-`id2label.json`, the names of a pipeline's classes, comes along.
+`id2label.json`, the names of a pipeline's classes, is copied too.
 """
 
 import json
@@ -29,26 +29,23 @@ _PIPELINES = {"DDIMScheduler": "DDIMPipeline", "PNDMScheduler": "PNDMPipeline"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
-    """Where the weights are, in which subfolder of the output they belong, and the files that come
-    along.
-    """
+class Layout:
+    """Where the weights are, their subfolder in the output, and the files to copy."""
 
     weights: Path
     subfolder: str = ""
-    copies: dict[str, Path] = field(
-        default_factory=dict[str, Path]
-    )  # place in the output -> file or folder
-    index: dict[str, Any] | None = None  # what model_index.json is to say
+    # path in the output -> file or folder
+    copies: dict[str, Path] = field(default_factory=dict[str, Path])
+    index: dict[str, Any] | None = None  # the content of the output's model_index.json
 
 
-def locate(src: Path, variant: str | None) -> Source:
-    """Find the weights and their companions at `src`.
+def locate(src: Path, variant: str | None) -> Layout:
+    """Find the weights at `src` and the files to copy with them.
 
     Raises:
-        FileNotFoundError: nothing is there, or no weights are.
-        ValueError: a folder without config.json, a JSON file that is damaged, a model_index.json
-            that names components which are not there.
+        FileNotFoundError: `src` does not exist, or has no weights.
+        ValueError: a folder has no config.json, a JSON file is damaged, or model_index.json names
+            components that do not exist.
     """
     if not src.exists():
         raise FileNotFoundError(f"{src} does not exist")
@@ -59,19 +56,19 @@ def locate(src: Path, variant: str | None) -> Source:
     if (src / INDEX).is_file() or (src / SCHEDULER_CONFIG).is_file():
         return _pipeline(src, src, src / SCHEDULER_CONFIG, variant)
     weights = find_weights(src, variant)
-    return Source(weights=weights, copies={CONFIG: _config(src)})
+    return Layout(weights=weights, copies={CONFIG: _config(src)})
 
 
-def _lone_weights(src: Path, variant: str | None) -> Source:
+def _lone_weights(src: Path, variant: str | None) -> Layout:
     if variant is not None:
         raise ValueError(
-            f"variant {variant!r} chooses among the files of a folder; {src} is one already"
+            f"variant={variant!r} selects among the files of a folder, but {src} is one checkpoint"
         )
     config = src.parent / CONFIG
-    return Source(weights=src, copies={CONFIG: config} if config.is_file() else {})
+    return Layout(weights=src, copies={CONFIG: config} if config.is_file() else {})
 
 
-def _pipeline(src: Path, unet: Path, scheduler: Path, variant: str | None) -> Source:
+def _pipeline(src: Path, unet: Path, scheduler: Path, variant: str | None) -> Layout:
     copies = {f"unet/{CONFIG}": _config(unet)}
     if scheduler.is_file():
         copies[f"scheduler/{SCHEDULER_CONFIG}"] = scheduler
@@ -81,20 +78,20 @@ def _pipeline(src: Path, unet: Path, scheduler: Path, variant: str | None) -> So
     if index is not None:
         copies |= _other_components(src, index)
     weights = find_weights(unet, variant)
-    return Source(weights=weights, subfolder="unet", copies=copies, index=index)
+    return Layout(weights=weights, subfolder="unet", copies=copies, index=index)
 
 
 def _config(folder: Path) -> Path:
     config = folder / CONFIG
     if not config.is_file():
-        raise ValueError(f"{folder} has no {CONFIG}: the result could not be loaded")
+        raise ValueError(f"{folder} has no {CONFIG}, so the result could not be loaded")
     _class_name(config)
     return config
 
 
 def _index(src: Path, unet: Path, scheduler: Path) -> dict[str, Any] | None:
-    """The pipeline's index, its unet and scheduler named as diffusers' own; made if it is missing
-    and both are there.
+    """The pipeline's index, with diffusers as the library of unet and scheduler. If the file is
+    missing and both components exist, the index is made from their configs.
     """
     has_index, has_scheduler = (src / INDEX).is_file(), scheduler.is_file()
     if not has_index and not has_scheduler:
@@ -109,22 +106,22 @@ def _index(src: Path, unet: Path, scheduler: Path) -> dict[str, Any] | None:
 
 
 def _other_components(src: Path, index: dict[str, Any]) -> dict[str, Path]:
-    """The folders of the index's further components, which are copied as they are."""
+    """The folders of the index's other components, which are copied unchanged."""
     needed = [
         name
         for name, entry in index.items()
         if name != "unet" and isinstance(entry, list) and entry and entry[0] is not None
     ]
     found = {name: src / name for name in needed if _is_component(src, name)}
-    there = {*found, "scheduler"} if "scheduler" in needed and _has_scheduler(src) else set(found)
-    missing = [name for name in needed if name not in there]
+    present = {*found, "scheduler"} if "scheduler" in needed and _has_scheduler(src) else set(found)
+    missing = [name for name in needed if name not in present]
     if missing:
-        raise ValueError(f"{src / INDEX} names components that are not there: {', '.join(missing)}")
+        raise ValueError(f"{src / INDEX} names components that do not exist: {', '.join(missing)}")
     return {name: folder for name, folder in found.items() if name != "scheduler"}
 
 
 def _is_component(src: Path, name: str) -> bool:
-    """A folder directly inside `src`: a name that points elsewhere is none."""
+    """Whether `name` is a folder directly in `src`. A path to another place is not accepted."""
     return Path(name).name == name and name not in ("", "..") and (src / name).is_dir()
 
 
