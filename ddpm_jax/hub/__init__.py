@@ -1,1 +1,1 @@
-"""Names, folders and files: from a model's name to what lies in its folder."""
+"""Names, folders and files: from a model's name to the files in its folder."""

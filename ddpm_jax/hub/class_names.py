@@ -2,8 +2,8 @@
 
     {"0": "cat", "1": "dog"}
 
-diffusers asks for no such file in a `UNet2DModel`'s folder, and leaves it alone; the name and the
-form are those that transformers' configs and diffusers' DiT have.
+diffusers does not read this file in a `UNet2DModel`'s folder. Its name and format are those of
+transformers' configs and diffusers' DiT.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from ddpm_jax.hub.files import faults_of, read_json, write_json
 
 CLASS_NAMES = "id2label.json"
 SHOWN = 20
-"""Classes that a line of text lists: more fill the screen."""
+"""Number of classes in a line of text. More would fill the screen."""
 
 
 def write(folder: Path, names: Sequence[str]) -> None:
@@ -22,7 +22,7 @@ def write(folder: Path, names: Sequence[str]) -> None:
 
 
 def read(folder: Path) -> dict[int, str]:
-    """The names of a pipeline's classes; none where the folder has no such file.
+    """The names of a pipeline's classes; empty if the folder has no such file.
 
     Raises:
         ValueError: the file is damaged.
@@ -35,6 +35,6 @@ def read(folder: Path) -> dict[int, str]:
 
 
 def in_words(names: Mapping[int, str]) -> str:
-    """For a line of text: "0 cat, 1 dog", and how many more there are."""
+    """Text for one line: "0 cat, 1 dog", and the number of further classes."""
     shown = ", ".join(f"{number} {name}" for number, name in list(names.items())[:SHOWN])
     return shown if len(names) <= SHOWN else f"{shown} and {len(names) - SHOWN} more"

@@ -1,7 +1,7 @@
-"""What a component is on disk: the names of its folder, its config and its weights.
+"""A component on disk: the names of its folder, its config and its weights.
 
-Each class of a component carries one value, `files`, and whatever reads or writes folders asks it.
-A new component is a new value; nothing else here knows one by name.
+Each component class has one value, `files`. All code that reads or writes folders uses it. A new
+component is a new value; no other code here depends on a component's name.
 """
 
 from dataclasses import dataclass
@@ -18,16 +18,16 @@ class ComponentFiles:
     config: str
     """The name of its config file."""
     classes: tuple[str, ...] = ()
-    """The class names that are accepted, today's first; empty: the config's reader decides."""
+    """The accepted class names, the current one first; empty: the reader of the config decides."""
     weights: Stem | None = None
-    """What its weight files are called; None: it has none."""
+    """The names of its weight files; None: it has no weights."""
     companions: tuple[str, ...] = ()
-    """Files of the pipeline's folder that are fetched with it, where they exist."""
+    """Files of the pipeline's folder that are fetched with it, if they exist."""
 
     def prefixes(self, subfolder: str | None) -> list[str]:
-        """Where in a folder the component may lie, as path prefixes, in the order of looking."""
+        """Where the component may be in a folder, as path prefixes, in search order."""
         return [f"{self.folder}/", ""] if subfolder is None else [f"{subfolder.strip('/')}/"]
 
     def configs(self, subfolder: str | None) -> list[str]:
-        """The paths at which its config may lie, in the order of looking."""
+        """The possible paths of its config, in search order."""
         return [prefix + self.config for prefix in self.prefixes(subfolder)]

@@ -1,10 +1,13 @@
 """Configs in diffusers' form: a read-only view, and the transfer rules.
 
-A scheduler of one kind is made from the config of another by these rules: a field that the target
-has is taken if it was given explicitly; a field that was left at its default is not, so that the
-target's own default holds; a field of a related scheduler that the target lacks is kept aside and
-survives a round trip; any other name is warned about and dropped. A file counts as explicit
-throughout.
+These rules make a scheduler from the config of another class:
+
+    field of the target, given explicitly      taken
+    field of the target, left at its default   not taken: the target's own default applies
+    field of a related scheduler               stored as hidden, so that it survives a round trip
+    any other name                             dropped, with a warning
+
+All fields of a file count as explicit.
 """
 
 import warnings
@@ -37,12 +40,12 @@ FAMILY_FIELDS = frozenset(
 class Config(Mapping[str, Any]):
     """A read-only mapping with attribute access.
 
-    Equality and hash are those of the class name and the values; `hidden` and `explicit` only
-    serve the transfer rules.
+    Equality and hash depend on the class name and the values. Only the transfer rules use `hidden`
+    and `explicit`.
 
     Attributes:
-        hidden: fields of related classes that this one lacks.
-        explicit: names of the fields that were given, not defaulted.
+        hidden: fields of related classes that this class lacks.
+        explicit: names of the fields that were given explicitly.
 
     >>> import ddpm_jax as dj
     >>> config = dj.DDIMScheduler(steps_offset=1).config
@@ -81,7 +84,7 @@ class Config(Mapping[str, Any]):
         return self._values[name]
 
     def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError("a config is read-only; make another with from_config(config, ...)")
+        raise AttributeError("a config is read-only: make a new one with from_config(config, ...)")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (self._values, self.class_name, self.hidden, self.explicit)
@@ -104,17 +107,17 @@ def _rebuild(values: Any, class_name: Any, hidden: Any, explicit: Any) -> Config
 
 
 class Transfer(NamedTuple):
-    """A config sorted for a target class."""
+    """A config, split for a target class."""
 
     fields: dict[str, Any]
     hidden: dict[str, Any]
 
 
 def transfer(config: Mapping[str, Any], accepted: Iterable[str], target: str) -> Transfer:
-    """Sorts a config by the transfer rules of this module.
+    """Splits a config by the transfer rules of this module.
 
     Args:
-        config: a `Config`, a JSON file's mapping, or diffusers' own config object.
+        config: a `Config`, a JSON file's mapping, or a config object of diffusers.
         accepted: the target's field names.
         target: the target's name, for warnings.
     """
@@ -133,13 +136,13 @@ def transfer(config: Mapping[str, Any], accepted: Iterable[str], target: str) ->
     dropped = sorted(set(rest) - set(hidden))
     if dropped:
         warnings.warn(
-            f"{target} knows no {', '.join(dropped)}: dropped from its config", stacklevel=3
+            f"{target} has no field {', '.join(dropped)}: dropped from its config", stacklevel=3
         )
     return Transfer(fields, hidden)
 
 
 def _given(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a config states explicitly, by name; private names left out."""
+    """The explicit fields of a config, by name, without private names."""
     if isinstance(config, Config):
         return {name: config[name] for name in config if name in config.explicit} | config.hidden
     defaulted = set(config.get("_use_default_values", ()))

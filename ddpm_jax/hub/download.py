@@ -1,10 +1,10 @@
-"""Files of one hub repository, fetched into huggingface_hub's cache.
+"""Fetch files of one hub repository into huggingface_hub's cache.
 
-The listing is asked for first, and only the chosen files are fetched, all of one commit. A
-repository that was fetched before is read from the cache where the hub cannot be reached. Every
+The file list is requested first. Then only the chosen files are fetched, all from one commit. If
+the hub cannot be reached, a repository that was fetched before is read from the cache. Every
 failure is one sentence.
 
-`huggingface_hub` is imported inside the functions and nowhere else: loading a local folder needs
+`huggingface_hub` is imported only inside the functions, because loading a local folder needs
 neither the package nor a network. `HF_ENDPOINT` is read at each call.
 """
 
@@ -15,12 +15,12 @@ from pathlib import Path
 from ddpm_jax.hub.files import first_line
 
 Choose = Callable[[Sequence[str]], list[str]]
-"""From all file names of a repository ("/" between folders) to those wanted; ValueError where one
-is missing."""
+"""Selects the wanted file names from all names of a repository ("/" between folders). ValueError if
+one is missing."""
 
 
 class HubError(OSError):
-    """Files could not be fetched from the hub: the message says why, and what to do."""
+    """Files could not be fetched from the hub. The message says why, and what to do."""
 
 
 def fetch(
@@ -35,9 +35,9 @@ def fetch(
     """The local folder (a snapshot in the cache) with the files of `repo` that `choose` wants.
 
     Raises:
-        HubError: the repository is not on the hub, or access is denied; it is gated; it has no such
-            revision; or neither the hub nor the cache has the files.
-        ValueError: where `choose` raises it.
+        HubError: the repository is not on the hub, or access is denied; it is gated; it does not
+            have the revision; or neither the hub nor the cache has the files.
+        ValueError: `choose` raises it.
     """
     from huggingface_hub import errors
 
@@ -62,7 +62,7 @@ def fetch(
         ) from error
     except ValueError:
         raise
-    except Exception as error:  # requests' errors are OSErrors, those of httpx are not
+    except Exception as error:  # errors of requests are OSErrors, errors of httpx are not
         where = f"{repo}, revision {revision}," if revision else repo
         reason = f"{where} could not be fetched ({first_line(error)})"
         return _cached(repo, choose, revision, cache, reason)
@@ -90,9 +90,9 @@ def _download(
         )
         return Path(path)
 
-    # By commit: all files are of one commit, and what is in the cache is not requested again.
+    # By commit: all files are from one commit, and cached files are not requested again.
     paths = [get(file, info.sha) for file in files]
-    # By name: records the branch's commit, for a later run without a network.
+    # By name: the cache then records the branch's commit, for a later run without a network.
     get(files[0], revision)
     return paths[0].parents[files[0].count("/")]
 
@@ -100,7 +100,7 @@ def _download(
 def _cached(
     repo: str, choose: Choose, revision: str | None, cache: Path | None, reason: str
 ) -> Path:
-    """The snapshot in the cache, if it has what `choose` wants."""
+    """The snapshot in the cache. HubError if it lacks files that `choose` wants."""
     from huggingface_hub import errors, snapshot_download
 
     try:
@@ -115,7 +115,7 @@ def _cached(
     try:
         choose(names)
     except ValueError as error:
-        raise HubError(f"{reason}, and the cached copy of {repo} is not enough: {error}") from error
+        raise HubError(f"{reason}, and the cached copy of {repo} is incomplete: {error}") from error
     return folder
 
 

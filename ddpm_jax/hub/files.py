@@ -1,7 +1,7 @@
-"""JSON files, and the one way to write a file or a folder whole.
+"""JSON files, and `replacing`, which writes a file or folder completely or not at all.
 
-`replacing(path)` gives a path to write to, which replaces `path` at the end of the block: a reader
-sees the old content or the new, never a part.
+`replacing(path)` returns a path to write to. It replaces `path` at the end of the block, so a
+reader sees the old or the new content, never a part.
 """
 
 import json
@@ -35,7 +35,7 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
-    """Writes a JSON object, sorted, by `replacing`."""
+    """Writes a JSON object with sorted keys, by `replacing`."""
     text = json.dumps(dict(content), indent=2, sort_keys=True) + "\n"
     with replacing(Path(path)) as partial:
         partial.write_text(text, encoding="utf-8")
@@ -43,7 +43,7 @@ def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None
 
 @contextmanager
 def faults_of(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Puts the name of the file in front of a ValueError's message, unless it names it already."""
+    """Prefixes a ValueError's message with the file name, unless the message contains it."""
     try:
         yield
     except ValueError as error:

@@ -1,11 +1,11 @@
 """From a model's name to a local folder.
 
-A name is a local folder, a bundled name ("digits", "emoji"), or a hub id ("owner/name"), tried in
-the order: bundled, folder, hub. A local folder named like a bundled model is reached as "./digits"
-or as a `Path`, which is always a folder. Folders never touch the network. Out of a hub repository
-only the files that are needed are fetched.
+A name is a bundled name ("digits", "emoji"), a local folder, or a hub id ("owner/name"), tried in
+this order. To load a local folder with a bundled model's name, write "./digits" or pass a `Path`,
+which is always a folder. A local folder needs no network. From a hub repository only the needed
+files are fetched.
 
-A component is found in each of these layouts, here the network of a pipeline and its scheduler:
+A component is found in each of these layouts, here for a network and a scheduler:
 
     pipeline folder     model_index.json, unet/config.json, unet/<weights>,
                         scheduler/scheduler_config.json
@@ -30,18 +30,18 @@ Name = str | os.PathLike[str]
 
 
 class HubOptions(TypedDict, total=False):
-    """Options of every function that takes a model's name; a local folder needs none of them."""
+    """Options of all functions that take a model's name. A local folder needs none of them."""
 
     revision: str | None
     """Branch, tag or commit of a hub repository."""
     variant: str | None
     """Which weights: "fp16" for `diffusion_pytorch_model.fp16.safetensors`."""
     cache_dir: str | os.PathLike[str] | None
-    """Where downloads are cached; by default where huggingface_hub caches them."""
+    """The folder of cached downloads; the default is huggingface_hub's cache."""
     token: str | bool | None
     """A hub token, for private and gated repositories."""
     local_files_only: bool
-    """Never ask the hub: the cache must have the files."""
+    """Use only cached files and no network."""
 
 
 MODEL_INDEX = "model_index.json"
@@ -51,10 +51,10 @@ VARIANT = re.compile(
     r"\w+(?:\.(?:safetensors|bin)\.index)?"
     r"\.(\w+)(?:-\d{5}-of-\d{5})?\.(?:safetensors|bin|json)"
 )
-"""Names of weights of a variant, and of the index of their shards."""
+"""Matches weight files of a variant, and the index of their shards."""
 
 NOTES = {
-    "google/ddpm-cifar10-32": "google/ddpm-cifar10-32 holds the weights of the last training step, "
+    "google/ddpm-cifar10-32": "google/ddpm-cifar10-32 has the weights of the last training step, "
     "not their moving average (EMA): its samples score worse than the paper's"
 }
 
@@ -67,20 +67,20 @@ def component(
     weights: bool = True,
     **options: Unpack[HubOptions],
 ) -> Path:
-    """The local folder that holds the config of one component.
+    """The local folder with the config of one component.
 
     Args:
         name: a local folder, a bundled name or a hub id.
-        files: what the component is called.
-        subfolder: look there and nowhere else.
-        weights: False fetches the config alone.
+        files: the names of the component's files.
+        subfolder: look only there.
+        weights: False fetches only the config.
         **options: see `HubOptions`.
 
     Raises:
-        TypeError: an option that is not one of `HubOptions`.
-        ValueError: the name is none of the three kinds, the folder lacks the config, or a revision
-            of a local folder is asked for.
-        download.HubError: (an OSError) it is not on the hub, or access is denied.
+        TypeError: an option is not one of `HubOptions`.
+        ValueError: the name is none of the three kinds, the folder lacks the config, or `revision`
+            is given for a local folder.
+        download.HubError: (an OSError) not on the hub, or access is denied.
     """
     root = _root(
         name,
@@ -104,10 +104,9 @@ def component(
 def pipeline(
     name: Name, components: Iterable[ComponentFiles], **options: Unpack[HubOptions]
 ) -> Path:
-    """The local folder that holds `model_index.json` and the components asked for.
+    """The local folder with `model_index.json` and these components.
 
-    Arguments and errors as in `component`. Whoever reads the components finds out whether they are
-    complete.
+    Arguments and errors as in `component`. In a local folder the components are not checked here.
     """
     choose = partial(_pipeline_files, components=tuple(components), variant=options.get("variant"))
     root = _root(name, choose, options)
@@ -118,7 +117,7 @@ def pipeline(
 
 
 def other_variants(names: Iterable[str]) -> str:
-    """The end of a sentence about missing weights: which variants are among these file names."""
+    """The end of an error message about missing weights: the variants among these file names."""
     found = sorted({match[1] for name in names if (match := VARIANT.fullmatch(name))})
     if not found:
         return ""
@@ -133,7 +132,7 @@ def bundled_names() -> list[str]:
 
 @cache
 def _note(name: str) -> None:
-    """Warns, once in a process, of what is special about a repository."""
+    """Shows the note about a repository as a warning, once in a process."""
     if name in NOTES:
         warnings.warn(NOTES[name], stacklevel=4)
 
@@ -142,7 +141,7 @@ def _root(name: Name, choose: download.Choose, options: HubOptions) -> Path:
     unknown = sorted(set(options) - HubOptions.__annotations__.keys())
     if unknown:
         accepted = ", ".join(HubOptions.__annotations__)
-        raise TypeError(f"unknown options {', '.join(unknown)}; accepted are {accepted}")
+        raise TypeError(f"unknown options {', '.join(unknown)}; accepted: {accepted}")
     local = _local(name)
     if local is None:
         fetching = {key: value for key, value in options.items() if key != "variant"}
@@ -155,7 +154,7 @@ def _root(name: Name, choose: download.Choose, options: HubOptions) -> Path:
 
 
 def _local(name: Name) -> Path | None:
-    """The folder that a name stands for; None where it is a hub id."""
+    """The local folder of a name; None for a hub id."""
     names = bundled_names()
     if name in names:
         return BUNDLED / str(name)
@@ -164,7 +163,7 @@ def _local(name: Name) -> Path | None:
         return folder
     if isinstance(name, str) and HUB_ID.fullmatch(name) and not folder.exists():
         return None
-    what = "is a file, not a folder" if folder.is_file() else "is not a folder here"
+    what = "is a file, not a folder" if folder.is_file() else "is not a local folder"
     raise ValueError(
         f"{str(name)!r} {what}: give a local folder, a hub id such as 'google/ddpm-cat-256', "
         f"or a bundled name ({', '.join(names)})"
@@ -179,7 +178,7 @@ def _component_files(
     variant: str | None,
     weights: bool,
 ) -> list[str]:
-    """Which of a repository's files make up one component: its config first, then its weights."""
+    """The files of one component in a repository: its config first, then its weights."""
     found = [prefix for prefix in files.prefixes(subfolder) if prefix + files.config in names]
     if not found:
         raise ValueError(_missing("the repository", files.configs(subfolder), names))
@@ -213,6 +212,6 @@ def _listing(folder: Path) -> list[str]:
     return sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir())
 
 
-def _missing(where: str, looked_for: Sequence[str], there: Sequence[str]) -> str:
-    shown = ", ".join(sorted(there)[:12]) + (", ..." if len(there) > 12 else "")
-    return f"{where} has no {' or '.join(looked_for)}; it holds: {shown or 'nothing'}"
+def _missing(where: str, looked_for: Sequence[str], present: Sequence[str]) -> str:
+    shown = ", ".join(sorted(present)[:12]) + (", ..." if len(present) > 12 else "")
+    return f"{where} has no {' or '.join(looked_for)}; it contains: {shown or 'nothing'}"

@@ -1,11 +1,11 @@
-"""A pipeline's folder: its `model_index.json`, and how it is put in place.
+"""A pipeline's folder: its `model_index.json`, and how the folder is written.
 
-The index names the pipeline that the folder holds, and the class of each component:
+The index names the pipeline's class, and the class of each component:
 
     {"_class_name": "DDPMPipeline", "scheduler": ["diffusers", "DDPMScheduler"],
      "unet": ["diffusers", "UNet2DModel"]}
 
-Names that start with an underscore are notes; a component that is absent is [null, null].
+Names with a leading underscore are not components. An absent component is [null, null].
 """
 
 import os
@@ -25,12 +25,12 @@ T = TypeVar("T")
 
 
 class ModelIndex(NamedTuple):
-    """What `model_index.json` says.
+    """The content of `model_index.json`.
 
     Attributes:
-        path: of the file.
-        pipeline: name of the pipeline's class.
-        components: name of the class of each component that is present.
+        path: path of the file.
+        pipeline: class name of the pipeline.
+        components: class name of each component that is present.
     """
 
     path: Path
@@ -42,13 +42,13 @@ def read(folder: str | os.PathLike[str]) -> ModelIndex:
     """Reads the index of a pipeline.
 
     Raises:
-        ValueError: no such file, or no class name in it.
+        ValueError: the file is missing or damaged, or has no class name.
     """
     path = Path(folder) / MODEL_INDEX
     content = read_json(path)
     pipeline = content.get("_class_name")
     if not isinstance(pipeline, str):
-        raise ValueError(f"{path}: it has no _class_name")
+        raise ValueError(f"{path} has no _class_name")
     entries = {
         name: _class_name(entry) for name, entry in content.items() if not name.startswith("_")
     }
@@ -56,21 +56,21 @@ def read(folder: str | os.PathLike[str]) -> ModelIndex:
 
 
 def check(index: ModelIndex, components: Collection[ComponentFiles]) -> None:
-    """Whether a pipeline with these components can be made of the folder.
+    """Checks that the folder has only these components, in supported classes.
 
     Raises:
-        ValueError: it has other components, or of other classes; all faults at once.
+        ValueError: it has other components, or components of other classes. Lists all faults.
     """
     known = {files.folder: files for files in components}
     faults = [
-        f"its {name} is a {found}, and only {known[name].classes[0]} is supported"
+        f"its {name} is a {found}, but only {known[name].classes[0]} is supported"
         for name, found in index.components.items()
         if name in known and known[name].classes and found not in known[name].classes
     ]
     others = sorted(set(index.components) - set(known))
     if others:
         listed = ", ".join(f"{name} ({index.components[name]})" for name in others)
-        faults.append(f"it has components that this pipeline lacks: {listed}")
+        faults.append(f"it has components that this pipeline does not support: {listed}")
     if faults:
         raise ValueError(f"{index.path} ({index.pipeline}): {'; '.join(faults)}")
 
@@ -81,7 +81,7 @@ def named_class(
     """The one of `classes` that an index names for a component.
 
     Raises:
-        ValueError: it names none, or one that is not among ours.
+        ValueError: it names no class, or a class that is not in `classes`.
     """
     kinds, what = {kind.__name__: kind for kind in classes}, component.folder
     found = index.components.get(what)
@@ -89,14 +89,14 @@ def named_class(
         raise ValueError(f"{index.path} has no {what}: pass {what}=")
     if found not in kinds:
         raise ValueError(
-            f"{index.path.parent} asks for a {found}, which is not among {', '.join(kinds)}: "
+            f"{index.path.parent} names a {found}, which is not one of {', '.join(kinds)}: "
             f"pass {what}="
         )
     return kinds[found]
 
 
 def write(folder: str | os.PathLike[str], pipeline: str, components: Mapping[str, str]) -> None:
-    """Writes the index into a folder, as diffusers reads it: class names by component."""
+    """Writes the index into a folder in diffusers' format, with class names by component."""
     entries = {name: ["diffusers", one] for name, one in components.items()}
     write_json(Path(folder) / MODEL_INDEX, {"_class_name": pipeline, **entries})
 
@@ -105,13 +105,13 @@ def write(folder: str | os.PathLike[str], pipeline: str, components: Mapping[str
 def replacing_files(
     path: str | os.PathLike[str], components: Collection[ComponentFiles], variant: str | None
 ) -> Iterator[Path]:
-    """A folder to write a pipeline into, whose files replace those in `path`.
+    """A folder to write a pipeline into. At the end of the block its files move to `path`.
 
-    Nothing appears at `path` before all is written. If it exists, files of the same names are
-    replaced one by one and others stay.
+    Nothing changes at `path` before everything is written. If `path` exists, files with the same
+    names are overwritten one by one, and others stay.
 
     Raises:
-        ValueError: `path` is a file, or holds weights that would be read in place of the new ones.
+        ValueError: `path` is a file, or has weights that would be read instead of the new ones.
     """
     target = Path(path)
     _check_target(target, components, variant)
@@ -119,7 +119,7 @@ def replacing_files(
     partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     try:
         yield partial
-        partial.chmod(0o755)  # mkdtemp's folders are private
+        partial.chmod(0o755)  # mkdtemp makes private folders
         _move_into(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -128,7 +128,7 @@ def replacing_files(
 def _check_target(
     target: Path, components: Collection[ComponentFiles], variant: str | None
 ) -> None:
-    """Raises ValueError unless a pipeline saved there would be read back."""
+    """Raises ValueError unless a pipeline saved to `target` could be loaded."""
     if target.exists() and not target.is_dir():
         raise ValueError(f"{target} is a file; a pipeline is saved as a folder")
     for files in components:
@@ -138,18 +138,18 @@ def _check_target(
             present = find_weights(target / files.folder, variant, files.weights)
         except FileNotFoundError:
             continue
-        # An index of shards comes before the single file that is written here.
+        # An index of shards has priority over the single file that is written here.
         if present.name.endswith(".json") and "safetensors" in present.name:
-            raise ValueError(f"{present} would be read in place of what is saved: remove it first")
+            raise ValueError(f"{present} would be read instead of the new weights: remove it first")
 
 
 def _move_into(partial: Path, target: Path) -> None:
-    """Moves a complete folder into place: at once, or file by file into one that exists."""
+    """Moves a complete folder to `target`: at once, or file by file if `target` exists."""
     if not target.exists():
         partial.rename(target)
         return
     files = [file for file in partial.rglob("*") if file.is_file()]
-    # The index comes last: a reader who sees it sees the files that it names.
+    # The index moves last, so that the files that it names exist when a reader finds it.
     for file in sorted(files, key=lambda file: (file.name == MODEL_INDEX, file)):
         destination = target / file.relative_to(partial)
         destination.parent.mkdir(parents=True, exist_ok=True)
@@ -157,7 +157,7 @@ def _move_into(partial: Path, target: Path) -> None:
 
 
 def _class_name(entry: Any) -> str | None:
-    """The class in [library, class]; None for [null, null] and for what is not a component."""
+    """The class in [library, class]; None for [null, null] and for other values."""
     if isinstance(entry, list) and len(entry) == 2 and isinstance(entry[1], str):
         return entry[1]
     return None

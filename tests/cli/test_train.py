@@ -152,7 +152,7 @@ def test_wrong_files_and_models(tmp_path: Path, capsys: pytest.CaptureFixture[st
         (f"--config {file}", f"{file}: Loop: steps must be a whole number, got 'many'"),
         (f"--config {tmp_path / 'none.json'}", "none.json does not exist"),
         (f"--from {tmp_path}", "has no unet/config.json or config.json"),
-        ("--from ./nowhere", "'./nowhere' is not a folder here"),
+        ("--from ./nowhere", "'./nowhere' is not a local folder"),
         ("--revision v1", "--revision is of the model that --from names"),
     ):
         assert error in complaint(f"train --out {out} {options}", capsys, 2)

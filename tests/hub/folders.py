@@ -1,4 +1,4 @@
-"""Repositories and folders of models, by the names of their files; their contents are no models."""
+"""Repositories and folders of models, by file name. The contents are placeholders."""
 
 from pathlib import Path
 

@@ -1,10 +1,9 @@
-"""A stand-in for the model hub on loopback: as much of its HTTP interface as huggingface_hub's
-downloads use.
+"""A fake model hub on loopback, with the HTTP interface that huggingface_hub downloads from.
 
-    with HubServer({"owner/name": Repository(files={"config.json": b"{}"})}) as hub:
-        os.environ["HF_ENDPOINT"] = hub.endpoint
-        ...
-        assert hub.downloaded == ["owner/name/config.json"]
+with HubServer({"owner/name": Repository(files={"config.json": b"{}"})}) as hub:
+    os.environ["HF_ENDPOINT"] = hub.endpoint
+    ...
+    assert hub.downloaded == ["owner/name/config.json"]
 """
 
 import hashlib
@@ -29,7 +28,7 @@ class Repository:
     token: str | None = None
     """Private: only requests with this token are answered."""
     tags: dict[str, dict[str, bytes]] = field(default_factory=dict)
-    """Further revisions, by name."""
+    """Other revisions, by name."""
 
     def at(self, revision: str) -> dict[str, bytes] | None:
         """The files at a branch, tag or commit."""
@@ -38,7 +37,7 @@ class Repository:
 
 
 def commit(files: Mapping[str, bytes]) -> str:
-    """A commit hash that follows from the files."""
+    """A commit hash, computed from the files."""
     digest = hashlib.sha1()
     for name in sorted(files):
         digest.update(name.encode() + b"\0" + files[name] + b"\0")
@@ -46,7 +45,7 @@ def commit(files: Mapping[str, bytes]) -> str:
 
 
 class HubServer:
-    """Serves repositories on loopback and writes down what was asked for."""
+    """Serves repositories on loopback and records the requests."""
 
     def __init__(self, repositories: Mapping[str, Repository]):
         self.repositories = dict(repositories)
@@ -81,7 +80,7 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
             self._answer(with_body=False)
 
         def log_message(self, *args: object) -> None:
-            """Be quiet."""
+            """Print nothing."""
 
         def _answer(self, with_body: bool) -> None:
             path = unquote(self.path.split("?")[0])

@@ -1,4 +1,4 @@
-"""Names to folders: a hub on loopback, and its cache."""
+"""From names to folders, with a hub on loopback and its cache."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def paths(repository: str, *files: str) -> list[str]:
     return sorted(f"{repository}/{file}" for file in files)
 
 
-# The network is there.
+# With a network.
 
 
 def test_only_the_needed_files_are_fetched(served: HubServer):
@@ -139,7 +139,7 @@ def test_no_such_revision(served: HubServer):
 
 
 def test_repository_without_a_model(served: HubServer):
-    with pytest.raises(ValueError, match=r"google/empty.*no model_index.json; it holds: README.md"):
+    with pytest.raises(ValueError, match=r"google/empty.*model_index.json; it contains: README"):
         hub.pipeline("google/empty", BOTH)
     with pytest.raises(ValueError, match=r"google/weightless: no weights"):
         hub.component("google/weightless", UNET)
@@ -185,10 +185,10 @@ def test_offline_and_not_cached(served: HubServer, monkeypatch: pytest.MonkeyPat
     assert served.requests == []
 
 
-def test_cache_that_holds_too_little(served: HubServer):
+def test_incomplete_cache(served: HubServer):
     hub.component("google/nested", SCHED)
     with pytest.raises(
-        download.HubError, match=r"cached copy of google/nested is not enough: .*unet"
+        download.HubError, match=r"cached copy of google/nested is incomplete: .*unet"
     ):
         hub.component("google/nested", UNET, local_files_only=True)
 
@@ -209,7 +209,7 @@ hub.component("google/ddpm-cifar10-32", SCHED)
 print("before the weights", file=__import__("sys").stderr)
 for load, files in ((hub.pipeline, [UNET, SCHED]), (hub.component, UNET), (hub.pipeline, [UNET])):
     load("google/ddpm-cifar10-32", files)
-    with warnings.catch_warnings():  # which makes Python forget what it has shown
+    with warnings.catch_warnings():  # which resets the warnings that Python has shown
         warnings.simplefilter("default")
 """
     result = subprocess.run(
@@ -220,5 +220,5 @@ for load, files in ((hub.pipeline, [UNET, SCHED]), (hub.component, UNET), (hub.p
     )
     assert result.returncode == 0, result.stderr
     before, _, after = result.stderr.partition("before the weights")
-    assert (before + after).count("UserWarning: google/ddpm-cifar10-32 holds") == 1
+    assert (before + after).count("UserWarning: google/ddpm-cifar10-32 has") == 1
     assert "UserWarning" not in before

@@ -1,4 +1,4 @@
-"""Names to folders: local ones and the bundled model."""
+"""From names to folders: local folders and bundled models."""
 
 import subprocess
 import sys
@@ -32,26 +32,26 @@ def test_layouts(
     assert hub.component(str(tmp_path / name), kind) == tmp_path / found
 
 
-def test_subfolder_is_the_only_place(tmp_path: Path):
+def test_only_the_subfolder_is_searched(tmp_path: Path):
     write(tmp_path, {"config.json": CONFIG, "unet/config.json": CONFIG, "ema/config.json": CONFIG})
     assert hub.component(tmp_path, UNET, subfolder="ema") == tmp_path / "ema"
     with pytest.raises(
-        ValueError, match=r"no other/config.json; it holds: config.json, ema/, unet/"
+        ValueError, match=r"no other/config.json; it contains: config.json, ema/, unet/"
     ):
         hub.component(tmp_path, UNET, subfolder="other")
 
 
 def test_pipeline_folder(tmp_path: Path):
     assert hub.pipeline(write(tmp_path, NESTED), BOTH) == tmp_path
-    with pytest.raises(ValueError, match=r"no model_index.json; it holds: config.json"):
+    with pytest.raises(ValueError, match=r"no model_index.json; it contains: config.json"):
         hub.pipeline(tmp_path / "unet", BOTH)
 
 
-def test_folder_without_config_says_what_is_there(tmp_path: Path):
+def test_folder_without_config_lists_its_files(tmp_path: Path):
     write(tmp_path, {"weights.bin": b"", "notes/a.txt": b""})
     expected = (
         rf"{tmp_path} has no scheduler/scheduler_config.json or scheduler_config.json; "
-        "it holds: notes/, weights.bin"
+        "it contains: notes/, weights.bin"
     )
     with pytest.raises(ValueError, match=expected):
         hub.component(tmp_path, SCHED)
@@ -65,14 +65,14 @@ def test_revision_of_a_folder_is_refused(tmp_path: Path):
 @pytest.mark.parametrize(
     "name", ["digit", "a/b/c", "./missing", "/missing", "", "a b/c", Path("a/b")]
 )
-def test_unknown_names_list_what_is_accepted(name: str | Path):
+def test_unknown_names_list_accepted_names(name: str | Path):
     with pytest.raises(
         ValueError, match=r"local folder, a hub id .* or a bundled name \(digits, emoji\)"
     ):
         hub.component(name, UNET)
 
 
-def test_file_in_place_of_a_folder(tmp_path: Path):
+def test_file_instead_of_a_folder(tmp_path: Path):
     write(tmp_path, {"model.safetensors": b""})
     with pytest.raises(ValueError, match="is a file, not a folder"):
         hub.component(tmp_path / "model.safetensors", UNET)
@@ -87,7 +87,7 @@ def test_bundled_name_and_a_folder_of_that_name(tmp_path: Path, monkeypatch: pyt
 
 
 def test_local_folders_need_no_hub_package(tmp_path: Path):
-    """Neither the network nor huggingface_hub: its import is made to fail."""
+    """Local folders need neither the network nor huggingface_hub, whose import fails here."""
     program = f"""
 import sys
 sys.modules["huggingface_hub"] = None

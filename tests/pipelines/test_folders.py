@@ -76,15 +76,15 @@ def test_dtypes(folder: Path):
             {"_class_name": "LDMPipeline"},
             "is a LDMPipeline; accepted pipelines are DDIMPipeline, DDPMPipeline, PNDMPipeline",
         ),
-        ({"_class_name": None}, "it has no _class_name"),
+        ({"_class_name": None}, "has no _class_name"),
         ({"unet": ["diffusers", "UNet2DConditionModel"]}, "its unet is a UNet2DConditionModel"),
         (
             {"vae": ["diffusers", "AutoencoderKL"], "safety_checker": [None, None]},
-            r"components that this pipeline lacks: vae \(AutoencoderKL\)$",
+            r"components that this pipeline does not support: vae \(AutoencoderKL\)$",
         ),
         (
             {"scheduler": ["diffusers", "LCMScheduler"]},
-            "asks for a LCMScheduler, which is not among DDPMScheduler, .*: pass scheduler=",
+            "names a LCMScheduler, which is not one of DDPMScheduler, .*: pass scheduler=",
         ),
         ({"scheduler": [None, None]}, "model_index.json has no scheduler: pass scheduler="),
     ],

@@ -64,7 +64,7 @@ def test_wrong_arguments(ddim: dj.DDIMPipeline, options: dict[str, Any], words: 
 def test_arguments_that_only_diffusers_has_are_type_errors(ddim: dj.DDIMPipeline):
     with pytest.raises(TypeError, match="unexpected keyword argument 'generator'"):
         ddim(KEY, generator=None)  # pyright: ignore[reportCallIssue]
-    with pytest.raises(TypeError, match="unknown options torch_dtype; accepted are revision"):
+    with pytest.raises(TypeError, match="unknown options torch_dtype; accepted: revision"):
         dj.DDIMPipeline.from_pretrained("digits", torch_dtype=None)  # pyright: ignore[reportCallIssue]
     with pytest.raises(AttributeError):
         ddim.to("cuda")  # pyright: ignore[reportAttributeAccessIssue]

@@ -97,5 +97,5 @@ def test_where_nothing_can_be_saved(folder: Path, tmp_path: Path):
         pipe.save_pretrained(tmp_path / "file")
     index = folder / "unet" / "diffusion_pytorch_model.safetensors.index.json"
     index.write_text("{}")
-    with pytest.raises(ValueError, match=r"index.json would be read in place of what is saved"):
+    with pytest.raises(ValueError, match=r"index.json would be read instead of the new weights"):
         pipe.save_pretrained(folder)
