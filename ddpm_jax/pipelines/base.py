@@ -1,7 +1,7 @@
-"""What all pipelines share: components that are loaded, kept and saved together.
+"""The base of all pipelines: components that are loaded, stored and saved together.
 
-A pipeline is a thin, mutable shell for people. Everything under it is pure. A subclass declares its
-components and how it is called.
+A pipeline is a thin, mutable object for interactive use. The functions that it calls are pure. A
+subclass declares its components and its call.
 """
 
 import inspect
@@ -25,24 +25,25 @@ PipelineT = TypeVar("PipelineT", bound="DiffusionPipeline")
 
 
 class DiffusionPipeline(ABC):
-    """Base of the pipelines; `DiffusionPipeline.from_pretrained` makes the one that a folder names.
+    """Base of the pipelines. `DiffusionPipeline.from_pretrained` returns the pipeline class that
+    the folder names.
 
-    Any scheduler works in any pipeline: assign to `pipe.scheduler`. The scheduler that the
-    constructor gets is converted to the pipeline's own kind, as in diffusers.
+    Any scheduler works in any pipeline: assign it to `pipe.scheduler`. The constructor converts its
+    scheduler to the pipeline's own scheduler class, as in diffusers.
 
     Args:
-        models: the networks, by the name of their component.
-        params: their params, plain nested dicts, by the same names.
+        models: the networks, by component name.
+        params: their params, plain nested dicts, by component name.
         scheduler: any scheduler.
 
     Raises:
-        ValueError: a component that is not of the declared kind.
+        ValueError: a component is not of the declared class.
     """
 
     model_classes: ClassVar[tuple[type[Model], ...]]
-    """The networks that it is made of."""
+    """The classes of its networks."""
     scheduler_class: ClassVar[type[Scheduler] | None] = None
-    """What a scheduler is converted to at construction; None: it stays as it is."""
+    """The class that the constructor converts a scheduler to; None: no conversion."""
 
     def __init__(
         self, models: Mapping[str, Model], params: Mapping[str, Any], scheduler: Scheduler
@@ -69,27 +70,27 @@ class DiffusionPipeline(ABC):
         params: Mapping[str, Any],
         scheduler: Scheduler,
     ) -> PipelineT:
-        """A pipeline of this class from its components by name."""
+        """A pipeline of this class, from components by name."""
 
     @property
     @abstractmethod
     def components(self) -> dict[str, Any]:
-        """What the pipeline is made of, by the constructor's names."""
+        """The components, by the constructor's argument names."""
 
     @property
     def scheduler(self) -> Scheduler:
-        """The scheduler, which may be replaced by any other."""
+        """The scheduler. Any other scheduler may be assigned."""
         return self._scheduler
 
     @scheduler.setter
     def scheduler(self, scheduler: Scheduler) -> None:
         if not isinstance(scheduler, Scheduler):
-            raise ValueError(f"scheduler must be one of ddpm_jax's, got {kind_of(scheduler)}")
+            raise ValueError(f"scheduler must be a ddpm_jax scheduler, got {kind_of(scheduler)}")
         self._scheduler = scheduler
 
     @classmethod
     def from_pipe(cls: type[PipelineT], pipe: "DiffusionPipeline", **components: Any) -> PipelineT:
-        """A pipeline of this class from another's components; what is given replaces one."""
+        """A pipeline of this class from another's components. Arguments replace components."""
         given = {name: one for name, one in components.items() if one is not None}
         return cls(**(pipe.components | given))
 
@@ -104,24 +105,24 @@ class DiffusionPipeline(ABC):
         sharding: Placement = None,
         **options: Unpack[hub.HubOptions],
     ) -> "DiffusionPipeline":
-        """Loads a pipeline: of the class it is called on, or for `DiffusionPipeline` of the class
-        that the folder names.
+        """Loads a pipeline of this class. `DiffusionPipeline` loads the class that the folder
+        names.
 
         Args:
-            name: a local folder (the network is not touched), a bundled name ("digits", "emoji"),
-                or a hub id.
-            scheduler: replaces the folder's, which is then not read.
-            dtype: of the network's computation.
-            param_dtype: of the params.
-            sharding: where the params go, see `UNet2DModel.from_pretrained`; default: the default
-                device.
+            name: a local folder (no network access), a bundled name ("digits", "emoji"), or a hub
+                id.
+            scheduler: replaces the folder's scheduler, which is then not read.
+            dtype: dtype of the network's computation.
+            param_dtype: dtype of the params.
+            sharding: placement of the params, see `UNet2DModel.from_pretrained`. Default: the
+                default device.
             **options: revision, variant, cache_dir, token, local_files_only; see `HubOptions`.
 
         Raises:
             TypeError: an unknown option.
-            ValueError: no such folder, a pipeline, scheduler or network of another kind, or weights
-                that do not fit the config.
-            OSError: the hub does not give the files; see `ddpm_jax.hub.download`.
+            ValueError: the folder does not exist; the pipeline, scheduler or network has an
+                unsupported class; or the weights do not match the config.
+            OSError: the files are not on the hub, or access is denied.
         """
         kind = cls
         if inspect.isabstract(cls):
@@ -149,21 +150,22 @@ class DiffusionPipeline(ABC):
 
     @classmethod
     def _read_scheduler(cls, folder: Path, index: pipeline_folder.ModelIndex) -> Scheduler:
-        """The folder's scheduler, read as the pipeline's own kind where it has one."""
+        """The folder's scheduler, read as `scheduler_class` if the pipeline has one."""
         files: ComponentFiles = Scheduler.files
         kind = cls.scheduler_class or pipeline_folder.named_class(index, files, SCHEDULERS)
         with faults_of(hub.component(folder, files) / files.config):
             return kind.from_pretrained(folder)
 
     def save_pretrained(self, path: str | os.PathLike[str], *, variant: str | None = None) -> None:
-        """Writes a folder that diffusers loads: model_index.json, and a folder for each component.
+        """Writes a folder that diffusers can load: model_index.json and a folder for each
+        component.
 
-        It is written next to `path` and moved there when it is complete. In a folder that exists,
-        files of the same names are replaced and others stay.
+        It is written next to `path` and moved there when it is complete. If `path` exists, files
+        with the same names are overwritten and others stay.
 
         Raises:
-            ValueError: `path` is a file, or holds weights that would be read in place of these; or
-                `variant` cannot be part of a file's name.
+            ValueError: `path` is a file, or has weights that would be read instead of these; or
+                `variant` cannot be part of a file name.
         """
         parts = [self.scheduler, *self._models.values()]
         files = [part.files for part in parts]
@@ -178,7 +180,7 @@ class DiffusionPipeline(ABC):
 def _named(base: type[DiffusionPipeline], name: str) -> type[DiffusionPipeline]:
     kinds = {kind.__name__: kind for kind in _concrete(base)}
     if name not in kinds:
-        raise ValueError(f"this is a {name}; accepted pipelines are {', '.join(sorted(kinds))}")
+        raise ValueError(f"this is a {name}; supported pipelines: {', '.join(sorted(kinds))}")
     return kinds[name]
 
 

@@ -1,10 +1,10 @@
-"""The one way to make images: a table is run from placed inputs, and its samples are decoded.
+"""Image generation: run a table from inputs on the devices, and decode its samples.
 
-    denoise   the network, with guidance where there is some
+    denoise   the network, with guidance if any
     inputs    x_T, keys and labels, on the devices
-    decode    samples to images in [0, 1]: a shift of [-1, 1], or a decoder of latents
+    decode    samples to images in [0, 1]: a rescaling of [-1, 1], or a decoder of latents
 
-The pipelines, the command line and the sample grids of training call `generate`.
+The pipelines, the command line and the sample grids of training all call `generate`.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,19 +25,17 @@ from ddpm_jax.tables.table import Table
 Decode: TypeAlias = Callable[[Float[AnyArray, "b h w c"]], Float[Array, "b h2 w2 c2"]]
 
 decode_pixels: Decode = jax.jit(to_unit)
-"""For networks that work on images themselves: [-1, 1] to [0, 1], clipped."""
-
+"""For networks in pixel space: [-1, 1] to [0, 1], clipped."""
 
 Preview: TypeAlias = Callable[[int, Float[np.ndarray, "b h w c"]], None]
-"""Called with the number of network evaluations so far, and the images in [0, 1] that are predicted
-there."""
+"""Called with the number of evaluations so far and the predicted clean images in [0, 1]."""
 
 
 @dataclass(frozen=True)
 class Network:
     """`denoise` of a model: its params are {model.files.folder: params, "labels": labels}.
 
-    Networks of equal models are equal, so that all pipelines of one config share their programs.
+    Networks of equal models are equal, so all pipelines with one config share compiled programs.
     """
 
     model: UNet2DModel
@@ -48,10 +46,10 @@ class Network:
         """The model's output."""
         variables = {"params": params[self.model.files.folder]}
         output = self.model.apply(variables, x, timestep, class_labels=params.get("labels"))
-        return cast(Array, output)  # apply returns a pair only where a collection is mutable
+        return cast(Array, output)  # apply returns a pair only for mutable collections
 
     def params(self, params: Any, inputs: Inputs) -> dict[str, Any]:
-        """The first argument of `__call__`: the model's params, with the labels of the inputs."""
+        """The first argument of `__call__`: the model's params and the labels of the inputs."""
         labels = {} if inputs.labels is None else {"labels": inputs.labels}
         return {self.model.files.folder: params, **labels}
 
@@ -73,16 +71,16 @@ def generate(
         denoise: as in `ddpm_jax.sample`, static.
         params: its first argument, any pytree.
         table: a scheduler's table.
-        inputs: by `make_inputs`.
-        decode: samples to images.
-        advanced: called during the run with the number of evaluations since its last call, as a
-            progress bar's `update`.
+        inputs: from `make_inputs`.
+        decode: converts samples to images.
+        advanced: called during the run with the number of evaluations since the last call, such as
+            the `update` of a progress bar.
         preview: called with the predicted images after every `preview_every` evaluations and after
             the last one.
         preview_every: see `preview`.
 
     Returns:
-        (B, H, W, C) images, B being `inputs.count`.
+        (B, H, W, C) images with B = `inputs.count`.
     """
     total, before = len(table), 0
     registers: Registers = (inputs.x_T,)

@@ -1,6 +1,6 @@
-"""The inputs of a run, checked on the host and brought into one form on the devices.
+"""The inputs of a run, checked on the host and converted to one form on the devices.
 
-One key for each image, a starting point and labels: nothing downstream has two cases.
+The form: one key for each image, a starting point, and labels. Later code has no special cases.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,14 +27,15 @@ Labels: TypeAlias = ArrayLike | Sequence[int]
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """What a run starts from, padded to what the sharding needs.
+    """The inputs of a run, padded to a batch size that the sharding can split.
 
     Attributes:
-        count: images asked for; the rest of the rows repeat the last one and are dropped.
+        count: number of requested images. Later rows repeat the last image and are dropped.
         x_T: register 0 at row 0.
         keys: one for each row.
         labels: one for each row, or None.
-        place: puts params or a table on every device of the inputs; what is there already stays.
+        place: copies params or a table to all devices of the inputs. Arrays that are already there
+            are not copied.
     """
 
     count: int
@@ -58,7 +59,7 @@ def make_inputs(
 
     Raises:
         TypeError: `key` is not a key.
-        ValueError: arguments that do not agree with each other or with the model.
+        ValueError: arguments do not match each other or the model.
     """
     start = None if x_T is None else starting_point(model, x_T)
     if batch_size is None and start is not None:
@@ -66,7 +67,7 @@ def make_inputs(
     keys = image_keys(key, batch_size)
     count = keys.shape[0]
     if start is not None and start.shape[0] != count:
-        raise ValueError(f"x_T holds {start.shape[0]} images, and {count} are asked for")
+        raise ValueError(f"x_T has {start.shape[0]} images, but the batch size is {count}")
     labels = None if class_labels is None else image_labels(model, class_labels, count)
     if start is None:
         start = prior(table, keys, image_shape(model))
@@ -75,10 +76,11 @@ def make_inputs(
 
 
 def sharded(inputs: Inputs, sharding: NamedSharding) -> Inputs:
-    """The inputs split over devices; the last image is repeated until each device has as many.
+    """The inputs, split over devices. The last image is repeated until all devices have the same
+    number of images.
 
     Raises:
-        ValueError: `sharding` splits another axis than the batch, or none.
+        ValueError: `sharding` does not split the batch axis, or splits another axis.
     """
     split, whole = batch_sharding(sharding), NamedSharding(sharding.mesh, PartitionSpec())
     rows = np.arange(-(-inputs.count // shards(split)) * shards(split))
@@ -93,25 +95,25 @@ def sharded(inputs: Inputs, sharding: NamedSharding) -> Inputs:
 
 
 def kind_of(given: Any) -> str:
-    """What was given in place of an object, for an error's sentence."""
+    """The type of an argument, for an error message."""
     return f"the class {given.__name__}" if isinstance(given, type) else type(given).__name__
 
 
 def check_pil(model: UNet2DModel) -> None:
-    """Raises ValueError where the model's images have channels that PIL has no mode for."""
+    """Raises ValueError if PIL has no mode for the number of channels of the model's images."""
     channels = model.config.in_channels
     if channels not in MODES:
         raise ValueError(
-            f"PIL images have 1, 3 or 4 channels, and this model's have {channels}: "
+            f"PIL images have 1, 3 or 4 channels, but this model's have {channels}: "
             'pass output_type="np"'
         )
 
 
 def count_of(name: str, number: Any) -> int:
-    """A number of things as an int; numpy's integers count as whole numbers, bools do not.
+    """A count as an int. NumPy's integers are accepted, bools are not.
 
     Raises:
-        ValueError: it is not a whole number, or below 1.
+        ValueError: it is not a whole number, or is below 1.
     """
     if not is_whole(number):
         raise ValueError(f"{name} must be a whole number, got {number!r}")
@@ -121,12 +123,12 @@ def count_of(name: str, number: Any) -> int:
 
 
 def image_keys(key: ArrayLike, batch_size: int | None) -> Key[Array, "b"]:
-    """One key for each image: those given, or fold_in(key, i) of a single one.
+    """One key for each image: the given keys, or fold_in(key, i) for a single key.
 
     Raises:
         TypeError: `key` is neither typed (`jax.random.key`) nor a legacy uint32 key.
-        ValueError: keys of other shapes, a number of keys that differs from `batch_size`, or a
-            `batch_size` that is not a whole number of at least 1.
+        ValueError: keys have another shape, the number of keys differs from `batch_size`, or
+            `batch_size` is not a whole number of at least 1.
     """
     if batch_size is not None:
         batch_size = count_of("batch_size", batch_size)
@@ -136,19 +138,19 @@ def image_keys(key: ArrayLike, batch_size: int | None) -> Key[Array, "b"]:
     if keys.ndim > 1 or not len(keys):
         raise ValueError(f"key must be one key or (B,) keys, one for each image; got {keys.shape}")
     if batch_size not in (None, len(keys)):
-        raise ValueError(f"{len(keys)} keys were given for a batch of {batch_size} images")
+        raise ValueError(f"got {len(keys)} keys for a batch of {batch_size} images")
     return keys
 
 
-# Compiled, because one by one these few operations take milliseconds.
+# Compiled, because the few operations take milliseconds if they are dispatched one by one.
 keys_of = jax.jit(sample_keys, static_argnames="batch_size")
 
 
 def image_labels(model: UNet2DModel, labels: Labels, count: int) -> Shaped[Array, "b ..."]:
-    """Labels for each image; a single one is for all of them.
+    """One label for each image. A single label applies to all images.
 
     Raises:
-        ValueError: another number of labels than images, or a class that the model does not have.
+        ValueError: the numbers of labels and images differ, or the model does not have a class.
     """
     given = np.asarray(labels)
     given = np.broadcast_to(given, (count,)) if given.ndim == 0 else given
@@ -168,7 +170,7 @@ def image_shape(model: UNet2DModel) -> tuple[int, int, int]:
     """(H, W, C) of the model's images.
 
     Raises:
-        ValueError: the model's config does not say.
+        ValueError: the model's config has no sample_size.
     """
     size = model.config.sample_size
     if size is None:
@@ -178,10 +180,10 @@ def image_shape(model: UNet2DModel) -> tuple[int, int, int]:
 
 
 def starting_point(model: UNet2DModel, x_T: ArrayLike) -> Float[Array, "b h w c"]:
-    """`x_T` on device, in float32.
+    """`x_T` on the device, in float32.
 
     Raises:
-        ValueError: it is not (B, H, W, C) with the model's channels.
+        ValueError: its shape is not (B, H, W, C) with the model's channels.
     """
     channels, shape = model.config.in_channels, np.shape(x_T)
     if len(shape) != 4 or shape[-1] != channels:
@@ -190,10 +192,10 @@ def starting_point(model: UNet2DModel, x_T: ArrayLike) -> Float[Array, "b h w c"
 
 
 def batch_sharding(sharding: NamedSharding) -> NamedSharding:
-    """The sharding of axis 0 alone, which fits arrays of any rank.
+    """The sharding of axis 0 only, which is valid for arrays of any rank.
 
     Raises:
-        ValueError: it is not a NamedSharding, or shards another axis than the batch, or none.
+        ValueError: it is not a NamedSharding, or splits axes other than exactly the batch axis.
     """
     if not isinstance(sharding, NamedSharding):
         raise ValueError(
@@ -203,25 +205,25 @@ def batch_sharding(sharding: NamedSharding) -> NamedSharding:
     first, *rest = (*sharding.spec, None)
     if first is None or any(axis is not None for axis in rest):
         raise ValueError(
-            f"sharding must split the batch axis, and only it: PartitionSpec('batch') for an axis "
-            f"of that name; got {sharding.spec}"
+            f"sharding must split the batch axis and no other: PartitionSpec('batch') for a mesh "
+            f"axis of that name; got {sharding.spec}"
         )
     return NamedSharding(sharding.mesh, PartitionSpec(first))
 
 
 def shards(sharding: NamedSharding) -> int:
-    """Into how many parts the batch is split."""
+    """The number of parts that the batch is split into."""
     first = sharding.spec[0]
     names = first if isinstance(first, tuple) else (first,)
     return int(np.prod([sharding.mesh.shape[name] for name in names]))
 
 
 def _on_mesh(tree: Any, whole: NamedSharding) -> Any:
-    """Arrays where they lie, if that is on the mesh already; else a copy on each device."""
+    """The tree on the mesh. Arrays on other devices are copied to each device of the mesh."""
     devices = whole.device_set
 
     def place(leaf: Any) -> Array:
-        there = isinstance(leaf, jax.Array) and leaf.sharding.device_set == devices
-        return leaf if there else jax.device_put(leaf, whole)
+        placed = isinstance(leaf, jax.Array) and leaf.sharding.device_set == devices
+        return leaf if placed else jax.device_put(leaf, whole)
 
     return jax.tree.map(place, tree)

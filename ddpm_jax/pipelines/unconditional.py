@@ -1,7 +1,7 @@
-"""The pipelines of one network: from a checkpoint and a key to images.
+"""The pipelines with one network: from a checkpoint and a key to images.
 
-`DDPMPipeline`, `DDIMPipeline` and `PNDMPipeline` differ in their defaults and in the scheduler that
-they start with; afterwards any scheduler may be assigned.
+`DDPMPipeline`, `DDIMPipeline` and `PNDMPipeline` differ in their defaults and in their initial
+scheduler. Any scheduler may be assigned later.
 """
 
 import inspect
@@ -30,41 +30,41 @@ OutputType: TypeAlias = Literal["pil", "np", "jax"]
 
 
 class CallOptions(TypedDict, total=False):
-    """Options of a call, the same for all pipelines of one network."""
+    """Options of a call, the same for all pipelines with one network."""
 
     batch_size: int | None
-    """Images to make. Default: one, or as many as there are keys or rows of x_T."""
+    """Number of images. Default: the number of keys or of rows of x_T, or one."""
     table: Table | None
-    """Any table of a scheduler, in place of the number of steps and the scheduler's options: with
-    `start=` it begins in the middle, which with `x_T` is image to image."""
+    """Any table of a scheduler. It replaces the number of steps and the scheduler's options. With
+    `start=` and `x_T` a run is image to image."""
     class_labels: Labels | None
     """For class-conditional models: one label, or one for each image."""
     x_T: ArrayLike | None
-    """(B, H, W, C) to start from, already times `table.init_scale`, in place of noise drawn from
-    the key."""
+    """(B, H, W, C) starting point, already multiplied by `table.init_scale`. It replaces the noise
+    that is drawn from the key."""
     output_type: OutputType
     """"pil", the default; "np" or "jax" for float32 arrays (B, H, W, C) in [0, 1]."""
     return_dict: bool
     """False returns the tuple (images,)."""
     sharding: NamedSharding | None
     """Splits the batch over a mesh's devices: NamedSharding(mesh, P("batch")). The batch is padded
-    to a multiple and cut again. Params that are not on the mesh are copied to it at each call: load
-    them with `sharding=` to avoid that."""
+    to a multiple of the parts; the padding is dropped at the end. Params that are not on the mesh
+    are copied to it at each call. To avoid the copy, load them with `sharding=`."""
     progress: bool
-    """Show a bar that counts evaluations of the network; the default is True."""
+    """Show a progress bar of network evaluations; the default is True."""
     callback: Preview | None
     """Called as callback(evaluations, images) after every `callback_every` evaluations and after
-    the last one. `images` are the clean images predicted there, a NumPy array as for "np"."""
+    the last one. `images` are the predicted clean images, a NumPy array as for "np"."""
     callback_every: int
     """See `callback`; the default is 1."""
 
 
 class ImagePipelineOutput(NamedTuple):
-    """What a pipeline returns.
+    """The result of a pipeline.
 
     Attributes:
-        images: PIL images, or a float32 array (B, H, W, C) in [0, 1]: NumPy's for
-            `output_type="np"`, jax's for "jax".
+        images: PIL images, or a float32 array (B, H, W, C) in [0, 1]: of NumPy for
+            `output_type="np"`, of jax for "jax".
     """
 
     images: list[Image] | Float[np.ndarray, "b h w c"] | Float[Array, "b h w c"]
@@ -84,10 +84,10 @@ class UnconditionalPipeline(DiffusionPipeline):
     Attributes:
         unet: the model.
         params: its params.
-        scheduler: the scheduler, after conversion; may be replaced.
+        scheduler: the scheduler, after conversion. Another may be assigned.
 
     Raises:
-        ValueError: a component that is not of these kinds.
+        ValueError: a component is not of these classes.
     """
 
     model_classes = (UNet2DModel,)
@@ -106,7 +106,7 @@ class UnconditionalPipeline(DiffusionPipeline):
 
     @property
     def unet(self) -> UNet2DModel:
-        """The model, which may be replaced."""
+        """The model. Another may be assigned."""
         return self._models[UNET]  # pyright: ignore[reportReturnType]
 
     @unet.setter
@@ -115,7 +115,7 @@ class UnconditionalPipeline(DiffusionPipeline):
 
     @property
     def params(self) -> Any:
-        """The model's params, which may be replaced."""
+        """The model's params. Others may be assigned."""
         return self._params[UNET]
 
     @params.setter
@@ -124,7 +124,7 @@ class UnconditionalPipeline(DiffusionPipeline):
 
     @property
     def components(self) -> dict[str, Any]:
-        """What the pipeline is made of, by the constructor's names."""
+        """The components, by the constructor's argument names."""
         return {"unet": self.unet, "params": self.params, "scheduler": self.scheduler}
 
     def __repr__(self) -> str:
@@ -135,7 +135,7 @@ class UnconditionalPipeline(DiffusionPipeline):
 
     @abstractmethod
     def __call__(self, key: ArrayLike, *, num_inference_steps: int = 50, **options: Any) -> Output:
-        """Makes images; see `DDPMPipeline`. The pipelines differ in their defaults."""
+        """Generates images; see `DDPMPipeline`. The pipelines differ in their defaults."""
 
     def _call(
         self,
@@ -153,7 +153,7 @@ class UnconditionalPipeline(DiffusionPipeline):
         callback: Preview | None = None,
         callback_every: int = 1,
     ) -> Output:
-        """Makes images; `run` is the number of steps and the scheduler's options."""
+        """Generates images; `run` is the number of steps and the scheduler's options."""
         from tqdm.auto import tqdm
 
         if output_type not in get_args(OutputType):
@@ -182,18 +182,18 @@ class UnconditionalPipeline(DiffusionPipeline):
                 preview=callback,
                 preview_every=callback_every,
             )
-        made = _as(output_type, images)
-        return ImagePipelineOutput(made) if return_dict else (made,)
+        converted = _as(output_type, images)
+        return ImagePipelineOutput(converted) if return_dict else (converted,)
 
     def _table(self, table: Table | None, run: Mapping[str, Any]) -> Table:
-        """The table given, or the scheduler's; an option at its neutral value is not passed on."""
+        """The given table, or the scheduler's. Options of 0, False or None are not passed on."""
         defaults = inspect.signature(type(self).__call__).parameters
         if table is not None:
             if not isinstance(table, Table):
                 raise ValueError(f"table must be a ddpm_jax.Table, got {type(table).__name__}")
             also = [f"{k}={v}" for k, v in run.items() if v != defaults[k].default]
             if also:
-                raise ValueError(f"table= replaces {', '.join(also)}: give one or the other")
+                raise ValueError(f"table= replaces {', '.join(also)}: pass one or the other")
             return table
         steps = run["num_inference_steps"]
         wanted = {k: v for k, v in run.items() if v and k != "num_inference_steps"}
@@ -201,14 +201,14 @@ class UnconditionalPipeline(DiffusionPipeline):
         refused = sorted(set(wanted) - set(accepted))
         if refused:
             raise ValueError(
-                f"{type(self.scheduler).__name__} takes no {' or '.join(refused)}: "
+                f"{type(self.scheduler).__name__} has no option {' or '.join(refused)}: "
                 f"leave out {' and '.join(f'{name}={wanted[name]}' for name in refused)}"
             )
         return self.scheduler.table(steps, **wanted)
 
 
 class DDPMPipeline(UnconditionalPipeline):
-    """Ancestral sampling, 1000 steps by default; keeps the scheduler that it is given.
+    """Ancestral sampling, 1000 steps by default. The scheduler is not converted.
 
     Reference: Ho et al. 2020, arXiv:2006.11239.
     """
@@ -216,14 +216,15 @@ class DDPMPipeline(UnconditionalPipeline):
     def __call__(
         self, key: ArrayLike, *, num_inference_steps: int = 1000, **options: Unpack[CallOptions]
     ) -> Output:
-        """Makes images.
+        """Generates images.
 
-        A second call with the same shapes compiles nothing, whatever its number of steps. Ctrl-C
-        ends a run between two evaluations of the network.
+        A second call with the same shapes compiles nothing, even with another number of steps.
+        Ctrl-C stops a run between two evaluations of the network.
 
         Args:
-            key: `jax.random.key(seed)`; image i's own key is fold_in(key, i), so that it does not
-                depend on the batch. Or (B,) keys, to make chosen images again. Legacy keys too.
+            key: `jax.random.key(seed)`. The key of image i is fold_in(key, i), so the image does
+                not depend on the batch size. Or (B,) keys, to generate chosen images again. Legacy
+                keys are accepted.
             num_inference_steps: steps of the scheduler.
             **options: see `CallOptions`: batch_size, table, class_labels, x_T, output_type,
                 return_dict, sharding, progress, callback, callback_every.
@@ -233,13 +234,13 @@ class DDPMPipeline(UnconditionalPipeline):
 
         Raises:
             TypeError: `key` is missing or is not a key, or an unknown option.
-            ValueError: an argument out of its range, or that does not fit another or the model.
+            ValueError: an argument is out of range, or does not match another one or the model.
         """
         return self._call(key, {"num_inference_steps": num_inference_steps}, **options)
 
 
 class DDIMPipeline(UnconditionalPipeline):
-    """Implicit sampling, 50 steps by default; turns its scheduler into a `DDIMScheduler`.
+    """Implicit sampling, 50 steps by default. The scheduler is converted to a `DDIMScheduler`.
 
     Reference: Song et al. 2021, arXiv:2010.02502.
     """
@@ -255,13 +256,13 @@ class DDIMPipeline(UnconditionalPipeline):
         use_clipped_model_output: bool | None = None,
         **options: Unpack[CallOptions],
     ) -> Output:
-        """Makes images, as `DDPMPipeline`, with two options of DDIM's own.
+        """Generates images, as `DDPMPipeline`, with two more options for DDIM.
 
         Args:
             key: see `DDPMPipeline`.
             num_inference_steps: steps of the scheduler.
-            eta: share of DDPM's noise, 0 (deterministic) to 1.
-            use_clipped_model_output: read the noise from the clipped x0.
+            eta: amount of noise relative to DDPM, 0 (deterministic) to 1.
+            use_clipped_model_output: compute eps from the clipped x0.
             **options: see `CallOptions`.
 
         Returns:
@@ -269,8 +270,8 @@ class DDIMPipeline(UnconditionalPipeline):
 
         Raises:
             TypeError: as `DDPMPipeline`.
-            ValueError: as `DDPMPipeline`; or eta or use_clipped_model_output with a scheduler that
-                has no such option.
+            ValueError: as `DDPMPipeline`; or the scheduler does not have the option eta or
+                use_clipped_model_output.
         """
         run = {
             "num_inference_steps": num_inference_steps,
@@ -281,7 +282,7 @@ class DDIMPipeline(UnconditionalPipeline):
 
 
 class PNDMPipeline(UnconditionalPipeline):
-    """Pseudo linear multistep sampling, 50 steps by default; turns its scheduler into a
+    """Pseudo linear multistep sampling, 50 steps by default. The scheduler is converted to a
     `PNDMScheduler`.
 
     Reference: Liu et al. 2022, arXiv:2202.09778.
@@ -292,7 +293,7 @@ class PNDMPipeline(UnconditionalPipeline):
     def __call__(
         self, key: ArrayLike, *, num_inference_steps: int = 50, **options: Unpack[CallOptions]
     ) -> Output:
-        """Makes images; arguments, results and errors as in `DDPMPipeline`."""
+        """Generates images. Arguments, results and errors as in `DDPMPipeline`."""
         return self._call(key, {"num_inference_steps": num_inference_steps}, **options)
 
 

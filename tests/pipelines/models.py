@@ -23,7 +23,7 @@ FILES = [
 
 @cache
 def tiny(**fields: Any) -> tuple[dj.UNet2DModel, dict[str, Any]]:
-    """A model of one block down and one up on 8 x 8 grey pictures, with random params."""
+    """A model with one down and one up block, for 8 x 8 gray images, with random params."""
     config = {
         "sample_size": SIZE,
         "in_channels": 1,
@@ -42,14 +42,14 @@ def tiny(**fields: Any) -> tuple[dj.UNet2DModel, dict[str, Any]]:
     random = np.random.default_rng(0)
 
     def draw(leaf: jax.ShapeDtypeStruct) -> jax.Array:
-        # Large enough for each timestep and pixel to tell; drawn on the host: compiles nothing.
+        # Large enough for timesteps and pixels to matter. NumPy on the host compiles nothing.
         return jnp.asarray(random.normal(0, 0.2, leaf.shape), leaf.dtype)
 
     return model, jax.tree.map(draw, shapes)
 
 
 def scheduler() -> dj.DDPMScheduler:
-    """The scheduler that the tiny models stand beside."""
+    """The scheduler of the tiny models."""
     return dj.DDPMScheduler(clip_sample=True, timestep_spacing="leading")
 
 
@@ -65,5 +65,5 @@ def files(folder: Path) -> list[str]:
 
 
 def same_params(a: Any, b: Any) -> bool:
-    """Whether two trees hold the same numbers."""
+    """Whether two trees have equal numbers."""
     return jax.tree.all(jax.tree.map(np.array_equal, a, b))

@@ -1,4 +1,4 @@
-"""A pipeline whose batch is spread over several devices."""
+"""A pipeline with its batch split over several devices."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def test_sharded_batch():
-    """Eight host devices: the same noise and, to rounding, the same images; any batch size."""
+    """Eight host devices give the same noise and, up to rounding, the same images."""
     program = """
 import jax, numpy as np, ddpm_jax as dj
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
@@ -26,7 +26,7 @@ for spec in (P(("batch", "other")), P("batch", None, None, None)):
     assert images.shape == (10, 8, 8, 1)
     np.testing.assert_allclose(images, alone, atol=1e-5)
 
-# The program does run on all devices, and params that lie there are not copied.
+# The program runs on all devices, and params that are already there are not copied.
 from ddpm_jax.pipelines.inputs import make_inputs
 params = jax.device_put(pipe.params, NamedSharding(mesh, P()))
 table = pipe.scheduler.table(6, eta=1.0)

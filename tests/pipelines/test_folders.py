@@ -35,7 +35,7 @@ def test_bundled_pipeline():
     assert same_params(ddim.params, pipe.params)
 
 
-def test_class_that_is_called_decides(folder: Path):
+def test_class_from_the_call_or_the_folder(folder: Path):
     assert type(dj.DiffusionPipeline.from_pretrained(folder)) is dj.DDPMPipeline
     assert type(dj.PNDMPipeline.from_pretrained(str(folder))) is dj.PNDMPipeline
     edit(folder / "model_index.json", _class_name="DDIMPipeline")
@@ -55,7 +55,7 @@ def test_flat_folder(folder: Path):
     assert same_params(pipe.params, expected.params)
 
 
-def test_given_scheduler_replaces_the_folder_s(folder: Path):
+def test_scheduler_argument_replaces_the_folders(folder: Path):
     shutil.rmtree(folder / "scheduler")
     given = dj.EulerDiscreteScheduler(timestep_spacing="trailing")
     assert dj.DDPMPipeline.from_pretrained(folder, scheduler=given).scheduler is given
@@ -74,7 +74,7 @@ def test_dtypes(folder: Path):
     [
         (
             {"_class_name": "LDMPipeline"},
-            "is a LDMPipeline; accepted pipelines are DDIMPipeline, DDPMPipeline, PNDMPipeline",
+            "is a LDMPipeline; supported pipelines: DDIMPipeline, DDPMPipeline, PNDMPipeline",
         ),
         ({"_class_name": None}, "has no _class_name"),
         ({"unet": ["diffusers", "UNet2DConditionModel"]}, "its unet is a UNet2DConditionModel"),
@@ -89,13 +89,13 @@ def test_dtypes(folder: Path):
         ({"scheduler": [None, None]}, "model_index.json has no scheduler: pass scheduler="),
     ],
 )
-def test_folders_of_another_kind(folder: Path, changes: dict[str, Any], words: str):
+def test_unsupported_folders(folder: Path, changes: dict[str, Any], words: str):
     edit(folder / "model_index.json", **changes)
     with pytest.raises(ValueError, match=words):
         dj.DiffusionPipeline.from_pretrained(folder)
 
 
-def test_scheduler_of_an_unknown_class_is_read_as_the_pipeline_s_own(folder: Path):
+def test_scheduler_of_an_unknown_class_is_read_as_the_pipelines_class(folder: Path):
     edit(folder / "model_index.json", scheduler=["diffusers", "LCMScheduler"])
     assert type(dj.DDIMPipeline.from_pretrained(folder).scheduler) is dj.DDIMScheduler
 
@@ -125,7 +125,7 @@ def test_faulty_configs_name_their_file(
         assert str(caught.value).count(str(folder / file)) == 1
 
 
-def test_wrong_dtype_is_not_the_file_s_fault(folder: Path):
+def test_wrong_dtype_does_not_blame_the_file(folder: Path):
     with pytest.raises(ValueError, match="dtype") as caught:
         dj.UNet2DModel.from_pretrained(folder, param_dtype=jnp.int32)
     assert "config.json" not in str(caught.value)
@@ -137,7 +137,7 @@ def test_json_that_is_nested_too_deeply(folder: Path):
         dj.DDPMPipeline.from_pretrained(folder)
 
 
-def test_missing_variant_says_which_are_there(folder: Path):
+def test_missing_variant_lists_present_variants(folder: Path):
     (folder / FILES[-1]).rename(folder / "unet/diffusion_pytorch_model.fp16.safetensors")
     with pytest.raises(OSError, match=r"no weights.*; found variant fp16: pass variant='fp16'$"):
         dj.DDPMPipeline.from_pretrained(folder)

@@ -1,4 +1,4 @@
-"""The pipelines: what a call gives and what it compiles."""
+"""The pipelines: results of a call, and compilations."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -36,7 +36,7 @@ def by_scan(table: dj.Table, count: int = 3) -> np.ndarray:
     return np.clip(x_0 / 2 + np.float32(0.5), 0, 1)
 
 
-# What a call gives.
+# Results.
 
 
 @pytest.mark.parametrize("options", [{}, {"eta": 0.5}, {"use_clipped_model_output": True}])
@@ -66,9 +66,9 @@ def test_output_types(ddim: dj.DDIMPipeline):
     device = ddim(KEY, output_type="jax", **call).images
     assert isinstance(device, jax.Array)
     np.testing.assert_array_equal(device, host)
-    pictures = ddim(KEY, **call).images
-    assert [(type(p), p.mode, p.size) for p in pictures] == [(Image.Image, "L", (SIZE, SIZE))] * 2
-    np.testing.assert_array_equal(np.asarray(pictures[1]), (host[1, ..., 0] * 255).round())
+    pil = ddim(KEY, **call).images
+    assert [(type(p), p.mode, p.size) for p in pil] == [(Image.Image, "L", (SIZE, SIZE))] * 2
+    np.testing.assert_array_equal(np.asarray(pil[1]), (host[1, ..., 0] * 255).round())
     plain = ddim(KEY, output_type="np", return_dict=False, **call)
     assert type(plain) is tuple
     np.testing.assert_array_equal(plain[0], host)
@@ -85,7 +85,7 @@ def test_defaults_and_progress_bar(cls: type, evaluations: int, capsys: pytest.C
     assert capsys.readouterr().err == ""
 
 
-def test_callback_sees_the_predicted_images(ddim: dj.DDIMPipeline):
+def test_callback_gets_the_predicted_images(ddim: dj.DDIMPipeline):
     seen: list[tuple[int, np.ndarray]] = []
     images = ddim(
         KEY,
@@ -99,7 +99,7 @@ def test_callback_sees_the_predicted_images(ddim: dj.DDIMPipeline):
     keys, table = dj.sample_keys(KEY, 3), ddim.scheduler.table(12)
     x_T = dj.prior(table, keys, (SIZE, SIZE, 1))
     _, previews = dj.sample_with_history(denoise, ddim.params, table, x_T, keys, every=5)
-    # Other programs for the same sums: float32 rounding, not more.
+    # Other programs compute the same sums, so only float32 rounding differs.
     expected = np.clip(np.asarray(previews) / 2 + 0.5, 0, 1)
     np.testing.assert_allclose(np.stack([shown for _, shown in seen]), expected, atol=1e-5)
     np.testing.assert_allclose(seen[-1][1], images, atol=1e-5)
@@ -111,7 +111,9 @@ def test_callback_sees_the_predicted_images(ddim: dj.DDIMPipeline):
 def test_second_call_and_other_step_counts_compile_nothing(
     count_compilations: Callable[[], AbstractContextManager[Any]],
 ):
-    pipe = pipeline(dj.DDIMPipeline, freq_shift=1)  # a model of its own: nothing is compiled yet
+    pipe = pipeline(
+        dj.DDIMPipeline, freq_shift=1
+    )  # no other test has this model, so nothing is compiled yet
     with count_compilations() as compiled:
         pipe(KEY, batch_size=3, num_inference_steps=10, progress=False)
     assert compiled.count > 0
@@ -136,11 +138,11 @@ def test_second_call_and_other_step_counts_compile_nothing(
 # Keys and starting points.
 
 
-def test_chosen_images_are_redrawn(ddim: dj.DDIMPipeline):
+def test_chosen_images_are_generated_again(ddim: dj.DDIMPipeline):
     call = {"num_inference_steps": 6, "eta": 1.0, **QUIET}
     images = ddim(KEY, batch_size=3, **call).images
     keys = dj.sample_keys(KEY, 10)
-    # The network's sums may be grouped otherwise in a batch of another size.
+    # A batch of another size may group the network's sums differently.
     np.testing.assert_allclose(ddim(keys[2:3], **call).images, images[2:3], atol=1e-5)
     some = ddim(keys[jnp.array([2, 0, 1])], batch_size=3, **call).images
     np.testing.assert_array_equal(some, images[[2, 0, 1]])

@@ -1,4 +1,4 @@
-"""The pipelines: what a call and a constructor refuse, and how a pipeline is put together."""
+"""The pipelines: arguments that are refused, and construction."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ def test_missing_key_is_a_type_error(ddim: dj.DDIMPipeline):
 
 @pytest.mark.parametrize("key", [0, None, 1.5, np.zeros(2, np.int32)])
 @pytest.mark.usefixtures("as_users_run")
-def test_what_is_no_key(ddim: dj.DDIMPipeline, key: Any):
+def test_wrong_keys(ddim: dj.DDIMPipeline, key: Any):
     with pytest.raises(TypeError, match=r"a key is jax.random.key\(seed\)"):
         ddim(key)
 
@@ -52,7 +52,10 @@ def test_what_is_no_key(ddim: dj.DDIMPipeline, key: Any):
         ({"sharding": "batch"}, "sharding must be a NamedSharding .*; got 'batch'"),
         ({"x_T": np.zeros((2, 8, 8, 3))}, r"x_T must be \(B, H, W, 1\), got shape \(2, 8, 8, 3\)"),
         ({"x_T": np.zeros((8, 8, 1))}, r"got shape \(8, 8, 1\)"),
-        ({"x_T": np.zeros((2, 8, 8, 1)), "batch_size": 3}, "x_T holds 2 images, and 3 are asked"),
+        (
+            {"x_T": np.zeros((2, 8, 8, 1)), "batch_size": 3},
+            "x_T has 2 images, but the batch size is 3",
+        ),
     ],
 )
 @pytest.mark.usefixtures("as_users_run")
@@ -71,7 +74,7 @@ def test_arguments_that_only_diffusers_has_are_type_errors(ddim: dj.DDIMPipeline
 
 
 @pytest.mark.usefixtures("as_users_run")
-def test_counts_may_be_numpy_s(ddim: dj.DDIMPipeline):
+def test_counts_may_be_numpy_integers(ddim: dj.DDIMPipeline):
     seen: list[int] = []
     images = ddim(
         KEY,
@@ -96,7 +99,7 @@ def test_pil_for_other_channels_is_refused_before_sampling(monkeypatch: pytest.M
 
 def test_keys_and_batch_size_must_agree(ddim: dj.DDIMPipeline):
     keys = dj.sample_keys(KEY, 3)
-    with pytest.raises(ValueError, match="3 keys were given for a batch of 2"):
+    with pytest.raises(ValueError, match="got 3 keys for a batch of 2"):
         ddim(keys, batch_size=2)
     with pytest.raises(ValueError, match=r"one key or \(B,\) keys"):
         ddim(keys.reshape(3, 1))
@@ -107,7 +110,7 @@ def test_option_that_the_scheduler_lacks(options: dict[str, Any]):
     pipe = pipeline(dj.DDIMPipeline)
     pipe.scheduler = dj.EulerDiscreteScheduler()
     (name,) = options
-    with pytest.raises(ValueError, match=f"EulerDiscreteScheduler takes no {name}"):
+    with pytest.raises(ValueError, match=f"EulerDiscreteScheduler has no option {name}"):
         pipe(KEY, **options)
 
 
@@ -140,7 +143,7 @@ def test_components_and_conversion():
 @pytest.mark.usefixtures("as_users_run")
 def test_scheduler_of_another_library_is_refused():
     model, params = tiny()
-    with pytest.raises(ValueError, match="scheduler must be one of ddpm_jax's, got dict"):
+    with pytest.raises(ValueError, match="scheduler must be a ddpm_jax scheduler, got dict"):
         dj.DDPMPipeline(unet=model, params=params, scheduler={})  # pyright: ignore
 
 
@@ -156,7 +159,7 @@ def test_scheduler_of_another_library_is_refused():
 def test_only_a_scheduler_may_be_assigned(scheduler: Any, words: str):
     pipe = pipeline(dj.DDPMPipeline)
     before = pipe.scheduler
-    with pytest.raises(ValueError, match=f"scheduler must be one of ddpm_jax's, {words}"):
+    with pytest.raises(ValueError, match=f"scheduler must be a ddpm_jax scheduler, {words}"):
         pipe.scheduler = scheduler
     assert pipe.scheduler is before
 

@@ -1,4 +1,4 @@
-"""Pipelines saved as folders, and read back."""
+"""Pipelines saved as folders and loaded."""
 
 import json
 import os
@@ -21,13 +21,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
-def test_saved_folder_is_read_back(tmp_path: Path):
+def test_saved_folder_is_loaded(tmp_path: Path):
     model = pipeline(dj.DDIMPipeline)
     model.scheduler = dj.PNDMScheduler(skip_prk_steps=True)
     model.save_pretrained(tmp_path / "new" / "model")
     saved = tmp_path / "new" / "model"
     assert files(saved) == FILES
-    assert [entry.name for entry in saved.parent.iterdir()] == ["model"]  # nothing left beside it
+    assert [entry.name for entry in saved.parent.iterdir()] == ["model"]  # no other files remain
     index = json.loads((saved / "model_index.json").read_text())
     assert index["scheduler"] == ["diffusers", "PNDMScheduler"]
     pipe = dj.DiffusionPipeline.from_pretrained(saved, scheduler=model.scheduler)
@@ -38,7 +38,7 @@ def test_saved_folder_is_read_back(tmp_path: Path):
     assert ddpm.scheduler == model.scheduler
 
 
-def test_bundled_model_saved_is_the_bundled_model(tmp_path: Path):
+def test_saved_bundled_model_is_unchanged(tmp_path: Path):
     from weights_convert import find_weights, open_weights
 
     dj.DDPMPipeline.from_pretrained("digits").save_pretrained(tmp_path / "digits")
@@ -62,8 +62,8 @@ def test_saving_again_replaces_files_and_leaves_others(folder: Path):
     assert dj.DDPMPipeline.from_pretrained(folder, variant="ema").unet == pipe.unet
 
 
-def test_a_variant_that_leaves_the_folder_is_refused(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"variant must be a name .*; got '\.\./x'"):
+def test_a_variant_outside_the_folder_is_refused(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"variant must consist of .*; got '\.\./x'"):
         pipeline(dj.DDPMPipeline).save_pretrained(tmp_path / "new" / "pipe", variant="../x")
     assert not files(tmp_path)
 
@@ -90,7 +90,7 @@ def test_failed_save_leaves_nothing(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_where_nothing_can_be_saved(folder: Path, tmp_path: Path):
+def test_paths_that_cannot_be_saved_to(folder: Path, tmp_path: Path):
     pipe = pipeline(dj.DDPMPipeline)
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="file is a file; a pipeline is saved as a folder"):

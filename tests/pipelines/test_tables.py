@@ -17,8 +17,8 @@ CALL: dict[str, Any] = {"batch_size": 2, "output_type": "np", "progress": False}
 
 @pytest.mark.parametrize("kind", SCHEDULERS, ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("pipe", [dj.DDPMPipeline, dj.DDIMPipeline, dj.PNDMPipeline])
-def test_a_table_is_its_scheduler(pipe: Any, kind: Any):
-    """The images are those of a pipeline with that scheduler, whatever the pipeline's own is."""
+def test_a_table_gives_the_images_of_its_scheduler(pipe: Any, kind: Any):
+    """The images equal those of a pipeline with that scheduler."""
     made = pipeline(pipe)
     scheduler = kind.from_config(made.scheduler.config)
     expected = pipeline(dj.DDPMPipeline)
@@ -52,7 +52,7 @@ def test_tables_of_one_structure_share_a_program(count_compilations: Any):
 
 
 @pytest.mark.parametrize("options", [{"num_inference_steps": 7}, {"eta": 0.5}])
-def test_a_table_and_what_it_replaces(options: dict[str, Any]):
+def test_a_table_and_an_option_that_it_replaces(options: dict[str, Any]):
     pipe = pipeline(dj.DDIMPipeline)
     name = next(iter(options))
     with pytest.raises(ValueError, match=f"table= replaces {name}={options[name]}"):
@@ -60,6 +60,6 @@ def test_a_table_and_what_it_replaces(options: dict[str, Any]):
 
 
 @pytest.mark.usefixtures("as_users_run")
-def test_what_is_not_a_table():
+def test_wrong_type_of_table():
     with pytest.raises(ValueError, match=r"table must be a ddpm_jax.Table, got list"):
         pipeline(dj.DDIMPipeline)(KEY, table=[999, 500], **CALL)
