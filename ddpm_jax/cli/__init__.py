@@ -1,4 +1,4 @@
-"""The command line, `ddpm-jax`: one file a command."""
+"""The command line, `ddpm-jax`, with one file for each command."""
 
 from ddpm_jax.cli.app import main as main
 

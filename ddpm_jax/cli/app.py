@@ -1,9 +1,8 @@
-"""The entry point: finds the command, runs it, and reports every error of its work in one line.
+"""The entry point: parses the arguments, runs the command, and reports each of its errors in one
+line. tyro reports wrong arguments.
 
-Wrong arguments are reported by tyro.
-
-Exit codes: 0 done, 1 failed, 2 wrong arguments, 130 interrupted. `DDPM_JAX_TRACEBACK=1` in the
-environment lets a failure's traceback through, for bug reports.
+Exit codes: 0 success, 1 failure, 2 wrong arguments, 130 interrupted. With `DDPM_JAX_TRACEBACK=1` in
+the environment a failure shows its traceback, for bug reports.
 """
 
 import inspect
@@ -33,17 +32,18 @@ COMMANDS: dict[str, type[Command]] = {
 }
 DESCRIPTION = f"""Denoising diffusion in JAX, version {__version__}.
 
-ddpm-jax COMMAND --help shows a command's options with examples, ddpm-jax --version the version."""
+ddpm-jax COMMAND --help shows a command's options and examples. ddpm-jax --version shows the
+version."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        argv: the arguments, without the program's name; by default those of the process.
+        argv: the arguments without the program name. Default: the arguments of the process.
 
     Returns:
-        The exit code; an error is one line on stderr.
+        The exit code. An error is one line on stderr.
     """
     argv = sys.argv[1:] if argv is None else argv
     try:
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         return _fail(str(stop) or "interrupted", 130)
     except BrokenPipeError:
-        # The reader of our output is gone; the interpreter must not flush into the pipe again.
+        # The reader has closed the pipe; the interpreter must not flush to it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OptionError as error:
@@ -70,7 +70,7 @@ def _run(argv: Sequence[str]) -> int:
         return 0
     try:
         command = _parse(argv)
-    except SystemExit as stop:  # tyro has printed the help, or what is wrong
+    except SystemExit as stop:  # tyro has printed the help or the error
         return int(stop.code or 0)
     command.run()
     sys.stdout.flush()
@@ -82,9 +82,9 @@ def _parse(argv: Sequence[str]) -> Command:
     if argv and argv[0] in COMMANDS:
         command, arguments = COMMANDS[argv[0]], list(argv[1:])
         default: Any = tyro.MISSING_NONPROP
-        if issubclass(command, Train):  # its defaults depend on where the settings start from:
+        if issubclass(command, Train):  # its defaults depend on the preset, file, model or run
             arguments, default = command.prepare(arguments)
-            config = ()  # either value of a flag may be the one to ask for
+            config = ()  # a default may be True or False, so each flag needs both forms
         return tyro.cli(
             command,
             default=default,
@@ -93,7 +93,7 @@ def _parse(argv: Sequence[str]) -> Command:
             args=arguments,
             config=config,
         )
-    # Help and errors only: there is no command to run.
+    # No valid command: tyro prints help or an error.
     return tyro.extras.subcommand_cli_from_dict(
         COMMANDS, prog="ddpm-jax", description=DESCRIPTION, args=list(argv), config=config
     )
@@ -106,7 +106,7 @@ def _message(error: Exception) -> str:
 
 
 def _fail(message: str, code: int) -> int:
-    """Prints one line; a list of faults, each on a line with a dash, becomes a sentence."""
+    """Prints one line. A list of faults, one per line with a dash, is joined with semicolons."""
     message = message.replace(":\n- ", ": ").replace("\n- ", "; ")
     print("ddpm-jax:", " ".join(message.split()), file=sys.stderr)
     return code
@@ -115,5 +115,5 @@ def _fail(message: str, code: int) -> int:
 def _show_warning(message: Warning | str, *_: object) -> None:
     from tqdm import tqdm
 
-    with tqdm.external_write_mode(file=sys.stderr):  # above a progress bar, not within
+    with tqdm.external_write_mode(file=sys.stderr):  # above a progress bar, not inside it
         _fail(f"warning: {message}", 0)

@@ -1,4 +1,4 @@
-"""The compilation cache: XLA keeps what it compiled, so that a second run starts sooner."""
+"""The compilation cache: XLA stores compiled programs, so a second run starts faster."""
 
 import os
 import sys
@@ -14,9 +14,9 @@ def folder() -> Path:
 
 
 def use(cache: Path) -> None:
-    """Let jax keep its compilations in `cache`; where that cannot be written, say so and go on.
+    """Let jax store compiled programs in `cache`. If it is not writable, print a note and continue.
 
-    A folder already chosen by the user (`JAX_COMPILATION_CACHE_DIR`) is left as it is.
+    A folder that the user chose with `JAX_COMPILATION_CACHE_DIR` has priority.
     """
     if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         return
@@ -30,6 +30,6 @@ def use(cache: Path) -> None:
     import jax
 
     jax.config.update("jax_compilation_cache_dir", str(cache))
-    # By default only compilations of a second or more are kept, which leaves out the many small
-    # programs around the network.
+    # By default jax caches only compilations of a second or more. That would leave out the many
+    # small programs around the network.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

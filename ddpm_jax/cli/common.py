@@ -1,4 +1,4 @@
-"""What several commands share: errors of options, types of optional arguments, counts in words."""
+"""Shared by several commands: errors of options, types of optional arguments, counts as text."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ import tyro
 
 
 class OptionError(ValueError):
-    """An option has a value that it does not take, or not for this model: exit code 2."""
+    """An option has an invalid value, or one that is invalid for this model: exit code 2."""
 
 
 @contextmanager

@@ -25,7 +25,7 @@ class Convert:
     """A pipeline's or a component's folder, a weight file, a hub id or a bundled name."""
 
     dst: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DST")]
-    """The folder to make; it appears only when it is complete."""
+    """The folder to create; it appears only when it is complete."""
 
     to: Literal["flax", "orbax", "diffusers"] = "flax"
     """The layout of the weights."""
@@ -33,10 +33,10 @@ class Convert:
     dtype: Annotated[
         Literal["float32", "float16", "bfloat16"] | None, tyro.conf.arg(help_behavior_hint="")
     ] = None
-    """What every weight is rounded to. By default they stay as they are stored."""
+    """Dtype that all weights are rounded to. Default: the stored dtype."""
 
     overwrite: bool = False
-    """Replace an earlier result at DST."""
+    """Overwrite an earlier result at DST."""
 
     revision: OptionalName = None
     """Branch, tag or commit of a source on the hub."""
@@ -45,7 +45,7 @@ class Convert:
     """Which of the source's weight files, such as fp16."""
 
     def run(self) -> None:
-        """Convert, and print what was converted."""
+        """Convert, and print a summary."""
         import weights_convert
 
         source = self._source()
@@ -61,11 +61,11 @@ class Convert:
                 dtype=self.dtype,
             )
         except FileExistsError:
-            raise FileExistsError(f"{self.dst} exists; --overwrite replaces it") from None
+            raise FileExistsError(f"{self.dst} exists: pass --overwrite to replace it") from None
         print(report)
 
     def _source(self) -> Path:
-        """The local path of SRC, downloaded if it is on the hub."""
+        """The local path of SRC. A hub repository is downloaded."""
         from ddpm_jax.hub import hub
         from ddpm_jax.models import UNet2DModel
         from ddpm_jax.schedulers import Scheduler
@@ -79,16 +79,16 @@ class Convert:
         try:
             wanted = [UNet2DModel.files, Scheduler.files]
             return hub.pipeline(self.src, wanted, revision=revision, variant=variant)
-        except ValueError:  # no pipeline: perhaps a component alone
+        except ValueError:  # not a pipeline, but it may be a component
             return hub.component(self.src, UNet2DModel.files, revision=revision, variant=variant)
 
 
 def _check_weights(source: Path, variant: str | None) -> None:
-    """Refuse weights that are not those of the config beside them, if it is a `UNet2DModel`'s.
+    """Check that the weights match their config, if it is the config of a `UNet2DModel`.
 
     Raises:
-        ValueError: lists every tensor that is missing, unexpected or misshapen.
-        OSError: there is no source, or it has no weights.
+        ValueError: lists every tensor that is missing, is unexpected or has a wrong shape.
+        OSError: the source does not exist or has no weights.
     """
     from ddpm_jax.hub.files import read_json
     from ddpm_jax.models import UNet2DModel
@@ -104,7 +104,7 @@ def _check_weights(source: Path, variant: str | None) -> None:
         try:
             _compare(checkpoint, config)
         except ValueError as error:
-            raise ValueError(f"{found.weights} does not fit {path}: {error}") from None
+            raise ValueError(f"{found.weights} does not match {path}: {error}") from None
 
 
 def _compare(checkpoint: "Checkpoint", config: dict[str, Any]) -> None:
@@ -113,7 +113,7 @@ def _compare(checkpoint: "Checkpoint", config: dict[str, Any]) -> None:
     from ddpm_jax.models import UNet2DModel
     from weights_convert import to_flax
 
-    # Shapes and dtypes are all that is compared: one number repeated stands in for each tensor.
+    # Only shapes and dtypes are compared: a broadcast zero replaces each tensor, and none is read.
     dtypes = checkpoint.dtypes
     shapes = {
         name: np.broadcast_to(np.zeros((), dtypes[name]), shape)

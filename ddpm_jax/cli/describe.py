@@ -1,4 +1,4 @@
-"""`ddpm-jax describe`: a sampler's table, row by row."""
+"""`ddpm-jax describe`: the rows of a sampler's table."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -17,7 +17,7 @@ class Describe(Schedule):
   ddpm-jax describe --scheduler euler --steps 8 --set use_karras_sigmas=true s_churn=2"""
 
     model: OptionalName = None
-    """Take the config of this model's scheduler; without it, the scheduler's own defaults hold."""
+    """Use the config of this model's scheduler. By default the scheduler's own defaults apply."""
 
     revision: OptionalName = None
     """Branch, tag or commit of a model on the hub."""
@@ -28,6 +28,6 @@ class Describe(Schedule):
         from ddpm_jax.tables.describe import describe
 
         if self.model is None and self.revision is not None:
-            raise OptionError("--revision is that of a model: give --model")
+            raise OptionError("--revision needs a model: pass --model")
         config = None if self.model is None else scheduler_config(self.model, self.revision)
         print(describe(self.table(self.make(config))))

@@ -1,7 +1,7 @@
-"""Draws the images of a seed by their indices, batch by batch, with one progress bar.
+"""Generates the images of a seed by their indices, batch by batch, with one progress bar.
 
-All batches have the same size, so that one program serves all: the last is padded with its last
-image.
+All batches have the same size, so they share one compiled program. The last batch is padded with
+its last image.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,23 +23,23 @@ from ddpm_jax.sampling.segments import out_of_memory
 from ddpm_jax.tables.table import Table
 
 BATCH_PIXELS = 2**18
-"""Pixels in a batch by default: 4 images of 256 x 256, which 8 GB of memory hold."""
+"""Default number of pixels in a batch: 4 images of 256 x 256, which fit in 8 GB of memory."""
 LARGEST_BATCH = 64
-"""So that small images are drawn in batches that a folder can resume between."""
+"""Limit for small images. A run into a folder can resume only between batches."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """A model and all that decides its images.
+    """A model and all settings that determine its images.
 
     Attributes:
         model: the network.
         params: its params.
         table: the scheduler's table.
-        seed: image i's key is fold_in(key(seed), i).
-        labels: image i's class is labels[i % len(labels)]; empty for a model without classes.
-        batch_size: images computed together.
-        every: keep the predicted images after every this many evaluations; None: keep none.
+        seed: the key of image i is fold_in(key(seed), i).
+        labels: the class of image i is labels[i % len(labels)]; empty for a model without classes.
+        batch_size: number of images that are computed together.
+        every: store the predicted images after every `every` evaluations; None: never.
     """
 
     model: UNet2DModel
@@ -51,11 +51,11 @@ class Drawing:
     every: int | None
 
     def draw(self, indices: Sequence[int]) -> Iterator[list[SampledImage]]:
-        """The images of these indices, a batch at a time.
+        """The images of these indices, one batch at a time.
 
         Raises:
-            MemoryError: a batch does not fit into memory; names a batch size to try.
-            ValueError: the network's output is not finite, or the model wants classes.
+            MemoryError: a batch does not fit in memory; the message names a batch size to try.
+            ValueError: the network's output is not finite, or the model needs classes.
         """
         starts = range(0, len(indices), self.batch_size)
         with tqdm(total=len(starts) * len(self.table), unit="step") as bar:
@@ -74,7 +74,7 @@ class Drawing:
         inputs, network = self._inputs(indices), Network(self.model)
         steps: list[list[Image.Image]] = []
 
-        def keep(_evaluations: int, images: np.ndarray) -> None:
+        def store(_evaluations: int, images: np.ndarray) -> None:
             steps.append(_pil(images)[: len(indices)])
 
         images = generate(
@@ -83,11 +83,11 @@ class Drawing:
             self.table,
             inputs,
             advanced=bar.update,
-            preview=None if self.every is None else keep,
+            preview=None if self.every is None else store,
             preview_every=self.every or 1,
         )
         last = _pil(images)[: len(indices)]
-        steps[-1:] = [last]  # the sample itself, not the network's last prediction of it
+        steps[-1:] = [last]  # the sample itself instead of the network's last prediction
         return [
             SampledImage(*one) for one in zip(indices, last, zip(*steps, strict=True), strict=True)
         ]
@@ -101,12 +101,12 @@ class Drawing:
 
     def _advice(self) -> str:
         if self.batch_size > 1:
-            return f"out of memory; try --batch-size {self.batch_size // 2}"
-        return "out of memory with a single image at a time; try --dtype bfloat16"
+            return f"out of memory: try --batch-size {self.batch_size // 2}"
+        return "out of memory with a batch size of 1: try --dtype bfloat16"
 
 
 def default_batch_size(model: UNet2DModel, num: int) -> int:
-    """As many images as make sense together on most machines, no more than `num`."""
+    """A batch size that suits most machines, at most `num`."""
     height, width, _ = image_shape(model)
     return max(1, min(num, LARGEST_BATCH, BATCH_PIXELS // (height * width)))
 
@@ -116,6 +116,6 @@ def _pil(images: AnyArray) -> list[Image.Image]:
     host = np.asarray(images)
     if not np.isfinite(host).all():
         raise ValueError(
-            "the images are not finite numbers; try --dtype float32 or another scheduler"
+            "the images contain NaN or infinity: try --dtype float32 or another scheduler"
         )
     return to_pil(host)

@@ -1,4 +1,4 @@
-"""What tells one network from another: SHA-256 sums of its config and of its weights."""
+"""The identity of a network: SHA-256 sums of its config and of its weights."""
 
 import hashlib
 import json
@@ -10,10 +10,10 @@ from weights_convert import find_weights
 
 
 def fingerprint(model: str, revision: str | None, variant: str | None) -> dict[str, str]:
-    """The sums of a model's `config.json` and weights; a model on the hub is downloaded.
+    """The sums of a model's `config.json` and weights. A model on the hub is downloaded.
 
-    One weight file has the sum that `sha256sum` prints; for shards or an orbax folder it is the sum
-    of a list of its files' names and sums.
+    For one weight file it is the sum that `sha256sum` prints. For shards or an orbax folder it is
+    the sum of a list with the names and sums of the files.
 
     Raises:
         ValueError, OSError: as `hub.component` and `find_weights`.

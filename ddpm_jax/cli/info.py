@@ -1,4 +1,4 @@
-"""`ddpm-jax info`: what a model is made of, or how a picture was made."""
+"""`ddpm-jax info`: a model's config and size, or how an image was made."""
 
 import math
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Info:
-    """Show a model's config, parameters and memory, or how a picture was made."""
+    """Show a model's config, parameters and memory, or how an image was made."""
 
     EXAMPLES: ClassVar[str] = """\
   ddpm-jax info digits
@@ -27,7 +27,7 @@ class Info:
     """A hub id, a local folder, a bundled name, or a .png file made by ddpm-jax sample."""
 
     batch_size: int = 1
-    """Images that are computed together, for the memory of an evaluation."""
+    """Batch size for the memory of an evaluation."""
 
     revision: OptionalName = None
     """Branch, tag or commit of a model on the hub."""
@@ -36,7 +36,7 @@ class Info:
     """Which of a model's weight files, such as fp16."""
 
     def run(self) -> None:
-        """Print it."""
+        """Print the text."""
         if Path(self.name).suffix.lower() == ".png":
             from ddpm_jax.cli.provenance import read_png
 
@@ -72,7 +72,7 @@ def parameter_table(shapes: Mapping[str, Any]) -> str:
 
 
 def stored(folder: Path, variant: str | None) -> str:
-    """The weights that a component's folder holds, as text; what a hub has is not asked for."""
+    """A line about the weights in a component's folder. The hub is not accessed."""
     from ddpm_jax.hub import hub
     from weights_convert import find_weights, open_weights
 
@@ -88,7 +88,7 @@ def stored(folder: Path, variant: str | None) -> str:
 
 
 def memory(model: "UNet2DModel", shapes: Mapping[str, Any], batch_size: int) -> str:
-    """What the weights take, and one evaluation of the network, as text."""
+    """Text about the memory of the weights and of one evaluation of the network."""
     params = _counts(shapes)[1]
     weights = f"weights: {_size(4 * params)} in float32, {_size(2 * params)} in bfloat16"
     working = working_memory(model, shapes, batch_size)
@@ -99,7 +99,7 @@ def memory(model: "UNet2DModel", shapes: Mapping[str, Any], batch_size: int) -> 
 
 
 def working_memory(model: "UNet2DModel", shapes: Mapping[str, Any], batch_size: int) -> int | None:
-    """Bytes that one compiled evaluation needs beside the weights; None if it cannot be told."""
+    """Bytes that one compiled evaluation needs in addition to the weights; None if unknown."""
     import jax
     import jax.numpy as jnp
 
@@ -117,7 +117,7 @@ def working_memory(model: "UNet2DModel", shapes: Mapping[str, Any], batch_size: 
 
 
 def _counts(part: Any) -> tuple[int, int]:
-    """Number of tensors, and of the parameters in them."""
+    """The numbers of tensors and of parameters."""
     import jax
 
     leaves = jax.tree.leaves(part)
@@ -125,7 +125,7 @@ def _counts(part: Any) -> tuple[int, int]:
 
 
 def _size(count: int) -> str:
-    """Bytes in the unit that reads best."""
+    """A number of bytes as text, in B, kB, MB or GB."""
     power = min(3, (len(str(count)) - 1) // 3)
     return f"{count / 1000**power:.4g} {('B', 'kB', 'MB', 'GB')[power]}"
 

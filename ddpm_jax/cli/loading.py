@@ -1,4 +1,4 @@
-"""What the commands read of a model before its weights: its configs."""
+"""A model's configs, which the commands read before its weights."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,23 +27,23 @@ def _config(model: str, files: ComponentFiles, revision: str | None) -> dict[str
 
 
 def check_labels(config: Mapping[str, Any], labels: Sequence[int]) -> None:
-    """Refuse labels that a network of this config does not take.
+    """Check that a network with this config accepts the labels.
 
     Raises:
-        OptionError: labels are missing, not wanted, or no classes of the model.
+        OptionError: labels are missing, not accepted, or not classes of the model.
     """
     kind, count = config.get("class_embed_type"), config.get("num_class_embeds")
     if kind == "identity":
-        raise OptionError("this model's classes are vectors, which --labels cannot give")
+        raise OptionError("this model's classes are vectors, which --labels cannot express")
     if kind is None and count is None:
         if labels:
-            raise OptionError("--labels is for models with classes, and this one has none")
+            raise OptionError("--labels is for models with classes, but this model has none")
         return
-    # A table has as many classes as rows; where labels are embedded like timesteps, any will do.
+    # A table has one row for each class. Labels that are embedded like timesteps have no limit.
     classes = range(count) if kind is None and isinstance(count, int) else None
     wanted = "numbers" if classes is None else f"classes from 0 to {classes[-1]}"
     if not labels:
-        raise OptionError(f"this model has classes: give --labels, {wanted}")
+        raise OptionError(f"this model has classes: pass --labels with {wanted}")
     wrong = [] if classes is None else sorted(set(labels) - set(classes))
     if wrong:
         raise OptionError(f"--labels takes {wanted}, got {', '.join(map(str, wrong))}")

@@ -1,4 +1,4 @@
-"""Where images go: one file with a grid, or a folder with a file for each."""
+"""The output of `sample`: one file with a grid, or a folder with one file for each image."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ from ddpm_jax.images import make_grid
 
 
 class Grid:
-    """All images in one PNG file, replaced if it exists; the strips in a second one next to it."""
+    """All images in one PNG file, overwritten if it exists; the strips in a second file."""
 
     if_interrupted = "nothing was written"
 
@@ -28,15 +28,15 @@ class Grid:
         self._sampled: list[SampledImage] = []
 
     def missing(self, num: int) -> list[int]:
-        """The indices to draw: all."""
+        """The indices to generate: all."""
         return list(range(num))
 
     def save(self, sampled: Sequence[SampledImage]) -> None:
-        """Take more images."""
+        """Store images for `report`."""
         self._sampled += sampled
 
     def report(self, num: int, made: int, seconds: float) -> str:
-        """Write the file, now that all images are there, and return a line on where it is."""
+        """Write the file with all images, and return a line with its path."""
         numbers, paths = f"0-{num - 1}", [self._path]
         if self._strips:
             paths.append(self._path.with_name(f"{self._path.stem}{STRIP}.png"))
@@ -49,47 +49,47 @@ class Grid:
 
 
 class Folder:
-    """A PNG file for each image, named by its index (00007.png) and written as it is made."""
+    """One PNG file for each image, named by its index (00007.png), written after each batch."""
 
-    if_interrupted = "the same command makes the images that are missing"
+    if_interrupted = "run the same command again to make the missing images"
 
     def __init__(self, path: Path, settings: Mapping[str, str], *, strips: bool):
-        """Makes the folder.
+        """Creates the folder.
 
         Raises:
-            ValueError: it holds images of other settings.
-            OSError: it cannot be written to.
+            ValueError: it contains images made with other settings.
+            OSError: it is not writable.
         """
         if path.exists() and not path.is_dir():
-            raise ValueError(f"{path} is a file: --out takes a folder, or a name ending in .png")
+            raise ValueError(f"{path} is a file: --out must be a folder, or a name ending in .png")
         _writable(path)
         self._path, self._settings, self._strips = path, settings, strips
         self._usable = usable_files(path, settings)
 
     def missing(self, num: int) -> list[int]:
-        """The indices that have no file yet, or no strip where strips are asked for.
+        """The indices without a file, or without a strip if strips are requested.
 
-        Files that are damaged, or another image than their name says, count as missing; this names
-        them.
+        A damaged file, or one whose image does not match its name, counts as missing. Each is
+        reported on stderr.
         """
-        there = {name for name, usable in self._usable.items() if usable}
+        present = {name for name, usable in self._usable.items() if usable}
         wanted = {file.name for i in range(num) for file in self._places(i)}
-        for name in sorted(wanted & (self._usable.keys() - there)):
+        for name in sorted(wanted & (self._usable.keys() - present)):
             print(
-                f"ddpm-jax: {self._path / name} is damaged or another image: made again",
+                f"ddpm-jax: {self._path / name} is damaged or another image: it is made again",
                 file=sys.stderr,
             )
-        return [i for i in range(num) if any(file.name not in there for file in self._places(i))]
+        return [i for i in range(num) if any(file.name not in present for file in self._places(i))]
 
     def save(self, sampled: Sequence[SampledImage]) -> None:
-        """Write each image under its own name."""
+        """Write each image to its own file."""
         for number, image, steps in sampled:
             images = [image, make_grid(steps, len(steps))] if self._strips else [image]
             for file, content in zip(self._places(number), images, strict=True):
                 provenance.save_png(content, file, self._settings, str(number))
 
     def report(self, num: int, made: int, seconds: float) -> str:
-        """Say where the files are."""
+        """A line with the path of the folder."""
         return f"{_made(num, made, seconds)}: {self._path.resolve()}{os.sep}"
 
     def _places(self, index: int) -> list[Path]:
@@ -99,9 +99,9 @@ class Folder:
 def _writable(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError(f"{folder} cannot be written to")
+        raise PermissionError(f"{folder} is not writable")
 
 
 def _made(num: int, made: int, seconds: float) -> str:
-    there = f", {num - made} were there" if made < num else ""
-    return f"{counted(made, 'image')} in {seconds:.1f} s{there}"
+    existed = f", {num - made} already existed" if made < num else ""
+    return f"{counted(made, 'image')} in {seconds:.1f} s{existed}"

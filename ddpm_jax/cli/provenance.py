@@ -1,7 +1,7 @@
-"""How an image was made, written into the file: the text chunks of its PNG file.
+"""How an image was made, stored in the text chunks of its PNG file.
 
-Everything that decides the pixels is in the settings; `image` says which of the seed's images the
-file holds, and `versions` what computed it.
+The settings determine the pixels. `image` is the index among the seed's images, and
+`versions` lists the packages that computed it.
 """
 
 import json
@@ -21,7 +21,7 @@ PACKAGES = ("ddpm-jax", "jax", "jaxlib", "flax", "numpy")
 
 
 def versions() -> str:
-    """The versions of this package, of what it computes with and of Python, as JSON."""
+    """The versions of Python and of `PACKAGES`, as JSON."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -32,12 +32,12 @@ def versions() -> str:
 
 
 def save_png(image: Image.Image, path: Path, settings: Mapping[str, str], numbers: str) -> None:
-    """Write `image` with its provenance; the file appears under its name only when complete.
+    """Write `image` with its provenance. The file appears only when it is complete.
 
     Args:
-        image: what to save.
-        path: the file, replaced if it exists.
-        settings: text chunks by name, as a run's settings.
+        image: the image.
+        path: the file, overwritten if it exists.
+        settings: text chunks by name: the settings of a run.
         numbers: the index of the image in its run, or the indices of a grid.
     """
     info = PngInfo()
@@ -56,7 +56,7 @@ def read_png(path: Path) -> dict[str, str]:
     """The provenance that `save_png` wrote.
 
     Raises:
-        ValueError: `path` is not a PNG file, or not one of ours.
+        ValueError: `path` is not a PNG file, or `save_png` did not write it.
     """
     try:
         with Image.open(path, formats=["PNG"]) as image:
@@ -64,12 +64,12 @@ def read_png(path: Path) -> dict[str, str]:
     except (OSError, SyntaxError) as error:
         raise ValueError(f"{path} cannot be read as a PNG image: {error}") from error
     if text.get("Software") != SOFTWARE:
-        raise ValueError(f"{path} does not say how it was made: ddpm-jax sample did not write it")
+        raise ValueError(f"{path} has no provenance: ddpm-jax sample did not write it")
     return {name: str(value) for name, value in text.items() if isinstance(value, str)}
 
 
-def is_whole(path: Path) -> bool:
-    """Whether the pixels of a PNG file can be read, all of them."""
+def is_complete(path: Path) -> bool:
+    """Whether all pixels of a PNG file can be read."""
     try:
         with Image.open(path, formats=["PNG"]) as image:
             image.load()
@@ -78,11 +78,11 @@ def is_whole(path: Path) -> bool:
     return True
 
 
-def is_begun(path: Path) -> bool:
-    """Whether a file is the beginning of a PNG file, or empty, and not a file of another kind.
+def is_truncated(path: Path) -> bool:
+    """Whether a damaged file is the start of a PNG file or is empty, not a file of another format.
 
     Raises:
-        OSError: it cannot be read at all.
+        OSError: the file cannot be read.
     """
     with path.open("rb") as content:
         start = content.read(len(SIGNATURE))

@@ -1,4 +1,4 @@
-"""`ddpm-jax sample`: images from a model."""
+"""`ddpm-jax sample`: generate images from a model."""
 
 import time
 from collections.abc import Mapping
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from ddpm_jax.tables.table import Table
 
 LARGEST_SEED = 2**32 - 1
-"""A key is made of 32 bits where jax's x64 is off: a larger seed would repeat a smaller one."""
+"""Without jax's x64 mode a key has 32 bits of seed: a larger seed would repeat a smaller one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample(Schedule):
-    """Draw images from a model, as one grid or as a folder of files."""
+    """Generate images from a model, as one grid or as a folder of files."""
 
     EXAMPLES: ClassVar[str] = """\
   ddpm-jax sample
@@ -36,29 +36,27 @@ class Sample(Schedule):
     """Number of images."""
 
     batch_size: OptionalCount = None
-    """Images computed together. By default as many as make sense for their size, 64 at most."""
+    """Images computed together. The default depends on the image size and is at most 64."""
 
     seed: int = 0
-    """From 0 to 4294967295. Image i of a seed is the same in every run, whatever --num and
-    --batch-size."""
+    """From 0 to 4294967295. Image i of a seed does not depend on --num and --batch-size."""
 
     labels: Labels = ()
     """For models with classes: the classes of the images, repeated cyclically."""
 
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """What the network computes in."""
+    """Dtype of the network's computation."""
 
     out: str = "samples.png"
-    """A name ending in .png is one file with a grid. Any other name is a folder with a file for
-    each image: only missing ones are made, so that an interrupted run continues when the command
-    is repeated."""
+    """A name ending in .png is one file with a grid. Any other name is a folder with one file for
+    each image. Only missing files are made, so an interrupted run continues when the command is
+    repeated."""
 
     columns: OptionalCount = None
-    """Images in a row of the grid. By default the grid is about square."""
+    """Images in a row of the grid. By default the grid is nearly square."""
 
     save_every: OptionalCount = None
-    """Also save, as NAME-steps.png, what the images were predicted to be after every N network
-    evaluations."""
+    """Also save the predicted images after every N network evaluations, as NAME-steps.png."""
 
     revision: OptionalName = None
     """Branch, tag or commit of a model on the hub."""
@@ -67,10 +65,10 @@ class Sample(Schedule):
     """Which of a model's weight files, such as fp16."""
 
     no_cache: bool = False
-    """Do not keep compiled programs in the user's cache folder."""
+    """Do not store compiled programs in the user's cache folder."""
 
     def run(self) -> None:
-        """Make the images that are missing, and print where they are."""
+        """Generate the missing images, and print their path."""
         self._check()
         began = time.perf_counter()
         from ddpm_jax.cli.loading import check_labels, scheduler_config, unet_config
@@ -111,7 +109,7 @@ class Sample(Schedule):
             raise KeyboardInterrupt(f"interrupted; {target.if_interrupted}") from None
 
     def _settings(self, scheduler: "Scheduler") -> dict[str, str]:
-        """What decides an image's pixels beside its index, as text by name."""
+        """All settings that determine an image's pixels, except its index, as text by name."""
         from ddpm_jax.cli.fingerprint import fingerprint
 
         given = {
@@ -144,12 +142,12 @@ class Sample(Schedule):
         if self.seed > LARGEST_SEED:
             faults.append(f"--seed must be at most {LARGEST_SEED}, got {self.seed}")
         if not self.out:
-            faults.append("--out must not be empty: give a name ending in .png, or a folder")
+            faults.append("--out must not be empty: pass a name ending in .png, or a folder")
         ending = Path(self.out).suffix.lower()
         if ending != ".png":
             if ending in (".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff"):
-                faults.append(f"--out writes .png files or a folder, got {self.out}")
+                faults.append(f"--out must end in .png or be a folder, got {self.out}")
             if self.columns is not None:
-                faults.append("--columns is for a grid: --out must end in .png")
+                faults.append("--columns needs a grid: --out must end in .png")
         if faults:
             raise OptionError("; ".join(faults))

@@ -1,4 +1,4 @@
-"""Which scheduler, how many steps, and its options: what `sample` and `describe` share."""
+"""The scheduler, its steps and its options: shared by `sample` and `describe`."""
 
 import inspect
 import json
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 else:
     Name = Literal[tuple(BY_NAME)]  # the choices follow from the list of schedulers
 TABLE_OPTIONS = ("eta", "use_clipped_model_output", "s_churn", "s_tmin", "s_tmax", "s_noise")
-"""What a scheduler's `table` takes, not its config; which of them depends on the scheduler."""
+"""Options of a scheduler's `table`, not of its config. Each scheduler accepts some of them."""
 OFF_AT_ZERO = ("eta", "use_clipped_model_output", "s_churn", "s_tmin")
-"""Those of them that are zero or false by default."""
+"""The options with a default of zero or false."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,18 +35,18 @@ class Schedule:
     """Number of inference steps."""
 
     eta: OptionalNumber = None
-    """DDIM only: fresh noise per step, from 0 (none, the default) to 1 (as much as DDPM)."""
+    """DDIM only: new noise per step, from 0 (no noise, the default) to 1 (as much as DDPM)."""
 
     overrides: Assignments = ()
-    """Change fields of the scheduler's config (timestep_spacing=trailing), or give options of a
-    run (s_churn=40)."""
+    """Change fields of the scheduler's config (timestep_spacing=trailing), or set options of a run
+    (s_churn=40)."""
 
     def make(self, config: Mapping[str, Any] | None = None) -> Scheduler:
-        """The scheduler, from the config of a model's own scheduler, if one is given.
+        """The scheduler, made from `config`, the config of a model's own scheduler, if given.
 
         Raises:
-            OptionError: a field that the scheduler lacks, or a value that it refuses.
-            ValueError: a value in the model's config that it refuses.
+            OptionError: the scheduler lacks a field or refuses a value.
+            ValueError: the scheduler refuses a value in the model's config.
         """
         cls = BY_NAME[self.scheduler]
         fields = {name: value for name, value in self._given() if name not in TABLE_OPTIONS}
@@ -57,20 +57,20 @@ class Schedule:
         """The table of the run.
 
         Raises:
-            OptionError: a number of steps or an option that the scheduler refuses.
+            OptionError: the scheduler refuses the number of steps or an option.
         """
         options = self.options()
         refused = sorted(set(options) - set(inspect.signature(scheduler.table).parameters))
         if refused:
-            raise OptionError(f"the {self.scheduler} scheduler takes no {', '.join(refused)}")
+            raise OptionError(f"the {self.scheduler} scheduler has no option {', '.join(refused)}")
         with option_errors():
             return scheduler.table(self.steps, **options)
 
     def options(self) -> dict[str, Any]:
-        """What `table` takes after the steps; an option at its default of zero is left out.
+        """The options for `table`. Options at their default of zero are left out.
 
         Raises:
-            OptionError: values that are not numbers, or not true or false where that is asked for.
+            OptionError: a value is not a number, or for a flag not true or false.
         """
         given = dict(self._given()) | ({} if self.eta is None else {"eta": self.eta})
         found = {name: given[name] for name in TABLE_OPTIONS if name in given}
@@ -83,17 +83,17 @@ class Schedule:
         pairs = [text.partition("=") for text in self.overrides]
         wrong = [name for name, equals, _ in pairs if not (name and equals)]
         if wrong:
-            raise OptionError(f"--set takes FIELD=VALUE, got {', '.join(wrong)}")
+            raise OptionError(f"--set needs FIELD=VALUE, got {', '.join(wrong)}")
         return [(name, _value(text)) for name, _, text in pairs]
 
 
 def scheduler_json(scheduler: Scheduler) -> str:
-    """A scheduler's class and config as one line of JSON, as `scheduler_config.json` has them."""
+    """A scheduler's class and config as one line of JSON, like `scheduler_config.json`."""
     return json.dumps({"_class_name": type(scheduler).__name__, **scheduler.config})
 
 
 def _value(text: str) -> Any:
-    """A field's value: JSON (3, 0.5, true, null, [0.1, 0.2]), or else the text itself."""
+    """A field's value: JSON (3, 0.5, true, null, [0.1, 0.2]) if it parses, otherwise the text."""
     try:
         return json.loads(text)
     except json.JSONDecodeError:
@@ -101,8 +101,9 @@ def _value(text: str) -> Any:
 
 
 def _fault(name: str, value: Any) -> str | None:
-    """What is wrong with the value of one of TABLE_OPTIONS, if anything is."""
+    """The fault of a value of one of TABLE_OPTIONS, or None."""
     if name == "use_clipped_model_output":
-        return None if isinstance(value, bool) else f"{name} takes true or false, got {value!r}"
+        return None if isinstance(value, bool) else f"{name} must be true or false, got {value!r}"
+    # value == value is False for NaN
     number = isinstance(value, int | float) and not isinstance(value, bool) and value == value
-    return None if number else f"{name} takes a number, got {value!r}"
+    return None if number else f"{name} must be a number, got {value!r}"

@@ -1,4 +1,4 @@
-"""`ddpm-jax train`: from images to a model, and on from where a run stopped."""
+"""`ddpm-jax train`: train a model on images, or resume a run."""
 
 import argparse
 import dataclasses
@@ -24,11 +24,11 @@ Flag = tyro.conf.FlagCreatePairsOff[bool]
 
 @dataclass(frozen=True, kw_only=True)
 class Train(Settings):
-    """Train a model on images. The result is a folder that diffusers loads, and
-    `ddpm-jax sample --model`.
+    """Train a model on images. The result is a folder that diffusers and
+    `ddpm-jax sample --model` can load.
 
-    --data is short for --data.name, and --profile for --loop.profile. Defaults shown here are those
-    of the preset, the file, the model or the earlier run that is named before --help.
+    --data is short for --data.name, and --profile for --loop.profile. The defaults shown here are
+    those of the preset, file, model or earlier run that is given with --help.
     """
 
     EXAMPLES: ClassVar[str] = """\
@@ -39,20 +39,20 @@ class Train(Settings):
   ddpm-jax train --config digits-run/settings.json --ema.decay 0.9999 --out other-run"""
 
     out: Path
-    """The run's folder: settings, checkpoints, log, samples, curve, and the result."""
+    """The folder of the run: settings, checkpoints, log, samples, curve and result."""
 
     preset: Annotated[Preset | None, tyro.conf.arg(help_behavior_hint="")] = None
-    """Where settings start from: "tiny", the default, for the digits on a CPU, "emoji", or the DDPM
+    """The initial settings: "tiny" (the default, for the digits on a CPU), "emoji", or the DDPM
     paper's "cifar10" and "celebahq256"."""
 
     config: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
-    """A settings.json to start from instead of a preset."""
+    """A settings.json with the initial settings, instead of a preset."""
 
     from_: Annotated[
         str | None, tyro.conf.arg(name="from", metavar="MODEL", help_behavior_hint="")
     ] = None
-    """A model to go on from: a hub id, a folder or a bundled name. Its network and
-    forward process are the defaults."""
+    """A model to fine-tune: a hub id, a folder or a bundled name. Its network and forward process
+    are the defaults."""
 
     revision: OptionalName = None
     """Branch, tag or commit of that model on the hub."""
@@ -61,29 +61,29 @@ class Train(Settings):
     """Which of its weight files, such as non_ema."""
 
     resume: Flag = False
-    """Go on with the run in --out from its last checkpoint; begin it if there is none."""
+    """Resume the run in --out from its last checkpoint, or start it if it has no checkpoint."""
 
     cluster: Flag = False
-    """Run over all processes of a cluster that jax detects (Slurm, Open MPI, Kubernetes,
-    Cloud TPU). Elsewhere JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID do it."""
+    """Run on all processes of a cluster that jax detects (Slurm, Open MPI, Kubernetes, Cloud TPU).
+    On other clusters set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID instead."""
 
     no_cache: Flag = False
-    """Do not keep compiled programs in the user's cache folder."""
+    """Do not store compiled programs in the user's cache folder."""
 
     @classmethod
     def prepare(cls, argv: Sequence[str]) -> tuple[list[str], "Train"]:
-        """The arguments with the short options written out, and the defaults that they override."""
+        """The arguments with short options in full, and the defaults that they override."""
         argv = [_written_out(word) for word in argv]
         start = _start_options(argv)
         if start.revision and start.base is None:
-            raise OptionError("--revision is of the model that --from names: give that too")
+            raise OptionError("--revision needs the model that --from names: pass both")
         with option_errors():
             settings = _start(start)
         groups = {f.name: getattr(settings, f.name) for f in dataclasses.fields(Settings)}
         return argv, cls(out=Path(start.out) if start.out else tyro.MISSING, **groups)
 
     def run(self) -> None:
-        """Train, and say where the result is."""
+        """Train, and print the path of the result."""
         from ddpm_jax.cli import cache
         from ddpm_jax.images import MODES
         from ddpm_jax.training.processes import start_processes
@@ -98,7 +98,7 @@ class Train(Settings):
         if outcome.stopped is not None:
             message = (
                 f"stopped by {outcome.stopped.name} after {outcome.step} of "
-                f"{self.loop.steps} updates; --resume goes on"
+                f"{self.loop.steps} updates: continue with --resume"
             )
             if outcome.stopped is signal.SIGINT:
                 raise KeyboardInterrupt(message)
@@ -106,7 +106,7 @@ class Train(Settings):
             return
         hint = f"ddpm-jax sample --model {self.out}"
         if (channels := plan.source.shape[-1]) not in MODES:
-            hint = f"with {channels} channels, pipelines in Python give arrays (output_type='np')"
+            hint = f"with {channels} channels, use a pipeline in Python with output_type='np'"
         print(
             f"{counted(outcome.step, 'update')}, "
             f"{counted(outcome.compilations, 'compilation')} of the step; "
@@ -133,9 +133,9 @@ def _written_out(word: str) -> str:
 
 
 def _start_options(argv: Sequence[str]) -> argparse.Namespace:
-    """The options that decide what the others override."""
-    # tyro takes defaults before it parses, and has presets only as subcommands. So these few
-    # options are read twice: here for the defaults, and by tyro for their help and their faults.
+    """The options that determine the defaults of all others."""
+    # tyro needs the defaults before it parses, and supports presets only as subcommands. So these
+    # few options are parsed twice: here for the defaults, and by tyro for help and errors.
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for name in ("preset", "config", "revision", "out"):
         parser.add_argument(f"--{name}", nargs="?")
@@ -145,17 +145,17 @@ def _start_options(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _start(start: argparse.Namespace) -> Settings:
-    """The settings that options override: an earlier run's, a file's or a preset's."""
+    """The settings that options override: those of an earlier run, a file or a preset."""
     from ddpm_jax.training.run.finetune import base_settings
     from ddpm_jax.training.run.plan import SETTINGS_NAME
     from ddpm_jax.training.run.presets import PRESETS
 
     if start.preset and start.config:
-        raise OptionError("--preset and --config are two places to start from: give one")
+        raise OptionError("--preset and --config both set the initial settings: pass only one")
     earlier = Path(start.out or "") / SETTINGS_NAME
     if start.resume and start.out and earlier.exists() and not (start.preset or start.config):
         return Settings.load(earlier)
-    # An unknown preset is for tyro to refuse.
+    # tyro reports an unknown preset.
     settings = PRESETS.get(start.preset or "tiny", PRESETS["tiny"])
     if start.config:
         settings = Settings.load(start.config)
@@ -166,7 +166,7 @@ def _start(start: argparse.Namespace) -> Settings:
 
 
 def _say(plan: "Plan") -> None:
-    """Says what is trained on what, before the long work."""
+    """Prints the data set and the model before training starts."""
     import jax
 
     from ddpm_jax.hub import class_names

@@ -1,4 +1,4 @@
-"""What the tests of the command line share: a tiny model, reading what was made, complaints."""
+"""Shared by the tests of the command line: a tiny model, reading of outputs, error lines."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from ddpm_jax.cli import main
 from ddpm_jax.pipelines.unconditional import DDIMPipeline
 
 DDIM = dj.DDIMScheduler.from_config(scheduler().config)
-"""What the command makes of the tiny model's scheduler."""
+"""The scheduler that the command makes from the tiny model's."""
 
 
 def save_tiny(folder: Path, **config: object) -> Path:
@@ -21,14 +21,14 @@ def save_tiny(folder: Path, **config: object) -> Path:
 
 
 def sample(model: Path, out: Path, *argv: str, steps: int = 3, batch: int = 2) -> int:
-    """Runs the command; batches of one size share their compilation across the tests."""
+    """Runs the command. Batches of equal size share compiled programs across the tests."""
     always = f"sample --no-cache --model {model} --out {out} --steps {steps} --batch-size {batch}"
     return main([*always.split(), *argv])
 
 
 def pixels(file: Path) -> np.ndarray:
-    with Image.open(file) as picture:
-        return np.asarray(picture)
+    with Image.open(file) as image:
+        return np.asarray(image)
 
 
 def names(folder: Path) -> list[str]:
@@ -36,7 +36,7 @@ def names(folder: Path) -> list[str]:
 
 
 def complaint(argv: str, capsys: pytest.CaptureFixture[str], code: int) -> str:
-    """Runs a command that must fail, and returns its one line."""
+    """Runs a command that must fail, and returns its error line."""
     assert main(argv.split()) == code
     captured = capsys.readouterr()
     assert captured.err.endswith("\n")

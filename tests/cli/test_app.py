@@ -26,24 +26,24 @@ def test_version(capsys: pytest.CaptureFixture[str]):
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]):
     assert main(["--help"]) == 0
-    told = capsys.readouterr().out
-    assert all(f"• {name} " in told for name in app.COMMANDS)
+    printed = capsys.readouterr().out
+    assert all(f"• {name} " in printed for name in app.COMMANDS)
 
 
-@pytest.mark.usefixtures("as_users_run")  # tyro's mark for a missing argument is of no type
+@pytest.mark.usefixtures("as_users_run")  # tyro's sentinel for a missing argument has no type
 @pytest.mark.parametrize("name", app.COMMANDS)
 def test_help_of_a_command_has_examples_that_parse(
     name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """In a folder with the run and the model that the examples of training start from."""
+    """The folder has the run and the model that the examples of training need."""
     monkeypatch.chdir(tmp_path)
     Path("digits-run").mkdir()
     PRESETS["tiny"].save("digits-run/settings.json")
     shutil.copytree(hub.BUNDLED / "digits", "google/ddpm-cifar10-32")
     assert main([name, "--help"]) == 0
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     examples = app.COMMANDS[name].EXAMPLES
-    assert examples in told
+    assert examples in printed
     for line in examples.splitlines():
         program, *argv = line.split()
         assert program == "ddpm-jax"
@@ -63,7 +63,7 @@ def test_help_of_a_command_has_examples_that_parse(
     ],
 )
 def test_wrong_arguments(argv: str, words: str, capsys: pytest.CaptureFixture[str]):
-    """tyro's own message, and our exit code."""
+    """The message is tyro's and the exit code is ours."""
     assert main(argv.split()) == 2
     captured = capsys.readouterr()
     assert words in captured.err
@@ -72,63 +72,63 @@ def test_wrong_arguments(argv: str, words: str, capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.parametrize(
-    ("argv", "told"),
+    ("argv", "words"),
     [
         ("describe --steps 0", "got 0"),
         ("describe --steps 1001", "got 1001"),
         ("describe --set colour=red", "DDIMScheduler has no colour"),
         ("describe --set trailing", "FIELD=VALUE, got trailing"),
         ("describe --set steps_offset=-1", "steps_offset must lie in 0..999, got -1"),
-        ("describe --scheduler ddpm --eta 0.5", "ddpm scheduler takes no eta"),
-        ("describe --scheduler ddim --set s_churn=4", "ddim scheduler takes no s_churn"),
-        ("describe --revision main", "give --model"),
+        ("describe --scheduler ddpm --eta 0.5", "ddpm scheduler has no option eta"),
+        ("describe --scheduler ddim --set s_churn=4", "ddim scheduler has no option s_churn"),
+        ("describe --revision main", "pass --model"),
         ("info digits --batch-size 0", "--batch-size must be at least 1"),
         ("sample --num 0 --seed -1 --save-every 0", "--seed must be at least 0"),
         ("sample --seed 4294967296", "--seed must be at most 4294967295, got 4294967296"),
         ("sample --out=", "--out must not be empty"),
-        ("sample --set eta=true --num 1", "eta takes a number, got True"),
-        ("describe --set eta=abc", "eta takes a number, got 'abc'"),
-        ("describe --scheduler euler --set s_churn=abc", "s_churn takes a number, got 'abc'"),
-        ("describe --scheduler euler --set s_churn=false", "s_churn takes a number, got False"),
-        ("describe --scheduler euler --set s_noise=NaN", "s_noise takes a number, got nan"),
-        ("describe --set use_clipped_model_output=7", "takes true or false, got 7"),
-        ("describe --scheduler ddim --set s_noise=0", "ddim scheduler takes no s_noise"),
-        ("sample --out pictures.jpg", "pictures.jpg"),
-        ("sample --out pictures --columns 3", "--columns"),
+        ("sample --set eta=true --num 1", "eta must be a number, got True"),
+        ("describe --set eta=abc", "eta must be a number, got 'abc'"),
+        ("describe --scheduler euler --set s_churn=abc", "s_churn must be a number, got 'abc'"),
+        ("describe --scheduler euler --set s_churn=false", "s_churn must be a number, got False"),
+        ("describe --scheduler euler --set s_noise=NaN", "s_noise must be a number, got nan"),
+        ("describe --set use_clipped_model_output=7", "must be true or false, got 7"),
+        ("describe --scheduler ddim --set s_noise=0", "ddim scheduler has no option s_noise"),
+        ("sample --out images.jpg", "images.jpg"),
+        ("sample --out images --columns 3", "--columns"),
         ("sample --labels 1", "--labels is for models with classes"),
     ],
 )
 def test_wrong_values_of_options(
-    argv: str, told: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch
+    argv: str, words: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch
 ):
-    """They are wrong arguments too."""
+    """The exit code is that of wrong arguments."""
     monkeypatch.chdir(tmp_path)
-    assert told in complaint(argv, capsys, 2)
+    assert words in complaint(argv, capsys, 2)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
-    ("argv", "told"),
+    ("argv", "words"),
     [
-        ("describe --model nowhere", "'nowhere' is not a folder"),
+        ("describe --model nowhere", "'nowhere' is not a local folder"),
         ("describe --model digits --revision main", "revision='main' is for hub repositories"),
-        ("info nowhere", "'nowhere' is not a folder"),
+        ("info nowhere", "'nowhere' is not a local folder"),
         ("info nowhere.png", "nowhere.png"),
-        ("convert nowhere there", "'nowhere' is not a folder"),
-        ("sample --out /dev/null/pictures", "/dev/null"),
-        ("sample --model nowhere", "'nowhere' is not a folder"),
+        ("convert nowhere there", "'nowhere' is not a local folder"),
+        ("sample --out /dev/null/images", "/dev/null"),
+        ("sample --model nowhere", "'nowhere' is not a local folder"),
         ("sample --variant fp16", "no weights of variant 'fp16'"),
     ],
 )
 def test_errors_are_one_line(
-    argv: str, told: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch
+    argv: str, words: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    assert told in complaint(argv, capsys, 1)
+    assert words in complaint(argv, capsys, 1)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_fault_of_the_models_config_is_no_wrong_option(
+def test_a_fault_of_the_models_config_is_not_a_wrong_option(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     DDIMScheduler().save_pretrained(tmp_path)
@@ -140,7 +140,7 @@ def test_a_fault_of_the_models_config_is_no_wrong_option(
     assert main(f"{argv}1".split()) == 0
 
 
-def test_a_fault_of_our_own_is_one_line_too(capsys: pytest.CaptureFixture[str], monkeypatch):
+def test_an_internal_error_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch):
     def fail(self: object) -> None:
         raise KeyError("a fault\nof two lines")
 
@@ -171,8 +171,8 @@ def test_warnings_are_one_line(capsys: pytest.CaptureFixture[str], monkeypatch):
     assert capsys.readouterr().err == "ddpm-jax: warning: mind the step\n"
 
 
-def test_a_reader_that_leaves_early():
-    """`ddpm-jax describe | head -n 1` ends quietly."""
+def test_a_reader_that_closes_the_pipe():
+    """`ddpm-jax describe | head -n 1` prints no error."""
     code = "import sys\nfrom ddpm_jax.cli import main\nsys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-c", code, "describe", "--scheduler", "ddpm", "--steps", "1000"]
     with subprocess.Popen(
@@ -200,8 +200,8 @@ def test_cache_folder(monkeypatch):
     assert cache.folder() == Path("/home/someone/.cache/ddpm_jax/compiled")
 
 
-def test_cache_that_cannot_be_written(capsys: pytest.CaptureFixture[str]):
+def test_cache_that_is_not_writable(capsys: pytest.CaptureFixture[str]):
     cache.use(Path(os.devnull) / "cache")
-    told = capsys.readouterr().err
-    assert told.startswith("ddpm-jax: compiling without a cache: ")
-    assert told.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("ddpm-jax: compiling without a cache: ")
+    assert printed.count("\n") == 1

@@ -1,4 +1,4 @@
-"""`ddpm-jax sample` into a folder: what is there is kept, what is missing is made."""
+"""`ddpm-jax sample` into a folder: existing images stay, missing images are made."""
 
 import hashlib
 import json
@@ -19,10 +19,10 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny(tmp_path_factory.mktemp("model") / "tiny")
 
 
-def test_folder_gets_only_what_is_missing(
+def test_only_missing_images_are_made(
     tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    """A restart, with another batch size, makes the missing images alone, and they are the same."""
+    """A restart with another batch size makes only the missing images, and they are the same."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert sample(tiny, whole, "--num", "5", batch=3) == 0
     assert sample(tiny, broken, "--num", "4") == 0
@@ -30,8 +30,8 @@ def test_folder_gets_only_what_is_missing(
     before = {name: (broken / name).stat().st_mtime_ns for name in names(broken)}
     capsys.readouterr()
     assert sample(tiny, broken, "--num", "5") == 0
-    assert "2 images" in (told := capsys.readouterr().out)
-    assert "3 were there" in told
+    assert "2 images" in (printed := capsys.readouterr().out)
+    assert "3 already existed" in printed
     assert all((broken / name).stat().st_mtime_ns == when for name, when in before.items())
     assert names(broken) == names(whole) == [f"{i:05d}.png" for i in range(5)]
     for name in names(whole):
@@ -49,17 +49,17 @@ def test_nothing_is_loaded_when_nothing_is_missing(tiny: Path, tmp_path: Path, m
 
 
 @pytest.mark.parametrize(
-    ("argv", "told"),
+    ("argv", "words"),
     [
-        ("--seed 1", "seed 0 and not 1"),
-        ("--eta 0.5", "eta not given and not 0.5"),
+        ("--seed 1", "seed 0, not 1"),
+        ("--eta 0.5", "eta not given, not 0.5"),
         ("--scheduler ddpm", "DDPMScheduler"),
-        ("--dtype bfloat16", "dtype float32 and not bfloat16"),
+        ("--dtype bfloat16", "dtype float32, not bfloat16"),
         ("--set clip_sample=false", '"clip_sample": false'),
     ],
 )
 def test_folder_of_other_settings_is_refused(
-    argv: str, told: str, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    argv: str, words: str, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     text = {"model": str(tiny), "steps": "3", "seed": "0", "dtype": "float32"}
     config = {"_class_name": "DDIMScheduler", **DDIM.config}
@@ -67,16 +67,16 @@ def test_folder_of_other_settings_is_refused(
     text |= fingerprint(str(tiny), None, None)
     provenance.save_png(Image.new("L", (4, 4)), tmp_path / "00000.png", text, "0")
     before = (tmp_path / "00000.png").read_bytes()
-    assert sample(tiny, tmp_path, "--num", "1") == 0  # these settings are the file's own
+    assert sample(tiny, tmp_path, "--num", "1") == 0  # with the settings of the file
     capsys.readouterr()
     assert sample(tiny, tmp_path, "--num", "2", *argv.split()) == 1
     error = capsys.readouterr().err
-    assert told in error
+    assert words in error
     assert error.count("\n") == 1
     assert (tmp_path / "00000.png").read_bytes() == before
 
 
-def test_folder_with_a_foreign_picture_is_refused(
+def test_folder_with_another_programs_image_is_refused(
     tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     Image.new("L", (4, 4)).save(tmp_path / "00003.png")
@@ -88,7 +88,7 @@ def test_folder_with_a_foreign_picture_is_refused(
 def test_damaged_files_are_made_again(
     tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    """Cut off in its pixels, cut off at once, and another image's: only these three are made."""
+    """A file truncated in its pixels, an empty file and another image's file are made again."""
     assert sample(tiny, tmp_path, "--num", "4") == 0
     files = [tmp_path / f"{number:05d}.png" for number in range(4)]
     before = [file.read_bytes() for file in files]
@@ -100,14 +100,14 @@ def test_damaged_files_are_made_again(
     assert sample(tiny, tmp_path, "--num", "4") == 0
     captured = capsys.readouterr()
     assert "3 images" in captured.out
-    assert "1 were there" in captured.out
+    assert "1 already existed" in captured.out
     assert captured.err.count("made again") == 3
     assert all(str(file) in captured.err for file in files[:3])
     assert files[3].read_bytes() == before[3]
     assert all(np.array_equal(pixels(f), e) for f, e in zip(files, expected, strict=True))
 
 
-def test_a_file_of_another_kind_is_kept(tiny: Path, tmp_path: Path):
+def test_a_file_of_another_format_stays(tiny: Path, tmp_path: Path):
     (tmp_path / "00000.png").write_bytes(b"my notes")
     assert sample(tiny, tmp_path, "--num", "1") == 1
     assert (tmp_path / "00000.png").read_bytes() == b"my notes"
@@ -116,7 +116,7 @@ def test_a_file_of_another_kind_is_kept(tiny: Path, tmp_path: Path):
 def test_other_weights_under_the_same_name(
     tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
 ):
-    """A folder holds one model, whatever it is called."""
+    """A folder has images of one model. Its name does not matter."""
     monkeypatch.chdir(tmp_path)
     save_tiny(Path("model"))
     assert sample(Path("model"), Path("out"), "--num", "1") == 0
@@ -132,11 +132,11 @@ def test_other_weights_under_the_same_name(
     changed = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
     weights.write_bytes(changed)
     assert main(argv) == 1
-    assert f"weights {text['weights']} and not" in capsys.readouterr().err
+    assert f"weights {text['weights']}, not" in capsys.readouterr().err
 
 
 def test_fingerprint_of_shards(tmp_path: Path):
-    """Each shard counts, and its name."""
+    """The content and name of each shard matter."""
     sums = set()
     for contents in ((b"a", b"b"), (b"a", b"c"), (b"b", b"a")):
         (tmp_path / "config.json").write_text("{}")

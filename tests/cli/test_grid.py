@@ -19,11 +19,11 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_interrupted_grid_writes_nothing(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    begun: list[int] = []
+    started: list[int] = []
 
     def third_is_interrupted(*args: Any, **options: Any) -> Any:
-        begun.append(len(begun))
-        if begun == [0, 1, 2]:
+        started.append(len(started))
+        if started == [0, 1, 2]:
             raise KeyboardInterrupt
         return generate(*args, **options)
 
@@ -33,10 +33,10 @@ def test_an_interrupted_grid_writes_nothing(
     assert "interrupted; nothing was written" in capsys.readouterr().err
     assert names(tmp_path) == []
     assert sample(tiny, tmp_path / "a.png", *argv) == 0
-    assert len(begun) == 3 + 4
+    assert len(started) == 3 + 4
 
 
-def test_batches_do_not_show_in_a_grid(tiny: Path, tmp_path: Path):
+def test_a_grid_does_not_depend_on_the_batch_size(tiny: Path, tmp_path: Path):
     argv = ("--num", "5", "--save-every", "2")
     assert sample(tiny, tmp_path / "a.png", *argv, "--batch-size", "2") == 0
     assert sample(tiny, tmp_path / "b.png", *argv, "--batch-size", "5") == 0

@@ -47,22 +47,22 @@ def test_info_of_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     pipeline(DDIMPipeline, num_class_embeds=3).save_pretrained(tmp_path)
     params = sum(array.size for array in read(tmp_path / "unet").values())
     assert main(["info", str(tmp_path), "--batch-size", "2"]) == 0
-    told = capsys.readouterr().out
-    assert re.search(r"^num_class_embeds +3$", told, re.MULTILINE)
-    assert re.search(rf"^total +\d+ +{params:,}$", told, re.MULTILINE)
-    assert f"{4 * params / 1000:.4g} kB in float32" in told
-    assert re.search(r"2 images in float32: [\d.]+ kB more", told)
+    printed = capsys.readouterr().out
+    assert re.search(r"^num_class_embeds +3$", printed, re.MULTILINE)
+    assert re.search(rf"^total +\d+ +{params:,}$", printed, re.MULTILINE)
+    assert f"{4 * params / 1000:.4g} kB in float32" in printed
+    assert re.search(r"2 images in float32: [\d.]+ kB more", printed)
 
 
-def test_info_says_which_weights_are_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_info_lists_the_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     pipe = pipeline(DDIMPipeline)
     pipe.save_pretrained(tmp_path)
     unet, count = tmp_path / "unet", len(jax.tree.leaves(pipe.params))
     file = find_weights(unet)
     assert info.stored(unet, None) == f"stored: {count} tensors of float32 in {file}"
     assert main(["info", str(tmp_path), "--variant", "fp16"]) == 0
-    told = capsys.readouterr().out
-    assert f"stored: no weights of variant 'fp16' in {unet}\n" in told
+    printed = capsys.readouterr().out
+    assert f"stored: no weights of variant 'fp16' in {unet}\n" in printed
     file.rename(unet / "diffusion_pytorch_model.fp16.safetensors")
     assert info.stored(unet, "fp16").endswith(".fp16.safetensors")
     assert info.stored(unet, None).endswith(
@@ -77,10 +77,10 @@ def test_parameter_table():
     assert re.search(r"^total +268 +1,623,169$", table, re.MULTILINE)
 
 
-def test_info_of_an_image_that_is_not_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    picture = tmp_path / "holiday.png"
-    Image.new("L", (2, 2)).save(picture)
-    assert "ddpm-jax sample did not write it" in complaint(f"info {picture}", capsys, 1)
+def test_info_of_another_programs_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    image = tmp_path / "holiday.png"
+    Image.new("L", (2, 2)).save(image)
+    assert "ddpm-jax sample did not write it" in complaint(f"info {image}", capsys, 1)
 
 
 @pytest.mark.parametrize("to", ["flax", "orbax", "diffusers"])
@@ -88,12 +88,12 @@ def test_convert(to: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     out = tmp_path / "out"
     argv = ["convert", "digits", str(out), "--to", to]
     assert main(argv) == 0
-    told = capsys.readouterr().out
-    assert "268 tensors, 1,623,169 params, float16, 3,246,338 bytes" in told
+    printed = capsys.readouterr().out
+    assert "268 tensors, 1,623,169 params, float16, 3,246,338 bytes" in printed
     before, after = read(hub.BUNDLED / "digits" / "unet"), read(out / "unet")
     assert set(before) == set(after)
     assert all(np.array_equal(before[name], after[name]) for name in before)
-    assert "--overwrite replaces it" in complaint(" ".join(argv), capsys, 1)
+    assert "pass --overwrite to replace it" in complaint(" ".join(argv), capsys, 1)
     assert main([*argv, "--overwrite"]) == 0
 
 
@@ -107,9 +107,11 @@ def test_convert_refuses_weights_of_another_config(
     file = source / "unet" / "config.json"
     config = read_json(file) | {"num_class_embeds": 3, "in_channels": 2}
     file.write_text(json.dumps(config))
-    told = complaint(f"convert {source} {out} --to {to}", capsys, 1)
-    assert "missing: class_embedding.weight" in told
-    assert "wrong shape: conv_in.weight is (8, 1, 3, 3), expected (8, 2, 3, 3)" in told
+    error = complaint(f"convert {source} {out} --to {to}", capsys, 1)
+    assert "missing: class_embedding.weight" in error
+    assert "wrong shape: conv_in.weight is (8, 1, 3, 3), expected (8, 2, 3, 3)" in error
     assert names_in(tmp_path) == ["source"]
     file.write_text(json.dumps(config | {"_class_name": "AnotherModel"}))
-    assert main(["convert", str(source), str(out), "--to", to]) == 0  # nothing is known of those
+    assert (
+        main(["convert", str(source), str(out), "--to", to]) == 0
+    )  # other classes are not checked

@@ -1,4 +1,4 @@
-"""`ddpm-jax sample`, on a network small enough to compile in a moment."""
+"""`ddpm-jax sample`, with a network that compiles in a moment."""
 
 import contextlib
 import json
@@ -31,7 +31,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_grid(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    """The picture, its provenance, and where it is said to be."""
+    """The image, its provenance, and the printed path."""
     out = tmp_path / "new" / "grid.png"
     assert sample(tiny, out, "--num", "5", "--columns", "3", "--seed", "7") == 0
     captured = capsys.readouterr()
@@ -47,8 +47,8 @@ def test_grid(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert config["_class_name"] == "DDIMScheduler"
     assert json.loads(text["versions"])["jax"] == jax.__version__
     assert main(["info", str(out)]) == 0
-    told = capsys.readouterr().out
-    assert all(value in told for value in text.values())
+    printed = capsys.readouterr().out
+    assert all(value in printed for value in text.values())
 
 
 def test_same_images_as_the_pipeline(tiny: Path, tmp_path: Path):
@@ -58,8 +58,8 @@ def test_same_images_as_the_pipeline(tiny: Path, tmp_path: Path):
     expected = pipe(
         jax.random.key(11), batch_size=2, num_inference_steps=3, eta=0.5, progress=False
     ).images
-    for number, picture in enumerate(expected):
-        assert np.array_equal(pixels(out / f"{number:05d}.png"), np.asarray(picture))
+    for number, image in enumerate(expected):
+        assert np.array_equal(pixels(out / f"{number:05d}.png"), np.asarray(image))
 
 
 def test_last_batch_is_padded_not_compiled(tiny: Path, count_compilations):
@@ -75,15 +75,15 @@ def test_last_batch_is_padded_not_compiled(tiny: Path, count_compilations):
     ).draw(range(12))
     with count_compilations() as compiled:
         first = next(draw)
-        of_first = compiled.count
+        first_count = compiled.count
         rest = list(draw)
-    assert of_first > 0
-    assert compiled.count == of_first
+    assert first_count > 0
+    assert compiled.count == first_count
     assert [one.number for batch in [first, *rest] for one in batch] == list(range(12))
 
 
 def test_strips(tiny: Path, tmp_path: Path):
-    """Every second of five steps and the end: three tiles a row, the last being the image."""
+    """Every second of five steps and the end: three tiles in a row. The last is the image."""
     out = tmp_path / "a.png"
     assert sample(tiny, out, "--num", "2", "--save-every", "2", steps=5) == 0
     assert names(tmp_path) == ["a-steps.png", "a.png"]
@@ -106,7 +106,7 @@ def test_strips(tiny: Path, tmp_path: Path):
             assert np.array_equal(corner, to_uint8(predicted[done])[number, ..., 0])
 
 
-def test_labels_go_round(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_labels_repeat_cyclically(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     model = save_tiny(tmp_path / "model", num_class_embeds=3)
     assert sample(model, tmp_path / "both", "--num", "3", "--labels", "0", "2") == 0
     assert sample(model, tmp_path / "none.png", "--num", "2") == 2
@@ -121,24 +121,24 @@ def test_labels_go_round(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
 
 
 @pytest.mark.parametrize(
-    ("fields", "labels", "told"),
+    ("fields", "labels", "words"),
     [
-        ({}, ["1"], "--labels is for models with classes, and this one has none"),
-        ({"num_class_embeds": 3}, [], "give --labels, classes from 0 to 2"),
+        ({}, ["1"], "--labels is for models with classes, but this model has none"),
+        ({"num_class_embeds": 3}, [], "pass --labels with classes from 0 to 2"),
         ({"num_class_embeds": 3}, ["2", "3", "-1"], "classes from 0 to 2, got -1, 3"),
-        ({"class_embed_type": "timestep"}, [], "give --labels, numbers"),
+        ({"class_embed_type": "timestep"}, [], "pass --labels with numbers"),
         ({"class_embed_type": "identity"}, ["1"], "vectors"),
     ],
 )
-def test_labels_are_checked_before_all_else(
+def test_labels_are_checked_first(
     fields: dict[str, object],
     labels: list[str],
-    told: str,
+    words: str,
     tmp_path: Path,
     monkeypatch,
     capsys: pytest.CaptureFixture[str],
 ):
-    """In one line, with no bar, nothing loaded and nothing made."""
+    """The error is one line. There is no progress bar, and nothing is loaded or made."""
     model = save_tiny(tmp_path / "model")
     config = model / "unet" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | fields))
@@ -146,7 +146,7 @@ def test_labels_are_checked_before_all_else(
     argv = ["--labels", *labels] if labels else []
     assert sample(model, tmp_path / "out", *argv) == 2
     error = capsys.readouterr().err
-    assert told in error
+    assert words in error
     assert error.count("\n") == 1
     assert names(tmp_path) == ["model"]
 
@@ -159,12 +159,12 @@ def test_schedulers(scheduler: str, tiny: Path, tmp_path: Path):
 
 
 def test_dtype(tiny: Path, tmp_path: Path):
-    """Computed in the dtype that is asked for: near the float32 pixels, and not equal to them."""
+    """bfloat16 gives pixels close to those of float32, but not equal."""
     for name in ("float32", "bfloat16"):
         assert sample(tiny, tmp_path / f"{name}.png", "--dtype", name, "--num", "8") == 0
     near, exact = (pixels(tmp_path / f"{name}.png").astype(int) for name in ("bfloat16", "float32"))
     assert np.abs(near - exact).max() > 0
-    assert np.abs(near - exact).mean() < 8  # grey levels; another seed gives 50
+    assert np.abs(near - exact).mean() < 8  # gray levels; another seed gives 50
 
 
 def test_out_of_memory_names_a_batch_size(
@@ -176,7 +176,7 @@ def test_out_of_memory_names_a_batch_size(
     monkeypatch.setattr(drawing, "generate", exhausted)
     assert sample(tiny, tmp_path / "a.png", "--num", "9", batch=8) == 1
     assert capsys.readouterr().err.splitlines()[-1] == (
-        "ddpm-jax: out of memory; try --batch-size 4"
+        "ddpm-jax: out of memory: try --batch-size 4"
     )
     assert sample(tiny, tmp_path / "a.png", "--num", "1") == 1
     assert "--dtype bfloat16" in capsys.readouterr().err
@@ -191,7 +191,7 @@ def test_images_that_are_not_numbers(
 
     monkeypatch.setattr(drawing, "generate", broken)
     assert sample(tiny, tmp_path / "a.png", "--num", "3") == 1
-    assert "finite" in capsys.readouterr().err
+    assert "NaN or infinity" in capsys.readouterr().err
     assert not names(tmp_path)
 
 
@@ -208,8 +208,8 @@ def test_a_file_appears_only_when_complete(tmp_path: Path, monkeypatch):
 
 @contextlib.contextmanager
 def running(*argv: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """The command in a process of its own, which is gone afterwards."""
-    # A background job's children ignore SIGINT, and the tests may be one: as in a terminal, then.
+    """The command in its own process, which ends with the block."""
+    # Children of a background job ignore SIGINT. This sets the handler of a terminal.
     code = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -231,43 +231,43 @@ sys.exit(main(sys.argv[1:]))
 
 
 def test_interrupt(tiny: Path, tmp_path: Path):
-    """Ctrl-C in the middle of a long run: exit code 130, a line to say so, whole files only."""
+    """Ctrl-C in a long run: exit code 130, one line of text, only complete files."""
     argv = f"sample --no-cache --model {tiny} --scheduler ddpm --steps 1000 --num 1000000".split()
     with running(*argv, "--batch-size", "2", "--out", str(tmp_path / "out")) as run:
         while not (tmp_path / "out" / "00001.png").exists() and run.poll() is None:
             time.sleep(0.05)
         run.send_signal(signal.SIGINT)
-        _, told = run.communicate()
-    assert run.returncode == 130, told
-    assert told.splitlines()[-1] == (
-        "ddpm-jax: interrupted; the same command makes the images that are missing"
+        _, error = run.communicate()
+    assert run.returncode == 130, error
+    assert error.splitlines()[-1] == (
+        "ddpm-jax: interrupted; run the same command again to make the missing images"
     )
-    assert "Traceback" not in told
+    assert "Traceback" not in error
     assert all(len(name) == len("00000.png") for name in names(tmp_path / "out"))
 
 
-def test_compiled_programs_are_kept(tiny: Path, tmp_path: Path):
+def test_compiled_programs_are_cached(tiny: Path, tmp_path: Path):
     argv = ["sample", "--model", str(tiny), "--num", "1", "--steps", "2"]
-    kept = tmp_path / "ddpm_jax" / "compiled"
+    cached = tmp_path / "ddpm_jax" / "compiled"
     programs = []
     for out in ("a.png", "b.png"):
         with running(*argv, "--out", str(tmp_path / out), XDG_CACHE_HOME=str(tmp_path)) as run:
-            _, told = run.communicate()
-        assert run.returncode == 0, told
-        programs.append({name for name in names(kept) if not name.endswith("-atime")})
+            _, error = run.communicate()
+        assert run.returncode == 0, error
+        programs.append({name for name in names(cached) if not name.endswith("-atime")})
     assert any("advance" in name for name in programs[0])
     assert programs[0] == programs[1]
     assert np.array_equal(pixels(tmp_path / "a.png"), pixels(tmp_path / "b.png"))
 
 
 def test_no_cache(tiny: Path, tmp_path: Path, monkeypatch):
-    asked = []
-    monkeypatch.setattr(cache, "use", asked.append)
+    used = []
+    monkeypatch.setattr(cache, "use", used.append)
     assert sample(tiny, tmp_path / "a.png", "--num", "1") == 0
-    assert not asked
+    assert not used
 
 
-def test_a_cache_that_cannot_be_written_stops_nothing(
+def test_a_run_continues_without_a_writable_cache(
     tiny: Path, tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setattr(cache, "folder", lambda: Path(os.devnull) / "cache")

@@ -1,4 +1,4 @@
-"""`ddpm-jax train`: where settings come from, what it leaves, exit codes."""
+"""`ddpm-jax train`: sources of settings, outputs, exit codes."""
 
 import errno
 import json
@@ -70,7 +70,7 @@ def test_settings_come_from_a_file(config: Path):
 
 
 def test_settings_come_from_a_model():
-    """The network and the forward process are the model's; the rest is the preset's."""
+    """The network and the forward process come from the model, the rest from the preset."""
     taken = parsed("--from", "digits", "--preset", "cifar10")
     own = json.loads((hub.BUNDLED / "digits" / "unet" / "config.json").read_text())
     assert taken.model.block_out_channels == tuple(own["block_out_channels"])
@@ -117,7 +117,7 @@ def test_resume(done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
         ("--loop.steps 0", "steps must be at least 1, got 0"),
         ("--optimizer.clip-norm -1", "clip_norm must be above 0, got -1.0"),
         ("--loop.keep-best 1", "set data.held_out too"),
-        ("--preset tiny --config x.json", "--preset and --config are two places to start from"),
+        ("--preset tiny --config x.json", "--preset and --config both set the initial settings"),
         ("--data ./nowhere", "there is no file or folder ./nowhere"),
         ("--model.block-out-channels 7", "got 1 block_out_channels, 3 down_block_types"),
         ("--prest tiny", "--preset"),
@@ -153,7 +153,7 @@ def test_wrong_files_and_models(tmp_path: Path, capsys: pytest.CaptureFixture[st
         (f"--config {tmp_path / 'none.json'}", "none.json does not exist"),
         (f"--from {tmp_path}", "has no unet/config.json or config.json"),
         ("--from ./nowhere", "'./nowhere' is not a local folder"),
-        ("--revision v1", "--revision is of the model that --from names"),
+        ("--revision v1", "--revision needs the model that --from names"),
     ):
         assert error in complaint(f"train --out {out} {options}", capsys, 2)
     assert not out.exists()
@@ -161,7 +161,7 @@ def test_wrong_files_and_models(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 @pytest.mark.slow
 def test_classes_are_named(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    """At the beginning, and by `info` afterwards."""
+    """At the start of training, and by `info` afterwards."""
     for name, grey in (("owl", 0), ("asp", 255)):
         (tmp_path / "birds" / name).mkdir(parents=True)
         for i in range(12):
@@ -178,7 +178,7 @@ def test_classes_are_named(config: Path, tmp_path: Path, capsys: pytest.CaptureF
 def test_going_on_from_another_forward_process(
     done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    """What differs from how the model was trained is said."""
+    """Differences from the training of the model are printed."""
     config = json.loads((done / "settings.json").read_text())
     config["loop"] |= {"steps": 1, "sample_every": 0, "profile": 0}
     (tmp_path / "s.json").write_text(json.dumps(config))
@@ -207,7 +207,7 @@ def test_channels_that_no_image_has(
     command = f"train --config {config} --data {five_channels(tmp_path)} --out {tmp_path / 'out'}"
     short = "--loop.sample-every 0 --loop.steps 1 --no-cache"
     assert main([*command.split(), *short.split()]) == 0
-    assert "with 5 channels, pipelines in Python give arrays" in capsys.readouterr().out
+    assert "with 5 channels, use a pipeline in Python" in capsys.readouterr().out
 
 
 def five_channels(folder: Path) -> Path:
@@ -219,7 +219,7 @@ def five_channels(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("stopped", "code"), [(None, 0), (signal.SIGTERM, 0), (signal.SIGINT, 130)]
 )
-def test_what_is_said_of_a_run(
+def test_messages_of_a_run(
     config: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -228,7 +228,7 @@ def test_what_is_said_of_a_run(
     stopped: signal.Signals | None,
     code: int,
 ):
-    """Before it what is trained on what, and after it where the model is, or what goes on."""
+    """The data and the model before the run; the path of the model or a hint after it."""
     monkeypatch.setattr(run, "train_checked", lambda *_, **__: Outcome(5, stopped, 1))
     out = tmp_path / "run"
     name = five_channels(tmp_path) if data == "five" else data
@@ -238,12 +238,12 @@ def test_what_is_said_of_a_run(
     printed = capsys.readouterr()
     said = printed.out + printed.err
     if stopped is not None:
-        assert f"stopped by {stopped.name} after 5 of 8 updates; --resume goes on" in said
+        assert f"stopped by {stopped.name} after 5 of 8 updates: continue with --resume" in said
     elif data == "digits":
         assert "1,797 images of 8x8x1 in 10 classes (0 0, 1 1, " in said
         assert f"5 updates, 1 compilation of the step; the model is {out}: ddpm-jax sample" in said
     else:
-        assert "with 5 channels, pipelines in Python give arrays" in said
+        assert "with 5 channels, use a pipeline in Python" in said
 
 
 def test_a_folder_that_holds_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
