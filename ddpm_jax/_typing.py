@@ -1,4 +1,4 @@
-"""Types that several rooms share."""
+"""Types that several modules share."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
@@ -9,30 +9,30 @@ from jaxtyping import Num
 
 
 def is_whole(value: object) -> bool:
-    """Whether a value is a whole number, Python's or NumPy's; True and False are none."""
+    """Whether a value is a Python or NumPy integer. Bools are rejected."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def is_number(value: object) -> bool:
-    """Whether a value is a real number, Python's or NumPy's; True and False are none."""
+    """Whether a value is a real Python or NumPy number. Bools are rejected."""
     return is_whole(value) or isinstance(value, float | np.floating)
 
 
 Leaf: TypeAlias = Any
-"""A leaf of a pytree of numbers: a NumPy array on the host, a jax array or a tracer inside a
-transformation. Its shape stands beside the field."""
+"""A leaf of a pytree of numbers: a NumPy array on the host, or a jax array or tracer inside a
+transformation. The docstring of each field gives its shape."""
 
 PredictionType: TypeAlias = Literal["epsilon", "sample", "v_prediction"]
-"""What the network's output is: the noise, the clean image, or v (arXiv:2202.00512)."""
+"""The meaning of the network's output: the noise, the clean image, or v (arXiv:2202.00512)."""
 
 TimestepSpacing: TypeAlias = Literal["leading", "trailing", "linspace", "quadratic"]
-"""How a grid of timesteps is laid over 0..T-1; see `ddpm_jax.tables.spacing`."""
+"""How a grid of timesteps is spaced in 0..T-1; see `ddpm_jax.tables.spacing`."""
 
 Timesteps: TypeAlias = Sequence[float] | Num[np.ndarray, "n"]
-"""A grid of timesteps that the user chose, strictly descending."""
+"""A custom grid of timesteps, strictly descending."""
 
 AnyArray: TypeAlias = jax.Array | np.ndarray
-"""An array of the device or of the host."""
+"""An array on the device or on the host."""
 
 Registers: TypeAlias = tuple[AnyArray, ...]
 """The image-shaped state of a sampler, each (B, H, W, C); register 0 is the sample."""

@@ -1,7 +1,7 @@
 """Arrays to images: [-1, 1] to [0, 1], uint8, PIL images and grids.
 
-Images are float arrays (B, H, W, C) in [0, 1] with one channel (grey), three (RGB) or four (RGBA),
-as the pipelines give them with `output_type="np"` or "jax".
+Images are float arrays (B, H, W, C) in [0, 1] with one channel (gray), three (RGB) or four (RGBA),
+like the output of a pipeline with `output_type="np"` or "jax".
 """
 
 import math
@@ -15,22 +15,22 @@ from PIL import Image
 from ddpm_jax._typing import AnyArray
 
 TILE = 64
-"""The side, in pixels, below which `make_grid` enlarges its tiles: smaller ones are hard to see."""
+"""The side in pixels that `make_grid` enlarges small tiles to: smaller tiles are hard to see."""
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 """PIL's mode for each number of channels."""
 
 
 def to_unit(samples: Float[AnyArray, "..."]) -> Float[AnyArray, "..."]:
-    """From the [-1, 1] of networks to the [0, 1] of images, clipped; NumPy's or jax's arrays."""
+    """NumPy or jax arrays rescaled from the networks' [-1, 1] to [0, 1] and clipped."""
     return (samples / 2 + 0.5).clip(0, 1)
 
 
 def to_uint8(images: ArrayLike) -> UInt8[np.ndarray, "b h w c"]:
-    """Pixels 0..255 of images in [0, 1]: the nearest, of two equally near the even one.
+    """Pixels 0..255 of images in [0, 1], rounded half to even.
 
-    Raises ValueError unless `images` is a float array (B, H, W, C) of finite numbers in [0, 1], C
-    being 1, 3 or 4.
+    Raises ValueError unless `images` is a float array (B, H, W, C) of finite numbers in [0, 1] with
+    C = 1, 3 or 4.
 
     >>> import numpy as np, ddpm_jax as dj
     >>> dj.to_uint8(np.array([0.0, 0.5, 1.0]).reshape(1, 1, 3, 1)).ravel().tolist()
@@ -40,7 +40,7 @@ def to_uint8(images: ArrayLike) -> UInt8[np.ndarray, "b h w c"]:
 
 
 def to_pil(images: ArrayLike) -> list[Image.Image]:
-    """One PIL image each, of mode L, RGB or RGBA for one, three or four channels. Raises as
+    """One PIL image for each, with mode L, RGB or RGBA for 1, 3 or 4 channels. Raises as
     `to_uint8`.
 
     >>> import numpy as np, ddpm_jax as dj
@@ -48,7 +48,7 @@ def to_pil(images: ArrayLike) -> list[Image.Image]:
     [('L', (6, 8)), ('L', (6, 8))]
     """
     pixels = to_uint8(images)
-    # PIL wants grey images without a channel axis.
+    # PIL needs gray images without a channel axis.
     return [Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image) for image in pixels]
 
 
@@ -63,19 +63,17 @@ def make_grid(
     """All images in one grid, row by row.
 
     Args:
-        images: an array as `to_uint8` takes it, or PIL images of one size and mode (L, RGB or
-            RGBA).
-        columns: images in a row. Default: as many as make the number of rows and columns about
-            equal.
-        padding: pixels between the images and around them.
-        scale: whole factor by which each image is enlarged, pixel by pixel, without smoothing.
-            Default: the factor that brings a small image nearest to 64 pixels, else 1.
-        background: grey level, 0 (black) to 255 (white), of the padding and of tiles left over,
-            which are opaque.
+        images: an array as for `to_uint8`, or PIL images of one size and mode (L, RGB or RGBA).
+        columns: images in a row. Default: the numbers of rows and columns are about equal.
+        padding: pixels between and around the images.
+        scale: integer factor that enlarges each image without smoothing. Default: for small images
+            the factor that gives the size closest to 64 pixels, otherwise 1.
+        background: gray level, 0 (black) to 255 (white), of the padding and of empty tiles, which
+            are opaque.
 
     Raises:
-        ValueError: no image, images that differ in size or mode, an argument out of range, or as
-            `to_uint8`.
+        ValueError: there is no image, images differ in size or mode, an argument is out of range,
+            or as in `to_uint8`.
 
     >>> import numpy as np, ddpm_jax as dj
     >>> dj.make_grid(np.zeros((6, 8, 8, 3)), columns=3, padding=1, scale=2).size
@@ -91,8 +89,8 @@ def make_grid(
     step_x, step_y = width * scale + padding, height * scale + padding
     size = (columns * step_x + padding, rows * step_y + padding)
     mode = tiles[0].mode
-    colours = {"L": background, "RGB": (background,) * 3, "RGBA": (*(background,) * 3, 255)}
-    grid = Image.new(mode, size, colours[mode])
+    colors = {"L": background, "RGB": (background,) * 3, "RGBA": (*(background,) * 3, 255)}
+    grid = Image.new(mode, size, colors[mode])
     for index, tile in enumerate(tiles):
         row, column = divmod(index, columns)
         big = tile.resize((width * scale, height * scale), Image.Resampling.NEAREST)
@@ -101,7 +99,7 @@ def make_grid(
 
 
 def _checked(images: ArrayLike) -> Float[np.ndarray, "b h w c"]:
-    """The images as float32 (float64 stays), once they are known to be images."""
+    """The images, checked, as float32 (float64 stays)."""
     given = np.asarray(images)
     if given.dtype.kind in "biuc" or given.dtype.kind in "OSU":
         raise ValueError(f"images must be floats in [0, 1]; got an array of {given.dtype}")
@@ -113,7 +111,7 @@ def _checked(images: ArrayLike) -> Float[np.ndarray, "b h w c"]:
             f"images must have 1, 3 or 4 channels, last in the shape; got shape {array.shape}"
         )
     if 0 in array.shape:
-        raise ValueError(f"there is nothing to show in images of shape {array.shape}")
+        raise ValueError(f"images must not be empty; got shape {array.shape}")
     bad = np.count_nonzero(~np.isfinite(array))
     if bad:
         raise ValueError(
@@ -121,7 +119,7 @@ def _checked(images: ArrayLike) -> Float[np.ndarray, "b h w c"]:
         )
     low, high = array.min(), array.max()
     if low < 0 or high > 1:
-        raise ValueError(f"images must lie in [0, 1]; these go from {low:g} to {high:g}")
+        raise ValueError(f"images must lie in [0, 1]; got {low:g} to {high:g}")
     return array
 
 
@@ -135,7 +133,7 @@ def _tiles(images: ArrayLike | Sequence[Image.Image]) -> list[Image.Image]:
     if len(tiles) != len(images) or len(kinds) > 1 or tiles[0].mode not in MODES.values():
         modes = ", ".join(MODES.values())
         raise ValueError(
-            f"images must be of one size and one mode of {modes}; got {', '.join(kinds)}"
+            f"images must have the same size and the same mode of {modes}; got {', '.join(kinds)}"
         )
     return tiles
 

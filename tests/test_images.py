@@ -10,7 +10,7 @@ from ddpm_jax.images import make_grid, to_pil, to_uint8
 
 
 def stripes(count: int, size: int = 8, channels: int = 1) -> np.ndarray:
-    """Images that are all different: image b is b / count everywhere but for one white pixel."""
+    """Different images: image b has the value b / count, except for one white pixel."""
     images = np.broadcast_to(
         np.arange(count, dtype=np.float32)[:, None, None, None] / count,
         (count, size, size, channels),
@@ -26,7 +26,7 @@ def test_uint8_ends_and_middle():
 
 
 def test_uint8_rounds_halves_to_even():
-    # k + 0.5 for whole k is exact here, so these are true ties.
+    # k + 0.5 for integers k is exact here, so these are true ties.
     halves = (np.arange(0, 255, dtype=np.float64) + 0.5) / 255
     ties = halves[(halves * 255) % 1 == 0.5]
     assert ties.size > 100
@@ -51,10 +51,10 @@ def test_jax_and_bfloat16_arrays():
 def test_to_pil(channels: int, mode: str):
     images = stripes(3, size=4, channels=channels)
     images[1, 2, 3] = 0.2
-    pictures = to_pil(images)
-    assert [(p.mode, p.size) for p in pictures] == [(mode, (4, 4))] * 3
+    pil_images = to_pil(images)
+    assert [(p.mode, p.size) for p in pil_images] == [(mode, (4, 4))] * 3
     # PIL's coordinates are (column, row).
-    pixel = pictures[1].getpixel((3, 2))
+    pixel = pil_images[1].getpixel((3, 2))
     assert pixel == (51 if channels == 1 else (51, 51, 51))
 
 
@@ -63,15 +63,15 @@ def test_to_pil(channels: int, mode: str):
     [
         (np.zeros((8, 8, 3)), r"four axes.*\(8, 8, 3\)"),
         (np.zeros((1, 3, 8, 8)), r"1, 3 or 4 channels.*\(1, 3, 8, 8\)"),
-        (np.zeros((0, 8, 8, 3)), "nothing to show"),
+        (np.zeros((0, 8, 8, 3)), "must not be empty"),
         (np.full((1, 8, 8, 3), np.nan), "192 of 192 numbers are NaN"),
         (np.full((1, 8, 8, 3), np.inf), "NaN or infinite"),
-        (np.full((1, 8, 8, 3), -0.5), r"\[0, 1\].*from -0.5 to -0.5"),
+        (np.full((1, 8, 8, 3), -0.5), r"\[0, 1\].*got -0.5 to -0.5"),
         (np.full((1, 8, 8, 3), 1.5), r"\[0, 1\].*to 1.5"),
         (np.zeros((1, 8, 8, 3), np.uint8), "floats.*uint8"),
     ],
 )
-def test_what_is_not_an_image_is_refused(images: np.ndarray, words: str):
+def test_arrays_that_are_not_images_are_refused(images: np.ndarray, words: str):
     for make in (to_uint8, to_pil, make_grid):
         with pytest.raises(ValueError, match=words):
             make(images)
@@ -120,14 +120,14 @@ def test_grid_of_pil_images_is_the_grid_of_their_array():
 
 
 def test_grid_refuses_images_that_differ():
-    pictures = [Image.new("L", (8, 8)), Image.new("L", (8, 9))]
-    with pytest.raises(ValueError, match=r"one size.*L 8x8, L 8x9"):
-        make_grid(pictures)
+    pil_images = [Image.new("L", (8, 8)), Image.new("L", (8, 9))]
+    with pytest.raises(ValueError, match=r"same size.*L 8x8, L 8x9"):
+        make_grid(pil_images)
     with pytest.raises(ValueError, match=r"one mode of L, RGB, RGBA; got CMYK 8x8"):
         make_grid([Image.new("CMYK", (8, 8))])
 
 
-def test_pictures_with_alpha_stay_so():
+def test_alpha_channels_stay():
     clear = np.zeros((3, 4, 4, 4))
     grid = make_grid(clear, columns=2, padding=1, scale=1)
     assert (grid.mode, grid.size) == ("RGBA", (11, 11))
