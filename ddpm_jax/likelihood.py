@@ -1,12 +1,12 @@
 r"""The variational bound, one timestep at a time, in bits per dimension.
 
     (1)  t > 0:  L_t = KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t))
-    (2)  t = 0:  L_0 = -log p(x_0 | x_1), pictures being on 256 levels in [-1, 1]
+    (2)  t = 0:  L_0 = -log p(x_0 | x_1) for images with 256 levels in [-1, 1]
     (3)  KL(N(m, s^2) || N(m', s'^2)) = log(s' / s) + (s^2 + (m - m')^2) / (2 s'^2) - 1/2
 
-Both Gaussians of (1) are rows of DDPM's own table: p's mean is what sampling makes of (x, output),
-q's what it makes of (x, x0), and the bounds of a learned log variance are the table's. At t = 0 a
-table's posterior variance is 0; here, as in improved DDPM, it is that of t = 1.
+Both Gaussians of (1) come from DDPM's table: the mean of p is the update of (x, output), the mean
+of q is the update of (x, x0), and the bounds of a learned log variance are those of the table. At
+t = 0 a table's posterior variance is 0. Here, as in improved DDPM, it is that of t = 1.
 
 References: Ho et al. 2020, arXiv:2006.11239, eqs. 5 to 7 and 13; Nichol and Dhariwal 2021,
 arXiv:2102.09672, section 3.1.
@@ -35,7 +35,7 @@ class Posterior:
         true_mean: (T, 2) q's mean, of (x, x0).
         true_log_var: (T,) q's log variance.
         mean: (T, 2) p's mean, of (x, output).
-        log_var: (T, 2) the bounds of p's log variance, equal where it is not learned.
+        log_var: (T, 2) the bounds of p's log variance, equal if it is not learned.
     """
 
     true_mean: Float[np.ndarray, "T 2"]
@@ -45,10 +45,10 @@ class Posterior:
 
 
 def posterior(scheduler: DDPMScheduler) -> Posterior:
-    """The coefficients that a scheduler's config says.
+    """The coefficients for a scheduler's config.
 
     Raises:
-        ValueError: fewer than two training timesteps.
+        ValueError: there are fewer than two training timesteps.
     """
     if scheduler.num_train_timesteps < 2:
         raise ValueError("the variational bound needs num_train_timesteps of at least 2")
@@ -81,15 +81,15 @@ def bound_terms(
     output: Float[Array, "b h w c"],
     values: Float[Array, "b h w c"] | None,
 ) -> Float[Array, " b"]:
-    """L_t of (1) and (2) for each picture, in bits per dimension.
+    """L_t of (1) and (2) for each image, in bits per dimension.
 
     Args:
         of: the coefficients.
-        timestep: of each picture.
-        x0: clean pictures in [-1, 1].
-        x: noised ones.
-        output: what the network predicts.
-        values: its second half, where the variance is learned: -1 and 1 are the bounds.
+        timestep: the timestep of each image.
+        x0: clean images in [-1, 1].
+        x: noised images.
+        output: the prediction of the network.
+        values: the second half of its output, for a learned variance: -1 and 1 mean the bounds.
     """
 
     def at(column: np.ndarray) -> Array:
@@ -112,7 +112,7 @@ def normal_kl(
     other_mean: Float[Array, "..."],
     other_log_var: Float[Array, "..."],
 ) -> Float[Array, "..."]:
-    """Equation (3), of log variances, in nats."""
+    """Equation (3) for log variances, in nats."""
     gap = log_var - other_log_var
     return 0.5 * (jnp.expm1(gap) - gap + (mean - other_mean) ** 2 * jnp.exp(-other_log_var))
 
@@ -120,17 +120,18 @@ def normal_kl(
 def discretised_log_likelihood(
     x0: Float[Array, "..."], mean: Float[Array, "..."], log_std: Float[Array, "..."]
 ) -> Float[Array, "..."]:
-    """The log of the mass that a Gaussian has in x0's bin of 256 over [-1, 1], in nats.
+    """The log probability of x0's bin under a Gaussian, with 256 bins in [-1, 1], in nats.
 
-    The first and the last bin reach to infinity (arXiv:2006.11239, eq. 13). log Phi(b) - Phi(a) is
-    taken on the side where both are small, in logarithms, so that no far bin has mass 0.
+    The first and the last bin extend to infinity (arXiv:2006.11239, eq. 13). log(Phi(b) - Phi(a))
+    is computed in the tail where both are small, in logarithms, so that no far bin has mass 0.
     """
-    centred, scale = x0 - mean, jnp.exp(-log_std)
-    upper, lower = (centred + BIN) * scale, (centred - BIN) * scale
-    # By symmetry Phi(b) - Phi(a) = Phi(-a) - Phi(-b): the bins above the mean are mirrored.
-    mirrored = centred > 0
+    centered, scale = x0 - mean, jnp.exp(-log_std)
+    upper, lower = (centered + BIN) * scale, (centered - BIN) * scale
+    # By symmetry Phi(b) - Phi(a) = Phi(-a) - Phi(-b): bins above the mean are mirrored.
+    mirrored = centered > 0
     high, low = jnp.where(mirrored, -lower, upper), jnp.where(mirrored, -upper, lower)
     log_high, log_low = _log_phi(high), _log_phi(low)
+    # -1e-6 keeps the logarithm and its gradient finite if both round to the same float32.
     inside = log_high + jnp.log(-jnp.expm1(jnp.minimum(log_low - log_high, -1e-6)))
     edge = 1 - BIN / 2
     return lax.select(x0 < -edge, _log_phi(upper), lax.select(x0 > edge, _log_phi(-lower), inside))
@@ -140,8 +141,9 @@ def _log_phi(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """The logarithm of Phi(x), below -20 by its asymptotic series in 1 / x^2.
 
     The derivative of `log_ndtr` is the exponential of a difference of two numbers that grow with
-    x^2: in float32 it is 2 % off at -1,600, and a third of what it should be at -10,000.
+    x^2. In float32 its error is 2 % at -1,600, and at -10,000 it is a third of the correct value.
     """
+    # At -20 the first term that the series omits, 15 r^3, is 2e-7, below the rounding of -203.9.
     far = jnp.minimum(x, -20.0)
     r = 1 / far**2
     series = -0.5 * far**2 - jnp.log(-far) - 0.5 * np.log(2 * np.pi) + jnp.log1p(3 * r**2 - r)

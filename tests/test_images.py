@@ -123,7 +123,7 @@ def test_grid_refuses_images_that_differ():
     pil_images = [Image.new("L", (8, 8)), Image.new("L", (8, 9))]
     with pytest.raises(ValueError, match=r"same size.*L 8x8, L 8x9"):
         make_grid(pil_images)
-    with pytest.raises(ValueError, match=r"one mode of L, RGB, RGBA; got CMYK 8x8"):
+    with pytest.raises(ValueError, match=r"the same mode of L, RGB, RGBA; got CMYK 8x8"):
         make_grid([Image.new("CMYK", (8, 8))])
 
 

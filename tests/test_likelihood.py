@@ -25,7 +25,7 @@ TYPES = get_args(PredictionType)
 ROUNDING = 2e-5
 
 LEVELS = (np.arange(256) / 127.5 - 1).astype(np.float32)
-"""The 256 levels of a picture in [-1, 1]."""
+"""The 256 levels of an image in [-1, 1]."""
 
 
 # Equation (3): the divergence of two Gaussians.
@@ -49,8 +49,8 @@ def test_kl_is_the_integral(mean: float, std: float, other_mean: float, other_st
     assert float(found) == pytest.approx(expected, rel=ROUNDING, abs=1e-6)
 
 
-def test_kl_close_to_zero_keeps_its_digits() -> None:
-    """Of variances that differ by 1e-4 it is 2.5e-9; 1 + 1e-4 - 1 is off by more than that."""
+def test_kl_close_to_zero_is_accurate() -> None:
+    """For variances that differ by 1e-4 it is 2.5e-9. The error of 1 + 1e-4 - 1 is larger."""
     found = normal_kl(*map(jnp.float32, (0.0, 1e-4, 0.0, 0.0)))
     assert float(found) == pytest.approx(0.25e-8, rel=1e-2)
 
@@ -79,15 +79,15 @@ def test_likelihood_is_the_mass_of_a_bin(mean: float, std: float) -> None:
     assert np.exp(np.float64(found)).sum() == pytest.approx(1, abs=1e-5)
 
 
-def test_likelihood_far_out() -> None:
-    """Thirty to thirty million standard deviations: the value, and a slope that leads back."""
+def test_likelihood_far_from_the_mean() -> None:
+    """Thirty to thirty million standard deviations: the value, and a slope toward the mean."""
     cases = list(itertools.product((-1.0, 0.2, 1.0), (3e1, -3e3, 3e5), (0.01, 1.0)))
     x0, mean, std = (np.array(column, np.float32) for column in zip(*cases, strict=True))
     slope = jax.jit(jax.grad(lambda *args: discretised_log_likelihood(*args).sum(), argnums=1))
     values, slopes = likelihood(x0, mean, np.log(std)), slope(x0, mean, np.log(std))
     for case, value, slope in zip(cases, values, slopes, strict=True):
         a, m, s = (float(np.float32(number)) for number in case)
-        h = 1e-3 * abs(m)  # of a parabola, but for its last digits
+        h = 1e-3 * abs(m)  # almost a parabola
         rise = (log_mass(a, m + h, s) - log_mass(a, m - h, s)) / (2 * h)
         assert float(value) == pytest.approx(log_mass(a, m, s), rel=1e-5), case
         assert float(slope) == pytest.approx(rise, rel=2e-3, abs=1e-30), case
@@ -117,7 +117,7 @@ def bayes(t: int, x: float, x0: float) -> tuple[float, float]:
 
 
 def guess(kind: str, t: int, x: float, output: float) -> float:
-    """The x0 that an output means."""
+    """The x0 of an output."""
     alpha, sigma = math.sqrt(ALPHA_BAR[t]), math.sqrt(1 - ALPHA_BAR[t])
     return {
         "sample": output,
@@ -127,7 +127,7 @@ def guess(kind: str, t: int, x: float, output: float) -> float:
 
 
 def std_of(variance_type: str, t: int, value: float) -> float:
-    """p's, as Nichol and Dhariwal have it: at t = 0 the posterior's is that of t = 1."""
+    """The variance of p as in Nichol and Dhariwal: at t = 0 the posterior's is that of t = 1."""
     small = bayes(max(t, 1), 0.1, 0.2)[1] ** 2
     if variance_type == "fixed_small":
         return math.sqrt(small)
@@ -144,7 +144,7 @@ def std_of(variance_type: str, t: int, value: float) -> float:
     "variance_type", ["fixed_small", "fixed_large_log", "learned", "learned_range"]
 )
 def test_bound_at_every_timestep(prediction_type: Any, variance_type: Any) -> None:
-    """Two pixels a timestep: a KL by Bayes and integration, at t = 0 the mass of a bin."""
+    """Two pixels per timestep: a KL by Bayes and integration, at t = 0 the mass of a bin."""
     rng = np.random.default_rng(0)
     t = np.arange(STEPS)
     shape = (STEPS, 1, 2, 1)
@@ -164,7 +164,7 @@ def test_bound_at_every_timestep(prediction_type: Any, variance_type: Any) -> No
             a, b, c, d = (float(field[i, 0, pixel, 0]) for field in (x0, x, output, values))
             mean = bayes(max(i, 1), b, guess(prediction_type, i, b, c))[0]
             std = std_of(variance_type.removesuffix("_log"), i, d)
-            if i == 0:  # q(x_0 | x_1) of an x0 that was guessed is that x0
+            if i == 0:  # q(x_0 | x_1) for a predicted x0 is that x0
                 nats.append(-log_mass(a, guess(prediction_type, 0, b, c), std))
             else:
                 nats.append(integrated_kl(*bayes(i, b, a), mean, std))
@@ -173,8 +173,8 @@ def test_bound_at_every_timestep(prediction_type: Any, variance_type: Any) -> No
 
 
 @pytest.mark.parametrize("prediction_type", TYPES)
-def test_the_truth_costs_nothing(prediction_type: Any) -> None:
-    """fixed_small is the true variance; so with the true x0 as the guess p is q for t > 0."""
+def test_the_true_x0_has_no_divergence(prediction_type: Any) -> None:
+    """fixed_small is the true variance, so with the true x0 as the prediction p is q for t > 0."""
     rng = np.random.default_rng(1)
     scheduler = dj.DDPMScheduler(prediction_type=prediction_type)
     t = np.array([1, 2, 5, 20, 100, 500, 998, 999])
@@ -239,24 +239,24 @@ def chain(variance_type: Any) -> dj.DDPMScheduler:
 
 
 def pixels(values: np.ndarray) -> jax.Array:
-    """Pictures of one pixel."""
+    """Images of one pixel."""
     return jnp.asarray(values, jnp.float32)[:, None, None, None]
 
 
 def test_the_sum_bounds_the_likelihood() -> None:
-    """fixed_small is too narrow for data that vary: the bound is loose, for every level."""
+    """fixed_small is too narrow for data with variance, so the bound is loose at every level."""
     small = CHAIN_BETAS[1:] * (1 - CHAIN_ALPHA_BAR[:-1]) / (1 - CHAIN_ALPHA_BAR[1:])
     bound, truth = bound_and_truth("fixed_small", np.log(np.append(small[0], small)))
     assert np.all(bound > truth + 0.1)
 
 
 def test_the_sum_is_the_likelihood_where_the_reverse_process_is_exact() -> None:
-    """With the variance of x_{t-1} given x_t, of jointly Gaussian variables, nothing is lost."""
+    """The bound is tight with the variance of x_{t-1} given x_t, as all variables are Gaussian."""
     before = np.append(1.0, CHAIN_ALPHA_BAR[:-1])
     before, now = (bar * SPREAD + 1 - bar for bar in (before, CHAIN_ALPHA_BAR))
     bound, truth = bound_and_truth("learned", np.log(CHAIN_BETAS * before / now))
-    # The first and the last level stand for all that lies beyond them, which is most of their mass.
-    # Measured between: 1e-5, the bins' width.
+    # Most mass of the first and the last level lies beyond them, so they are left out. Measured
+    # between them: 1e-5, the width of the bins.
     assert np.all(bound[[0, -1]] > truth[[0, -1]])
     np.testing.assert_allclose(bound[1:-1], truth[1:-1], rtol=0, atol=1e-4)
 

@@ -2,7 +2,7 @@
 when a checkpoint is read or written.
 
 The nested tree is stored unchanged; orbax itself joins the names with dots. The synchronous
-checkpointer writes it. It is read as NumPy arrays, whatever devices it was saved from.
+checkpointer writes it. It is read as NumPy arrays, for every device that it was saved from.
 """
 
 import importlib

@@ -1,7 +1,7 @@
-"""What every network has in common: a config in diffusers' form, params, and files of both.
+"""The base of all networks: a config in diffusers' form, params, and the files of both.
 
-A subclass declares its fields with diffusers' names and defaults, its `files`, and what is wrong
-with a config; `from_config`, `from_pretrained`, `save_pretrained` and the rest follow from these.
+A subclass declares its fields with diffusers' names and defaults, its `files`, and the faults that
+a config can have. `from_config`, `from_pretrained`, `save_pretrained` and the rest use these.
 """
 
 import dataclasses
@@ -28,30 +28,30 @@ from ddpm_jax.models.layers import initial
 ModelT = TypeVar("ModelT", bound="Model")
 ParamPath = tuple[str, ...]
 Placement = Sharding | Callable[[ParamPath, tuple[int, ...]], Sharding] | None
-"""Where params go: one sharding, or one for each path and shape; None: the default device."""
+"""Placement of params: one sharding, or one for each path and shape; None: the default device."""
 
 
 class Model(nn.Module):
     """Base of the networks.
 
-    The fields of a subclass are those of diffusers' config, with its defaults; `runtime_fields` are
-    in no config file.
+    The fields of a subclass are those of diffusers' config, with its defaults. No config file has
+    `runtime_fields`.
 
     Raises:
-        ValueError: at construction, listing every fault of the config.
+        ValueError: at construction; lists every fault of the config.
     """
 
     dtype: Any = jnp.float32
-    """Of the images between the first and the last layer: float32, bfloat16 or float16."""
+    """Dtype between the first and the last layer: float32, bfloat16 or float16."""
     param_dtype: Any = jnp.float32
-    """Of the params that `init` and `init_params` create."""
+    """Dtype of the params that `init` and `init_params` create."""
 
     files: ClassVar[ComponentFiles]
     """The names of the component's folder, config and weights."""
     runtime_fields: ClassVar[tuple[str, ...]] = ("dtype", "param_dtype")
     """The fields that diffusers' config does not have."""
     renamed_fields: ClassVar[Mapping[str, str]] = {}
-    """Old names of fields that config files may still have, and today's."""
+    """Old names of fields in config files, and the current names."""
 
     def __post_init__(self) -> None:
         fields = {
@@ -69,7 +69,7 @@ class Model(nn.Module):
 
     @classmethod
     def _faults(cls, fields: Mapping[str, Any]) -> Iterable[str]:
-        """Every fault of a config and of the runtime fields, a sentence each."""
+        """Every fault of a config and of the runtime fields, each as a sentence."""
         raise NotImplementedError
 
     @nn.nowrap
@@ -94,7 +94,7 @@ class Model(nn.Module):
         """The model of a diffusers config; overrides are fields, the runtime fields among them.
 
         Raises:
-            ValueError: unknown keys (those with an underscore in front are skipped), or a faulty
+            ValueError: unknown keys (keys with a leading underscore are skipped), or a faulty
                 config.
         """
         given = {key: value for key, value in config.items() if not key.startswith("_")}
@@ -106,7 +106,9 @@ class Model(nn.Module):
             )
         twice = sorted(f"{name} and {old[name]}" for name in old if {name, old[name]} <= set(given))
         if twice:
-            raise ValueError(f"config keys that mean the same are both given: {'; '.join(twice)}")
+            raise ValueError(
+                f"config keys with the same meaning are both given: {'; '.join(twice)}"
+            )
         return cls(**({old.get(key, key): value for key, value in given.items()} | overrides))
 
     @classmethod
@@ -114,7 +116,7 @@ class Model(nn.Module):
         """The config in a component's folder.
 
         Raises:
-            ValueError: it is missing, not a JSON object, or that of another class.
+            ValueError: it is missing, is not a JSON object, or belongs to another class.
         """
         path = folder / cls.files.config
         config = read_json(path)
@@ -138,18 +140,19 @@ class Model(nn.Module):
 
         Args:
             path: a pipeline's folder, the component's own, or a flat repository.
-            subfolder: look there and nowhere else.
-            dtype: of the computation.
-            param_dtype: of the params, whatever is stored.
-            sharding: where params go, one for all or a function of path and shape; None: the
-                default device.
+            subfolder: look only there.
+            dtype: dtype of the computation.
+            param_dtype: dtype of the params, independent of the stored dtype.
+            sharding: placement of the params: one sharding, or a function of path and shape; None:
+                the default device.
             **options: revision, variant, cache_dir, token, local_files_only; see
                 `HubOptions`.
 
         Raises:
             TypeError: an unknown option.
-            ValueError: no such model here, a faulty config, or weights that do not fit it.
-            OSError: no weights there, or it is not on the hub, or access is denied.
+            ValueError: the model does not exist, or its config is faulty or does not match the
+                weights.
+            OSError: it has no weights, is not on the hub, or access is denied.
         """
         folder = hub.component(path, cls.files, subfolder=subfolder, **options)
         config = cls.read_config(folder)
@@ -160,7 +163,7 @@ class Model(nn.Module):
 
     @nn.nowrap
     def _read(self, folder: Path, variant: str | None, sharding: Placement) -> dict[str, Any]:
-        """The params in a component's folder, one tensor read at a time."""
+        """The params in a component's folder. One tensor is read at a time."""
         if not (
             sharding is None or callable(sharding) or isinstance(sharding, Sharding | jax.Device)
         ):
@@ -180,7 +183,7 @@ class Model(nn.Module):
                 return weights_convert.to_flax(tensors, self.shapes(), put=put)
             except ValueError as error:
                 raise ValueError(
-                    f"{weights} does not fit its {self.files.config}: {error}"
+                    f"{weights} does not match its {self.files.config}: {error}"
                 ) from None
 
     @classmethod
@@ -200,7 +203,7 @@ class Model(nn.Module):
         *,
         variant: str | None = None,
     ) -> None:
-        """Writes the weights, then the config, into a folder, as diffusers reads them.
+        """Writes the weights, then the config, into a folder that diffusers can load.
 
         The folder is created if it is missing.
 
@@ -218,7 +221,7 @@ class Model(nn.Module):
 
     @nn.nowrap
     def shapes(self) -> dict[str, Any]:
-        """The params tree with shapes and dtypes for leaves; nothing is allocated."""
+        """The params tree with shapes and dtypes as leaves. Nothing is allocated."""
 
         def init(key: Array) -> dict[str, Any]:
             return dict(self.init(key, *self._example_inputs())["params"])
@@ -227,9 +230,9 @@ class Model(nn.Module):
 
     @nn.nowrap
     def init_params(self, key: Key[Array, ""] | UInt32[Array, "2"]) -> dict[str, Any]:
-        """Fresh params, drawn as torch draws them, without computing an image.
+        """New params with torch's initial distributions, drawn without running the network.
 
-        Compiles one draw, where `init` compiles one for every parameter.
+        Compiles one draw. `init` would compile one for every parameter.
         """
         return initial.draw(key, self.shapes())
 

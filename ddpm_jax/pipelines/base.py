@@ -122,7 +122,7 @@ class DiffusionPipeline(ABC):
             TypeError: an unknown option.
             ValueError: the folder does not exist; the pipeline, scheduler or network has an
                 unsupported class; or the weights do not match the config.
-            OSError: the files are not on the hub, or access is denied.
+            OSError: the folder has no weights, or the files cannot be fetched from the hub.
         """
         kind = cls
         if inspect.isabstract(cls):

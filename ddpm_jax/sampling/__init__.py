@@ -1,1 +1,1 @@
-"""Running a table on the device: keys, the step, the loops."""
+"""Run a table on the device: keys, the step, the loops."""

@@ -1,10 +1,10 @@
-r"""The forward process on device, for training and for those who write their own loops.
+r"""The forward process on the device, for training and for custom loops.
 
     (1)  x   = alpha x0 + sigma eps
     (2)  v   = alpha eps - sigma x0                      (alpha^2 + sigma^2 = 1)
     (3)  eps = sigma x + alpha v,   x0 = alpha x - sigma v
 
-Everything is computed in float32 at least: in half precision 1 - alpha^2 is 0 near t = 0.
+All computation is at least float32: in half precision 1 - alpha^2 is 0 near t = 0.
 References: Ho et al. 2020, arXiv:2006.11239, eq. 4; Salimans and Ho 2022, arXiv:2202.00512.
 """
 
@@ -21,36 +21,38 @@ Level: TypeAlias = ArrayLike
 
 
 def _per_image(level: Level, like: AnyArray) -> Array:
-    """A () or (B,) coefficient, shaped to multiply (B, ...), in float32 at least."""
+    """A () or (B,) coefficient, reshaped to multiply (B, ...), at least float32."""
     wide = _canonical(like) if jnp.finfo(like.dtype).bits >= 32 else jnp.float32
     level = jnp.asarray(level, wide)
     if level.shape not in ((), like.shape[:1]):
-        raise ValueError(f"{len(like)} images need one level or as many, got shape {level.shape}")
+        raise ValueError(
+            f"{len(like)} images need 1 or {len(like)} levels, got shape {level.shape}"
+        )
     return level.reshape(level.shape + (1,) * (like.ndim - 1)) if level.ndim else level
 
 
 def _combine(a: Level, first: AnyArray, b: Level, second: AnyArray) -> Array:
-    """Computes a first + b second in float32 at least, in the dtype of `first` again."""
+    """The sum a first + b second, computed at least in float32, in the dtype of `first`."""
     check_images(first)
     check_images(second)
     if first.shape != second.shape:
         raise ValueError(f"the two images differ in shape: {first.shape} and {second.shape}")
-    of_first, of_second = _per_image(a, first), _per_image(b, first)
-    wide = of_first.dtype
-    sum_ = of_first * first.astype(wide) + of_second * second.astype(wide)
+    first_coef, second_coef = _per_image(a, first), _per_image(b, first)
+    wide = first_coef.dtype
+    sum_ = first_coef * first.astype(wide) + second_coef * second.astype(wide)
     return sum_.astype(_canonical(first))
 
 
 def _canonical(image: AnyArray) -> Any:
-    """The image's dtype, as jax holds it: float64 only where x64 is on."""
+    """The image's dtype in jax: float64 only if x64 is enabled."""
     return jax.dtypes.canonicalize_dtype(image.dtype)
 
 
 def check_images(image: AnyArray) -> None:
-    """Refuses what is not an array of floats: in whole numbers every level rounds to 0.
+    """Refuses images that are not float arrays: in integers every level rounds to 0.
 
     Raises:
-        ValueError: naming the dtype or type.
+        ValueError: the message names the dtype or type.
     """
     if not (hasattr(image, "dtype") and jnp.issubdtype(image.dtype, jnp.floating)):
         got = getattr(image, "dtype", type(image).__name__)

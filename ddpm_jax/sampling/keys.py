@@ -1,9 +1,8 @@
-"""Where randomness comes from: one key per image, and one place that draws.
+"""All randomness: one key per image, and one function that draws noise.
 
 The prior is drawn from fold_in(key, 0), the noise of row i from fold_in(key, i + 1), always in
-float32. So the same key starts from the same noise under every scheduler and number of steps, no
-draw is used twice, and an image's noise is the same alone, in any batch and on any number of
-devices.
+float32. So a key gives the same initial noise for every scheduler and number of steps, no draw is
+used twice, and an image's noise does not depend on the batch or the number of devices.
 """
 
 from functools import partial
@@ -25,7 +24,7 @@ Images: TypeAlias = Float[AnyArray, "b h w c"]
 
 
 def sample_keys(key: Key[Array, ""] | UInt32[AnyArray, "2"], batch_size: int) -> Key[Array, "b"]:
-    """One key per image: image i's is fold_in(key, i), whatever the batch size.
+    """One key per image: fold_in(key, i) for image i, for every batch size.
 
     Args:
         key: one key, typed or legacy.
@@ -47,10 +46,10 @@ def sample_keys(key: Key[Array, ""] | UInt32[AnyArray, "2"], batch_size: int) ->
 
 
 def prior(table: Table, keys: Keys, shape: tuple[int, ...]) -> Float[Array, "b h w c"]:
-    """Where sampling starts: init_scale z, register 0 at row 0.
+    """The starting point of sampling: init_scale z, register 0 at row 0.
 
     Args:
-        table: the run, for its `init_scale`.
+        table: the run. Only its `init_scale` is read.
         keys: (B,) one key per image.
         shape: (H, W, C) of one image.
 
@@ -66,8 +65,8 @@ def prior(table: Table, keys: Keys, shape: tuple[int, ...]) -> Float[Array, "b h
     return _prior(typed_keys(keys), scale, _image_shape(shape))
 
 
-# Compiled, because one by one these few operations take milliseconds; of the table only the scale
-# goes in, so that another number of rows compiles nothing.
+# Compiled, because the few operations take milliseconds if they are dispatched one by one. Only the
+# scale of the table is passed, so another number of rows compiles nothing.
 @partial(jax.jit, static_argnames="shape")
 def _prior(
     keys: Key[Array, "..."], scale: Float[Array, ""], shape: tuple[int, ...]
@@ -80,7 +79,7 @@ def noise(keys: Keys, i: int | Leaf, shape: tuple[int, ...]) -> Float[Array, "b 
 
     Args:
         keys: (B,) one key per image.
-        i: the row, from 0; -1 is the prior's draw. May be a tracer.
+        i: the row, from 0; -1 draws the prior. May be a tracer.
         shape: (H, W, C) of one image.
 
     >>> import jax, ddpm_jax as dj
@@ -101,23 +100,23 @@ def noise(keys: Keys, i: int | Leaf, shape: tuple[int, ...]) -> Float[Array, "b 
 def _image_shape(shape: Any) -> tuple[int, ...]:
     sides = tuple(shape) if np.iterable(shape) else ()
     if not (len(sides) == 3 and all(is_whole(side) and side > 0 for side in sides)):
-        raise ValueError(f"shape must be that of one image, (H, W, C), got {shape}")
+        raise ValueError(f"shape must be (H, W, C) of one image, got {shape}")
     return sides
 
 
 def noised(table: Table, x0: Images, keys: Keys) -> Float[Array, "b h w c"]:
     """Images noised to the level of the table's first row: alpha x0 + sigma z.
 
-    Starts a run in the middle, from an image: `scheduler.table(50, start=30)`. z is the draw that
-    `prior` makes from the same keys.
+    Use it to start a run in the middle, from an image: `scheduler.table(50, start=30)`. z is the
+    draw of `prior` from the same keys.
 
     Args:
-        table: the run; only its first level is read.
+        table: the run. Only its first level is read.
         x0: (B, H, W, C) clean images, usually in [-1, 1].
         keys: (B,) one key per image.
 
     Raises:
-        ValueError: images of whole numbers, or another number of keys than of images.
+        ValueError: the images are not floats, or the numbers of keys and images differ.
 
     >>> import jax, jax.numpy as jnp, ddpm_jax as dj
     >>> table = dj.DDIMScheduler().table(50, start=30)
@@ -127,7 +126,7 @@ def noised(table: Table, x0: Images, keys: Keys) -> Float[Array, "b h w c"]:
     forward.check_images(x0)
     z = noise(keys, -1, x0.shape[1:])
     if len(z) != len(x0):
-        raise ValueError(f"{len(x0)} images need as many keys, got {len(z)}")
+        raise ValueError(f"{len(x0)} images need {len(x0)} keys, got {len(z)}")
     return forward.add_noise(x0, z, table.level[0][0], table.level[0][1])
 
 
@@ -135,7 +134,7 @@ def typed_keys(keys: Any) -> Key[Array, "..."]:
     """Typed keys of any shape; legacy (..., 2) uint32 keys are wrapped.
 
     Raises:
-        TypeError: not keys at all.
+        TypeError: `keys` are not keys.
     """
     if isinstance(keys, jax.Array) and jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):
         return keys
@@ -143,4 +142,4 @@ def typed_keys(keys: Any) -> Key[Array, "..."]:
     if legacy and keys.shape[-1:] == (2,):
         return jax.random.wrap_key_data(jnp.asarray(keys))
     got = f"{keys.dtype} of shape {keys.shape}" if hasattr(keys, "dtype") else repr(keys)
-    raise TypeError(f"a key is jax.random.key(seed), or folded or split from one; got {got}")
+    raise TypeError(f"a key is jax.random.key(seed), or split or folded from a key; got {got}")

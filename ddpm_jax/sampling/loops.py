@@ -1,9 +1,10 @@
-"""Sampling: one pure step, and the compiled loops that take it over a table.
+"""Sampling: one pure step, and the compiled loops that run it over a table.
 
-`step` is algebra and takes its noise as an argument; the loops draw it from keys, one per image.
+`step` is algebra and takes its noise as an argument. The loops draw the noise from keys, one per
+image.
 
-`denoise(params, x, timestep) -> output` is static and compared by identity: define it once.
-Whatever changes between calls belongs in `params`, which may be any pytree.
+`denoise(params, x, timestep) -> output` is static and compared by identity: define it once. Put all
+values that change between calls in `params`, which may be any pytree.
 """
 
 from collections.abc import Callable
@@ -24,11 +25,11 @@ from ddpm_jax.tables.table import Row, Table
 
 Denoise: TypeAlias = Callable[..., Array]
 """denoise(params, x, timestep) -> output: (B, H, W, C) and a () float32 timestep to (B, H, W, C),
-or (B, H, W, 2C) where the second half is a learned variance."""
+or (B, H, W, 2C) if the second half is a learned variance."""
 
 
 def predict_x0(row: Row, registers: Registers, output: AnyArray) -> Images:
-    """The clean image that the network's output implies, refined as the row says.
+    """The clean image predicted by the network's output, refined if the row has a refinement.
 
     Args:
         row: a row of the table.
@@ -56,15 +57,15 @@ def step(
     Args:
         row: a row of the table.
         registers: the table's registers, each (B, H, W, C).
-        output: the network's, (B, H, W, C); with twice the channels the first half is the
-            prediction and the second is read by rows with `log_var` (arXiv:2102.09672, eq. 15).
-        noise: (B, H, W, C) unit noise; ignored where the row has no `noise_scale`.
+        output: (B, H, W, C) network output. With twice the channels the first half is the
+            prediction, and rows with `log_var` read the second (arXiv:2102.09672, eq. 15).
+        noise: (B, H, W, C) unit noise; ignored if the row has no `noise_scale`.
 
     Returns:
         The new registers.
 
     Raises:
-        ValueError: noise is missing, shapes do not fit, or a learned variance is missing.
+        ValueError: noise is missing, shapes do not match, or a learned variance is missing.
 
     >>> import jax.numpy as jnp, ddpm_jax as dj
     >>> table = dj.DDIMScheduler(prediction_type="sample").table(5)
@@ -100,7 +101,7 @@ def _weighted(weights: Leaf, sources: Registers) -> AnyArray:
 
 
 def _split(row: Row, x: AnyArray, output: AnyArray) -> tuple[AnyArray, AnyArray | None]:
-    """The prediction, and the log standard deviation where the row reads a learned variance."""
+    """The prediction, and the log standard deviation if the row reads a learned variance."""
     channels = x.shape[-1]
     if output.shape[:-1] != x.shape[:-1] or output.shape[-1] not in (channels, 2 * channels):
         raise ValueError(
@@ -125,9 +126,9 @@ def sample(
     """Runs a whole table as one compiled, differentiable scan.
 
     Args:
-        denoise: denoise(params, x, timestep) -> output. Static, compared by identity: a fresh
-            lambda per call compiles every time.
-        params: any pytree; weights, labels, whatever changes between calls.
+        denoise: denoise(params, x, timestep) -> output. Static, compared by identity: a new lambda
+            in each call compiles each time.
+        params: any pytree: weights, labels, and all values that change between calls.
         table: the run. Tables of equal structure share one compilation.
         x_T: (B, H, W, C) from `prior` or `noised`.
         keys: (B,) one key per image; None only for a deterministic table.
@@ -136,8 +137,8 @@ def sample(
         (B, H, W, C) samples in the dtype of x_T.
 
     Raises:
-        ValueError: no table, images that are not (B, H, W, C) floats, or keys that are missing or
-            not as many as the images.
+        ValueError: `table` is not a table, the images are not (B, H, W, C) floats, keys are
+            missing, or the numbers of keys and images differ.
 
     >>> import jax, jax.numpy as jnp, ddpm_jax as dj
     >>> def denoise(params, x, timestep):
@@ -159,7 +160,8 @@ def sample_with_history(
     *,
     every: int = 1,
 ) -> tuple[Images, Float[AnyArray, "previews b h w c"]]:
-    """As `sample`, and the predicted x0 after rows every - 1, 2 every - 1, ... and the last.
+    """As `sample`; also returns the predicted x0 after rows every - 1, 2 every - 1, ... and the
+    last.
 
     Args:
         denoise: as in `sample`.
@@ -196,10 +198,10 @@ def advance(
     start: int | Leaf,
     stop: int | Leaf,
 ) -> Registers:
-    """Runs rows start, ..., stop - 1 of a table; the bits are those of `sample`.
+    """Runs rows start, ..., stop - 1 of a table, bit for bit as `sample`.
 
-    For loops that live in Python between segments: a progress bar, previews, Ctrl-C. The bounds are
-    traced, so with a padded table (`ddpm_jax.pad`) one compilation serves every number of steps.
+    For Python code between segments: a progress bar, previews, Ctrl-C. The bounds are traced, so
+    with a padded table (`ddpm_jax.pad`) all numbers of steps share one compilation.
 
     Args:
         denoise: as in `sample`.
@@ -211,7 +213,7 @@ def advance(
         stop: the row to stop before.
 
     Raises:
-        ValueError: bounds out of order or outside the table (where they are not arrays), or as
+        ValueError: bounds that are not arrays are out of order or outside the table; or as in
             `sample`.
 
     >>> import jax, jax.numpy as jnp, ddpm_jax as dj
@@ -281,7 +283,7 @@ def _advance(
 def _evaluate(
     denoise: Denoise, params: Any, table: Table, registers: Registers, keys: Any, i: Array
 ) -> tuple[Row, Array, AnyArray | None]:
-    """Row i, the network's output at it, and its noise: the body of every loop."""
+    """Row i, the network's output there, and the row's noise: the body of every loop."""
     row, x = table.row(i), registers[0]
     output = denoise(params, row.in_scale.astype(x.dtype) * x, row.timestep)
     drawn = None if row.noise_scale is None else noise(keys, i, x.shape[1:])
@@ -289,10 +291,10 @@ def _evaluate(
 
 
 def _checked_keys(table: Table, x: AnyArray, keys: Keys | None) -> Array | None:
-    """The keys that the loop needs: none where the table is deterministic."""
+    """The keys that the loop needs; None for a deterministic table."""
     if not isinstance(table, Table):
         got = type(table).__name__
-        raise ValueError(f"sampling takes a table, such as scheduler.table(50); got {got}")
+        raise ValueError(f"sampling needs a table, such as scheduler.table(50); got {got}")
     if np.ndim(table.timestep) != 1:
         raise ValueError("this is a stack of tables: map over it with jax.vmap")
     check_images(x)
@@ -304,5 +306,5 @@ def _checked_keys(table: Table, x: AnyArray, keys: Keys | None) -> Array | None:
         raise ValueError("this table adds noise: it needs keys, one per image, got None")
     typed = typed_keys(keys)
     if typed.shape != x.shape[:1]:
-        raise ValueError(f"{x.shape[0]} images need as many keys, got shape {typed.shape}")
+        raise ValueError(f"{x.shape[0]} images need {x.shape[0]} keys, got shape {typed.shape}")
     return typed

@@ -1,13 +1,12 @@
-"""The loop of the pipelines: rows of a table in short compiled segments, plain Python between them.
+"""The loop of the pipelines: short compiled segments of a table, with plain Python between them.
 
-One program, `advance`, runs the rows start..stop-1 of a padded table with traced bounds, so neither
-another number of steps nor another segment compiles anything. A segment lasts about 0.1 s: then the
-progress bar moves, a preview is shown, or Ctrl-C ends the run. (One evaluation of the network
-cannot be interrupted: where it takes longer than that, Ctrl-C waits for its end.) The result is
-that of `ddpm_jax.sample`, bit for bit.
+One program, `advance`, runs the rows start..stop-1 of a padded table with traced bounds. So a new
+number of steps or a new segment compiles nothing. A segment lasts about 0.1 s. Then the progress
+bar moves, a preview is shown, or Ctrl-C stops the run. (Ctrl-C cannot interrupt one evaluation of
+the network and waits for its end.) The result equals that of `ddpm_jax.sample`, bit for bit.
 
-Previews are a register: a table with one more register, whose update is the predicted x0, keeps the
-last row's x0 at the cost of one multiply-add.
+Previews are a register: a table gets one more register, whose update is the predicted x0. It stores
+the last row's x0 at the cost of one multiply-add.
 """
 
 import math
@@ -29,11 +28,11 @@ SEGMENT_SECONDS = 0.1
 
 
 class Progress(NamedTuple):
-    """Where a run stands.
+    """The progress of a run.
 
     Attributes:
-        done: rows (network evaluations) that have been taken.
-        registers: the registers after them; the sample is `registers[0]`.
+        done: number of finished rows (network evaluations).
+        registers: the registers after them. The sample is `registers[0]`.
     """
 
     done: int
@@ -50,20 +49,20 @@ def run(
     every: int | None = None,
     place: Callable[[Table], Table] = jax.device_put,
 ) -> Iterator[Progress]:
-    """Samples, and yields the state after each segment; the last registers hold the result.
+    """Samples, and yields the state after each segment. The last registers are the result.
 
     Args:
         denoise: as in `ddpm_jax.sample`, static.
         params: its first argument, any pytree.
         table: a scheduler's table.
-        x_T: register 0 at row 0, as `ddpm_jax.prior` gives it.
+        x_T: register 0 at row 0, from `ddpm_jax.prior`.
         keys: one for each image; None for a table without noise.
-        every: also stop after every this many rows, counted from the first.
-        place: puts the padded table on the devices.
+        every: also stop after every `every` rows, counted from the first.
+        place: copies the padded table to the devices.
     """
     total, registers = len(table), table.init(x_T)
     padded = place(pad(table))
-    done, rows = 0, 1
+    done, rows = 0, 1  # one row first, because the time of a row is not known yet
     while done < total:
         stop = min(done + rows, total)
         if every is not None:
@@ -79,19 +78,20 @@ def run(
 def segment_length(rows: int, seconds: float) -> int:
     """Rows for the next segment, so that it lasts about `SEGMENT_SECONDS`; at least 1.
 
-    `seconds` is what the last `rows` took. Where a compilation is in it, the next segment is too
+    `seconds` is the time of the last `rows`. If it includes a compilation, the next segment is too
     short, never too long.
     """
+    # 1e-9 only prevents a division by zero.
     return max(1, math.ceil(SEGMENT_SECONDS * rows / max(seconds, 1e-9)))
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether the host or a device had too little memory."""
+    """Whether the error means that the host or a device is out of memory."""
     return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
 
 
 def with_preview(table: Table) -> Table:
-    """The same sampler with one more register, the last: the x0 that the row before predicted."""
+    """The same sampler with one more register at the end: the x0 predicted by the previous row."""
     own = table.num_registers
     wide = wider_mix(np.asarray(table.mix), own + 1, x0=table.refine is not None)
     wide[:, own] = 0

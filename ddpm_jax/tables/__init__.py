@@ -1,1 +1,1 @@
-"""What a sampler is: a table of numbers, written on the host."""
+"""A sampler is a table of numbers, written on the host."""

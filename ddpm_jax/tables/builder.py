@@ -1,16 +1,16 @@
-r"""Writes tables: named registers and readings of the network's output.
+r"""Writes tables, with named registers and readings of the network's output.
 
-A sampler states levels (alpha, sigma) and what each register becomes, in terms of registers,
+A sampler gives levels (alpha, sigma) and the new value of each register, in terms of registers,
 `output`, `x0` and `eps`. With x = alpha x0 + sigma eps and h^2 = alpha^2 + sigma^2 the builder
-supplies, for every prediction type, the network's input x / h and the readings
+adds, for every prediction type, the network's input x / h and the readings
 
     (1)  epsilon:       eps = output,     x0 = (x - sigma output) / alpha
     (2)  sample:        x0  = output,     eps = (x - alpha output) / sigma
     (3)  v_prediction:  x0  = (alpha / h^2) x - (sigma / h) output,
                         eps = (sigma / h^2) x + (alpha / h) output
 
-(3) is v = (alpha eps - sigma x0) / h (Salimans and Ho 2022, arXiv:2202.00512, appendix D), for
-variance-preserving (h = 1) and variance-exploding (alpha = 1) methods alike.
+(3) follows from v = (alpha eps - sigma x0) / h (Salimans and Ho 2022, arXiv:2202.00512, appendix
+D). It holds for variance-preserving (h = 1) and variance-exploding (alpha = 1) methods.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,10 +29,10 @@ Array: TypeAlias = NDArray[np.floating[Any]]
 
 
 class Level(NamedTuple):
-    """A point of a grid: the network's timestep there, and x = alpha x0 + sigma eps.
+    """A point of a grid: the network's timestep, and x = alpha x0 + sigma eps.
 
     Attributes:
-        timestep: the network's; not read at an end point, -1 by custom.
+        timestep: the timestep passed to the network. Not read at an end point, usually -1 there.
         alpha: signal scale, >= 0.
         sigma: noise scale, >= 0.
     """
@@ -45,7 +45,7 @@ class Level(NamedTuple):
 def beta_between(level: Level, end: Level) -> float:
     """1 - alpha^2 / alpha'^2 from a variance-preserving level to a less noisy one.
 
-    Takes the difference of the smaller squares, sigma's or alpha's, which loses fewer digits.
+    Uses the difference of the smaller squares, of sigma or of alpha, which loses fewer digits.
     """
     from_sigma = level.sigma**2 - end.sigma**2
     from_alpha = end.alpha**2 - level.alpha**2
@@ -57,13 +57,13 @@ class TableBuilder:
 
     Args:
         registers: names of r_0, ..., r_{m-1}; the first is the sample.
-        prediction_type: what the network's output is.
-        refine: what is done to the predicted x0, or None.
+        prediction_type: the meaning of the network's output.
+        refine: the refinement of the predicted x0, or None.
 
-    A row gives, for each register that changes, its new value as `{source: coefficient}` over the
-    registers' names, "output", "x0" (refined, where `refine` is given), "eps" (read from the
-    output as it is), "refined_eps" ((x - alpha x0) / sigma, with the x0 above; sigma must not be 0)
-    and, for the sample, "z" (fresh unit noise). A register that is not mentioned is kept.
+    A row gives the new value of each changed register as `{source: coefficient}`. Sources are the
+    registers' names, "output", "x0" (refined if `refine` is given), "eps" (from the unrefined
+    output), "refined_eps" ((x - alpha x0) / sigma with the x0 above; sigma must not be 0) and, for
+    the sample, "z" (new unit noise). Other registers do not change.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class TableBuilder:
         names, sample = self._registers, self._registers[0]
         unknown = [name for name in updates if name not in names]
         if unknown:
-            raise ValueError(f"no register is called {', '.join(unknown)}; there are {names}")
+            raise ValueError(f"no register is named {', '.join(unknown)}; registers: {names}")
         x0, eps = _readings(self._prediction_type, alpha, sigma, len(names))
         units = np.eye(len(names) + 2)  # registers, output, refined x0
         sources = dict(zip((*names, "output"), units, strict=False))
@@ -110,13 +110,13 @@ class TableBuilder:
         stochastic: bool = False,
         log_var: Sequence[tuple[float, float]] | None = None,
     ) -> Table:
-        """The table, its leaves NumPy arrays of `dtype` (`timestep` is float32 always).
+        """The table, with NumPy arrays of `dtype` as leaves (`timestep` is always float32).
 
         Args:
             init_scale: standard deviation of the prior at the first row.
             dtype: float32, or float64 for the uncast table.
-            stochastic: keep the `noise_scale` column.
-            log_var: bounds of a learned log variance, a pair a row.
+            stochastic: include the `noise_scale` column.
+            log_var: bounds of a learned log variance, one pair for each row.
         """
         if not np.issubdtype(dtype, np.floating):
             raise ValueError(f"a table's dtype must be float32 or float64, got {dtype!r}")
@@ -136,7 +136,7 @@ class TableBuilder:
 def _without_refined_eps(
     update: Mapping[str, float], sample: str, alpha: float, sigma: float
 ) -> dict[str, float]:
-    """The same update over x and x0."""
+    """The same update in terms of x and x0."""
     slope = update["refined_eps"] / sigma
     rest = {source: value for source, value in update.items() if source != "refined_eps"}
     x0, x = rest.get("x0", 0.0) - slope * alpha, rest.get(sample, 0.0) + slope
@@ -144,9 +144,9 @@ def _without_refined_eps(
 
 
 def _norm(alpha: float, sigma: float) -> float:
-    """h, exactly 1 where variance is preserved, so that rounding is not amplified later."""
+    """The norm h, exactly 1 if variance is preserved, so that rounding is not amplified later."""
     root = float(np.hypot(alpha, sigma))
-    # sqrt(alpha_bar) and sqrt(1 - alpha_bar) leave h within a few 2^-53 = 1.1e-16 of 1
+    # With sqrt(alpha_bar) and sqrt(1 - alpha_bar), h differs from 1 by a few 2^-53 = 1.1e-16.
     return 1.0 if abs(root - 1.0) < 1e-14 else root
 
 

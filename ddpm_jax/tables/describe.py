@@ -7,10 +7,10 @@ from ddpm_jax.tables.table import Row, Table
 
 
 def describe(table: Table) -> str:
-    """A table as text, a line per row: `x <- 0.993 x - 0.021 output + 0.01 z`.
+    """A table as text, one line per row: `x <- 0.993 x - 0.021 output + 0.01 z`.
 
-    Registers beyond the sample are called r1, r2, ...; a register that keeps its value is left
-    out. `z` is fresh unit noise.
+    Registers after the sample are named r1, r2, ... A register that does not change is left out.
+    `z` is new unit noise.
 
     >>> import ddpm_jax as dj
     >>> print(dj.describe(dj.DDIMScheduler(clip_sample=False).table(2)))
@@ -50,7 +50,7 @@ def _row_text(row: Row) -> str:
         if text != name:
             updates.append(f"{name} <- {text}")
     scale = "" if row.in_scale == 1 else f", input {float(row.in_scale):.4g} x"
-    return f"t {float(row.timestep):<8.6g}{scale}  {'; '.join(updates) or 'x kept'}"
+    return f"t {float(row.timestep):<8.6g}{scale}  {'; '.join(updates) or 'x unchanged'}"
 
 
 def _std_text(row: Row) -> str:

@@ -1,7 +1,7 @@
-"""What may be done to the predicted x0 before it is used: the only nonlinearity of a sampler.
+"""Refinements of the predicted x0: the only nonlinearity of a sampler.
 
-The *type* of a refinement is part of a compiled program's structure; its numbers are leaves, so
-another limit compiles nothing. Each is a small frozen pytree with `__call__(x0) -> x0`.
+The *type* of a refinement is part of a compiled program's structure. Its numbers are leaves, so a
+new limit compiles nothing. Each refinement is a small frozen pytree with `__call__(x0) -> x0`.
 """
 
 # pyright: reportUnknownMemberType=false
@@ -37,7 +37,7 @@ class Clip:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class DynamicThreshold:
-    """Clips each image at a quantile of its magnitudes, then scales it back to [-1, 1].
+    """Clips each image at a quantile of its magnitudes, then rescales it to [-1, 1].
 
     With q the `ratio`-quantile of |x0| over one image, s = min(max(q, 1), max_value) and
     x0 <- clip(x0, -s, s) / s (Saharia et al. 2022, arXiv:2205.11487, section 2.3).
@@ -51,8 +51,8 @@ class DynamicThreshold:
     max_value: Leaf
 
     def __call__(self, x0: Float[AnyArray, "b h w c"]) -> Float[Array, "b h w c"]:
-        """Thresholds (B, H, W, C), each image by itself."""
-        # half precision would lose the quantile's digits, so: the widest type that is enabled
+        """Thresholds (B, H, W, C), each image separately."""
+        # The widest enabled float type, because half precision loses digits of the quantile.
         wide = x0.astype(jax.dtypes.canonicalize_dtype(jnp.float64))
         ratio, top = jnp.asarray(self.ratio, wide.dtype), jnp.asarray(self.max_value, wide.dtype)
         axes = tuple(range(1, wide.ndim))

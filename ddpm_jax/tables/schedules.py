@@ -1,10 +1,10 @@
-r"""The forward process on the host, in float64: betas and what follows from them.
+r"""The forward process on the host, in float64: betas and the values derived from them.
 
     (1)  alpha_bar_t = prod_{s <= t} (1 - beta_s)
     (2)  q(x_t | x_0) = N(sqrt(alpha_bar_t) x_0, (1 - alpha_bar_t) I)
     (3)  alpha_t = sqrt(alpha_bar_t),   sigma_t = sqrt(1 - alpha_bar_t)
 
-Timesteps count from 0 to T - 1, as the network's do; alpha_bar_0 is a little under 1.
+Timesteps count from 0 to T - 1, like those of the network; alpha_bar_0 is slightly below 1.
 
 References: Ho et al. 2020, arXiv:2006.11239 (linear); Rombach et al. 2022, arXiv:2112.10752
 (scaled_linear); Nichol and Dhariwal 2021, arXiv:2102.09672, eq. 17 (squaredcos_cap_v2);
@@ -32,7 +32,7 @@ MAX_BETA = 0.999  # arXiv:2102.09672, section 3.2: clipped against singularities
 
 @dataclass(frozen=True)
 class NoiseSchedule:
-    """alpha_bar for every training timestep, and the readings of it.
+    """alpha_bar for every training timestep, and the values derived from it.
 
     Attributes:
         alpha_bar: (T,) float64, decreasing, within [0, 1].
@@ -68,19 +68,19 @@ def noise_schedule(
     trained_betas: Sequence[float] | None = None,
     rescale_betas_zero_snr: bool = False,
 ) -> NoiseSchedule:
-    """Builds the schedule that these fields of a scheduler config describe.
+    """Builds the schedule from these fields of a scheduler config.
 
     Args:
-        beta_schedule: "linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid" or "laplace"; the
-            two cosine-like ones take no `beta_start` and `beta_end`.
+        beta_schedule: "linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid" or "laplace".
+            "squaredcos_cap_v2" and "laplace" do not use `beta_start` and `beta_end`.
         num_train_timesteps: T, at least 1.
         beta_start: beta of the first timestep, in (0, 1).
         beta_end: beta of the last timestep, in (0, 1).
         trained_betas: (T,) betas in (0, 1) that replace the schedule.
-        rescale_betas_zero_snr: shift and scale so that alpha_bar_{T-1} is exactly 0.
+        rescale_betas_zero_snr: shift and rescale so that alpha_bar_{T-1} is exactly 0.
 
     Raises:
-        ValueError: a name that is not listed, a number out of range, or betas of another length.
+        ValueError: an unknown name, a number out of range, or betas of another length.
 
     >>> import ddpm_jax as dj
     >>> schedule = dj.noise_schedule("linear")
@@ -96,7 +96,7 @@ def noise_schedule(
     )
     if betas.shape != (num_train_timesteps,):
         raise ValueError(
-            f"trained_betas must hold num_train_timesteps = {num_train_timesteps} numbers, "
+            f"trained_betas must have num_train_timesteps = {num_train_timesteps} numbers, "
             f"got shape {betas.shape}"
         )
     if not np.all((betas > 0) & (betas < 1)):
@@ -114,9 +114,9 @@ def _betas(name: str, steps: int, start: float, end: float) -> Float[np.ndarray,
         case "scaled_linear":
             return np.linspace(start**0.5, end**0.5, steps) ** 2
         case "squaredcos_cap_v2":
-            return _betas_of(_cosine_alpha_bar, steps)
+            return _betas_from(_cosine_alpha_bar, steps)
         case "laplace":
-            return _betas_of(_laplace_alpha_bar, steps)
+            return _betas_from(_laplace_alpha_bar, steps)
         case "sigmoid":
             return start + (end - start) / (1.0 + np.exp(-np.linspace(-6.0, 6.0, steps)))
         case _:
@@ -125,10 +125,10 @@ def _betas(name: str, steps: int, start: float, end: float) -> Float[np.ndarray,
             )
 
 
-def _betas_of(
+def _betas_from(
     alpha_bar: Callable[[Float[np.ndarray, "n"]], Float[np.ndarray, "n"]], steps: int
 ) -> Float[np.ndarray, "T"]:
-    """The betas under which (1) passes through a function of continuous time in [0, 1]."""
+    """The betas for which (1) equals a function of continuous time in [0, 1] at each step."""
     edges = alpha_bar(np.arange(steps + 1) / steps)
     return np.minimum(1.0 - edges[1:] / edges[:-1], MAX_BETA)
 
@@ -138,14 +138,15 @@ def _cosine_alpha_bar(time: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
 
 
 def _laplace_alpha_bar(time: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
-    """Log signal-to-noise ratios that are Laplace-distributed, as diffusers discretises them."""
-    centred = 0.5 - time
-    log_ratio = -0.5 * np.copysign(1.0, centred) * np.log(1.0 - 2.0 * np.abs(centred) + 1e-6)
+    """Laplace-distributed log signal-to-noise ratios, discretized as in diffusers."""
+    centered = 0.5 - time
+    # 1e-6, as in diffusers, keeps the logarithm finite at both ends.
+    log_ratio = -0.5 * np.copysign(1.0, centered) * np.log(1.0 - 2.0 * np.abs(centered) + 1e-6)
     return np.sqrt(1.0 / (1.0 + np.exp(-log_ratio)))
 
 
 def _zero_terminal_snr(alpha_bar: Float[np.ndarray, "T"]) -> Float[np.ndarray, "T"]:
-    """arXiv:2305.08891, Algorithm 1: the first alpha stays, the last becomes 0."""
+    """arXiv:2305.08891, Algorithm 1: the first alpha does not change, the last becomes 0."""
     alpha = np.sqrt(alpha_bar)
     if len(alpha) < 2:
         raise ValueError("rescale_betas_zero_snr needs num_train_timesteps of at least 2")

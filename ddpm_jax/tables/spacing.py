@@ -1,16 +1,16 @@
-"""Grids: which timesteps, or which noise levels, a sampler visits.
+"""Grids: the timesteps or noise levels that a sampler visits.
 
-Grids of timesteps over 0..T-1 for N steps, in descending order (Lin et al. 2024,
-arXiv:2305.08891, Table 2; `quadratic` is Song et al. 2021, arXiv:2010.02502, appendix D.2, as
-their CIFAR-10 code lays it out):
+Grids of timesteps in 0..T-1 for N steps, in descending order (Lin et al. 2024, arXiv:2305.08891,
+Table 2; `quadratic` is Song et al. 2021, arXiv:2010.02502, appendix D.2, as in their CIFAR-10
+code):
 
     leading     i * floor(T / N) + offset
     trailing    round(T - i T / N) - 1
-    linspace    i (T - 1) / (N - 1), rounded half to even where whole numbers are wanted
-    quadratic   floor((i sqrt(0.8 T) / (N - 1))^2); repeats a timestep where N is dense
+    linspace    i (T - 1) / (N - 1), rounded half to even with `whole`
+    quadratic   floor((i sqrt(0.8 T) / (N - 1))^2); repeats timesteps if N is large
 
 Grids of noise levels between sigma_max and sigma_min: Karras et al. 2022, arXiv:2206.00364,
-eq. 5 with rho = 7; even steps of log sigma; quantiles of a Beta(0.6, 0.6) distribution
+eq. 5 with rho = 7; equal steps in log sigma; quantiles of a Beta(0.6, 0.6) distribution
 (Lee et al. 2024, arXiv:2407.12173).
 """
 
@@ -45,14 +45,14 @@ def timestep_grid(
         spacing: "leading", "trailing", "linspace" or "quadratic".
         num_inference_steps: N, in 1..num_train_timesteps.
         num_train_timesteps: T.
-        steps_offset: added under "leading" only: elsewhere it has no meaning.
-        whole: round "linspace" to whole numbers; the Euler family does not.
+        steps_offset: added for "leading" only.
+        whole: round "linspace" to integers. The Euler family does not round.
 
     Returns:
-        (N,) float64, strictly descending ("quadratic" may repeat), within 0..T-1.
+        (N,) float64 in 0..T-1, strictly descending ("quadratic" may repeat).
 
     Raises:
-        ValueError: a name that is not listed, N out of range, or an offset that passes T - 1.
+        ValueError: an unknown name, N out of range, or an offset that leads beyond T - 1.
     """
     count, total = num_inference_steps, num_train_timesteps
     check_count(count, total)
@@ -62,11 +62,11 @@ def timestep_grid(
             if grid[0] >= total:
                 raise ValueError(
                     f"steps_offset={steps_offset} makes the first of {count} steps timestep "
-                    f"{grid[0]}, past the last one, {total - 1}; choose fewer steps or a smaller "
-                    "offset"
+                    f"{grid[0]}, beyond the last one, {total - 1}: choose fewer steps or a "
+                    "smaller offset"
                 )
         case "trailing":
-            # the slice drops an N+1st entry that rounding adds for some N (61, 103, 121, ...)
+            # The slice drops an (N+1)th entry that rounding adds for some N (61, 103, 121, ...).
             grid = np.round(np.arange(total, 0, -total / count)[:count]) - 1
         case "linspace":
             grid = np.linspace(0, total - 1, count)[::-1]
@@ -112,7 +112,7 @@ def sigma_grid(
         case "exponential":
             return np.exp(np.log(sigma_max) + ramp * (np.log(sigma_min) - np.log(sigma_max)))
         case "beta":
-            from scipy.stats import beta  # 0.3 s to import, and few ask for it
+            from scipy.stats import beta  # imported here, because it takes 0.3 s and few need it
 
             quantiles = np.asarray(beta.ppf(1.0 - ramp, BETA_SHAPE, BETA_SHAPE))
             return sigma_min + quantiles * (sigma_max - sigma_min)

@@ -1,14 +1,14 @@
 """A sampler as data: one row of numbers per network evaluation.
 
 Between two evaluations of the network every scheduler is a linear update of a few image-shaped
-registers r_0, ..., r_{m-1}, of which r_0 is the sample. Row i says:
+registers r_0, ..., r_{m-1}. r_0 is the sample. Row i means:
 
     (1)  output = denoise(params, in_scale_i r_0, timestep_i)
     (2)  x0     = refine(to_x0_i . (r_0, output))
     (3)  r     <- mix_i @ (r_0, ..., r_{m-1}, output[, x0])
     (4)  r_0   <- r_0 + noise_scale_i z
 
-x0 enters (3) only where `refine` is present; otherwise the builder has folded it into the other
+x0 appears in (3) only if `refine` is present. Otherwise the builder expresses it by the other
 columns. In numerical analysis this is a general linear method (Butcher 1966).
 
 A table is a pytree: its numbers are leaves, so tables of equal structure (the columns present, m
@@ -31,6 +31,7 @@ from ddpm_jax._typing import AnyArray, Leaf, Registers
 from ddpm_jax.tables.refine import Clip, DynamicThreshold, Refine
 
 PADDED_LENGTH = 1024
+"""Rows of a padded table: a power of two that fits the usual 1000 training timesteps."""
 
 
 @jax.tree_util.register_dataclass
@@ -51,18 +52,18 @@ class Row:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Table:
-    """What a scheduler writes and one `lax.scan` reads; n rows, m registers.
+    """n rows and m registers. A scheduler writes the table, and one `lax.scan` runs it.
 
     Attributes:
-        timestep: (n,) what the network is told, float32.
+        timestep: (n,) the timestep passed to the network, float32.
         level: (n, 2) alpha and sigma of r_0 at this row: r_0 = alpha x0 + sigma eps.
-        in_scale: (n,) the network's input is in_scale r_0; 1 where variance is preserved.
+        in_scale: (n,) the network's input is in_scale r_0; 1 if variance is preserved.
         mix: (n, m, m + 1), or (n, m, m + 2) with `refine`: the update (3).
-        to_x0: (n, 2) how (r_0, output) reads as x0, equation (2).
-        init_scale: () standard deviation of the prior that r_0 starts from.
-        noise_scale: (n,) standard deviation of fresh noise; None: no key is consumed.
-        log_var: (n, 2) log-variance bounds of models that learn it; the noise is then
-            noise_scale exp(lerp / 2), see `ddpm_jax.step`.
+        to_x0: (n, 2) coefficients of (r_0, output) in x0, equation (2).
+        init_scale: () standard deviation of the prior, the initial r_0.
+        noise_scale: (n,) standard deviation of new noise; None: no key is needed.
+        log_var: (n, 2) log-variance bounds for models with a learned variance. The standard
+            deviation is then noise_scale exp(lerp / 2), see `ddpm_jax.step`.
         refine: `Clip`, `DynamicThreshold` or None.
     """
 
@@ -89,11 +90,11 @@ class Table:
         return self.mix.shape[-2]
 
     def init(self, x_T: Float[AnyArray, "b h w c"]) -> Registers:
-        """The registers before the first row: the sample, and zeros for the rest."""
+        """The registers before the first row: the sample, and zeros in the others."""
         return (x_T, *(jnp.zeros_like(x_T) for _ in range(self.num_registers - 1)))
 
     def row(self, i: int | Leaf) -> Row:
-        """Row i; i may be a tracer. A number from outside 0..n-1 is an IndexError."""
+        """Row i, which may be a tracer. A number outside 0..n-1 raises IndexError."""
         if isinstance(i, int | np.integer):
             if not 0 <= i < len(self):
                 raise IndexError(f"a table of {len(self)} rows has no row {i}")
@@ -106,11 +107,11 @@ class Table:
         return Row(**columns, refine=self.refine)
 
     def at(self, timestep: float) -> Row:
-        """The row at a timestep, for uses that visit one noise level.
+        """The row at a timestep, for methods that use one noise level at a time.
 
         Raises:
             ValueError: the timestep does not occur exactly once, or the table has more than one
-                register (its rows then mean nothing alone).
+                register, so its rows depend on each other.
         """
         if self.num_registers != 1:
             raise ValueError(
@@ -129,7 +130,7 @@ class Table:
 
 
 def _columns(table: Table) -> dict[str, Leaf]:
-    """The columns that are present: what has one entry per row."""
+    """The columns that are present. Each has one entry per row."""
     scalars = ("init_scale", "refine")
     named = {f.name: getattr(table, f.name) for f in fields(table) if f.name not in scalars}
     return {name: column for name, column in named.items() if column is not None}
@@ -171,20 +172,20 @@ def pad(table: Table, length: int | None = None) -> Table:
 
 
 def stack(tables: Iterable[Table]) -> Table:
-    """Brings tables of equal length to one structure and stacks them, for `jax.vmap`.
+    """Converts tables of equal length to one structure and stacks them, for `jax.vmap`.
 
-    What a table lacks is added so that its result stays: no noise becomes noise of scale 0, no
-    learned variance the bounds (0, 0), no refinement the others' kind behind a zero x0 column,
-    fewer registers ones that are kept as they are.
+    Missing parts are added without changing a table's result: noise of scale 0, log-variance bounds
+    (0, 0), the refinement of the other tables with a zero x0 column, and registers that do not
+    change.
 
     Args:
         tables: one or more, each with NumPy leaves and n rows.
 
     Returns:
-        A table whose every leaf has a new leading axis. Map over it: its own length is not n.
+        A table with a new leading axis in every leaf. Map over it: its `len` is not n.
 
     Raises:
-        ValueError: no tables, other lengths, or `Clip` beside `DynamicThreshold`.
+        ValueError: no tables, different lengths, or both `Clip` and `DynamicThreshold`.
 
     >>> import ddpm_jax as dj
     >>> tables = [dj.DDIMScheduler().table(10, eta=eta) for eta in (0.0, 0.5, 1.0)]
@@ -209,12 +210,12 @@ def stack(tables: Iterable[Table]) -> Table:
 
 
 def wider_mix(mix: Leaf, registers: int, *, x0: bool) -> np.ndarray:
-    """The update (3) with more registers, which keep their values.
+    """The update (3) with more registers, which do not change.
 
     Args:
         mix: (n, m, m + 1), or (n, m, m + 2) with a column for x0.
-        registers: as many as there shall be, at least m.
-        x0: whether there shall be a column for x0; one that is there already stays.
+        registers: new number of registers, at least m.
+        x0: whether to add a column for x0 if there is none. An existing column stays.
 
     Returns:
         (n, registers, registers + 1), or one column more with x0.
@@ -231,7 +232,7 @@ def wider_mix(mix: Leaf, registers: int, *, x0: bool) -> np.ndarray:
 def _conform(
     table: Table, registers: int, noisy: bool, learned: bool, refine: type[Refine] | None
 ) -> Table:
-    """The same sampler with more registers and with the columns asked for."""
+    """The same sampler with more registers and the requested columns."""
     count, dtype = len(table), table.mix.dtype
     wide = wider_mix(table.mix, registers, x0=refine is not None)
     return replace(
@@ -246,6 +247,6 @@ def _conform(
 
 
 def _idle(kind: type[Refine], dtype: np.dtype) -> Refine:
-    """A refinement of this kind that does as little as the kind can."""
+    """A refinement of this type with the smallest possible effect."""
     one, inf = np.asarray(1, dtype), np.asarray(np.inf, dtype)
     return Clip(limit=inf) if kind is Clip else DynamicThreshold(ratio=one, max_value=one)

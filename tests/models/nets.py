@@ -1,4 +1,4 @@
-"""Small UNets for tests, and parameters of which every one matters."""
+"""Small UNets for tests, and parameters that all affect the output."""
 
 from typing import Any
 
@@ -42,7 +42,7 @@ CAT: dict[str, Any] = CIFAR10 | {
 
 
 def params_of(model: UNet2DModel, seed: int = 0) -> dict[str, Any]:
-    """Random params without the zeros and ones of fresh norms; made on the host."""
+    """Random params without the zeros and ones of initial norms, made on the host."""
     rng = np.random.default_rng(seed)
 
     def draw(path: Any, leaf: jax.ShapeDtypeStruct) -> jax.Array:

@@ -36,7 +36,7 @@ def draw(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 def drawn(module: nn.Module, *args: Any) -> dict[str, Any]:
-    """Params of which every one matters."""
+    """Params that all affect the output."""
     shapes = jax.eval_shape(module.init, jax.random.key(0), *args)
     leaves, tree = jax.tree.flatten(shapes)
     return tree.unflatten(
@@ -47,7 +47,7 @@ def drawn(module: nn.Module, *args: Any) -> dict[str, Any]:
 def weighted_means(
     q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | None = None
 ) -> np.ndarray:
-    """One query at a time, over the keys that it may look at; (sequence, width) each."""
+    """One query at a time, over the keys of its mask; arrays are (sequence, width)."""
     rows = []
     for i, query in enumerate(q.astype(np.float64)):
         keys = np.arange(len(k)) if mask is None else np.flatnonzero(mask[i])
@@ -137,7 +137,7 @@ def test_spatial_attention(crossed: bool):
 
 
 def test_a_residual_block_without_an_embedding():
-    """It has no map of one, and is the block whose map is zero."""
+    """It has no linear map of an embedding, and equals a block with a map of zero."""
     x = jnp.asarray(draw(2, 4, 4, 6))
     block = ResnetBlock(CONFIG, features=8)
     variables = drawn(block, x)
@@ -158,7 +158,7 @@ BLOCKS = {
 
 
 @pytest.mark.parametrize("name", BLOCKS)
-def test_blocks_attend_to_a_context_where_they_are_crossed(name: str):
+def test_cross_attention_blocks_attend_to_a_context(name: str):
     block, x, emb = BLOCKS[name], jnp.asarray(draw(2, 4, 4, 8)), jnp.asarray(draw(2, 5))
     first = (x, [x], emb) if name == "up" else (x, emb)
     contexts = jnp.asarray(draw(2, 7, 10, seed=1)), jnp.asarray(draw(2, 7, 10, seed=2))

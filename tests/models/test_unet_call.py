@@ -1,4 +1,4 @@
-"""Calling UNet2DModel: what it promises whatever the weights are."""
+"""Calls of UNet2DModel: properties that hold for all weights."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ def evaluate(params: dict[str, Any]):
     return lambda x, timestep: apply({"params": params}, x, timestep)
 
 
-def test_output_is_shaped_like_x_but_for_its_channels(evaluate):
+def test_output_has_the_shape_of_x_except_for_channels(evaluate):
     output = evaluate(images(2, 8, 2), jnp.array([1.0, 2.0]))
     assert output.shape == (2, 8, 8, 3)
     assert output.dtype == jnp.float32
@@ -53,21 +53,21 @@ def test_an_image_does_not_depend_on_its_batch(evaluate):
         np.testing.assert_allclose(together[b : b + 1], alone, atol=REORDERED)
 
 
-def test_one_timestep_serves_the_whole_batch(evaluate):
+def test_one_timestep_for_the_whole_batch(evaluate):
     x = images(2, 8, 2)
     np.testing.assert_allclose(
         evaluate(x, jnp.float32(7)), evaluate(x, jnp.full(2, 7.0)), atol=REORDERED
     )
 
 
-def test_whole_timesteps_may_be_integers(evaluate):
+def test_timesteps_may_be_integers(evaluate):
     x = images(2, 8, 2)
     np.testing.assert_array_equal(
         evaluate(x, jnp.array([2, 999])), evaluate(x, jnp.array([2.0, 999.0]))
     )
 
 
-def test_neighbouring_timesteps_differ(evaluate):
+def test_adjacent_timesteps_differ(evaluate):
     x = jnp.repeat(images(1, 8, 2), 2, axis=0)
     for apart in (1.0, 0.5):
         a, b = evaluate(x, jnp.array([998.0, 998.0 + apart]))
@@ -105,7 +105,7 @@ def test_gradients_are_finite_and_reach_every_parameter(params):
     gradients = jax.jit(jax.grad(loss))(params)
     for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
         assert np.isfinite(gradient).all(), path
-        # softmax ignores what is added to all scores of a query: the keys' bias has none
+        # Softmax ignores a constant in all scores of a query, so the keys' bias has no gradient.
         assert np.abs(gradient).max() > 1e-8 or path[-2].key == "to_k", path
 
 
@@ -146,7 +146,7 @@ IDENTITY = UNet2DModel(**TINY, class_embed_type="identity")
         (MODEL, (2, 0, 8, 2), (), None, "got 0 x 8"),
         (MODEL, (2, 8, 8, 3), (), None, r"must be \(batch, height, width, 2\), .* \(2, 8, 8, 3\)"),
         (MODEL, (8, 8, 2), (), None, r"must be \(batch, height, width, 2\)"),
-        (MODEL, (2, 8, 8, 2), (1,), None, r"scalar or of shape \(2,\), .* got shape \(1,\)"),
+        (MODEL, (2, 8, 8, 2), (1,), None, r"scalar or of shape \(2,\), got shape \(1,\)"),
         (MODEL, (2, 8, 8, 2), (2, 1), None, r"got shape \(2, 1\)"),
         (MODEL, (2, 8, 8, 2), (), np.zeros(2, int), "this model has no class embedding"),
         (LABELLED, (2, 8, 8, 2), (), None, "class_labels are missing"),
@@ -156,7 +156,7 @@ IDENTITY = UNet2DModel(**TINY, class_embed_type="identity")
         (IDENTITY, (2, 8, 8, 2), (), np.zeros(2), r"of shape \(2, 32\), got shape \(2,\)"),
     ],
 )
-def test_what_does_not_fit_is_refused_before_anything_is_computed(
+def test_wrong_inputs_are_refused_before_any_computation(
     model: UNet2DModel, x: Any, timestep: Any, labels: Any, message: str
 ):
     call = lambda x, t: model.apply({"params": {}}, x, t, labels)  # noqa: E731

@@ -1,4 +1,4 @@
-"""The config of UNet2DModel: what it accepts, and that every fault is named."""
+"""The config of UNet2DModel: accepted values, and a message for every fault."""
 
 import dataclasses
 from typing import Any
@@ -78,7 +78,7 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"act_fn": "tanh"}, "act_fn must be 'silu', 'swish', 'mish', 'gelu' or 'relu', got 'tanh'"),
     ({"attention_head_dim": 17}, "attention_head_dim 17 exceeds the 16 channels"),
     ({"norm_num_groups": None}, "norm_num_groups must be a positive integer, got None"),
-    ({"norm_num_groups": 3}, "norm_num_groups 3 does not divide every one"),
+    ({"norm_num_groups": 3}, "norm_num_groups 3 does not divide all"),
     ({"attn_norm_num_groups": 3}, "attn_norm_num_groups 3 does not divide the last"),
     ({"norm_eps": -1e-5}, "norm_eps must be a number of at least 0"),
     ({"norm_eps": float("nan")}, "norm_eps must be a number of at least 0"),
@@ -96,7 +96,7 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("change", "message"), FAULTS, ids=lambda v: str(v)[:40])
-def test_every_fault_has_its_sentence(change: dict[str, Any], message: str):
+def test_every_fault_has_a_message(change: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
         UNet2DModel(**TINY | change)
 
@@ -133,16 +133,14 @@ def test_all_faults_at_once():
 )
 def test_other_blocks_are_refused_by_name(name: str):
     accepted = "'DownBlock2D', 'AttnDownBlock2D' or 'ResnetDownsampleBlock2D'"
-    with pytest.raises(
-        ValueError, match=f"'{name}', which is not supported; accepted are {accepted}"
-    ):
+    with pytest.raises(ValueError, match=f"'{name}', which is not supported; accepted: {accepted}"):
         UNet2DModel(**TINY | {"down_block_types": (name, "DownBlock2D")})
     up = name.replace("Down", "Up") if "Down" in name else "DownBlock2D"
     with pytest.raises(ValueError, match=f"'{up}', which is not supported"):
         UNet2DModel(**TINY | {"up_block_types": (up, "UpBlock2D")})
 
 
-def test_head_dim_and_groups_matter_only_where_they_are_used():
+def test_head_dim_and_groups_matter_only_if_they_are_used():
     plain = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2}
     wide = {"attention_head_dim": 99, "attn_norm_num_groups": 99}
     UNet2DModel(**TINY | plain | wide | {"add_attention": False})

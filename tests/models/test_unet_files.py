@@ -1,4 +1,4 @@
-"""UNet2DModel out of folders and back."""
+"""UNet2DModel loaded from folders and saved."""
 
 import json
 from pathlib import Path
@@ -33,7 +33,7 @@ def test_round_trip_bit_for_bit(saved: Path, params):
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(back))
 
 
-def test_the_pipeline_folder_around_it(saved: Path, params):
+def test_the_pipeline_folder(saved: Path, params):
     model, back = UNet2DModel.from_pretrained(saved.parent)
     assert model == MODEL
     assert jax.tree.structure(back) == jax.tree.structure(params)
@@ -54,7 +54,7 @@ def test_dtypes(saved: Path, params):
     np.testing.assert_array_equal(back["conv_in"]["kernel"], stored)
 
 
-def test_params_are_float32_whatever_is_stored(tmp_path: Path, params):
+def test_params_are_float32_for_every_stored_dtype(tmp_path: Path, params):
     half = jax.tree.map(lambda leaf: leaf.astype(jnp.float16), params)
     MODEL.save_pretrained(tmp_path, half, variant="fp16")
     assert (tmp_path / "diffusion_pytorch_model.fp16.safetensors").exists()
@@ -64,7 +64,7 @@ def test_params_are_float32_whatever_is_stored(tmp_path: Path, params):
         UNet2DModel.from_pretrained(tmp_path)
 
 
-def test_params_go_where_they_are_told(saved: Path):
+def test_params_follow_the_sharding(saved: Path):
     mesh = jax.make_mesh((1,), ("model",), axis_types=(jax.sharding.AxisType.Auto,))
     everywhere = NamedSharding(mesh, PartitionSpec())
     by_feature = NamedSharding(mesh, PartitionSpec(None, None, None, "model"))
@@ -83,10 +83,10 @@ def test_the_bundled_model():
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 1_623_169
 
 
-def test_weights_that_do_not_fit_their_config(saved: Path):
+def test_weights_that_do_not_match_their_config(saved: Path):
     config = json.loads((saved / "config.json").read_text())
     (saved / "config.json").write_text(json.dumps(config | {"block_out_channels": [8, 24]}))
-    with pytest.raises(ValueError, match=r"does not fit its config\.json") as caught:
+    with pytest.raises(ValueError, match=r"does not match its config\.json") as caught:
         UNet2DModel.from_pretrained(saved)
     assert "down_blocks.1.resnets.0.conv1" in str(caught.value)
     assert "mid_block.resnets.0.conv1" in str(caught.value)

@@ -1,4 +1,4 @@
-"""UNet2DModel against what diffusers' gave, kept in a file."""
+"""UNet2DModel against recorded outputs of diffusers."""
 
 import jax
 import numpy as np
@@ -13,7 +13,7 @@ PARITY = 2e-5
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_gives_what_diffusers_gave(name: str):
+def test_output_equals_that_of_diffusers(name: str):
     weights, case = read(name)
     model = UNet2DModel.from_config(CONFIGS[name])
     params = to_flax(weights, model.shapes())

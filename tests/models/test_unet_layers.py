@@ -1,4 +1,4 @@
-"""The pieces of the UNet against their definitions, in float64 NumPy."""
+"""The layers of the UNet against their definitions in float64 NumPy."""
 
 import math
 
@@ -66,7 +66,7 @@ def test_convolution(sides: tuple[int, int], size: int, stride: int, padding: ob
 
 @pytest.mark.parametrize("padding", [((1, 1), (1, 1)), ((0, 1), (1, 0)), ((0, 0), (0, 0))])
 def test_derivatives_of_a_convolution(padding: object):
-    """A convolution is linear in both arguments; those of the transpose follow from these."""
+    """A convolution is linear in both arguments, which determines the transposed derivatives."""
     x, dx, kernel, dkernel = (
         draw(*shape, seed=seed)
         for seed, shape in enumerate([(2, 9, 7, 3), (2, 9, 7, 3), (3, 3, 3, 5), (3, 3, 3, 5)])
@@ -81,8 +81,8 @@ def test_derivatives_of_a_convolution(padding: object):
     np.testing.assert_allclose(dy, expected, atol=20 * ROUNDING)
 
     weights = draw(*dy.shape, seed=4)
-    of_x, of_kernel = jax.vjp(ours, *primals)[1](jnp.asarray(weights))
-    backward = np.vdot(of_x, dx) + np.vdot(of_kernel, dkernel)
+    x_grad, kernel_grad = jax.vjp(ours, *primals)[1](jnp.asarray(weights))
+    backward = np.vdot(x_grad, dx) + np.vdot(kernel_grad, dkernel)
     np.testing.assert_allclose(backward, np.vdot(weights, expected), rtol=1e-4)
 
 
@@ -174,7 +174,7 @@ def test_sinusoid(shift: int, flip: bool, width: int):
     np.testing.assert_allclose(ours, expected, atol=SINUSOID)
 
 
-def test_neighbouring_timesteps_differ():
+def test_adjacent_timesteps_differ():
     t = jnp.array([998, 999])
     assert not np.array_equal(*sinusoid(t, 8, False, 0))
 
@@ -198,7 +198,7 @@ def test_fourier_weights_get_no_gradient():
     np.testing.assert_array_equal(gradient["params"]["weight"], np.zeros(4))
 
 
-def test_a_learned_embedding_rounds_and_refuses_what_is_outside():
+def test_a_learned_embedding_rounds_and_is_nan_outside():
     table = draw(4, 3)
     module = Embedding(4, 3, F32)
     rows = module.apply({"params": {"embedding": jnp.asarray(table)}}, jnp.array([2.2, -0.4, 3.0]))
@@ -208,7 +208,7 @@ def test_a_learned_embedding_rounds_and_refuses_what_is_outside():
 
 
 @pytest.mark.parametrize("shape", [(3, 3, 20, 30), (200, 300)])
-def test_fresh_weights_are_uniform_within_one_over_root_fan_in(shape: tuple[int, ...]):
+def test_initial_weights_are_uniform_within_one_over_root_fan_in(shape: tuple[int, ...]):
     from ddpm_jax.models.layers.basic import uniform, uniform_bias
 
     fan_in = math.prod(shape[:-1])
@@ -223,5 +223,5 @@ def test_fresh_weights_are_uniform_within_one_over_root_fan_in(shape: tuple[int,
         np.testing.assert_allclose(counts / scaled.size, 0.25, rtol=0.1)
 
 
-def test_silu_is_what_flax_calls_it():
+def test_silu_is_the_function_of_flax():
     assert ACTIVATIONS["silu"] is ACTIVATIONS["swish"] is nn.silu

@@ -80,7 +80,7 @@ def test_names_are_those_of_torch():
         ({"attention_head_dim": 5}, {"mid_block.attentions.0.to_q.kernel": (16, 15)}),
     ],
 )
-def test_options_bring_their_parameters(config: dict[str, Any], shapes: dict[str, Any]):
+def test_options_add_parameters(config: dict[str, Any], shapes: dict[str, Any]):
     found = names(UNet2DModel(**TINY | config))
     assert shapes.items() <= found.items()
 
@@ -95,11 +95,11 @@ def test_options_bring_their_parameters(config: dict[str, Any], shapes: dict[str
         ({"resnet_time_scale_shift": "scale_shift"}, "mid_block.attentions.0.group_norm"),
     ],
 )
-def test_options_take_parameters_away(config: dict[str, Any], prefix: str):
+def test_options_remove_parameters(config: dict[str, Any], prefix: str):
     assert not [name for name in names(UNet2DModel(**TINY | config)) if name.startswith(prefix)]
 
 
-def test_fresh_params():
+def test_initial_params():
     model = UNet2DModel(**SMALLEST, param_dtype=jnp.bfloat16, time_embedding_type="fourier")
     params = model.init_params(jax.random.key(0))
     assert type(params) is type(params["up_blocks.0"]) is dict
@@ -113,7 +113,7 @@ def test_fresh_params():
     assert abs(math.sqrt(np.square(weight).mean()) - 16) < 4 * 16 / math.sqrt(512)
 
 
-def test_fresh_params_are_drawn_as_torch_draws_them():
+def test_initial_params_have_the_distributions_of_torch():
     classes = {"num_class_embeds": 9, "time_embedding_type": "learned", "num_train_timesteps": 9}
     params = UNet2DModel(**SMALLEST | classes | {"time_embedding_dim": 256}).init_params(
         jax.random.key(1)
@@ -146,5 +146,5 @@ def test_tabulate_names_blocks_and_counts():
     table = model.tabulate(jax.random.key(0), x, 0, depth=2, console_kwargs=console)
     assert "35,746,307" in table
     assert "down_blocks.1/attentions.0" in table
-    assert "0x" not in table  # no objects' addresses
+    assert "0x" not in table  # no addresses of objects
     assert "object at" not in table

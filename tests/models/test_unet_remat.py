@@ -1,4 +1,4 @@
-"""Blocks that are computed again in the backward pass: the same network, draws and gradients."""
+"""Blocks that the backward pass recomputes: the same network, draws and gradients."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ ONE_SIZE = {
 }
 """Five residual blocks and four attentions, which compile in half the time."""
 
-# The same sums in other programs, float32: of each leaf's gradient, against the largest of them.
+# Other programs compute the same float32 sums. Relative to each leaf's largest gradient.
 ROUNDING = 1e-5
 
 
@@ -41,15 +41,15 @@ def compiled(remat: bool, side: int, **config: Any) -> tuple[Any, tuple[Any, ...
 
 
 def test_same_loss_and_gradients() -> None:
-    """The loss shows that dropout's draws are the same, too."""
-    (kept_loss, kept), (again_loss, again) = (
+    """The loss shows that the draws of dropout are also the same."""
+    (stored_loss, stored), (recomputed_loss, recomputed) = (
         program(*args)
         for program, args in (compiled(remat, 8, **ONE_SIZE) for remat in (False, True))
     )
-    assert float(again_loss) == pytest.approx(float(kept_loss), rel=ROUNDING)
-    assert jax.tree.structure(kept) == jax.tree.structure(again)
-    largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(kept))
-    for a, b in zip(jax.tree.leaves(kept), jax.tree.leaves(again), strict=True):
+    assert float(recomputed_loss) == pytest.approx(float(stored_loss), rel=ROUNDING)
+    assert jax.tree.structure(stored) == jax.tree.structure(recomputed)
+    largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(stored))
+    for a, b in zip(jax.tree.leaves(stored), jax.tree.leaves(recomputed), strict=True):
         np.testing.assert_allclose(b, a, rtol=0, atol=ROUNDING * largest)
 
 
@@ -57,12 +57,12 @@ def test_same_loss_and_gradients() -> None:
 def test_less_memory() -> None:
     """Eight residual blocks and four attentions keep their inputs, and the inside of one of them.
 
-    Measured with the inputs kept by hand on a CPU: 0.45 of the memory.
+    Measured with the inputs stored by hand on a CPU: 0.45 of the memory.
     """
-    kept, again = (
+    stored, recomputed = (
         compiled(remat, 16)[0].memory_analysis().temp_size_in_bytes for remat in (False, True)
     )
-    assert again <= 0.6 * kept
+    assert recomputed <= 0.6 * stored
 
 
 @pytest.mark.parametrize("resampler", ["conv", "resnet"])
@@ -71,7 +71,7 @@ def test_same_params(resampler: str) -> None:
     assert model_of(True, **config).shapes() == model_of(False, **config).shapes()
 
 
-def test_config_says_nothing_of_it() -> None:
+def test_config_does_not_have_it() -> None:
     assert "remat" not in model_of(True).config
     assert UNet2DModel.from_config(model_of(True).config, remat=True) == model_of(True)
 

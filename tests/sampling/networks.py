@@ -1,4 +1,4 @@
-"""Small stand-ins for a network, defined once: `denoise` is compared by identity."""
+"""Small functions as networks, defined once, because `denoise` is compared by identity."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +13,7 @@ PARAMS = {
 
 
 def denoise(params: dict, x: Array, timestep: Array) -> Array:
-    """Bounded, nonlinear, of the timestep and of the place in the image."""
+    """Bounded and nonlinear; depends on the timestep and on the position in the image."""
     phase = jnp.asarray(timestep, x.dtype) / 500
     shift = jnp.expand_dims(jnp.asarray(params["shift"], x.dtype), 0)
     return jnp.asarray(params["scale"], x.dtype) * jnp.sin(x + shift + phase)

@@ -1,4 +1,4 @@
-"""What compiles and what does not: tables of one structure share a program."""
+"""Compilations: tables of one structure share a program."""
 
 from collections.abc import Callable
 from typing import Any
@@ -41,14 +41,14 @@ SHARED: dict[str, tuple[dj.Table, ...]] = {
 }
 
 
-def fresh() -> Callable[..., Any]:
+def new_network() -> Callable[..., Any]:
     """A network that no earlier test has compiled."""
     return lambda params, x, timestep: denoise(params, x, timestep)
 
 
 @pytest.mark.parametrize("name", SHARED)
 def test_tables_that_share_a_compilation(name: str, count_compilations: Any) -> None:
-    network = fresh()
+    network = new_network()
     first, *others = SHARED[name]
     starts = [dj.prior(table, KEYS, SHAPE) for table in (first, *others)]
     with count_compilations() as compiled:
@@ -62,9 +62,9 @@ def test_tables_that_share_a_compilation(name: str, count_compilations: Any) -> 
         assert not np.array_equal(reached[0], other)
 
 
-def test_what_does_not_share(count_compilations: Any) -> None:
+def test_tables_that_do_not_share_a_compilation(count_compilations: Any) -> None:
     """The test above can fail: another structure compiles."""
-    network = fresh()
+    network = new_network()
     tables = (
         dj.DDIMScheduler().table(6),
         dj.DDIMScheduler().table(6, eta=0.5),
@@ -80,7 +80,7 @@ def test_what_does_not_share(count_compilations: Any) -> None:
 
 def test_a_second_call_compiles_nothing(count_compilations: Any) -> None:
     table = dj.DDPMScheduler().table(6)
-    network = fresh()
+    network = new_network()
     x_T = dj.prior(table, KEYS, SHAPE)
     dj.sample(network, PARAMS, table, x_T, KEYS)
     louder, shifted, others = PARAMS | {"scale": np.float32(0.3)}, x_T + 1, KEYS[::-1]
@@ -91,7 +91,7 @@ def test_a_second_call_compiles_nothing(count_compilations: Any) -> None:
 
 def test_another_number_of_steps_compiles_nothing(count_compilations: Any) -> None:
     """A padded table with traced bounds: one program for every number of steps."""
-    network = fresh()
+    network = new_network()
     scheduler = dj.DDPMScheduler()
 
     def run(n: int) -> jax.Array:

@@ -35,7 +35,7 @@ def expected(x_T: jax.Array) -> jax.Array:
 
 
 def test_bare_function(x_T: jax.Array, expected: jax.Array) -> None:
-    """Against the same loop in NumPy: no library in between."""
+    """Compared with the same loop in NumPy, without any library."""
     from tests.schedulers.propagate import propagate
 
     def network(x: np.ndarray, i: int) -> np.ndarray:
@@ -57,7 +57,7 @@ def test_equinox(x_T: jax.Array, expected: jax.Array) -> None:
             return bare({"w": self.w, "b": self.b}, x, timestep)
 
     net = Net(jnp.asarray(W), jnp.asarray(B))
-    # A module is a pytree: it is the params itself.
+    # The module is a pytree, so the params are the module.
     x_0 = dj.sample(lambda net, x, t: net(x, t), net, TABLE, x_T, KEYS)
     np.testing.assert_allclose(x_0, expected, **SAME)
 
@@ -109,8 +109,8 @@ def test_flax_linen(x_T: jax.Array, expected: jax.Array) -> None:
     np.testing.assert_allclose(x_0, expected, **SAME)
 
 
-def test_what_changes_between_calls_is_in_params(x_T: jax.Array) -> None:
-    """Labels, a guidance scale and a mask ride along with the weights: any pytree."""
+def test_params_hold_all_that_changes_between_calls(x_T: jax.Array) -> None:
+    """Params may be any pytree: here weights, labels, a guidance scale and a mask."""
 
     def guided(p: dict[str, Any], x: jax.Array, timestep: jax.Array) -> jax.Array:
         plain = bare(p["net"], x, timestep)

@@ -1,4 +1,4 @@
-"""The forward process on device: add_noise, velocity, and the readings of eps, x0 and v."""
+"""The forward process on the device: add_noise, velocity, and conversions of eps, x0 and v."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ BAR = reference.alpha_bar(reference.betas("linear"))
 TOLERANCE = {np.float32: 1e-6, np.float64: 1e-14}
 
 
-def pictures(dtype: Any) -> tuple[jax.Array, jax.Array]:
+def images(dtype: Any) -> tuple[jax.Array, jax.Array]:
     rng = np.random.default_rng(0)
     return tuple(jnp.asarray(rng.standard_normal(SHAPE), dtype) for _ in range(2))
 
@@ -30,7 +30,7 @@ def per_image(values: np.ndarray) -> np.ndarray:
 
 def test_add_noise_and_velocity_by_training_timestep(strict_x64: bool) -> None:
     dtype = np.float64 if strict_x64 else np.float32
-    x0, eps = pictures(dtype)
+    x0, eps = images(dtype)
     alpha, sigma = per_image(np.sqrt(BAR[TIMESTEP])), per_image(np.sqrt(1 - BAR[TIMESTEP]))
     clean, drawn = np.asarray(x0, np.float64), np.asarray(eps, np.float64)
     for cls in (dj.DDPMScheduler, dj.DDIMScheduler, dj.PNDMScheduler):
@@ -46,7 +46,7 @@ def test_add_noise_and_velocity_by_training_timestep(strict_x64: bool) -> None:
 
 
 def test_one_timestep_for_all_and_one_for_each() -> None:
-    x0, eps = pictures(np.float32)
+    x0, eps = images(np.float32)
     scheduler = dj.DDPMScheduler()
     together = scheduler.add_noise(x0, eps, 500)
     np.testing.assert_array_equal(together, scheduler.add_noise(x0, eps, np.full(4, 500)))
@@ -65,15 +65,15 @@ def test_half_precision_adds_noise_at_timestep_zero(dtype: Any) -> None:
 
 @pytest.mark.parametrize("timestep", [-1, 1000, 2.5, np.array([0.5, 1.0, 2.0, 3.0])])
 def test_bad_training_timesteps_are_refused(timestep: Any) -> None:
-    x0, eps = pictures(np.float32)
+    x0, eps = images(np.float32)
     with pytest.raises((ValueError, TypeError)):  # a TypeError under the tests' type checks
         dj.DDPMScheduler().add_noise(x0, eps, timestep)
 
 
 @pytest.mark.parametrize("shape", [(), (4,)])
-def test_readings_undo_each_other(shape: tuple[int, ...], strict_x64: bool) -> None:
+def test_readings_are_inverse_to_each_other(shape: tuple[int, ...], strict_x64: bool) -> None:
     dtype = np.float64 if strict_x64 else np.float32
-    x0, eps = pictures(dtype)
+    x0, eps = images(dtype)
     angle = np.linspace(0.4, 1.2, 4).reshape(4)[: shape[0] if shape else 1].reshape(shape)
     alpha, sigma = jnp.asarray(np.cos(angle), dtype), jnp.asarray(np.sin(angle), dtype)
     x = forward.add_noise(x0, eps, alpha, sigma)
@@ -85,7 +85,7 @@ def test_readings_undo_each_other(shape: tuple[int, ...], strict_x64: bool) -> N
     np.testing.assert_allclose(forward.eps_from_v(x, v, alpha, sigma), eps, **tolerance)
 
 
-def test_pictures_of_two_shapes_are_refused() -> None:
-    x0, eps = pictures(np.float32)
+def test_images_of_two_shapes_are_refused() -> None:
+    x0, eps = images(np.float32)
     with pytest.raises((ValueError, TypeError)):
         dj.DDPMScheduler().add_noise(x0, eps[:2], 5)

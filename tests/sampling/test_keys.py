@@ -1,4 +1,4 @@
-"""Where randomness comes from: the prior is fold_in(key, 0), row i is fold_in(key, i + 1)."""
+"""Keys of the noise: the prior uses fold_in(key, 0), row i uses fold_in(key, i + 1)."""
 
 import itertools
 
@@ -26,7 +26,7 @@ def test_sample_keys_do_not_depend_on_the_batch() -> None:
     assert bits(jax.random.key_data(dj.sample_keys(KEY, 2))) == bits(jax.random.key_data(keys[:2]))
 
 
-def test_noise_is_the_draw_that_the_contract_names() -> None:
+def test_noise_is_drawn_from_the_documented_keys() -> None:
     keys = dj.sample_keys(KEY, 3)
     for i in (0, 1, 41):
         drawn = dj.noise(keys, i, SHAPE)
@@ -58,7 +58,7 @@ def test_every_scheduler_starts_from_the_same_noise(scheduler, steps) -> None:
 
 
 def test_no_draw_is_used_twice() -> None:
-    """The prior, every row, and every image draw apart."""
+    """The prior, all rows and all images have different draws."""
     keys = dj.sample_keys(KEY, 3)
     table = dj.DDPMScheduler().table(10)
     draws = [dj.prior(table, keys, SHAPE), *(dj.noise(keys, i, SHAPE) for i in range(10))]
@@ -67,7 +67,7 @@ def test_no_draw_is_used_twice() -> None:
 
 
 def test_noise_and_rows_inside_a_loop_draw_the_same() -> None:
-    """A sampler whose network answers 0 adds up its noise: the rows' draws, one each."""
+    """With a network of output 0 a sampler sums its noise: one draw for each row."""
     table = dj.EulerAncestralDiscreteScheduler().table(4)
     keys = dj.sample_keys(KEY, 2)
 
@@ -82,7 +82,7 @@ def test_noise_and_rows_inside_a_loop_draw_the_same() -> None:
     np.testing.assert_allclose(reached, expected, rtol=1e-5, atol=1e-5 * np.abs(x_T).max())
 
 
-def test_an_image_is_the_same_alone_and_in_any_batch() -> None:
+def test_an_image_does_not_depend_on_its_batch() -> None:
     keys = dj.sample_keys(KEY, 3)
     table = dj.DDPMScheduler().table(10)
     x_T = dj.prior(table, keys, SHAPE)
@@ -98,8 +98,8 @@ def test_an_image_is_the_same_alone_and_in_any_batch() -> None:
         np.testing.assert_allclose(apart, together[np.array(chosen)], rtol=0, atol=1e-6)
 
 
-def test_images_do_not_see_each_other() -> None:
-    """Another picture beside it changes nothing, dynamic thresholding included."""
+def test_images_are_independent() -> None:
+    """Another image in the batch changes nothing, also with dynamic thresholding."""
     table = dj.DDIMScheduler(thresholding=True, sample_max_value=3.0).table(5)
     x_T = dj.prior(table, dj.sample_keys(KEY, 2), SHAPE)
     louder = x_T.at[1].multiply(50)
@@ -121,7 +121,7 @@ def test_legacy_keys_are_accepted_at_the_edges() -> None:
     assert bits(typed) == bits(untyped)
 
 
-def test_keys_are_required_where_they_appear() -> None:
+def test_keys_are_required_arguments() -> None:
     table = dj.DDPMScheduler().table(3)
     x_T = dj.prior(table, dj.sample_keys(KEY, 2), SHAPE)
     with pytest.raises(TypeError):

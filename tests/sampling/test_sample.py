@@ -25,7 +25,7 @@ FUSED = 2e-5
 
 
 def runs_of(case: Case) -> list[tuple[Any, dj.Table, jax.Array]]:
-    """(network, table, x_T) without noise and with it, as far as the scheduler has both."""
+    """(network, table, x_T) with and without noise, if the scheduler supports both."""
     found = []
     for call in (*case.family.deterministic[:1], *case.family.stochastic[:1]):
         table = case.scheduler.table(STEPS, **call)
@@ -48,7 +48,7 @@ def by_hand(network: Any, table: dj.Table, x_T: jax.Array) -> tuple[list[Any], l
 
 @cases()
 def test_compiled_or_not(case: Case) -> None:
-    """The compiled scan and the same operations one by one; the padding's rows change nothing."""
+    """The compiled scan equals the single operations; rows of the padding change nothing."""
     for network, table, x_T in runs_of(case):
         compiled = dj.sample(network, PARAMS, dj.pad(table, LENGTH), x_T, KEYS)
         samples, _ = by_hand(network, table, x_T)

@@ -21,7 +21,7 @@ TESTS = Path(__file__).parents[1]
 
 
 def linear(params: jax.Array, x: jax.Array, timestep: jax.Array) -> jax.Array:
-    """A network that compiles at once."""
+    """A network that compiles quickly."""
     return params * x + timestep / 1000
 
 
@@ -68,12 +68,12 @@ def test_preview_register_holds_the_history(name: str):
 @pytest.mark.parametrize(
     ("rows", "seconds", "expected"),
     [
-        (1, 5.0, 1),  # a compilation: no conclusion but the shortest segment
+        (1, 5.0, 1),  # with a compilation, the shortest segment
         (1, 0.08, 2),  # the fewest rows that last as long as a segment
         (1, 0.04, 3),
         (10, 0.1, 10),
         (10, 0.2, 5),
-        (1, 1e-4, 1000),  # the first row tells enough
+        (1, 1e-4, 1000),  # the first row is enough for an estimate
         (100, 30.0, 1),
     ],
 )
@@ -83,12 +83,12 @@ def test_segment_has_the_fewest_rows_that_last_a_tenth_of_a_second(
     assert segments.segment_length(rows, seconds) == expected
 
 
-def test_segment_length_is_finite_where_the_clock_stood_still():
+def test_segment_length_is_finite_for_zero_seconds():
     assert segments.segment_length(10, 0.0) > len(dj.pad(TABLES["DDPM"]))
 
 
 def test_segments_last_about_a_tenth_of_a_second():
-    """A network of known cost: 20 ms an evaluation are 5 rows a segment."""
+    """A network of known cost: 20 ms per evaluation give 5 rows per segment."""
 
     def wait(x: Any) -> Any:
         time.sleep(0.02)
@@ -100,11 +100,11 @@ def test_segments_last_about_a_tenth_of_a_second():
     table = dj.DDIMScheduler().table(60)
     done = [step.done for step in segments.run(slow, None, table, start(table), None)]
     lengths = np.diff(done)
-    # The machine may be busy, which makes a row longer and a segment shorter, never the reverse.
+    # On a busy machine a row is slower and a segment has fewer rows, never more.
     assert 2 <= np.median(lengths) <= 5
 
 
-def test_network_is_equal_to_another_of_an_equal_model():
+def test_networks_of_equal_models_are_equal():
     from pipelines.models import tiny
 
     model, _ = tiny()
@@ -116,8 +116,8 @@ def test_network_is_equal_to_another_of_an_equal_model():
     assert Network(model) != Network(other)
 
 
-def test_interrupt_is_answered_within_half_a_second():
-    """A run of seconds gets SIGINT in its middle and tells when it stopped."""
+def test_interrupt_stops_within_half_a_second():
+    """A run of several seconds gets SIGINT in the middle and prints when it stopped."""
     program = """
 import signal, time, jax, ddpm_jax as dj
 signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs inherit "ignore"

@@ -1,4 +1,4 @@
-"""`stack`: tables of equal length brought to one structure and swept by `vmap` in one program."""
+"""`stack`: tables of equal length, converted to one structure and run by `vmap` in one program."""
 
 import functools
 from typing import Any
@@ -17,7 +17,7 @@ BATCHED = 2e-5
 
 
 def sweep(network: Any, tables: list[dj.Table]) -> np.ndarray:
-    """All tables' samples, from their own priors, in one mapped program."""
+    """The samples of all tables, each from its own prior, in one mapped program."""
     stacked = dj.stack(tables)
     starts = np.stack([dj.prior(table, KEYS, SHAPE) for table in tables])
     run = functools.partial(dj.sample, network, PARAMS)
@@ -56,7 +56,7 @@ def test_one_program_for_the_sweep(count_compilations: Any) -> None:
         assert compiled.count == 0
 
 
-def test_clip_beside_none() -> None:
+def test_clip_with_no_refinement() -> None:
     check(
         denoise,
         [
@@ -67,7 +67,7 @@ def test_clip_beside_none() -> None:
     )
 
 
-def test_thresholding_beside_none() -> None:
+def test_thresholding_with_no_refinement() -> None:
     check(
         denoise,
         [
@@ -77,8 +77,8 @@ def test_thresholding_beside_none() -> None:
     )
 
 
-def test_more_registers_beside_fewer() -> None:
-    """PLMS has five, Euler and DDPM one; clipping and noise come in as well."""
+def test_different_numbers_of_registers() -> None:
+    """PLMS has five registers, Euler and DDPM have one. Clipping and noise are added too."""
     check(
         denoise,
         [
@@ -89,7 +89,7 @@ def test_more_registers_beside_fewer() -> None:
     )
 
 
-def test_learned_variance_beside_fixed() -> None:
+def test_learned_with_fixed_variance() -> None:
     check(
         denoise_learned,
         [
@@ -100,7 +100,7 @@ def test_learned_variance_beside_fixed() -> None:
     )
 
 
-def test_what_cannot_be_stacked() -> None:
+def test_tables_that_cannot_be_stacked() -> None:
     ddim = dj.DDIMScheduler()
     with pytest.raises(ValueError, match="length"):
         dj.stack([ddim.table(6), ddim.table(7)])
@@ -110,7 +110,7 @@ def test_what_cannot_be_stacked() -> None:
         dj.stack([])
 
 
-def test_stack_of_like_tables_only_adds_an_axis() -> None:
+def test_stack_of_equal_structures_only_adds_an_axis() -> None:
     tables = [dj.DDPMScheduler(clip_sample_range=limit).table(4) for limit in (1.0, 2.0)]
     stacked = dj.stack(tables)
     for name in ("timestep", "level", "in_scale", "mix", "to_x0", "noise_scale", "init_scale"):

@@ -1,4 +1,4 @@
-"""`step` and the hand-written loop, against the tables' words read in NumPy float64."""
+"""`step` and a hand-written loop, against the tables evaluated in NumPy float64."""
 
 from typing import Any
 
@@ -69,7 +69,7 @@ def test_missing_noise_is_refused() -> None:
         dj.step(row, registers, output)
 
 
-def test_noise_is_ignored_where_the_row_adds_none() -> None:
+def test_noise_is_ignored_if_the_row_adds_none() -> None:
     table = dj.DDIMScheduler().table(10)
     x = jnp.asarray(draws(0)[0])
     with_noise = dj.step(table.row(3), (x,), x, 100 * x)
@@ -79,19 +79,19 @@ def test_noise_is_ignored_where_the_row_adds_none() -> None:
 
 @pytest.mark.parametrize("kind", sorted({"DDPM", "DDIM", "PNDM", "Euler", "Euler ancestral"}))
 def test_the_first_half_of_a_double_output_is_the_prediction(kind: str) -> None:
-    """Every scheduler reads only the first half where it learns no variance."""
+    """A scheduler without a learned variance reads only the first half."""
     table = RUNS[kind].table(5)
     x_T, *noise = draws(len(table))
     for i, row in enumerate(table):
         registers = table.init(jnp.asarray(x_T))
         double = denoise_learned(PARAMS, jnp.asarray(x_T), row.timestep)
         single = double[..., : SHAPE[-1]]
-        of_double = dj.step(row, registers, double, noise[i])
-        of_single = dj.step(row, registers, single, noise[i])
-        np.testing.assert_array_equal(of_double, of_single)
+        double_result = dj.step(row, registers, double, noise[i])
+        single_result = dj.step(row, registers, single, noise[i])
+        np.testing.assert_array_equal(double_result, single_result)
 
 
-def test_shapes_that_do_not_fit_are_refused() -> None:
+def test_wrong_shapes_are_refused() -> None:
     row, registers, output = row_of()
     noise = jnp.ones_like(output)
     with pytest.raises(ValueError, match="output"):
@@ -107,7 +107,7 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
 def test_step_works_in_the_dtype_of_the_sample(dtype: Any) -> None:
-    """Output and noise are cast to it, whatever precision the network uses."""
+    """Output and noise are cast to it, for every precision of the network."""
     row, registers, output = row_of()
     noise = jnp.ones_like(output)
     exact = dj.step(row, registers, output, noise)[0]

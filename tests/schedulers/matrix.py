@@ -1,8 +1,8 @@
-"""Every scheduler with every option: the list that the matrix tests walk.
+"""Every scheduler with every option: the list for the matrix tests.
 
 A new scheduler is one line in `SCHEDULERS`. Its options follow from its config fields: each value
-of `VARIATIONS` whose field it has makes a case, beside the plain ones over prediction types and
-spacings.
+of `VARIATIONS` whose field it has makes a case, in addition to the plain cases over prediction
+types and spacings.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from tests.schedulers import reference
 VP, VE = "variance preserving", "variance exploding"
 
 
-# Options of `table` that make a run stochastic, by the one that says so.
+# Options of `table` that make a run stochastic, by the option that enables the noise.
 NOISY: dict[str, tuple[dict[str, Any], ...]] = {
     "eta": ({"eta": 0.3}, {"eta": 1.0}),
     "s_churn": ({"s_churn": 2.0},),
@@ -31,7 +31,7 @@ NOISY: dict[str, tuple[dict[str, Any], ...]] = {
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Family:
-    """A scheduler class and what its own declarations say of it."""
+    """A scheduler class, and properties from its declarations."""
 
     cls: Any
     predictions: tuple[str, ...] = ("epsilon", "sample", "v_prediction")
@@ -53,7 +53,7 @@ class Family:
 
     @property
     def stochastic(self) -> tuple[dict[str, Any], ...]:
-        """Keyword sets for `table` that do, and under which each row's marginal is exact."""
+        """Keyword sets for `table` that need noise and give exact marginals at each row."""
         if self.cls.stochastic:
             return ({},)
         options = inspect.signature(self.cls.table).parameters
@@ -150,7 +150,7 @@ CASES = tuple(_cases())
 
 
 def cases(keep: Any = lambda case: True) -> pytest.MarkDecorator:
-    """Parametrises a test over the cases that `keep` keeps."""
+    """Parametrizes a test over the cases for which `keep` is true."""
     chosen = [case for case in CASES if keep(case)]
     assert chosen, "a matrix test that walks nothing"
     return pytest.mark.parametrize("case", chosen, ids=str)
@@ -162,7 +162,7 @@ def steps_of(case: Case) -> list[int]:
 
 
 def end_level(case: Case) -> tuple[float, float]:
-    """(alpha, sigma) where the config says a run ends."""
+    """(alpha, sigma) at the end of a run, from the config."""
     scheduler, bar = case.scheduler, alpha_bar_of(case)
     if getattr(scheduler, "interpolation_type", "linear") == "log_linear":
         return 1.0, float(np.sqrt(1 / bar[0] - 1))  # log-spaced levels stop above zero

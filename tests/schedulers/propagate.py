@@ -1,4 +1,4 @@
-"""Tables read in NumPy, float64, by the words of the contract and nothing of `ddpm_jax.sampling`.
+"""Tables evaluated in NumPy float64 by their definition, without `ddpm_jax.sampling`.
 
 output = network(in_scale_i * r_0)
 x0     = refine(to_x0_i . (r_0, output))

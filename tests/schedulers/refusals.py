@@ -1,4 +1,4 @@
-"""What schedulers refuse, as a user sees it: run without the tests' type checks.
+"""Values that schedulers refuse, run without the tests' type checks, as by a user.
 
     python -m tests.schedulers.refusals
 

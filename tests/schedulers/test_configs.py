@@ -1,4 +1,4 @@
-"""Configs: read-only, hashable, written and read, and carried from one scheduler to another."""
+"""Configs: read-only, hashable, saved and loaded, and transferred between schedulers."""
 
 import copy
 import dataclasses
@@ -87,7 +87,7 @@ def test_a_scheduler_is_frozen() -> None:
     assert len({scheduler, dj.DDIMScheduler(), dj.DDIMScheduler(clip_sample=False)}) == 2
 
 
-def test_what_was_given_takes_no_part_in_equality() -> None:
+def test_explicit_fields_do_not_affect_equality() -> None:
     assert dj.DDPMScheduler(beta_start=1e-4) == dj.DDPMScheduler()
     assert hash(dj.DDPMScheduler(beta_start=1e-4)) == hash(dj.DDPMScheduler())
     assert dj.DDPMScheduler(beta_start=1e-4).config == dj.DDPMScheduler().config
@@ -122,7 +122,7 @@ def test_hidden_fields_survive_a_round_trip(tmp_path: Path) -> None:
     assert dj.DDPMScheduler.from_pretrained(tmp_path).variance_type == "fixed_large"
 
 
-def test_hidden_fields_take_no_part_in_equality() -> None:
+def test_hidden_fields_do_not_affect_equality() -> None:
     start = dj.DDPMScheduler(variance_type="fixed_large")
     carried = dj.EulerDiscreteScheduler.from_config(start.config)
     assert carried == dj.EulerDiscreteScheduler()
@@ -130,14 +130,14 @@ def test_hidden_fields_take_no_part_in_equality() -> None:
     assert carried.config == dj.EulerDiscreteScheduler().config
 
 
-def test_the_explicit_mark_travels() -> None:
-    """Given in A, kept by B, and so explicit for C."""
+def test_explicit_fields_stay_explicit() -> None:
+    """A field given in A and stored by B is explicit for C."""
     start = dj.DDPMScheduler(timestep_spacing="leading")
     pndm = dj.PNDMScheduler.from_config(start.config)
     assert dj.EulerDiscreteScheduler.from_config(pndm.config).timestep_spacing == "leading"
 
 
-def test_overrides_win() -> None:
+def test_overrides_have_priority() -> None:
     config = dj.DDPMScheduler(timestep_spacing="leading").config
     euler = dj.EulerDiscreteScheduler.from_config(
         config, timestep_spacing="trailing", use_karras_sigmas=True
@@ -167,7 +167,7 @@ def test_the_name_before_prediction_type(predicts_eps: bool, prediction: str) ->
     assert scheduler.prediction_type == prediction
 
 
-def test_a_refused_value_in_a_file_is_refused() -> None:
+def test_a_wrong_value_in_a_file_is_refused() -> None:
     with pytest.raises((ValueError, TypeError), match="beta_schedule"):
         dj.DDPMScheduler.from_config(DIGITS | {"beta_schedule": "quartic"})
 

@@ -1,7 +1,7 @@
-"""What holds for every table, without a network.
+"""Properties of every table, without a network.
 
 If the network always answers the same (x0, eps) and x_T = alpha_T x0 + sigma_T eps, a deterministic
-table ends at alpha_0 x0 + sigma_0 eps, whatever lies between.
+table ends at alpha_0 x0 + sigma_0 eps.
 """
 
 from typing import Any
@@ -31,13 +31,13 @@ def alpha_of(level: np.ndarray) -> float:
 
 
 def tolerance_at(level: np.ndarray) -> float:
-    """Rounding at a level; where alpha is 0 nothing is divided by it."""
+    """Rounding at a level. If alpha is 0, nothing is divided by it."""
     alpha = alpha_of(level)
     return END_POINT * max(1.0, PLAIN_ALPHA / alpha if alpha > 0 else 1.0)
 
 
 def constant_network(table: Any, prediction: str, x0: np.ndarray, eps: np.ndarray) -> Any:
-    """Answers the same (x0, eps) at every row."""
+    """Returns the same (x0, eps) at every row."""
 
     def network(x: np.ndarray, i: int) -> np.ndarray:
         alpha, sigma = np.asarray(table.level[i], np.float64) / np.hypot(*table.level[i])
@@ -47,7 +47,7 @@ def constant_network(table: Any, prediction: str, x0: np.ndarray, eps: np.ndarra
 
 
 def one_spacing(case: Case) -> bool:
-    """Of the plain product with spacings, one: for what no spacing bears on."""
+    """One spacing only, for properties that do not depend on the spacing."""
     spacing = dict(case.config).get("timestep_spacing", "leading")
     return spacing == "leading" or len(case.config) > 2
 
@@ -77,7 +77,7 @@ def test_constant_prediction_reaches_the_end_point(case: Case) -> None:
 
 
 def has_training_levels(case: Case) -> bool:
-    """Not where levels are chosen between the training timesteps, or apart from what is told."""
+    """False if levels lie between training timesteps or differ from those of the timesteps."""
     config = dict(case.config)
     chosen = any(config.get(f"use_{kind}_sigmas") for kind in ("karras", "exponential", "beta"))
     return not chosen and config.get("interpolation_type") != "log_linear"
@@ -96,7 +96,7 @@ def test_level_is_the_forward_process(case: Case) -> None:
         whole = table.timestep == np.round(table.timestep)
         expected = bar[table.timestep[whole].astype(int)]
         alpha, sigma = table.level[whole].T
-        # 1e-11: both sides multiply up to a thousand factors; zero-SNR subtracts what they share
+        # 1e-11: both sides multiply up to a thousand factors, and zero-SNR rescaling cancels digits
         np.testing.assert_allclose(
             alpha**2 / (alpha**2 + sigma**2), expected, rtol=1e-11, atol=1e-14
         )
@@ -143,7 +143,7 @@ def test_cast_once(case: Case) -> None:
 
 @cases()
 def test_network_input_has_unit_variance(case: Case) -> None:
-    """in_scale brings x to where alpha^2 + sigma^2 = 1; it is 1 where that holds already."""
+    """in_scale rescales x to alpha^2 + sigma^2 = 1; it is 1 if that already holds."""
     table = case.scheduler.table(min(10, case.get("num_train_timesteps")), dtype=np.float64)
     np.testing.assert_allclose(table.in_scale * np.hypot(*table.level.T), 1, rtol=1e-14)
 
@@ -160,7 +160,7 @@ def test_last_row_adds_no_noise(case: Case) -> None:
 
 @cases(lambda case: case.family.cls.one_row_per_step)  # r_0 of a stage may lie off its level's line
 def test_to_x0_reads_x0(case: Case) -> None:
-    """(r_0, output) -> x0 undoes x = alpha x0 + sigma eps for what the network predicts."""
+    """(r_0, output) -> x0 inverts x = alpha x0 + sigma eps for each prediction type."""
     table = case.scheduler.table(min(10, case.get("num_train_timesteps")), dtype=np.float64)
     x0, eps = 0.3, -1.7
     network = constant_network(table, case.get("prediction_type"), x0, eps)

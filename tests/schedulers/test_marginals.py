@@ -48,9 +48,9 @@ def moments(table: Any, prediction: str, unit_data: bool) -> list[tuple[float, f
         sources = [np.array([1.0, 0.0]), output]
         if table.refine is not None:  # the limits are far away: x0 as it is
             sources.append(table.to_x0[i, 0] * sources[0] + table.to_x0[i, 1] * output)
-        of_x, of_x0 = table.mix[i, 0] @ np.array(sources)
+        x_coef, x0_coef = table.mix[i, 0] @ np.array(sources)
         scale = 0.0 if table.noise_scale is None else table.noise_scale[i]
-        mean, variance = of_x * mean + of_x0, of_x**2 * variance + scale**2
+        mean, variance = x_coef * mean + x0_coef, x_coef**2 * variance + scale**2
         found.append((mean, variance))
     return found
 
@@ -75,7 +75,7 @@ def test_single_point_marginal_of_every_row(case: Case) -> None:
 
 
 @cases(is_single_point)
-def test_stochastic_tables_end_where_the_config_says(case: Case) -> None:
+def test_stochastic_tables_end_at_the_level_of_the_config(case: Case) -> None:
     """The last row's marginal: x0 itself, or alpha_0 x0 + sigma_0 eps."""
     for call in case.family.stochastic:
         table = case.scheduler.table(steps_of(case)[-1], dtype=np.float64, **call)

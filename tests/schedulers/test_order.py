@@ -71,8 +71,8 @@ def variance_error(cls: Any, config: dict[str, Any], stride: int, **call: Any) -
         level = table.level[i]
         # d output / dx
         slope = answer(config["prediction_type"], level[1] / width(level) ** 2, 1.0, level)
-        of_x = table.mix[i, 0] @ np.array([1.0, slope])
-        variance = of_x**2 * variance + table.noise_scale[i] ** 2
+        x_coef = table.mix[i, 0] @ np.array([1.0, slope])
+        variance = x_coef**2 * variance + table.noise_scale[i] ** 2
     return abs(variance / width(table.level[stop]) ** 2 - 1)
 
 

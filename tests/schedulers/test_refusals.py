@@ -12,8 +12,8 @@ from ddpm_jax.schedulers import SCHEDULERS
 ROOT = Path(__file__).parents[2]
 
 
-def test_what_is_refused() -> None:
-    """In a process of its own: under the tests' type checks some would fail earlier."""
+def test_wrong_arguments_are_refused() -> None:
+    """In its own process, because the tests' type checks would raise earlier for some."""
     command = [sys.executable, "-m", "tests.schedulers.refusals"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

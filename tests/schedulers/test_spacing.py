@@ -1,4 +1,4 @@
-"""Grids of timesteps: every number of steps, against the definitions in whole numbers."""
+"""Grids of timesteps: every number of steps, against the definitions in integers."""
 
 import math
 
@@ -28,7 +28,7 @@ def test_every_number_of_steps_gives_a_descending_grid(spacing: str) -> None:
 
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
 def test_every_grid_rounds_its_definition(spacing: str) -> None:
-    """Half a step at most, in whole numbers; ties may fall to either side in floating point."""
+    """At most half a step, in integers. In floating point ties may round either way."""
     for n in EVERY:
         over, under = reference.positions(spacing, n)
         wrong = timestep_grid(spacing, n, T).astype(int) * under - over
@@ -36,7 +36,7 @@ def test_every_grid_rounds_its_definition(spacing: str) -> None:
 
 
 def test_every_quadratic_grid_is_its_definition_rounded_down() -> None:
-    """A whole position may fall just below itself in floating point."""
+    """An integer position may be slightly too small in floating point."""
     for n in EVERY:
         over, under = reference.positions("quadratic", n)
         grid = timestep_grid("quadratic", n, T).astype(int)
@@ -46,8 +46,8 @@ def test_every_quadratic_grid_is_its_definition_rounded_down() -> None:
 
 
 @pytest.mark.parametrize("n", SURPLUS)
-def test_trailing_drops_the_surplus_entry(n: int) -> None:
-    assert len(np.arange(T, 0, -T / n)) == n + 1  # what floating point makes of it
+def test_trailing_drops_the_extra_entry(n: int) -> None:
+    assert len(np.arange(T, 0, -T / n)) == n + 1  # the floating-point result
     grid = timestep_grid("trailing", n, T)
     assert len(grid) == n
     assert grid[-1] >= 0
@@ -62,7 +62,7 @@ def test_known_grids() -> None:
     assert timestep_grid("leading", 300, T).tolist() == list(range(897, -1, -3))
 
 
-def test_linspace_keeps_fractions_where_asked() -> None:
+def test_linspace_keeps_fractions_without_rounding() -> None:
     grid = timestep_grid("linspace", 5, T, whole=False)
     np.testing.assert_allclose(grid, [999, 749.25, 499.5, 249.75, 0], rtol=1e-15)
 
@@ -77,7 +77,7 @@ def test_offset_moves_leading_only(n: int) -> None:
         )
 
 
-def test_quadratic_repeats_where_it_is_dense() -> None:
+def test_quadratic_repeats_timesteps_if_dense() -> None:
     """49 distinct of 50, 96 of 100 (arXiv 2010.02502's code); repeats stay, as identity rows."""
     for n, distinct in ((50, 49), (100, 96)):
         grid = timestep_grid("quadratic", n, T)

@@ -21,7 +21,7 @@ def rows_from(table: dj.Table, k: int) -> dict[str, Any]:
 
 @cases(lambda case: case.family.cls.one_row_per_step)
 def test_start_leaves_out_the_first_steps(case: Case) -> None:
-    """One row a step: the rest is the full table's rows."""
+    """One row per step: the remaining rows equal those of the full table."""
     for call in (*case.family.deterministic, *case.family.stochastic):
         n = 10
         full = case.scheduler.table(n, dtype=np.float64, **call)
@@ -33,7 +33,7 @@ def test_start_leaves_out_the_first_steps(case: Case) -> None:
 
 
 @pytest.mark.parametrize("skip", [False, True])
-def test_start_warms_pndm_up_again(skip: bool) -> None:
+def test_start_repeats_the_warm_up_of_pndm(skip: bool) -> None:
     scheduler = dj.PNDMScheduler(skip_prk_steps=skip)
     grid = [k * 100 for k in reversed(range(10))]
     for k in (0, 3, 7, 9):
@@ -44,7 +44,7 @@ def test_start_warms_pndm_up_again(skip: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("n", "skip", "told"),
+    ("n", "skip", "timesteps"),
     [
         (1, False, [0]),
         (2, False, [500, 250, 250, 0, 0]),
@@ -55,16 +55,16 @@ def test_start_warms_pndm_up_again(skip: bool) -> None:
         (5, True, [800, 600, 600, 400, 200, 0]),
     ],
 )
-def test_pndm_visits(n: int, skip: bool, told: list[int]) -> None:
+def test_pndm_visits(n: int, skip: bool, timesteps: list[int]) -> None:
     """min(3, n - 1) Runge-Kutta steps of four evaluations, or a Heun-like first step of two."""
     table = dj.PNDMScheduler(skip_prk_steps=skip).table(n)
-    assert table.timestep.tolist() == told
+    assert table.timestep.tolist() == timesteps
 
 
-def test_pndm_half_steps_round_towards_the_start() -> None:
+def test_pndm_half_steps_round_toward_the_start() -> None:
     """At t - (t - t_next) // 2: for a stride of 27, 13 before t."""
-    told = dj.PNDMScheduler().table(37).timestep
-    assert told[:5].tolist() == [972, 959, 959, 945, 945]
+    timesteps = dj.PNDMScheduler().table(37).timestep
+    assert timesteps[:5].tolist() == [972, 959, 959, 945, 945]
 
 
 def test_pndm_evaluations() -> None:
@@ -82,7 +82,7 @@ def test_custom_timesteps_replace_the_spacing(family: Any) -> None:
     uneven = scheduler.table(timesteps=[999, 250, 3])
     assert uneven.timestep[0] == 999
     assert uneven.timestep[-1] == 3
-    # an array serves as well, and a nominal number of steps beside it
+    # An array is accepted too, together with a number of steps.
     again = scheduler.table(10, timesteps=np.array([999, 250, 3]))
     np.testing.assert_array_equal(again.mix, uneven.mix)
 
@@ -115,7 +115,7 @@ def test_churn_of_the_first_row_is_in_the_prior() -> None:
     added = 1.1 * sigma * np.sqrt(1.2**2 - 1)
     assert churned.init_scale == pytest.approx(np.hypot(sigma[0], added[0]), rel=1e-14)
     np.testing.assert_allclose(churned.noise_scale, [*added[1:], 0], rtol=1e-14)
-    # told what belongs to the raised sigma, but never past the last timestep
+    # The timestep is that of the raised sigma, but never beyond the last timestep.
     assert churned.timestep[0] == 999
     assert np.all(churned.timestep[1:] > plain.timestep[1:])
 
@@ -177,7 +177,7 @@ def test_at_needs_one_row_and_one_register() -> None:
 # describe
 
 
-def test_describe_prints_the_rows_back() -> None:
+def test_described_rows_equal_the_table() -> None:
     text = dj.describe(dj.DDIMScheduler(clip_sample=False).table(4))
     lines = text.splitlines()
     assert len(lines) == 5
@@ -190,7 +190,7 @@ def test_describe_prints_the_rows_back() -> None:
 
 
 def test_described_numbers_are_the_tables() -> None:
-    """`x <- 1.25 x - 0.5 output`, read back."""
+    """`x <- 1.25 x - 0.5 output`, parsed."""
     import re
 
     table = dj.DDIMScheduler(clip_sample=False).table(7)
@@ -202,7 +202,7 @@ def test_described_numbers_are_the_tables() -> None:
 
 
 @cases()
-def test_describe_takes_every_table(case: Case) -> None:
+def test_describe_accepts_every_table(case: Case) -> None:
     n = min(3, case.get("num_train_timesteps"))
     for call in (*case.family.deterministic, *case.family.stochastic):
         table = case.scheduler.table(n, **call)

@@ -46,10 +46,10 @@ def test_skipped_timesteps_take_the_betas_between_them() -> None:
 
 def test_posterior_mean() -> None:
     """Equation 7 from timestep 2 to 1, the network predicting eps: x0 = (x - 0.8 eps) / 0.6."""
-    of_x0 = math.sqrt(0.72) * 0.5 / 0.64
-    of_x = math.sqrt(0.5) * 0.28 / 0.64
+    x0_coef = math.sqrt(0.72) * 0.5 / 0.64
+    x_coef = math.sqrt(0.5) * 0.28 / 0.64
     mix = table_of("fixed_small").mix[0, 0]
-    np.testing.assert_allclose(mix, [of_x + of_x0 / 0.6, -of_x0 * 0.8 / 0.6], rtol=1e-14)
+    np.testing.assert_allclose(mix, [x_coef + x0_coef / 0.6, -x0_coef * 0.8 / 0.6], rtol=1e-14)
 
 
 def test_learned_range_bounds() -> None:
@@ -67,7 +67,7 @@ def test_learned_bounds() -> None:
 
 
 def noise_added(variance_type: str, row: int, second: float) -> np.ndarray:
-    """The standard deviation that `step` multiplies unit noise with."""
+    """The standard deviation by which `step` multiplies unit noise."""
     scheduler = dj.DDPMScheduler(
         num_train_timesteps=3, trained_betas=BETAS, variance_type=variance_type
     )
@@ -92,15 +92,15 @@ def test_learned_range_in_a_step(share: float) -> None:
 
 @pytest.mark.parametrize("log_var", [-6.0, -2.0, 0.0, 1.5])
 def test_learned_in_a_step(log_var: float) -> None:
-    """The second half is the log variance itself, within [-1, 1] or not."""
+    """The second half is the log variance itself, also outside [-1, 1]."""
     for row in (0, 1):
         std = math.exp(log_var / 2)
         np.testing.assert_allclose(noise_added("learned", row, log_var), std, rtol=1e-5)
     np.testing.assert_array_equal(noise_added("learned", 2, log_var), 0)
 
 
-def test_learned_range_on_one_thousand_timesteps_meets_the_fixed_ones() -> None:
-    """At v = -1 it is fixed_small, at v = 1 fixed_large, on every row but the quiet last one."""
+def test_learned_range_on_one_thousand_timesteps_includes_the_fixed_variances() -> None:
+    """fixed_small at v = -1 and fixed_large at v = 1, in all rows except the last without noise."""
     tables = {
         kind: dj.DDPMScheduler(variance_type=kind).table(1000, dtype=np.float64)
         for kind in ("fixed_small", "fixed_large", "learned_range")

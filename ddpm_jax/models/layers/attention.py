@@ -28,7 +28,7 @@ Context = Float[Array, "b m d"]
 """A sequence that each image attends to, such as the features of a text."""
 Sequence = Float[Array, "b n c"]
 Mask = Bool[Array, "#b #k #n #m"]
-"""(batch, heads, queries, keys), or 1 on any axis: False where a query must not look at a key."""
+"""(batch, heads, queries, keys), or 1 on any axis: False where a query must not attend to a key."""
 
 
 def attend(
@@ -39,7 +39,7 @@ def attend(
 ) -> Float[Array, "b n k d"]:
     """Equation (2); axes are (batch, sequence, heads, head_dim).
 
-    Each query needs a key that the mask leaves it; the result is NaN for a query without.
+    The mask must leave at least one key for each query. Otherwise the result is NaN.
     """
     # Scores and softmax are in float32: bfloat16 rounds scores of 100 to steps of 0.5.
     scores = jnp.einsum("bqhd,bkhd->bhqk", q, k, preferred_element_type=jnp.float32)

@@ -1,4 +1,4 @@
-"""The layers that hold parameters: linear, convolution, GroupNorm.
+"""The layers with parameters: linear, convolution, GroupNorm.
 
 GroupNorm, a FiLM after it and the activation are one affine map per image and channel:
 
@@ -33,7 +33,7 @@ uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 def uniform_bias(fan_in: int) -> nn.initializers.Initializer:
-    """The same interval for a bias, which has no fan-in of its own."""
+    """The same interval for a bias, with the fan-in of its kernel."""
     bound = 1 / math.sqrt(fan_in)
 
     def init(key: Any, shape: Any, dtype: Any = jnp.float32, out_sharding: Any = None) -> Array:
@@ -71,9 +71,9 @@ class Conv(nn.Module):
     padding: Padding | None = None
     """None: `size // 2` on all sides."""
     train: bool = False
-    """The model is called to train, see `ddpm_jax.models.layers.cpu`."""
+    """Training mode, see `ddpm_jax.models.layers.cpu`."""
     doubled: bool = False
-    """Convolves the image at twice its size (nearest neighbour); size 3, stride 1, padding 1."""
+    """Convolves the image at twice its size (nearest neighbor); size 3, stride 1, padding 1."""
 
     @nn.compact
     def __call__(self, x: Image) -> Output:
@@ -150,6 +150,6 @@ def make_conv(config: LayerConfig, features: int, name: str, **options: Any) -> 
 def make_norm(
     config: LayerConfig, name: str, activation: Activation | None = None, groups: int | None = None
 ) -> GroupNorm:
-    """A GroupNorm with the choices of the model; `groups` in place of the model's number."""
+    """A GroupNorm with the choices of the model; `groups` replaces the model's number."""
     groups = groups or config.groups
     return GroupNorm(groups, config.eps, config.dtype, config.param_dtype, activation, name=name)

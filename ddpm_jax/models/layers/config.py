@@ -35,23 +35,23 @@ class LayerConfig:
     groups: int
     """Groups of every GroupNorm (mid-block attention may have its own number)."""
     eps: float
-    """Added to the variance inside every GroupNorm, so that equal inputs are not divided by 0."""
+    """Added to the variance in every GroupNorm, to avoid division by 0 for constant inputs."""
     activation: Activation
     """Nonlinearity of the residual blocks."""
     scale_shift: bool
-    """The embedding scales and shifts after the second norm; else it is added before."""
+    """True: the embedding scales and shifts after the second norm. False: it is added before it."""
     head_dim: int | None
     """Channels of one attention head; None: one head over all channels."""
     dropout: float
     """Dropout rate in a residual block; 0 unless the model is called to train."""
     train: bool
-    """The model is called to train, where convolutions have another program on a CPU."""
+    """Training mode. On a CPU, convolutions then use another program."""
     dtype: Dtype
-    """Of the images inside the network."""
+    """Dtype of the images inside the network."""
     param_dtype: Dtype
-    """Of the parameters that `init` makes."""
+    """Dtype of the parameters that `init` makes."""
     remat: bool
-    """The backward pass computes blocks again instead of keeping what is inside them."""
+    """The backward pass recomputes the inside of blocks instead of storing it."""
 
     @property
     def exact(self) -> "LayerConfig":

@@ -1,12 +1,14 @@
 """Convolution as arithmetic: channels last, kernels (height, width, in, out), no parameters.
 
-A 3x3 kernel k over an image doubled by nearest neighbour sees each pixel twice or once, so every
-output of even row reads, along rows,
+A 3x3 kernel k over an image doubled by nearest-neighbor upsampling reads each pixel once or twice.
+So along rows the outputs are
 
-    (1)  k_0 x_{i-1} + (k_1 + k_2) x_i        and of odd row    (k_0 + k_1) x_i + k_2 x_{i+1}
+    (1)  even rows   k_0 x_{i-1} + (k_1 + k_2) x_i
+         odd rows    (k_0 + k_1) x_i + k_2 x_{i+1}
 
-and likewise along columns: four 2x2 convolutions at the small size, 16 products a pixel for 36.
-What XLA does slowly on a CPU has programs of its own in `ddpm_jax.models.layers.cpu`.
+and the same along columns. This is four 2x2 convolutions at the small size, with 16 products per
+pixel instead of 36. `ddpm_jax.models.layers.cpu` has programs for convolutions that XLA computes
+slowly on a CPU.
 
 Reference: (1) Shi et al. 2016, Is the deconvolution layer the same as a convolutional layer?,
 arXiv:1609.07009.

@@ -1,12 +1,12 @@
-"""What is passed to the network in addition to the image: timestep and class.
+"""The inputs of the network other than the image: timestep and class.
 
     (1)  positional   t f_i, f_i = 10000^(-i / (half - freq_shift)), i = 0..half-1
                    sines and cosines; an odd width ends in a zero
     (2)  fourier      2 pi w_i log(t), w_i ~ N(0, 16^2) fixed; sines, then cosines
     (3)  learned      one row of a table for each whole t
 
-All are float32: bfloat16 cannot tell timestep 999 from 1000. freq_shift 1 is the form of DDPM, 0
-that of improved DDPM.
+All are float32: in bfloat16 the timesteps 999 and 1000 are equal. freq_shift is 1 in DDPM and 0 in
+improved DDPM.
 
 Reference: Ho et al. 2020, arXiv:2006.11239; (2) Song et al. 2021, arXiv:2011.13456.
 """
@@ -56,7 +56,7 @@ class Fourier(nn.Module):
 
 
 class Embedding(nn.Module):
-    """The row of a learned table at the nearest whole index; NaN outside the table."""
+    """The row of a learned table at the nearest integer index; NaN outside the table."""
 
     rows: int
     width: int
@@ -68,12 +68,12 @@ class Embedding(nn.Module):
         shape = (self.rows, self.width)
         table = self.param("embedding", nn.initializers.normal(1.0), shape, self.param_dtype)
         index = jnp.round(index).astype(jnp.int32)
-        index = jnp.where(index < 0, self.rows, index)  # negative ones would count from the end
+        index = jnp.where(index < 0, self.rows, index)  # a negative index would count from the end
         return table.at[index].get(mode="fill", fill_value=jnp.nan)
 
 
 class EmbeddingMLP(nn.Module):
-    """Linear, SiLU (whatever the model's activation), linear."""
+    """Linear, SiLU (for every activation of the model), linear."""
 
     config: LayerConfig
     width: int

@@ -1,7 +1,8 @@
-"""The blocks of a UNet: down, middle and up; runs of residual blocks with or without attention.
+"""The blocks of a UNet: down, middle and up. Each is a sequence of residual blocks, with or without
+attention.
 
-Block types are data: by their names in a config, `DOWN` and `UP` say what a block attends to, and
-how it resamples.
+Block types are data: for each name in a config, `DOWN` and `UP` give the attention and the
+resampling.
 
 Reference: Ho et al. 2020, appendix B, arXiv:2006.11239.
 """
@@ -26,11 +27,11 @@ Resampler = Literal["conv", "resnet"]
 
 @dataclass(frozen=True)
 class BlockType:
-    """What a block's name means."""
+    """The meaning of a block's name."""
 
     attention: AttentionKind | None
     resampler: Resampler | None
-    """None: the one that the config chooses."""
+    """None: the config chooses it."""
 
 
 DOWN = {
@@ -61,7 +62,7 @@ class DownBlock(nn.Module):
     resampler: Resampler | None
     """None: the size stays."""
     padding: int
-    """Of a resampling convolution: 1 on all sides, or 0 for right and bottom only."""
+    """Padding of a resampling convolution: 1 on all sides, or 0 for right and bottom only."""
 
     @nn.compact
     def __call__(
@@ -89,7 +90,7 @@ class MidBlock(nn.Module):
     config: LayerConfig
     attention: AttentionKind | None
     groups: int
-    """Of the attention's norm, 0 for none."""
+    """Groups of the attention's norm; 0: no norm."""
     output_scale: float
 
     @nn.compact
@@ -104,7 +105,7 @@ class MidBlock(nn.Module):
 
 
 class UpBlock(nn.Module):
-    """Residual blocks, each joined with the latest skip that is left, then twice the size."""
+    """Residual blocks, each concatenated with the last unused skip, then twice the size."""
 
     config: LayerConfig
     features: int
@@ -149,7 +150,7 @@ class ConvDownsample(nn.Module):
 
 
 class ConvUpsample(nn.Module):
-    """Nearest neighbour to twice the size, then 3x3 convolution."""
+    """Nearest-neighbor upsampling to twice the size, then a 3x3 convolution."""
 
     config: LayerConfig
 

@@ -1,6 +1,6 @@
-"""The config of a UNet: old key names, and every fault that one can have.
+"""The config of a UNet: old key names, and every fault that a config can have.
 
-Keys and their meaning are those of diffusers' `UNet2DModel`.
+The keys and their meaning are those of diffusers' `UNet2DModel`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -48,7 +48,7 @@ PER_BLOCK = ("block_out_channels", "down_block_types", "up_block_types")
 
 
 def faults(config: Mapping[str, Any]) -> Iterator[str]:
-    """Every fault, a sentence each; of relations only once each field is sound by itself."""
+    """Every fault, each as a sentence. Relations are checked only if each single field is valid."""
     single = [*_values(config), *_blocks(config)]
     yield from single
     if not single:
@@ -110,15 +110,15 @@ def _blocks(config: Mapping[str, Any]) -> Iterator[str]:
         for block in dict.fromkeys(config[name]):
             if not (isinstance(block, str) and plain_name(block) in known):
                 yield (
-                    f"{name} has {block!r}, which is not supported; accepted are "
-                    f"{_one_of(tuple(known))}, also with UNetRes in front"
+                    f"{name} has {block!r}, which is not supported; accepted: "
+                    f"{_one_of(tuple(known))}, also with the prefix UNetRes"
                 )
 
 
 def _relations(config: Mapping[str, Any]) -> Iterator[str]:
     channels, groups = config["block_out_channels"], config["norm_num_groups"]
     if any(c % groups for c in channels):
-        yield f"norm_num_groups {groups} does not divide every one of block_out_channels {channels}"
+        yield f"norm_num_groups {groups} does not divide all of block_out_channels {channels}"
     mid_groups = config["attn_norm_num_groups"]
     mid_attention = config["mid_block_type"] is not None and config["add_attention"]
     if mid_attention and mid_groups and channels[-1] % mid_groups:

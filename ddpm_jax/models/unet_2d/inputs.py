@@ -1,4 +1,4 @@
-"""What a UNet is called with, checked by shape and dtype before anything is computed."""
+"""The inputs of a UNet, checked by shape and dtype before anything is computed."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -40,7 +40,7 @@ def _image(config: Config, x: Any) -> Iterator[str]:
 def _timestep(batch: int, timestep: ArrayLike) -> Iterator[str]:
     shape = jnp.shape(timestep)
     if shape not in ((), (batch,)):
-        yield f"timestep must be a scalar or of shape ({batch},), one an image, got shape {shape}"
+        yield f"timestep must be a scalar or of shape ({batch},), got shape {shape}"
 
 
 def _labels(config: Config, batch: int, labels: ArrayLike | None) -> Iterator[str]:

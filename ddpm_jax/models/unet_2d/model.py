@@ -1,7 +1,7 @@
 """The UNet of Ho et al., as diffusers' `UNet2DModel` has it, in Flax.
 
     emb    = mlp(time_proj(timestep)) [+ class embedding]
-    skips  = conv_in(x), then what every down block leaves
+    skips  = conv_in(x), then the skips of every down block
     h      = up_blocks(mid_block(down_blocks(conv_in(x), emb), emb), skips, emb)
     output = conv_out(silu(norm(h)))
 
@@ -41,29 +41,29 @@ FILES = ComponentFiles(
 
 
 class UNet2DModel(Model):
-    """(x, timestep) to an output shaped like x: the noise, x0 or v that it was trained to predict.
+    """(x, timestep) to an output with the shape of x: the noise, x0 or v, as in its training.
 
     Call it as `model.apply({"params": params}, x, timestep)`. The fields are those of diffusers'
-    config, with its defaults; `dtype`, `param_dtype` and `remat` are in no config file.
+    config, with its defaults. No config file has `dtype`, `param_dtype` and `remat`.
 
     Raises:
-        ValueError: at construction, listing every fault of the config.
+        ValueError: at construction; lists every fault of the config.
     """
 
     sample_size: int | Sequence[int] | None = None
-    """Of the images that it was trained on; the network takes any size that halves evenly."""
+    """Size of the training images. The network accepts all sizes that it can halve evenly."""
     in_channels: int = 3
-    """Of x."""
+    """Channels of x."""
     out_channels: int = 3
-    """Of the output; twice those of x with a learned variance."""
+    """Channels of the output; with a learned variance twice those of x."""
     center_input_sample: bool = False
-    """x <- 2 x - 1 first."""
+    """Rescale x to 2 x - 1 first."""
     time_embedding_type: str = "positional"
     """One of "positional", "fourier", "learned"."""
     time_embedding_dim: int | None = None
     """Width of the time embedding; None: four times the first of `block_out_channels`."""
     freq_shift: float = 0
-    """Positional: 1 for the frequencies of DDPM, 0 for those of improved DDPM."""
+    """Positional: 1 for the frequencies of DDPM, 0 for improved DDPM."""
     flip_sin_to_cos: bool = True
     """Positional: cosines first."""
     down_block_types: Sequence[str] = ("DownBlock2D", *("AttnDownBlock2D",) * 3)
@@ -77,39 +77,40 @@ class UNet2DModel(Model):
     layers_per_block: int = 2
     """Residual blocks in a down block; an up block has one more."""
     mid_block_scale_factor: float = 1
-    """The middle block's sums are divided by it."""
+    """Divisor of the sums in the middle block."""
     downsample_padding: int = 1
     """1: on all sides; 0: right and bottom only."""
     downsample_type: str = "conv"
-    """Of the blocks with attention: "conv" or "resnet"; the others have their own."""
+    """For blocks with attention: "conv" or "resnet". Other block types define their own."""
     upsample_type: str = "conv"
-    """Of the blocks with attention: "conv" or "resnet"; the others have their own."""
+    """For blocks with attention: "conv" or "resnet". Other block types define their own."""
     dropout: float = 0.0
-    """Of the residual blocks while training, in [0, 1)."""
+    """Dropout rate of the residual blocks in training, in [0, 1)."""
     act_fn: str = "silu"
-    """Of the residual blocks; time embedding and output always have SiLU."""
+    """Activation of the residual blocks. Time embedding and output always use SiLU."""
     attention_head_dim: int | None = 8
     """Channels of one head; None: one head over all channels."""
     norm_num_groups: int = 32
-    """Of every group norm; divides every number of channels."""
+    """Groups of every group norm; must divide every number of channels."""
     attn_norm_num_groups: int | None = None
-    """Of the middle attention's norm; None: `norm_num_groups`, or no norm with "scale_shift"."""
+    """Groups of the middle attention's norm; None: `norm_num_groups`, or no norm with
+    "scale_shift"."""
     norm_eps: float = 1e-5
     """Added to the variance in every group norm."""
     resnet_time_scale_shift: str = "default"
-    """What the time embedding does: "default", it is added, or "scale_shift"."""
+    """How the time embedding enters: "default" (it is added) or "scale_shift"."""
     add_attention: bool = True
     """Attention in the middle block."""
     class_embed_type: str | None = None
     """None, "timestep" (embedded like one) or "identity" (labels are embeddings)."""
     num_class_embeds: int | None = None
-    """Rows of a learned class table, where `class_embed_type` is None."""
+    """Rows of a learned class table, if `class_embed_type` is None."""
     num_train_timesteps: int | None = None
     """Rows of a learned time table."""
     remat: bool = False
-    """Less memory for more time in training: the backward pass computes residual blocks and
-    attentions again instead of keeping what is inside them. Sampling is as without. On a CPU, XLA
-    may undo it: then it saves no memory."""
+    """Saves memory in training and costs time: the backward pass recomputes the inside of residual
+    blocks and attentions instead of storing it. Sampling does not change. On a CPU, XLA may undo
+    it, and then it saves no memory."""
 
     files = FILES
     runtime_fields = (*Model.runtime_fields, "remat")
@@ -124,7 +125,7 @@ class UNet2DModel(Model):
         """A sentence for each reason why this model cannot be trained under a scheduler.
 
         Args:
-            scheduler: a `DDPMScheduler`: the forward process, and what the network predicts.
+            scheduler: a `DDPMScheduler`, for the forward process and the prediction type.
         """
         return list(unet_config.training_faults(self, scheduler))
 
@@ -140,18 +141,18 @@ class UNet2DModel(Model):
 
         Args:
             x: noisy images (b, h, w, in_channels), floats.
-            timestep: a scalar or (b,), whole or not. It is rounded for a learned embedding only,
-                which gives NaN outside its table.
+            timestep: a scalar or (b,), integer or float. Only a learned embedding rounds it, and
+                returns NaN outside its table.
             class_labels: (b,) integers for a learned class table (NaN outside it), (b,) numbers for
                 "timestep", (b, time_embedding_dim) floats for "identity"; None without classes.
-            train: with dropout, which takes `rngs={"dropout": key}`.
+            train: use dropout, which needs `rngs={"dropout": key}`.
 
         Returns:
-            (b, h, w, out_channels), float32 whatever `dtype` is.
+            (b, h, w, out_channels), always float32.
 
         Raises:
-            ValueError: at trace time, for shapes or dtypes that do not fit, labels missing or not
-                wanted.
+            ValueError: at trace time, for wrong shapes or dtypes, missing labels, or labels for a
+                model without classes.
         """
         config = self.config
         check_inputs(config, x, timestep, class_labels)

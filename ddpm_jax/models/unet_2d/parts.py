@@ -1,6 +1,6 @@
-"""The parts of a UNet out of its config.
+"""The parts of a UNet, made from its config.
 
-The modules that are made here belong to the module in whose `__call__` that happens.
+The modules made here become submodules of the module whose `__call__` makes them.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ Projection = Callable[[Num[Array, " b"]], Float[Array, "b d"]]
 def layer_config(
     config: Config, dtype: DTypeLike, param_dtype: DTypeLike, remat: bool, train: bool
 ) -> LayerConfig:
-    """What all blocks share."""
+    """The settings that all blocks share."""
     return LayerConfig(
         groups=config.norm_num_groups,
         eps=config.norm_eps,
@@ -37,7 +37,7 @@ def layer_config(
 
 
 def down_blocks(config: Config, layer: LayerConfig) -> Iterator[DownBlock]:
-    """First to last; the last keeps the size."""
+    """First to last. The last block does not resample."""
     widths = config.block_out_channels
     for i, (name, width) in enumerate(zip(config.down_block_types, widths, strict=True)):
         kind = DOWN[plain_name(name)]
@@ -62,7 +62,7 @@ def mid_block(config: Config, layer: LayerConfig) -> MidBlock:
 
 
 def up_blocks(config: Config, layer: LayerConfig) -> Iterator[UpBlock]:
-    """First to last; the last keeps the size."""
+    """First to last. The last block does not resample."""
     widths = config.block_out_channels[::-1]
     for i, (name, width) in enumerate(zip(config.up_block_types, widths, strict=True)):
         kind = UP[plain_name(name)]
