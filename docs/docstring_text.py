@@ -20,7 +20,7 @@ def sections(docstring: str) -> list[tuple[str, list[str]]]:
 
 
 def items(lines: list[str]) -> list[tuple[str, str]]:
-    """`name: text` entries, each possibly over several lines."""
+    """`name: text` entries, each on one or more lines."""
     found: list[tuple[str, str]] = []
     for line in lines:
         start = re.match(r"(\*{0,2}\w+): (.*)", line)

@@ -1,10 +1,9 @@
-"""Writes docs/api.md: signatures and docstrings of what the public modules' `__all__` name.
+"""Writes docs/api.md: signatures and docstrings of all names in the `__all__` of public modules.
 
     python docs/make_api.py
 
-It reads the sources and imports nothing of them. Modules are those of `MODULES`; groups and their
-order are the comments and the order of `__all__`. A test fails when the page is not what this
-script writes.
+It parses the sources and does not import them. `MODULES` lists the modules. The comments and the
+order of `__all__` give the groups. A test fails if the page is not up to date.
 """
 
 import ast
@@ -17,15 +16,15 @@ from docstring_text import bullet, docstring_text, items, sections
 HERE = Path(__file__).resolve().parent
 PACKAGE = HERE.parent / "ddpm_jax"
 SHOWN = ("__call__", "__getitem__", "__next__")
-"""Special methods that are documented like others."""
+"""Special methods that are documented."""
 WIDTH = 88
 
 INTRODUCTION = """\
 # API
 
-Made from the docstrings by `python docs/make_api.py`: edit those. Names are in `ddpm_jax`, imported
-as `dj`; those that begin with `training.` are in `ddpm_jax.training`, which is imported by its own
-name. Arrays are NHWC: (B, H, W, C) is batch, height, width, channels.
+Generated from the docstrings by `python docs/make_api.py`: edit the docstrings. Names are in
+`ddpm_jax`, imported as `dj`. Names with the prefix `training.` are in `ddpm_jax.training`, which
+must be imported itself. Arrays are NHWC: (B, H, W, C) is batch, height, width, channels.
 """
 
 
@@ -33,9 +32,9 @@ class Module(NamedTuple):
     """A module whose `__all__` is documented.
 
     Attributes:
-        path: its folder below the package.
-        prefix: what stands before its names.
-        title: what stands before the names of its groups.
+        path: its folder in the package.
+        prefix: prefix of its names.
+        title: prefix of the names of its groups.
     """
 
     path: str
@@ -55,14 +54,14 @@ MODULES = (
 
 
 class Definition(NamedTuple):
-    """A class, function or alias, and the file that it stands in."""
+    """A class, function or alias, and its file."""
 
     node: ast.ClassDef | ast.FunctionDef | ast.AnnAssign
     file: Path
 
 
 class FieldDoc(NamedTuple):
-    """A field of a class: as it is declared, and what is said of it."""
+    """A field of a class: its declaration and its documentation."""
 
     name: str
     declared: str
@@ -108,7 +107,7 @@ def groups(module: Module) -> list[tuple[str, list[str]]]:
 
 
 def find(name: str, file: Path) -> Definition | None:
-    """Where a name that a file uses is defined, if that is in the package."""
+    """The definition of a name that a file uses, if it is in the package."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
     for node in tree.body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
@@ -136,7 +135,7 @@ def lineage(definition: Definition) -> list[Definition]:
     return [*bases, definition]
 
 
-# What is said of them.
+# Text of definitions.
 
 
 def entry(name: str, module: Module) -> str:
@@ -168,7 +167,7 @@ def class_entry(name: str, found: Definition, full: str) -> list[str]:
 
 
 def said_of(found: Definition) -> str:
-    """The docstring, of an alias the string under it."""
+    """The docstring; for an alias the string below it."""
     if not isinstance(found.node, ast.AnnAssign):
         return ast.get_docstring(found.node) or ""
     body = ast.parse(found.file.read_text(encoding="utf-8")).body
@@ -177,7 +176,7 @@ def said_of(found: Definition) -> str:
 
 
 def class_text(node: ast.ClassDef, declared: list[FieldDoc]) -> str:
-    """The docstring; its attributes only where they do not stand beside the fields."""
+    """The docstring. Its attributes are left out if they are listed with the fields."""
     without = "Attributes" if declared else ""
     return docstring_text(ast.get_docstring(node) or "", without)
 
@@ -192,7 +191,7 @@ def function_text(name: str, node: ast.FunctionDef) -> list[str]:
 
 
 def methods(node: ast.ClassDef) -> list[ast.FunctionDef]:
-    """Public methods with a docstring that the class itself defines."""
+    """Public methods with a docstring, defined in the class itself."""
     return [
         item
         for item in node.body
@@ -249,7 +248,7 @@ def class_signature(name: str, definition: Definition, declared: list[FieldDoc])
 
 
 def arguments(node: ast.FunctionDef) -> list[str]:
-    """Each argument as it is written, without self and cls."""
+    """Each argument as in the source, without self and cls."""
     spec, shown = node.args, []
     positional = [*spec.posonlyargs, *spec.args]
     missing = len(positional) - len(spec.defaults)
@@ -270,7 +269,7 @@ def argument_text(argument: ast.arg, default: ast.expr | None) -> str:
 
 
 def signature(name: str, shown: list[str], end: str) -> str:
-    """On one line, or one argument a line."""
+    """On one line, or with one argument per line."""
     short = f"{name}({', '.join(shown)}){end}"
     lines = "".join(f"    {argument},\n" for argument in shown)
     return short if len(short) <= WIDTH else f"{name}(\n{lines}){end}"

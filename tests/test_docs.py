@@ -1,4 +1,4 @@
-"""The pages of docs/ as programs: their code runs, prints what they show, and names what exists."""
+"""The pages of docs/ as programs: the code runs, its output is as shown, and all names exist."""
 
 import ast
 import contextlib
@@ -22,13 +22,13 @@ from ddpm_jax.training import data
 REPO = Path(__file__).parent.parent
 DOCS = REPO / "docs"
 
-# A block of code, and the block of text after it, if one follows at once: what it prints.
+# A block of code, and its output: the block of text that follows directly, if there is one.
 CODE = re.compile(r"^```python\n(.*?)^```$(?:\n+^```text\n(.*?)^```$)?", re.S | re.M)
 SEVERAL_DEVICES = "devices.md"
 
 
 def run_page(path: Path) -> int:
-    """Runs a page's blocks as one program and compares what they print; how many there were."""
+    """Runs a page's blocks as one program, compares their output, and returns their number."""
     text = path.read_text(encoding="utf-8")
     module = ModuleType("page")
     sys.modules["page"] = module  # dataclasses look their module up
@@ -50,7 +50,7 @@ def test_code_of_a_page(page: str) -> None:
 
 
 def test_code_for_several_devices() -> None:
-    """In a process of its own: the number of devices is fixed when jax starts."""
+    """In its own process, because the number of devices is fixed when jax starts."""
     script = (
         "import sys; sys.path[:0] = ['.']\n"
         "import jax; assert jax.device_count() == 4\n"
@@ -75,7 +75,7 @@ def test_every_page_with_code_is_run() -> None:
     assert with_code == {"tables.md", "denoise.md", "training.md", SEVERAL_DEVICES}
 
 
-def test_a_page_that_prints_something_else_is_seen(tmp_path: Path) -> None:
+def test_a_wrong_output_in_a_page_fails(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("```python\nprint(1 + 1)\n```\n\n```text\n3\n```\n", encoding="utf-8")
     with pytest.raises(AssertionError, match="prints something else"):
@@ -85,7 +85,7 @@ def test_a_page_that_prints_something_else_is_seen(tmp_path: Path) -> None:
 # Links.
 
 
-def test_links_lead_somewhere() -> None:
+def test_links_have_targets() -> None:
     for page in sorted(DOCS.glob("*.md")):
         text = page.read_text(encoding="utf-8")
         targets = re.findall(r"\]\(([^)#\s]+)", text)
@@ -105,7 +105,7 @@ def make_api() -> Any:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(DOCS)  # as for a script: it imports what lies beside it
+        patch.syspath_prepend(DOCS)  # as for a script, which imports from its own folder
         spec.loader.exec_module(module)
     return module
 
@@ -116,7 +116,7 @@ def test_api_page_is_current() -> None:
 
 
 def undocumented(name: str) -> str:
-    """What a public name lacks: a doctest, or, for a class, its fields or arguments in words."""
+    """Missing parts of a public name's docs: a doctest, or descriptions of fields or arguments."""
     api = make_api()
     found = api.find(name, api.PACKAGE / "__init__.py")
     text = ast.get_docstring(found.node) or ""
@@ -138,7 +138,7 @@ def test_public_names_are_documented() -> None:
 
 
 def test_names_of_training_are_documented() -> None:
-    """Functions in more than a line, or as another's; of classes the methods may say the rest."""
+    """Functions need more than one line or a reference; a class may rely on its methods."""
     api, faults = make_api(), []
     for module in (training, data):
         path = module.__name__.removeprefix("ddpm_jax.").replace(".", "/")
