@@ -11,12 +11,13 @@
 # %% [markdown]
 # # A quick tour of ddpm_jax
 #
-# Load a diffusion model, sample from it, take it apart, put the loop together by hand, change the
-# sampler, and differentiate through it. The model is a small one of 8 x 8 handwritten digits that
-# comes with the package, so everything runs on a CPU in a minute or two. `train.ipynb` trains one.
+# Load a diffusion model, sample from it, look inside, write the loop by hand, change the sampler,
+# and differentiate through it. The model is a small one for 8 x 8 handwritten digits that comes
+# with the package, so everything runs on a CPU in a minute or two. `train.ipynb` trains such a
+# model.
 #
-# The first cell installs the package only if it is missing. It leaves jax as it is: the package
-# asks for no newer one than Colab has.
+# The first cell installs the package only if it is missing. It does not replace jax: the package
+# needs no newer version than the one on Colab.
 
 # %%
 PACKAGE = "ddpm-jax"
@@ -38,8 +39,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 # %% [markdown]
-# Two helpers for what follows: how much work to do (less when the notebook is only being
-# checked), and rows of pictures with a label each.
+# Two helpers: the amount of work (less when the notebook is only checked), and a function that
+# shows rows of images with labels.
 
 # %%
 CHECKING = "DDPM_JAX_FAST" in os.environ
@@ -48,7 +49,7 @@ DESCENTS = 5 if CHECKING else 40
 
 
 def show(rows, labels=None, titles=None):
-    """Draws rows of 8 x 8 images, each (B, 8, 8, 1), with a label beside each row."""
+    """Shows rows of 8 x 8 images, each (B, 8, 8, 1), with a label to the left of each row."""
     count = len(rows[0])
     figure, axes = plt.subplots(len(rows), 1, figsize=(0.72 * count + 1.6, 0.78 * len(rows) + 0.2))
     for k, (axis, row) in enumerate(zip(np.atleast_1d(axes), rows, strict=True)):
@@ -68,10 +69,10 @@ def show(rows, labels=None, titles=None):
 # %% [markdown]
 # ## Load and sample
 #
-# `from_pretrained` takes the name of a bundled model, a folder, or a repository of the Hugging
-# Face hub. `dj.DDPMPipeline.from_pretrained("google/ddpm-cat-256")` loads cats by the same line,
-# from the weights that PyTorch diffusers trained and saved, without PyTorch. DDPM as published
-# takes 1000 steps, which is the default; a quarter of them will do here.
+# `from_pretrained` accepts a bundled model, a folder, or a repository of the Hugging Face hub. The
+# same line, `dj.DDPMPipeline.from_pretrained("google/ddpm-cat-256")`, loads a model of cats from
+# weights that PyTorch diffusers trained and saved, without PyTorch. DDPM as published needs 1000
+# steps, which is the default. A quarter of them is enough here.
 
 # %%
 pipe = dj.DDPMPipeline.from_pretrained("digits")
@@ -81,9 +82,8 @@ images = pipe(
 dj.make_grid(images, columns=10)
 
 # %% [markdown]
-# All randomness comes from the key. Image i draws from `fold_in(key, i)` and from nothing else,
-# so it does not depend on the batch. Here is the seventeenth again, alone, by its own key and as an
-# array.
+# All randomness comes from the key. Image i draws only from `fold_in(key, i)`, so it does not
+# depend on the batch. Here is the seventeenth image again, alone, from its own key and as an array.
 
 # %%
 keys = dj.sample_keys(jax.random.key(0), 20)
@@ -94,8 +94,8 @@ dj.make_grid(alone)
 # %% [markdown]
 # ## Look inside
 #
-# A pipeline is a model, its params and a scheduler. The model says which noise it sees in a
-# noised picture. Its params are a plain nested dict, named as PyTorch names them.
+# A pipeline is a model, its params and a scheduler. The model predicts the noise in a noised image.
+# Its params are a plain nested dict with PyTorch's names.
 
 # %%
 model, params, scheduler = pipe.unet, pipe.params, pipe.scheduler
@@ -103,19 +103,19 @@ print(f"{sum(leaf.size for leaf in jax.tree.leaves(params)):,} params in {', '.j
 print(model.config.block_out_channels, model.config.down_block_types)
 
 
-pictures = jax.ShapeDtypeStruct((4, 8, 8, 1), jnp.float32)
-print(jax.eval_shape(lambda x: model.apply({"params": params}, x, 500), pictures))
+batch = jax.ShapeDtypeStruct((4, 8, 8, 1), jnp.float32)
+print(jax.eval_shape(lambda x: model.apply({"params": params}, x, 500), batch))
 
 # %% [markdown]
-# The scheduler is a frozen config and holds no state. It knows how training noised the pictures:
-# at timestep t a picture x0 has become `alpha x0 + sigma noise`.
+# The scheduler is a frozen config without state. It defines how training noised the images: at
+# timestep t an image x0 becomes `alpha x0 + sigma noise`.
 
 # %%
 print(scheduler)
 
 schedule = scheduler.noise_schedule
 figure, axis = plt.subplots(figsize=(5, 2.2))
-axis.plot(schedule.alpha, label="alpha: picture")
+axis.plot(schedule.alpha, label="alpha: image")
 axis.plot(schedule.sigma, label="sigma: noise")
 axis.set(xlabel="timestep", ylim=(0, 1.05))
 axis.spines[["top", "right"]].set_visible(False)
@@ -123,7 +123,7 @@ axis.legend(frameon=False)
 plt.show()
 
 # %%
-x0 = jnp.repeat(2 * alone - 1, 8, axis=0)  # pipelines give [0, 1], networks see [-1, 1]
+x0 = jnp.repeat(2 * alone - 1, 8, axis=0)  # images are in [0, 1], the network's in [-1, 1]
 timesteps = jnp.array([0, 50, 100, 200, 300, 500, 700, 999])
 z = jnp.repeat(dj.noise(keys[:1], 0, (8, 8, 1)), 8, axis=0)
 show([scheduler.add_noise(x0, z, timesteps)], ["noised"], [f"t = {t}" for t in timesteps])
@@ -131,10 +131,10 @@ show([scheduler.add_noise(x0, z, timesteps)], ["noised"], [f"t = {t}" for t in t
 # %% [markdown]
 # ## Write the loop
 #
-# A scheduler writes its whole run into a table before the run begins, one row for each evaluation
-# of the network. What is left for the loop is to evaluate and to take a step. `dj.step` is plain
-# algebra: noise is an argument, drawn here by `dj.noise` from each image's key and the number of
-# the row.
+# A scheduler writes its whole run into a table before the run starts, with one row for each
+# evaluation of the network. The loop then only evaluates the network and takes a step. `dj.step` is
+# plain algebra: noise is an argument, drawn here by `dj.noise` from each image's key and the row
+# number.
 
 # %%
 SHAPE = (8, 8, 1)
@@ -149,7 +149,7 @@ step = jax.jit(dj.step)
 
 
 def run(table, keys, seen=None):
-    """The samples; `seen(i, row, x)` looks on after each step."""
+    """The samples. `seen(i, row, x)` is called after each step."""
     registers = table.init(dj.prior(table, keys, SHAPE))
     for i, row in enumerate(table):
         output = network(params, row.in_scale * registers[0], row.timestep)
@@ -160,7 +160,7 @@ def run(table, keys, seen=None):
 
 
 # %% [markdown]
-# DDIM in 40 steps, with a look at the samples after every fifth:
+# DDIM in 40 steps, with the samples after every fifth step:
 
 # %%
 ddim = dj.DDIMScheduler.from_config(scheduler.config)
@@ -179,9 +179,9 @@ run(table, few, look)
 show(np.swapaxes(looks, 0, 1), titles=titles)
 
 # %% [markdown]
-# The same run as one compiled program is `dj.sample`; `dj.sample_with_history` also returns the
-# clean picture that the network had in mind, at every fifth row. It settles on a digit well
-# before the noise is gone.
+# `dj.sample` is the same run as one compiled program. `dj.sample_with_history` also returns the
+# clean image that the network predicts, here at every fifth row. The prediction shows the digit
+# long before the noise is gone.
 
 # %%
 samples, previews = dj.sample_with_history(
@@ -192,9 +192,9 @@ show(np.swapaxes(previews, 0, 1), titles=titles[1:])
 # %% [markdown]
 # ## Swap schedulers
 #
-# Any scheduler takes over another's config. The same keys start from the same noise under all of
-# them. DDIM, PNDM and Euler follow one and the same path and find the same digits; DDPM and Euler
-# ancestral add noise on the way and end elsewhere.
+# Any scheduler accepts the config of another. The same keys give the same initial noise for all of
+# them. DDIM, PNDM and Euler follow the same path and find the same digits. DDPM and Euler ancestral
+# add noise during the run and end elsewhere.
 
 # %%
 config = scheduler.config
@@ -212,8 +212,8 @@ show(
 
 # %% [markdown]
 # How many evaluations are enough? Compare with a long run from the same noise. Without clipping,
-# DDIM and Euler are one method in two notations, of first order: twice the steps, half the error.
-# PNDM spends nine evaluations more on its start and then gains faster.
+# DDIM and Euler are the same first-order method in two notations: twice the steps, half the error.
+# PNDM needs nine more evaluations for its start, and then its error falls faster.
 
 # %%
 plain = {"timestep_spacing": "trailing"}
@@ -237,12 +237,12 @@ axis.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# A pipeline takes any of them, too: `pipe.scheduler = solvers["PNDM"]`.
+# A pipeline also accepts any of them: `pipe.scheduler = solvers["PNDM"]`.
 #
 # ## Read a table
 #
-# `dj.describe` prints the rows as what they do. DDIM keeps one register, x. PNDM keeps past
-# outputs in further ones, r1, r2, ..., and takes Runge-Kutta steps until it has enough of them.
+# `dj.describe` prints the update of each row. DDIM has one register, x. PNDM stores past outputs in
+# more registers, r1, r2, ..., and takes Runge-Kutta steps until it has enough of them.
 
 # %%
 print(dj.describe(ddim.table(5, eta=0.5)))
@@ -252,9 +252,9 @@ print(dj.describe(dj.PNDMScheduler.from_config(config, skip_prk_steps=True).tabl
 # %% [markdown]
 # ## Sweep eta
 #
-# A table is a pytree of numbers, so a sampler's options are data. `dj.stack` gives several tables
-# one structure, and `jax.vmap` runs them all as one program: here eta, the share of DDPM's noise
-# that DDIM adds, from none to all of it.
+# A table is a pytree of numbers, so a sampler's options are data. `dj.stack` converts several
+# tables to one structure, and `jax.vmap` runs all of them as one program. Here it is a sweep over
+# eta, the amount of noise that DDIM adds, from 0 to the amount of DDPM.
 
 # %%
 etas = [0.0, 0.25, 0.5, 0.75, 1.0]
@@ -266,11 +266,11 @@ show(swept, [f"eta = {eta:g}" for eta in etas])
 # %% [markdown]
 # ## Differentiate through the sampler
 #
-# `dj.sample` is differentiable, so any loss on the finished picture has a gradient with respect
-# to the noise that it started from. Suppose that only the upper half of a digit is known. Let the
-# noise slide downhill until what the sampler makes of it agrees there. The second term of the
-# loss keeps the noise near the Gaussian that the model was trained on. The lower half is the
-# model's own idea, another one for each starting noise.
+# `dj.sample` is differentiable, so any loss on the final image has a gradient with respect to the
+# initial noise. Suppose that only the upper half of a digit is known. Gradient descent changes the
+# noise until the sample agrees with the known half. The second term of the loss keeps the noise
+# close to the Gaussian of the training. The model completes the lower half, differently for each
+# initial noise.
 
 # %%
 short = solvers["DDIM"].table(8)
@@ -305,6 +305,6 @@ show(
 )
 
 # %% [markdown]
-# Gradients reach the numbers of the table as well: `docs/tables.md` shows how, writes a new
-# sampler from its paper's equations, and says where the idea ends. `docs/denoise.md` brings in
-# networks of other libraries, and `docs/devices.md` several devices.
+# The numbers of the table have gradients too: `docs/tables.md` shows how, writes a new sampler from
+# the equations of its paper, and names the limits of tables. `docs/denoise.md` uses networks of
+# other libraries, and `docs/devices.md` uses several devices.

@@ -1,10 +1,10 @@
-"""Executes the notebooks after checking that each says the same as its script.
+"""Executes the notebooks after a check that each matches its script.
 
-    python notebooks/run.py [NAME ...]           execute and throw the outputs away
+    python notebooks/run.py [NAME ...]           execute and discard the outputs
     python notebooks/run.py --write [NAME ...]   make NAME.ipynb from NAME.py, with outputs
 
-Without a name all are taken. With DDPM_JAX_FAST set in the environment the cells do less work.
-Needs the extra `notebooks`.
+Without a name all notebooks are executed. With DDPM_JAX_FAST in the environment the cells do less
+work. Needs the extra `notebooks`.
 """
 
 import os
@@ -21,7 +21,7 @@ HERE = Path(__file__).resolve().parent
 NAMES = sorted(path.stem for path in HERE.glob("*.ipynb"))
 CELL_LIMIT = 1200  # seconds
 WIDGET = "application/vnd.jupyter.widget-view+json"
-"""A progress bar: it is for whoever watches, and without its page there is nothing to see."""
+"""A progress bar, which shows nothing in a saved notebook."""
 
 
 def main(arguments: list[str]) -> int:
@@ -52,7 +52,7 @@ def cells(notebook: nbformat.NotebookNode) -> list[tuple[str, str]]:
 def execute(notebook: nbformat.NotebookNode) -> None:
     """Runs every cell, in an empty folder; raises at the first error."""
     paths = [str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    os.environ["PYTHONPATH"] = os.pathsep.join(paths)  # of the kernel: this checkout comes first
+    os.environ["PYTHONPATH"] = os.pathsep.join(paths)  # for the kernel: this checkout comes first
     with tempfile.TemporaryDirectory() as folder:
         NotebookClient(
             notebook,
@@ -64,7 +64,7 @@ def execute(notebook: nbformat.NotebookNode) -> None:
 
 
 def save(notebook: nbformat.NotebookNode, path: Path) -> None:
-    """Writes the notebook with its outputs and nothing that differs from machine to machine."""
+    """Writes the notebook with its outputs, without values that differ between machines."""
     notebook.metadata = {
         "jupytext": {"formats": "ipynb,py:percent"},
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},

@@ -11,11 +11,11 @@
 # %% [markdown]
 # # Train a model
 #
-# From random weights to handwritten digits that one can read, in under four minutes on two cores of
-# a CPU. On the way the run is stopped and goes on again, the samples sharpen, and at the end the
-# model is a folder that PyTorch diffusers loads.
+# From random weights to readable handwritten digits, in under four minutes on two cores of a CPU.
+# The run is stopped and resumed, the samples become sharper, and at the end the model is a folder
+# that PyTorch diffusers can load.
 #
-# The first cell installs the package, with what training needs, only if something is missing.
+# The first cell installs the package and the requirements of training, only if one is missing.
 
 # %%
 import importlib.util
@@ -52,10 +52,9 @@ CHECKING = "DDPM_JAX_FAST" in os.environ  # less work when the notebook is only 
 # %% [markdown]
 # ## Settings
 #
-# All settings of a run are one frozen value. A preset is such a value, and `replace` changes what
-# should be otherwise. "tiny" is what the bundled digits were trained with, 6,000 updates in about
-# twenty minutes; here a network of two thirds its size gets fewer updates, at twice the learning
-# rate.
+# All settings of a run are one frozen value. A preset is such a value, and `replace` changes single
+# fields. The bundled digits were trained with "tiny": 6,000 updates in about twenty minutes. Here a
+# network of two thirds its size gets fewer updates, with twice the learning rate.
 
 # %%
 OUT = Path("digits-run")
@@ -72,27 +71,26 @@ settings = replace(
 print(settings.model.block_out_channels, settings.optimizer, settings.ema, sep="\n")
 
 # %% [markdown]
-# `make_plan` opens the pictures, makes the network and its loss, and checks that they fit together,
-# before any long work. The digits are those of scikit-learn. For pictures of your own, set
+# `make_plan` opens the images, makes the network and its loss, and checks that they match, before
+# any long work. The digits are those of scikit-learn. For your own images, set
 # `data=Data(name="photos/", resolution=32)`: a folder, an array file, or a data set of the Hugging
 # Face hub.
 
 # %%
-shutil.rmtree(OUT, ignore_errors=True)  # of an earlier time
+shutil.rmtree(OUT, ignore_errors=True)  # of an earlier run
 plan = make_plan(settings, OUT)
 count = sum(leaf.size for leaf in jax.tree.leaves(plan.model.shapes()))
-print(f"{len(plan.source)} pictures of shape {plan.source.shape}, a network of {count:,} params")
+print(f"{len(plan.source)} images of shape {plan.source.shape}, a network of {count:,} params")
 
 real = np.stack([plan.source[i]["image"] for i in range(40)])
-dj.make_grid(real / 2 + 0.5, columns=10)  # networks see [-1, 1], pictures are [0, 1]
+dj.make_grid(real / 2 + 0.5, columns=10)  # the network's range is [-1, 1], that of images [0, 1]
 
 # %% [markdown]
 # ## Train, and stop
 #
 # `train` runs the loop: it writes a log, samples and checkpoints into the folder. The stop button
-# of the notebook ends it in order, after the update that is under way, and so does the SIGTERM that
-# a cluster sends. Here a thread presses the button, as soon as the log says that there were enough
-# updates.
+# of the notebook stops it after the current update, and so does the SIGTERM that a cluster sends.
+# Here a thread presses the button as soon as the log has enough updates.
 
 
 # %%
@@ -108,21 +106,21 @@ print(f"{outcome.stopped.name}: {outcome.step} of {STEPS} updates are done")
 print("checkpoints:", sorted(path.name for path in (OUT / "checkpoints").iterdir()))
 
 # %% [markdown]
-# ## Go on
+# ## Resume
 #
-# With `resume=True` the run goes on from its newest checkpoint. That holds the params, their moving
-# average, the optimiser's state, the key and the place in the stream of pictures. Update k draws
-# from `fold_in(key, k)`, so the result has the same bits as if nobody had pressed the button.
+# With `resume=True` the run continues from its newest checkpoint. The checkpoint has the params,
+# their moving average, the optimizer's state, the key and the position in the stream of images.
+# Update k draws from `fold_in(key, k)`, so the result has the same bits as without the stop.
 
 # %%
 outcome = train(plan, resume=True)
 print(f"{outcome.step} of {STEPS} updates are done")
 
 # %% [markdown]
-# ## Watch the samples sharpen
+# ## The samples become sharper
 #
-# Every grid in `samples/` is drawn from the same noise, so the pictures can be compared. First
-# there is noise, then strokes, then digits.
+# Every grid in `samples/` starts from the same noise, so the images can be compared. First there is
+# noise, then strokes, then digits.
 
 # %%
 stages = [k * EVERY for k in ((1, 2, 3, 4) if CHECKING else (1, 2, 4, 8, 12))]
@@ -134,9 +132,9 @@ figure.tight_layout()
 plt.show()
 
 # %% [markdown]
-# The loss is the squared error of the predicted noise. It falls fast at first and then hardly at
-# all, while the samples still get better: most of what is left of it is noise that nobody could
-# predict. The run draws its curve itself.
+# The loss is the squared error of the predicted noise. It falls fast at first and then very slowly,
+# while the samples still become better: most of the remaining loss is noise that cannot be
+# predicted. The run itself draws this curve.
 
 # %%
 Image.open(OUT / "curve.png")
@@ -144,8 +142,8 @@ Image.open(OUT / "curve.png")
 # %% [markdown]
 # ## The result
 #
-# The folder is a model like any other. Its weights are the moving average; the raw ones are beside
-# them.
+# The folder is a model like any other. Its weights are the moving average. The raw weights are in
+# the same folder.
 
 # %%
 for path in sorted(OUT.rglob("*")):
@@ -162,8 +160,8 @@ dj.make_grid(images, columns=10)
 # %% [markdown]
 # ## Export
 #
-# The folder is in the layout of diffusers already. To share it, half precision will do, and takes
-# half the room. In a shell: `ddpm-jax convert digits-run half --to diffusers --dtype float16`
+# The folder already has the layout of diffusers. To share it, half precision is enough and needs
+# half the space. In a shell: `ddpm-jax convert digits-run half --to diffusers --dtype float16`
 
 # %%
 weights_convert.convert(OUT, Path("half"), to="diffusers", dtype="float16", overwrite=True)
@@ -174,7 +172,7 @@ whole, rounded = (p.unet.apply({"params": p.params}, x, 500) for p in (pipe, hal
 print(f"the outputs differ by at most {jnp.max(jnp.abs(whole - rounded)):.0e}")
 
 # %% [markdown]
-# And PyTorch diffusers, if it is installed, loads the folder and samples from it:
+# PyTorch diffusers, if it is installed, loads the folder and samples from it:
 
 # %%
 try:
@@ -200,7 +198,8 @@ else:
 #
 # - The same run in a shell is `ddpm-jax train --config digits-run/settings.json --out again`, and
 #   `ddpm-jax train --help` lists every setting.
-# - `docs/training.md` says what a run does when it is stopped, how to go on from a model that is
-#   trained already, how to use several devices, and how to write the loop yourself: under `train`
-#   there are a few pure functions.
-# - The bundled digits, `dj.DDPMPipeline.from_pretrained("digits")`, are what twenty minutes give.
+# - `docs/training.md` describes what a run does when it is stopped, how to fine-tune a trained
+#   model, how to use several devices, and how to write your own loop from the pure functions below
+#   `train`.
+# - The bundled digits, `dj.DDPMPipeline.from_pretrained("digits")`, are the result of twenty
+#   minutes.

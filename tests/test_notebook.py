@@ -1,4 +1,4 @@
-"""Each notebook and its readable pair say the same. notebooks/run.py executes them."""
+"""Each notebook matches its readable script. notebooks/run.py executes them."""
 
 import json
 import re
@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
-SIZE_LIMIT = 1_000_000  # bytes, pictures included
-PICTURES = {"quicktour": 8, "train": 5}
-"""The notebooks, and how many pictures each shows at least."""
+SIZE_LIMIT = 1_000_000  # bytes, including images
+IMAGES = {"quicktour": 8, "train": 5}
+"""The notebooks, and the minimum number of images in each."""
 
 
 def script_cells(name: str) -> list[tuple[str, str]]:
@@ -32,22 +32,22 @@ def notebook(name: str) -> dict:
 
 
 def test_all_notebooks_are_tested() -> None:
-    assert {path.stem for path in FOLDER.glob("*.ipynb")} == PICTURES.keys()
+    assert {path.stem for path in FOLDER.glob("*.ipynb")} == IMAGES.keys()
 
 
-@pytest.mark.parametrize("name", PICTURES)
-def test_notebook_and_script_are_in_step(name: str) -> None:
+@pytest.mark.parametrize("name", IMAGES)
+def test_notebook_matches_its_script(name: str) -> None:
     found = [(cell["cell_type"], "".join(cell["source"])) for cell in notebook(name)["cells"]]
     assert found == script_cells(name), f"run `python notebooks/run.py --write {name}`"
 
 
-@pytest.mark.parametrize(("name", "least"), PICTURES.items())
+@pytest.mark.parametrize(("name", "least"), IMAGES.items())
 def test_notebook_was_executed_from_top_to_bottom(name: str, least: int) -> None:
     code = [cell for cell in notebook(name)["cells"] if cell["cell_type"] == "code"]
     assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
     outputs = [output for cell in code for output in cell["outputs"]]
     assert not [output for output in outputs if output["output_type"] == "error"]
     assert not [output for output in outputs if output.get("name") == "stderr"]
-    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
-    assert len(pictures) >= least
+    images = [output for output in outputs if "image/png" in output.get("data", {})]
+    assert len(images) >= least
     assert (FOLDER / f"{name}.ipynb").stat().st_size < SIZE_LIMIT

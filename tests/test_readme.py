@@ -50,7 +50,7 @@ def test_commands_parse(line: str):
     assert isinstance(app._parse(words[1:]), app.COMMANDS[words[1]])
 
 
-def test_links_lead_somewhere():
+def test_links_have_targets():
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
     assert "docs/images/digits.png" in links
     assert [link for link in links if not (ROOT / link).exists()] == []

@@ -162,10 +162,10 @@ def test_wrong_files_and_models(tmp_path: Path, capsys: pytest.CaptureFixture[st
 @pytest.mark.slow
 def test_classes_are_named(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """At the start of training, and by `info` afterwards."""
-    for name, grey in (("owl", 0), ("asp", 255)):
+    for name, gray in (("owl", 0), ("asp", 255)):
         (tmp_path / "birds" / name).mkdir(parents=True)
         for i in range(12):
-            Image.new("L", (8, 8), grey).save(tmp_path / "birds" / name / f"{i}.png")
+            Image.new("L", (8, 8), gray).save(tmp_path / "birds" / name / f"{i}.png")
     out = tmp_path / "run"
     command = f"train --config {config} --data {tmp_path / 'birds'} --data.labels --out {out}"
     assert main([*command.split(), "--no-cache"]) == 0
