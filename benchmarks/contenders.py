@@ -1,95 +1,134 @@
-"""Who is measured: libraries, and the loops of ours that the costs are made of."""
+"""Libraries that are compared: the same weights, the same outputs, and then their rates."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from importlib.util import find_spec
-from typing import Any
+import statistics
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from benchmarks import rounds
 
 OURS = "ddpm_jax"
 
 
-@dataclass(frozen=True)
-class Contender:
-    """A library with its settings; `settings` are arguments of its runner."""
+class Contender(Protocol):
+    """A library's loop."""
 
-    library: str
-    settings: dict[str, Any] = field(default_factory=dict)
+    def run(self, units: int) -> None:
+        """Runs so many evaluations or updates, and waits for their end."""
+        ...
 
-
-CONTENDERS = {
-    OURS: Contender("jax"),
-    "diffusers": Contender("torch"),
-    "channels_last": Contender("torch", {"channels_last": True}),
-    "torch.compile": Contender("torch", {"compiled": True}),
-}
-"""By name in tables; "channels_last" is diffusers with torch's channels-last memory."""
-
-AGAINST = ("diffusers", "torch.compile")
-"""Whom we are measured against unless told."""
-
-COSTS = {
-    "loop over network": ("loop", "network", 0.03),
-    "bar over pipeline": ("pipeline and bar", "pipeline", 0.01),
-    "pipeline over loop": ("pipeline", "loop", None),
-}
-"""What a cost is: the time of the first loop over that of the second, less 1; and its target."""
+    def outputs(self) -> dict[str, Any]:
+        """Arrays or numbers that all contenders must agree on. Asked for after two units."""
+        ...
 
 
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """A part of a benchmark: what takes turns in its rounds.
+def weights(config: Mapping[str, Any], folder: Path) -> Path | None:
+    """Weights that torch draws once, for both libraries; None where torch is not installed."""
+    try:
+        import benchmarks.torch_side as side
+    except ImportError:
+        return None
+    return side.draw(config, folder)
 
-    Attributes:
-        task: whose runners, "sampling" or "training".
-        unit: what a window has so many of.
-        compared: what of two libraries is compared, if they take part.
-        loops: our own that take turns; none: the "loop" of every library.
-        least: units that a window has at least.
+
+def torch_side(kind: str, *arguments: Any) -> Callable[[bool], Contender]:
+    """Makes a class of `benchmarks.torch_side`, compiled or not; imports it only when called."""
+
+    def make(compiled: bool) -> Contender:
+        import benchmarks.torch_side as side
+
+        return getattr(side, kind)(*arguments, compiled=compiled)
+
+    return make
+
+
+def compare(
+    ours: Contender,
+    theirs: Callable[[bool], Contender],
+    allowed: Callable[[str, str], float],
+    given: Namespace,
+) -> list[dict[str, Any]]:
+    """A row for each contender: its rate, and ours over it.
+
+    Args:
+        ours: an error of ours is raised, that of another is in its row.
+        theirs: by `torch_side`.
+        allowed: (name, output) -> how far it may be from ours, relative to its largest value. A
+            contender that is further off computes something else, and is not timed.
+        given: the options `rounds`, `seconds` and `no_compile`.
     """
-
-    task: str
-    unit: str
-    compared: str = ""
-    loops: tuple[str, ...] = ()
-    least: int = 2
-
-
-PARTS: Mapping[str, Part] = {
-    "sampling": Part(task="sampling", unit="evaluations", compared="outputs"),
-    "costs": Part(
-        task="sampling",
-        unit="evaluations",
-        loops=("network", "loop", "pipeline", "pipeline and bar"),
-    ),
-    "training": Part(
-        task="training", unit="updates", compared="loss and gradient norm of the first update"
-    ),
-    "input": Part(task="training", unit="updates", loops=("fed", "loop"), least=8),
-}
-"""By name. Of "costs": the jitted network called again and again, the compiled loop, the pipeline
-without and with its progress bar. Of "input": training fed from the pictures, and from memory; its
-windows are long beside the batches that stand ready when they begin."""
-
-COMPILE_TARGET = 5.0
-"""Seconds that our compilation may take."""
-
-
-def torch_missing() -> list[str]:
-    """What the other side needs and is not installed."""
-    return [name for name in ("torch", "diffusers") if find_spec(name) is None]
+    makers = {OURS: lambda: ours, "diffusers": partial(theirs, False)}
+    if not given.no_compile:
+        makers["torch.compile"] = partial(theirs, True)
+    rows: dict[str, dict[str, Any]] = {name: {"library": name} for name in makers}
+    runs: dict[str, rounds.Run] = {}
+    expected: dict[str, Any] = {}
+    for name, make in makers.items():
+        try:
+            contender = make()
+            first, second = (rounds.seconds(contender.run, 1) for _ in range(2))
+            rows[name]["first_call"] = first - second
+            outputs = contender.outputs()
+            expected = expected or outputs
+            rows[name]["difference"] = differences(outputs, expected)
+            check(rows[name]["difference"], partial(allowed, name))
+            runs[name] = contender.run
+        except Exception as error:
+            if name == OURS:
+                raise
+            rows[name]["error"] = one_line(error)
+    units = rounds.window(runs, given.seconds)
+    taken = rounds.take(runs, units, given.rounds)
+    for name in runs:
+        rows[name] |= figures(taken, name, units)
+    return list(rows.values())
 
 
-EXCEPT = {("torch.compile", "grad_norm"): 1e-2}
-"""On a CPU the loss is that of eager to 1e-7, and the gradients' norm half a percent off. It is
-timed all the same, and the table tells the difference."""
+def figures(taken: Sequence[rounds.Round], name: str, units: int) -> dict[str, Any]:
+    """What a row says of a contender's windows."""
+    times = [took[name] for took in taken]
+    return {
+        "rate": statistics.median(units / t for t in times),
+        "ratio": rounds.ratio(taken, name, OURS),
+        "units": units,
+        "seconds": times,
+    }
+
+
+def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, float]:
+    """Largest difference over largest value, of each output; NaN where there is one."""
+    return {
+        what: float(np.abs(theirs[what] - ours[what]).max() / np.abs(ours[what]).max())
+        for what in ours
+    }
+
+
+def check(apart: Mapping[str, float], allowed: Callable[[str], float]) -> None:
+    """ValueError for an output that is further from ours than allowed; NaN is."""
+    far = [
+        f"{what} by {value:.1e}, {allowed(what):.0e} is allowed"
+        for what, value in apart.items()
+        if not value <= allowed(what)
+    ]
+    if far:
+        raise ValueError(f"outputs differ from ours: {'; '.join(far)}")
+
+
+def one_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"[:300]
 
 
 def tolerance(precision: str, device: str, dropout: float = 0.0) -> float:
-    """How far two libraries' outputs may be apart, relative to the largest value.
+    """How far outputs of two libraries may be apart, relative to the largest value.
 
-    float32 on a CPU differs by the order of sums; on a GPU both sides multiply in TF32 (10 bits),
-    and bfloat16 has 7 bits: errors of 2^-11 and 2^-8 a layer, over some 50 layers. With dropout,
-    which each side draws for itself, means over eight pictures differ by 0.2 %.
+    float32 on a CPU differs by the order of sums. On a GPU both sides multiply in TF32 (10 bits),
+    and bfloat16 has 7 bits: errors of 2^-11 and 2^-8 a layer, over some 50 layers. Dropout is drawn
+    by each side for itself: means over eight images differed by 0.2 %.
     """
     if precision == "bfloat16":
         return 1e-1

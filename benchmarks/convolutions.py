@@ -5,15 +5,11 @@
 Both run in turn; the gain is the median of the ratios of their times, plain over program.
 """
 
-import statistics
-import time
-from collections.abc import Callable
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import rounds
 from ddpm_jax.models.layers import cpu
 from ddpm_jax.models.layers.plain import by_xla
 
@@ -31,13 +27,6 @@ CASES = [  # program, batch, side, channels, whether its kernel's gradient is ti
 ]
 
 
-def seconds(call: Callable[[], Any], repeats: int) -> float:
-    start = time.perf_counter()
-    for _ in range(repeats):
-        jax.block_until_ready(call())
-    return (time.perf_counter() - start) / repeats
-
-
 def gain(
     program: cpu.Program, batch: int, side: int, channels: int, gradient: bool
 ) -> tuple[float, float]:
@@ -46,18 +35,19 @@ def gain(
     x = jnp.asarray(random.standard_normal((batch, side, side, channels)), jnp.float32)
     kernel = jnp.asarray(random.standard_normal((3, 3, channels, channels)), jnp.float32)
 
-    def compiled(convolve: cpu.Program) -> Callable[[], Any]:
+    def compiled(convolve: cpu.Program) -> rounds.Run:
         def forward(kernel: jax.Array) -> jax.Array:
             return convolve(x, kernel, 1, EDGES)
 
         wanted = jax.grad(lambda kernel: jnp.square(forward(kernel)).sum()) if gradient else forward
         program = jax.jit(wanted).lower(kernel).compile()
-        return lambda: program(kernel)
+        return lambda n: [jax.block_until_ready(program(kernel)) for _ in range(n)]
 
-    plain, own = compiled(by_xla), compiled(program)
-    repeats = max(1, round(0.02 / seconds(own, 1)))  # 20 ms a round
-    times = [(seconds(plain, repeats), seconds(own, repeats)) for _ in range(ROUNDS)]
-    return statistics.median(a / b for a, b in times), statistics.median(b for _, b in times)
+    runs = {"plain": compiled(by_xla), "program": compiled(program)}
+    repeats = rounds.window(runs, 0.02, least=1)  # 20 ms a round
+    taken = rounds.take(runs, repeats, ROUNDS, pause=0)
+    seconds = rounds.spread([took["program"] / repeats for took in taken])
+    return rounds.ratio(taken, "plain", "program").median, seconds.median
 
 
 def main() -> None:

@@ -1,92 +1,189 @@
-"""The results of sampling as text."""
+"""The machine, the options, and the results as JSON and as markdown."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import sys
+import time
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from benchmarks.contenders import COMPILE_TARGET, COSTS, OURS
-from benchmarks.models import TARGETS
-from benchmarks.tables import (
-    Result,
-    contender_table,
-    cost,
-    doubts,
-    head,
-    how_taken,
-    idle,
-    judged,
-    machine_facts,
-    others_cell,
-    rate,
-    table,
-)
+import jax
 
-NOTES = """\
-Evaluations/s: evaluations of the network a second in the whole sampling loop (DDIM), the median
-over rounds; times the batch, pictures. Ours / theirs: the ratio of rates within a round; its median
-over rounds, and its quartiles in parentheses. Targets are judged only where the machine was idle
-and there were at least 9 rounds. First call: what the first call of the loop takes longer than the
-second, with cold caches; for ddpm_jax and torch.compile that is compilation. Peak memory: of the
-library's own process (and of the device, if it is a GPU), libraries, weights and compilation
-included. Others: share of all cores that other processes used during the rounds."""
+from benchmarks.contenders import OURS
+from benchmarks.rounds import Spread
+
+RESULTS = Path(__file__).resolve().parent / "results"
+LIBRARIES = ("jax", "jaxlib", "flax", "numpy", "torch", "diffusers", "scikit-learn")
 
 
-def markdown(document: Mapping[str, Any]) -> str:
-    """The whole report."""
-    results = document["configurations"]
-    parts = [
-        "# Sampling: ddpm_jax and diffusers",
-        *machine_facts(document["machine"]),
-        *doubts(results),
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def machine() -> dict[str, Any]:
+    """What the results are taken on."""
+    gpus = [device.device_kind for device in jax.devices() if device.platform == "gpu"]
+    return {
+        "cpu": _cpu(),
+        "cores": cores(),
+        "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1),
+        "gpus": gpus,
+        "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        "versions": {name: found for name in LIBRARIES if (found := _version(name))},
+    }
+
+
+def _cpu() -> str:
+    """The processor's name and numbers; a virtual machine's name alone says little."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor() or platform.machine()
+    fields = dict(re.findall(r"^([\w ]+?)\s*: (.+)$", text, re.MULTILINE))
+    name = fields.get("model name", platform.machine())
+    return f"{name} (family {fields.get('cpu family')}, model {fields.get('model')})"
+
+
+def _version(library: str) -> str | None:
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+class Case(NamedTuple):
+    """One network at one batch size and precision."""
+
+    network: str
+    batch: int
+    precision: str
+
+
+def options(program: str, description: str | None, networks: Iterable[str]) -> ArgumentParser:
+    """A parser with the options of sampling and training."""
+    parser = ArgumentParser(prog=f"python -m {program}", description=description)
+    add = parser.add_argument
+    add("--device", choices=("cpu", "gpu"), help="default: what jax sees")
+    add("--models", nargs="+", choices=tuple(networks), help="default: the usual ones")
+    add("--batches", nargs="+", type=count, help="images at once; default: the usual ones")
+    add("--precisions", nargs="+", choices=("float32", "bfloat16"), help="default: the usual ones")
+    add("--rounds", type=count, default=9, help="windows of each contender (9)")
+    add("--seconds", type=float, default=2.0, help="length of the fastest one's window (2)")
+    add("--no-compile", action="store_true", help="leave torch.compile out")
+    add("--fast", action="store_true", help="a tiny network for seconds: does it all run?")
+    add("--out", type=Path, help="the JSON file, and .md beside it; --fast writes none by default")
+    return parser
+
+
+def parsed(parser: ArgumentParser, arguments: Sequence[str] | None, name: str) -> Namespace:
+    """The options, with the device checked and what --fast implies."""
+    given = parser.parse_args(arguments)
+    backend = jax.default_backend()
+    if given.device not in (None, backend):
+        parser.error(f"jax runs on the {backend}; JAX_PLATFORMS=cpu or =cuda chooses the device")
+    given.device = backend
+    if given.fast:
+        given.models, given.batches, given.precisions = ["tiny"], [2], ["float32"]
+        given.rounds, given.seconds = 2, 0.02
+    elif given.out is None:
+        given.out = RESULTS / f"{name}-{_slug()}.json"
+    return given
+
+
+def cases(
+    given: Namespace, usual: Mapping[str, Sequence[int]], precisions: Sequence[str]
+) -> Iterator[Case]:
+    """Those that the options ask for; `usual` has the batch sizes of the usual networks."""
+    for network in given.models or usual:
+        for batch in given.batches or usual.get(network, (1,)):
+            for precision in given.precisions or precisions:
+                yield Case(network, batch, precision)
+
+
+def _slug() -> str:
+    """ "cpu", or the GPU's name as part of a file's name."""
+    device = jax.devices()[0]
+    kind = "cpu" if device.platform == "cpu" else device.device_kind
+    return re.sub(r"[^a-z0-9]+", "-", kind.lower()).strip("-")
+
+
+def count(text: str) -> int:
+    """A whole number of at least 1, as an option has it."""
+    value = int(text)
+    if value < 1:
+        raise ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+def say(text: str) -> None:
+    print(time.strftime("%H:%M:%S"), text, file=sys.stderr, flush=True)
+
+
+def begun(given: Namespace) -> dict[str, Any]:
+    """A document without results."""
+    taken = time.strftime("%Y-%m-%d", time.gmtime())
+    return {"machine": machine(), "taken": taken, "rounds": given.rounds, "seconds": given.seconds}
+
+
+def write(path: Path | None, document: Mapping[str, Any], text: str) -> None:
+    """Writes the JSON file and the markdown beside it; nothing without a path."""
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_suffix(".json").write_text(json.dumps(document, indent=1) + "\n")
+        path.with_suffix(".md").write_text(text)
+
+
+# Text.
+
+
+def head(title: str, document: Mapping[str, Any]) -> str:
+    """The title, and what the results were taken on."""
+    machine = document["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    rounds, seconds = document["rounds"], document["seconds"]
+    few = "" if rounds >= 9 else " Fewer than 9 rounds: not to be quoted."
+    lines = [
+        f"CPU: {machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB",
+        f"GPU: {', '.join(machine['gpus']) or 'none'}",
+        f"System: {machine['system']}",
+        f"Libraries: {versions}",
+        f"Taken: {document['taken']}, {rounds} rounds, windows of {seconds:g} s.{few}",
     ]
-    sampling = [result for result in results if result["part"] == "sampling"]
-    costs = [result for result in results if result["part"] == "costs"]
-    if sampling:
-        cells = (_rates, _target, _first_call)
-        parts += ["## Against diffusers", contender_table(SAMPLING_COLUMNS, sampling, *cells)]
-    if costs:
-        parts += ["## What our own loop costs", table(COST_COLUMNS, _cost_rows(costs))]
-    return "\n\n".join([*parts, *how_taken(results), NOTES]) + "\n"
+    return "\n- ".join([f"# {title}\n", *lines])
 
 
-SAMPLING_COLUMNS = (
-    *("UNet", "batch", "precision", "library", "evaluations/s"),
-    *("ours / theirs", "target", "first call, s", "peak memory, GiB", "others"),
-)
-COST_COLUMNS = ("UNet", "batch", "precision", "cost", "measured", "target", "others")
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """In markdown."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _rates(result: Result, name: str) -> tuple[str, ...]:
-    return (f"{rate(result, name).median:.4g}",)
+def case_cells(row: Mapping[str, Any]) -> list[str]:
+    """What every row begins with."""
+    return [row["network"], str(row["batch"]), row["precision"]]
 
 
-def _target(result: Result, name: str) -> float | None:
-    on_cpu = (result["model"], result["precision"], result["device"]) == (
-        "cifar10",
-        "float32",
-        "cpu",
-    )
-    return TARGETS.get(result["batch"]) if on_cpu and name == "diffusers" else None
+def contender_table(rows: Iterable[Mapping[str, Any]], unit: str) -> str:
+    """A row for each contender: its figures, or why it has none."""
+    columns = ["network", "batch", "precision", "library", f"{unit}/s"]
+    columns += ["ours / theirs", "first call, s", "difference"]
+    return table(columns, map(_contender_cells, rows))
 
 
-def _first_call(result: Result, name: str, entry: Result) -> str:
-    seconds = entry["compile_seconds"]
-    if name != OURS or result["device"] != "cpu" or result["model"] != "cifar10":
-        return f"{seconds:.1f}"
-    wanted = f"target under {COMPILE_TARGET:.0f}"
-    if not idle(entry, "compile_others_share"):
-        return f"{seconds:.1f} ({wanted}; not idle)"
-    return f"{seconds:.1f} ({judged(result, wanted, seconds < COMPILE_TARGET)})"
-
-
-def _cost_rows(results: list[Result]) -> Iterator[tuple[str, ...]]:
-    for result in results:
-        error = result["contenders"][OURS].get("error")
-        if error:
-            yield (*head(result), "all", f"not measured: {error}", "", "")
-            continue
-        for name, (loop, under, target) in COSTS.items():
-            measured = cost(result, loop, under)
-            wanted = "" if target is None else f"at most {100 * target:.0f} %"
-            met = target is None or measured.median <= target
-            target_cell = judged(result, wanted, met) if wanted else ""
-            yield (*head(result), name, measured.percent(), target_cell, others_cell(result))
+def _contender_cells(row: Mapping[str, Any]) -> list[str]:
+    cells = [*case_cells(row), row["library"]]
+    if "error" in row:
+        return [*cells, f"not timed: {row['error'].replace('|', '/')}", "", "", ""]
+    versus = apart = ""
+    if row["library"] != OURS:
+        versus = str(Spread(*row["ratio"]))
+        apart = f"{max(row['difference'].values()):.0e}"
+    return [*cells, f"{row['rate']:.4g}", versus, f"{row['first_call']:.1f}", apart]

@@ -26,7 +26,7 @@ COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
 
 
 SLOW = (
-    "test_kill", "test_resume", "test_run", "test_benchmarks_training", "test_end_to_end",
+    "test_kill", "test_resume", "test_run", "test_scripts", "test_end_to_end",
     "test_distributed", "test_training", "test_cli_train", "test_unet_remat", "test_step",
     "test_trained_result",
 )  # fmt: skip

@@ -1,6 +1,7 @@
 """The judge of generated digits: the real ones pass, what is faulty in one way fails that way."""
 
 import json
+import sys
 from pathlib import Path
 
 import jax
@@ -10,7 +11,14 @@ from scipy.linalg import sqrtm
 
 import ddpm_jax as dj
 from benchmarks import digits_quality
-from benchmarks.digits_judge import Digits, Judge, frechet_distance, halves, real_digits
+from ddpm_jax.evaluation.digits import (
+    Digits,
+    Judge,
+    frechet_distance,
+    halves,
+    passed,
+    real_digits,
+)
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +30,12 @@ def judge() -> Judge:
 def half(judge: Judge) -> Digits:
     """Real digits, cut otherwise than the judge's."""
     return halves(judge.digits, seed=100)[0]
+
+
+def test_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(ImportError, match=r"needs scikit-learn: pip install 'ddpm-jax\[eval"):
+        real_digits()
 
 
 def gaussian(mean: np.ndarray, root: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -61,7 +75,7 @@ def test_frechet_distance_where_features_are_dead() -> None:
     assert frechet_distance(a, b) == pytest.approx(frechet_distance(a[:, kept], b[:, kept]))
 
 
-def test_halves_share_no_picture_and_have_all_classes_alike() -> None:
+def test_halves_share_no_image_and_have_all_classes_alike() -> None:
     digits = real_digits()
     rows = Digits(np.arange(len(digits.labels)), digits.labels)
     a, b = halves(rows, seed=0)
@@ -84,12 +98,12 @@ def test_the_hidden_layer_is_the_networks(judge: Judge, half: Digits) -> None:
 
 def test_real_digits_pass(judge: Judge, half: Digits) -> None:
     verdict = judge.verdict(half.images.reshape(-1, 8, 8, 1))
-    assert digits_quality.passed(verdict)
+    assert passed(verdict)
     assert verdict["alike"]["size"] == 898
-    assert verdict["alike"]["ratio"] < 1  # half of each half is the same pictures
+    assert verdict["alike"]["ratio"] < 1  # half of each half is the same images
     readable = verdict["readable"]
     # A reader does not know a half better than the other, since its probabilities are calibrated.
-    assert readable["pictures"] == pytest.approx(readable["held_out_real"], abs=0.03)
+    assert readable["generated"] == pytest.approx(readable["held_out_real"], abs=0.03)
 
 
 def test_noise_on_digits_is_neither_readable_nor_alike(judge: Judge, half: Digits) -> None:
@@ -100,7 +114,7 @@ def test_noise_on_digits_is_neither_readable_nor_alike(judge: Judge, half: Digit
 
 
 def test_a_class_too_few_is_found(judge: Judge, half: Digits) -> None:
-    """As many pictures, all readable, but hardly a three."""
+    """As many images, all readable, but hardly a three."""
     rare = np.flatnonzero(half.labels == 3)[:60]
     images = half.images.copy()
     images[rare] = half.images[half.labels == 0][:60]
@@ -113,7 +127,7 @@ def test_a_class_too_few_is_found(judge: Judge, half: Digits) -> None:
 
 
 def test_all_distances_are_of_sets_of_one_size(judge: Judge, half: Digits) -> None:
-    """Few pictures are compared with as few: their ratio is not above that of many."""
+    """Few images are compared with as few: their ratio is not above that of many."""
     few, many = judge.alike(half.images[:200]), judge.alike(half.images)
     assert (few["size"], many["size"]) == (200, 898)
     assert few["between_halves"] > 2 * many["between_halves"]  # the bias, 4.5 times for 200
@@ -131,16 +145,16 @@ def test_all_distances_are_of_sets_of_one_size(judge: Judge, half: Digits) -> No
     ids=["colour", "one", "above one", "nan"],
 )
 def test_what_cannot_be_judged(judge: Judge, images: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="pictures"):
+    with pytest.raises(ValueError, match=r"images|pixels"):
         judge.verdict(images)
 
 
 def test_the_command_draws_and_judges(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Two steps give no digits: the command says so, and by its exit status."""
-    out = tmp_path / "quality"
+    out = tmp_path / "quality.json"
     arguments = ["--num", "4", "--scheduler", "ddim", "--steps", "2", "--cuts", "1"]
     assert digits_quality.main([*arguments, "--batch-size", "4", "--out", str(out)]) == 1
-    result = json.loads(out.with_suffix(".json").read_text())
+    result = json.loads(out.read_text())
     assert result["source"] | {"weights": ""} == {
         "model": "digits",
         "scheduler": "ddim",
@@ -156,19 +170,19 @@ def test_the_command_draws_and_judges(tmp_path: Path, capsys: pytest.CaptureFixt
     assert text.strip() in capsys.readouterr().out
 
 
-def test_pictures_of_a_file_are_judged(
+def test_images_of_a_file_are_judged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], half: Digits
 ) -> None:
     np.save(tmp_path / "real.npy", half.images.reshape(-1, 8, 8, 1))
     arguments = ["--images", str(tmp_path / "real.npy"), "--cuts", "1"]
-    assert digits_quality.main([*arguments, "--out", str(tmp_path / "real")]) == 0
+    assert digits_quality.main([*arguments, "--out", str(tmp_path / "real.json")]) == 0
     assert "All criteria are met." in capsys.readouterr().out
     with pytest.raises(SystemExit):
         digits_quality.main(["--images", str(tmp_path / "none.npy")])
     assert "none.npy" in capsys.readouterr().err
 
 
-def test_pictures_are_those_of_their_indices() -> None:
+def test_images_are_those_of_their_indices() -> None:
     """The last batch is filled up and cut; what the pipeline gives for the keys is what counts."""
     many, few = (digits_quality.draw("digits", "ddim", 2, num, 3, batch=4) for num in (6, 3))
     assert (many.shape, few.shape) == ((6, 8, 8, 1), (3, 8, 8, 1))

@@ -1,0 +1,1 @@
+"""Evaluation: measures of how good generated images are."""
