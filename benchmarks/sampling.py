@@ -73,7 +73,8 @@ class Ours:
 
     def outputs(self) -> dict[str, Any]:
         output = self.network(self.params, self.x_T, self.timestep)
-        return {"network": np.asarray(output), "three steps": np.asarray(self._loop(3))}
+        arrays = {"network": output, "three steps": self._loop(3)}
+        return {name: np.asarray(array, np.float32) for name, array in arrays.items()}
 
     def loops(self) -> dict[str, Callable[[int], Any]]:
         """The runs that `COSTS` compares."""
@@ -114,10 +115,9 @@ def noise(case: report.Case) -> np.ndarray:
 
 def compared(ours: Ours, weights: Path | None, given: Namespace) -> list[dict[str, Any]]:
     """The contenders' rows."""
-    case = ours.case
-    arguments = (weights, SCHEDULER, noise(case), case.precision, given.device)
-    allowed = contenders.tolerance(case.precision, given.device)
-    theirs = contenders.torch_side("Sampling", *arguments)
+    case, device = ours.case, given.device
+    allowed = contenders.tolerance(case.precision, device)
+    theirs = contenders.torch_side("Sampling", case, device, weights, SCHEDULER, noise(case))
     return contenders.compare(ours, theirs, lambda _name, _what: allowed, given)
 
 

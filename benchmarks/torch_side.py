@@ -17,7 +17,7 @@ import torch
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 
-from benchmarks.report import cores
+from benchmarks.report import Case, cores
 
 torch.set_num_threads(cores())
 torch.set_float32_matmul_precision("high")  # on a GPU jax, too, takes TF32 for float32
@@ -58,16 +58,9 @@ class Sampling(_Network):
     """The loop of diffusers' DDIM pipeline. The sample is in the network's precision."""
 
     def __init__(
-        self,
-        weights: Path,
-        scheduler: Mapping[str, Any],
-        noise: np.ndarray,
-        precision: str,
-        device: str,
-        *,
-        compiled: bool,
+        self, case: Case, device: str, weights: Path, scheduler: Any, noise: Any, *, compiled: bool
     ):
-        dtype = getattr(torch, precision)
+        dtype = getattr(torch, case.precision)
         super().__init__(weights, dtype, device, compiled)
         self.unet.eval()
         self.scheduler: Any = diffusers.DDIMScheduler(**scheduler)
@@ -93,29 +86,15 @@ class Sampling(_Network):
 
 
 class Training(_Network):
-    """A plain training loop. Params are float32; bfloat16 is autocast's.
-
-    Args:
-        weights: as `draw` gives them.
-        settings: of our run, groups as dicts.
-        first: "image", and the first update's "noise" and "timestep".
-        precision: that the network computes in.
-        device: "cpu" or "gpu".
-        compiled: whether through `torch.compile`.
+    """A plain training loop. Params are float32; bfloat16 is autocast's. `settings` are those of
+    our run as dicts, `first` has the image, noise and timestep of the first update.
     """
 
     def __init__(
-        self,
-        weights: Path,
-        settings: Mapping[str, Any],
-        first: Mapping[str, np.ndarray],
-        precision: str,
-        device: str,
-        *,
-        compiled: bool,
+        self, case: Case, device: str, weights: Path, settings: Any, first: Any, *, compiled: bool
     ):
         super().__init__(weights, torch.float32, device, compiled)
-        self.half = torch.bfloat16 if precision == "bfloat16" else None
+        self.half = torch.bfloat16 if case.precision == "bfloat16" else None
         self.unet.train()
         self.scheduler: Any = diffusers.DDPMScheduler(**settings["diffusion"])
         image = _channels_first(first["image"])
@@ -124,7 +103,7 @@ class Training(_Network):
         self.draws = [(_channels_first(first["noise"]).to(self.device), timestep.to(self.device))]
         self.began: dict[str, float] = {}
         self._make_optimizer(settings["optimizer"], settings["loop"]["steps"])
-        self._make_average(settings["ema"])
+        self.average = _average(self.unet, settings["ema"])
 
     def run(self, units: int) -> None:
         loss = norm = torch.tensor(torch.nan)
@@ -175,16 +154,17 @@ class Training(_Network):
             num_training_steps=steps,
         )
 
-    def _make_average(self, settings: Mapping[str, Any]) -> None:
-        warm = settings["power"] is not None
-        self.average = EMAModel(
-            self.unet.parameters(),
-            decay=settings["decay"],
-            use_ema_warmup=warm,
-            inv_gamma=settings["inv_gamma"],
-            power=settings["power"] if warm else 2 / 3,
-            foreach=True,
-        )
+
+def _average(unet: Any, settings: Mapping[str, Any]) -> EMAModel:
+    warm = settings["power"] is not None
+    return EMAModel(
+        unet.parameters(),
+        decay=settings["decay"],
+        use_ema_warmup=warm,
+        inv_gamma=settings["inv_gamma"],
+        power=settings["power"] if warm else 2 / 3,  # 2 / 3 is EMAModel's default
+        foreach=True,
+    )
 
 
 def _channels_first(x: np.ndarray) -> torch.Tensor:

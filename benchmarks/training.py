@@ -110,7 +110,7 @@ def compared(case: report.Case, folder: Path, given: Namespace) -> list[dict[str
     config = settings.model.config(PRESETS[case.network].shape, None, diffusion)
     weights = contenders.weights(config, folder / f"{case.network}-weights")
     ours = Ours(settings, folder, weights)
-    arguments = (weights, asdict(settings), ours.first(), case.precision, given.device)
+    arguments = (case, given.device, weights, asdict(settings), ours.first())
 
     def allowed(name: str, what: str) -> float:
         usual = contenders.tolerance(case.precision, given.device, dropout)
