@@ -16,7 +16,7 @@ ROOT = Path(ddpm_jax.__file__).parent
 REPOSITORY = ROOT.parent
 
 FLOORS = {
-    0: "_typing _version checked tables hub images user_cache",
+    0: "_typing _version checked extras tables hub images",
     1: "schedulers sampling models",
     2: "likelihood pipelines",
     3: "training evaluation",

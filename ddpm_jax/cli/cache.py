@@ -5,12 +5,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ddpm_jax.user_cache import user_cache
-
 
 def folder() -> Path:
-    """`compiled` in the user's cache folder."""
-    return user_cache() / "compiled"
+    """`$XDG_CACHE_HOME/ddpm_jax/compiled`, by default under `~/.cache`; it need not exist."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "ddpm_jax" / "compiled"
 
 
 def use(cache: Path) -> None:

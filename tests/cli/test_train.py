@@ -78,9 +78,9 @@ def test_settings_come_from_a_model():
 
 
 def test_short_options():
-    short = parsed("--data", "emoji", "--profile", "3")
-    assert (short.data.name, short.loop.profile) == ("emoji", 3)
-    assert parsed("--data=emoji").data.name == "emoji"
+    short = parsed("--data", "photos", "--profile", "3")
+    assert (short.data.name, short.loop.profile) == ("photos", 3)
+    assert parsed("--data=photos").data.name == "photos"
 
 
 @pytest.mark.slow
@@ -122,7 +122,7 @@ def test_resume(done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
         ("--model.block-out-channels 7", "got 1 block_out_channels, 3 down_block_types"),
         ("--prest tiny", "--preset"),
         ("--loop.sample-steps 2000", "loop.sample_steps must be at most"),
-        ("--data.held-out 1797", "leaves no picture to train on"),
+        ("--data.held-out 1797", "leaves no image to train on"),
         ("--loop.fsdp 3", "fsdp must divide the number of devices, 1; got 3"),
         ("--data.workers 100000000000", "workers must be at most 1000"),
         ("--profile 2 --loop.steps 10", "loop.profile begins after 10 updates"),

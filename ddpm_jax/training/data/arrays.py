@@ -1,24 +1,25 @@
-"""Pictures in one array: scikit-learn's digits, the emoji, .npy and .npz files."""
+"""Images in one array: scikit-learn's digits, .npy and .npz files."""
 
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
 
-from ddpm_jax.training.data.corrupt import PictureError
-from ddpm_jax.training.data.needs import missing
-from ddpm_jax.training.data.pictures import Header, Pixels
+from ddpm_jax.extras import missing
+from ddpm_jax.training.data.decoding import Header, Pixels, UnreadableImage
+from ddpm_jax.training.data.settings import Data
+from ddpm_jax.training.data.source import Opened
 
 IMAGE_NAMES = ("image", "images", "x", "arr_0")
 LABEL_NAMES = ("label", "labels", "y")
 PROBED = 64
-"""Pictures of floats whose range is looked at before a run begins; each is when it is read."""
+"""Images of floats whose range is checked when the file is opened, evenly spaced: reading all of a
+large file would take minutes. The others are checked when they are read."""
 
 
-class Pictures:
-    """Pictures in one array (N, H, W) or (N, H, W, C). A file is read again in other processes.
+class ArrayImages:
+    """Images in one array (N, H, W) or (N, H, W, C). Other processes read the file themselves.
 
     Raises ValueError for other shapes and types, and for floats outside [0, 1].
     """
@@ -40,6 +41,11 @@ class Pictures:
         if self._file is not None:
             self._images = load(*self._file)
 
+    @property
+    def converts(self) -> bool:
+        """Arrays are not converted."""
+        return False
+
     def __len__(self) -> int:
         return len(self._images)
 
@@ -49,28 +55,28 @@ class Pictures:
         return Header(height, width, 1 if self._images.ndim == 3 else self._images.shape[3])
 
     def read(self, index: int, channels: int) -> Pixels:
-        """One picture (h, w, c). PictureError for floats outside [0, 1]."""
+        """One image (h, w, c). UnreadableImage for floats outside [0, 1]."""
         image = np.asarray(self._images[index])
         if image.dtype.kind == "f" and (outside := _outside(image)):
-            raise PictureError(outside)
+            raise UnreadableImage(outside)
         return image[..., None] if image.ndim == 2 else image
 
     def name_of(self, index: int) -> str:
-        """Where it lies in the array."""
-        return f"picture {index} of {self._name}"
+        """Its place in the array."""
+        return f"image {index} of {self._name}"
 
 
 def check_images(images: np.ndarray, name: str) -> None:
-    """ValueError unless the array holds pictures as `Data.name` says."""
+    """ValueError unless the array holds images as `Data.name` says."""
     dtype = images.dtype
     if not (dtype.kind == "f" or (dtype.kind == "u" and dtype.itemsize <= 2)):
         raise ValueError(
-            f"{name} holds {dtype}; pictures are uint8 (0..255), uint16 (0..65535) or floats "
+            f"{name} holds {dtype}; images are uint8 (0..255), uint16 (0..65535) or floats "
             "in [0, 1]"
         )
     if images.ndim not in (3, 4) or 0 in images.shape:
         raise ValueError(
-            f"{name} has shape {images.shape}; pictures are (N, H, W) or (N, H, W, C), at least one"
+            f"{name} has shape {images.shape}; images are (N, H, W) or (N, H, W, C), at least one"
         )
     if images.ndim == 4 and images.shape[1] <= 4 < 8 <= images.shape[3]:
         raise ValueError(
@@ -84,14 +90,14 @@ def check_images(images: np.ndarray, name: str) -> None:
 
 
 def _outside(image: np.ndarray) -> str:
-    """What is wrong with the range of floats; empty if nothing is."""
+    """Why the range of floats is wrong; empty if it is right."""
     low, high = float(image.min()), float(image.max())
     if min(low, 1 - high) >= 0:  # false for NaN
         return ""
     return f"floats must lie in [0, 1], got {low:g} to {high:g}"
 
 
-def digits() -> tuple[Pictures, np.ndarray]:
+def open_digits(data: Data) -> Opened:
     """scikit-learn's handwritten digits, 1,797 of 8x8 grey pixels, with their labels."""
     try:
         from sklearn.datasets import load_digits
@@ -99,60 +105,54 @@ def digits() -> tuple[Pictures, np.ndarray]:
         raise missing("scikit-learn", "the digits data set") from error
     values, labels = load_digits(return_X_y=True)
     sixteenths = np.asarray(values).reshape(-1, 8, 8)
-    return Pictures((sixteenths * (255 / 16)).round().astype(np.uint8), "digits"), np.asarray(
-        labels
-    )
-
-
-def emoji(size: int) -> Pictures:
-    """The emoji, `size` pixels square."""
-    from ddpm_jax.training.data.emoji import emoji_images
-
-    images: UInt8[np.ndarray, "n size size 3"] = emoji_images(size)
-    return Pictures(images, "emoji")
+    images = ArrayImages((sixteenths * (255 / 16)).round().astype(np.uint8), "digits")
+    if not data.labels:
+        return Opened(images)
+    return Opened(images, np.asarray(labels), tuple(map(str, range(10))))
 
 
 def load(path: Path, member: str | None) -> np.ndarray:
     """A .npy file, memory-mapped, or one array of an .npz file."""
     try:
         if member is None:
-            # As a plain array, whose rows are ten times faster to take than a memmap's.
+            # As a plain array: its rows are ten times faster to read than a memmap's.
             return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
         with np.load(path, allow_pickle=False) as arrays:
             return arrays[member]
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} cannot be read as NumPy's numbers: {error}") from error
+        raise ValueError(f"{path} cannot be read as an array of numbers: {error}") from error
 
 
-def open_npy(path: Path) -> Pictures:
-    """The pictures of a .npy file."""
-    return Pictures(load(path, None), str(path), (path, None))
+def open_npy(data: Data) -> Opened:
+    """The images of a .npy file."""
+    path = Path(data.name).expanduser()
+    return Opened(ArrayImages(load(path, None), str(path), (path, None)))
 
 
-def open_npz(
-    path: Path, image_name: str | None, label_name: str | None, labels: bool
-) -> tuple[Pictures, np.ndarray | None]:
-    """The pictures of an .npz file, and its labels where they are wanted."""
+def open_npz(data: Data) -> Opened:
+    """The images of an .npz file, and its labels."""
+    path = Path(data.name).expanduser()
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            there = arrays.files
+            found = arrays.files
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} cannot be read as an .npz file: {error}") from error
-    name = _member(path, there, image_name, IMAGE_NAMES, "image_column")
-    pictures = Pictures(load(path, name), f"{path} ({name})", (path, name))
-    if not labels:
-        return pictures, None
-    return pictures, load(path, _member(path, there, label_name, LABEL_NAMES, "label_column"))
+    name = _member(path, found, data.image_column, IMAGE_NAMES, "image_column")
+    images = ArrayImages(load(path, name), f"{path} ({name})", (path, name))
+    if not data.labels:
+        return Opened(images)
+    label_name = _member(path, found, data.label_column, LABEL_NAMES, "label_column")
+    return Opened(images, load(path, label_name))
 
 
 def _member(
-    path: Path, there: list[str], given: str | None, usual: tuple[str, ...], option: str
+    path: Path, found: list[str], given: str | None, usual: tuple[str, ...], option: str
 ) -> str:
     wanted = usual if given is None else (given,)
     for name in wanted:
-        if name in there:
+        if name in found:
             return name
     raise ValueError(
-        f"{path} holds {', '.join(there) or 'nothing'}, not {' or '.join(wanted)}: "
+        f"{path} holds {', '.join(found) or 'nothing'}, not {' or '.join(wanted)}: "
         f"give the array's name as {option}"
     )

@@ -1,4 +1,4 @@
-"""A folder of picture files."""
+"""A folder of image files."""
 
 import os
 from collections import Counter
@@ -8,15 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
-from ddpm_jax.training.data.pictures import Header, Pixels, decode, read_header
+from ddpm_jax.training.data.decoding import Header, Pixels, decode, read_header
+from ddpm_jax.training.data.settings import Data
+from ddpm_jax.training.data.source import Opened
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-"""How picture files are named, in any case."""
+"""Suffixes of image files, in lower or upper case."""
 
 
 @dataclass(frozen=True)
-class PictureFiles:
-    """Picture files under one folder, in the order of their names.
+class ImageFiles:
+    """Image files under one folder, in the order of their names.
 
     Attributes:
         folder: the folder.
@@ -26,15 +28,20 @@ class PictureFiles:
     folder: Path
     names: tuple[str, ...]
 
+    @property
+    def converts(self) -> bool:
+        """Image files are converted to the number of channels."""
+        return True
+
     def __len__(self) -> int:
         return len(self.names)
 
     def header(self, index: int) -> Header:
-        """Size and channels of a file. Raises PictureError."""
+        """Size and channels of a file. Raises UnreadableImage."""
         return read_header(self.folder / self.names[index])
 
     def read(self, index: int, channels: int) -> Pixels:
-        """The pixels of a file. Raises PictureError."""
+        """The pixels of a file. Raises UnreadableImage."""
         return decode(self.folder / self.names[index], channels)
 
     def name_of(self, index: int) -> str:
@@ -42,10 +49,16 @@ class PictureFiles:
         return str(self.folder / self.names[index])
 
 
-def open_folder(folder: Path) -> PictureFiles:
-    """All picture files of a folder and its subfolders; links are followed, hidden names left out.
+def open_folder(data: Data) -> Opened:
+    """The image files of a folder, and their classes."""
+    files = find_files(Path(data.name).expanduser())
+    return Opened(files, *folder_labels(files)) if data.labels else Opened(files)
 
-    Raises ValueError where there is none, and says what there is.
+
+def find_files(folder: Path) -> ImageFiles:
+    """All image files of a folder and its subfolders. Links are followed, hidden files left out.
+
+    Raises ValueError if there are none, and counts the other files.
     """
     others: Counter[str] = Counter()
     names: list[str] = []
@@ -57,14 +70,14 @@ def open_folder(folder: Path) -> PictureFiles:
     if not names:
         there = ", ".join(f"{count} with {suffix}" for suffix, count in others.most_common(5))
         raise ValueError(
-            f"{folder} holds no picture ({', '.join(SUFFIXES)}); "
-            + (f"its files: {there}" if there else "it holds no file at all")
+            f"{folder} holds no image ({', '.join(SUFFIXES)}); "
+            + (f"its files: {there}" if there else "the folder is empty")
         )
-    return PictureFiles(folder.absolute(), tuple(sorted(names)))
+    return ImageFiles(folder.absolute(), tuple(sorted(names)))
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Every file below; a folder that links lead back to is visited once."""
+    """Every file below; a folder is visited once, also if links lead back to it."""
     seen: set[str] = set()
     for here, folders, files in os.walk(folder, followlinks=True, onerror=_raise):
         real = os.path.realpath(here)
@@ -82,15 +95,15 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def folder_labels(files: PictureFiles) -> tuple[np.ndarray, tuple[str, ...]]:
+def folder_labels(files: ImageFiles) -> tuple[np.ndarray, tuple[str, ...]]:
     """Each file's class, and the classes' names: the first folder on its path, in order.
 
-    Raises ValueError for files that lie in no subfolder.
+    Raises ValueError for files in no subfolder.
     """
     loose = [name for name in files.names if "/" not in name]
     if loose:
         raise ValueError(
-            f"labels are the names of subfolders, and {len(loose)} pictures lie directly in "
+            f"labels are the names of subfolders, and {len(loose)} images are directly in "
             f"{files.folder}, such as {loose[0]}"
         )
     owners = [name.split("/")[0] for name in files.names]

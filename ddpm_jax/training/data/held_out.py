@@ -1,17 +1,48 @@
-"""The held-out pictures: in a fixed order, neither cropped at random nor flipped."""
+"""The held-out images: which they are, and their batches, in a fixed order and without flips."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Int64
 
-from ddpm_jax.training.data.batches import THREADS, check_sizes, import_grain
-from ddpm_jax.training.data.corrupt import Corrupt, PictureError
-from ddpm_jax.training.data.rows import NOWHERE, Batch, Row, Sent, blank, finish, stack
+from ddpm_jax.training.data.loading import (
+    NO_IMAGE,
+    THREADS,
+    Batch,
+    Load,
+    Share,
+    check_sizes,
+    finish,
+    import_grain,
+)
 from ddpm_jax.training.data.settings import Data
 from ddpm_jax.training.data.source import Source
-from ddpm_jax.training.data.split import held_out_indices
+
+
+def held_out_indices(count: int, share: float) -> Int64[np.ndarray, "n"]:
+    """Indices of the held-out images of `count`, in ascending order; the same for every seed.
+
+    Args:
+        count: the number of images.
+        share: a fraction below 1 of them (at least one, unless 0), or a number of images.
+
+    Raises ValueError if no image is left to train on.
+    """
+    wanted = int(share) if share >= 1 else round(count * share) or int(share > 0)
+    if wanted >= count:
+        raise ValueError(
+            f"held_out={share:g} leaves no image to train on: there are {count} images"
+        )
+    # A bit generator's own numbers stay the same from one NumPy to the next.
+    order = np.argsort(np.random.Philox(key=0).random_raw(count), kind="stable")
+    return np.sort(order[:wanted]).astype(np.int64)
+
+
+def training_indices(count: int, share: float) -> Int64[np.ndarray, "n"]:
+    """Indices of all other images, in ascending order. Raises as `held_out_indices`."""
+    kept = np.ones(count, bool)
+    kept[held_out_indices(count, share)] = False
+    return np.flatnonzero(kept).astype(np.int64)
 
 
 def held_out_batches(
@@ -21,72 +52,45 @@ def held_out_batches(
     batch_size: int,
     process_index: int = 0,
     process_count: int = 1,
-    corrupt: Corrupt | None = None,
 ) -> "HeldOut":
-    """The held-out pictures of one process, in batches of one size; to be iterated repeatedly.
+    """The held-out images of one process, in batches of one size; can be iterated repeatedly.
 
-    Each batch has a "weight", 1 for a picture and 0 for a row that fills up the last batch or
-    whose picture cannot be read. The mean over all pictures is that of the rows by weight.
-
-    Args and errors are those of `make_batches`; give its `Batches.corrupt` so that unreadable
-    pictures are counted together.
+    Each batch has a "weight": 1 for an image, and 0 for a row that fills up the last batch. The
+    mean over all images is that of the rows by weight. Args and errors are those of `make_batches`.
     """
     check_sizes(batch_size, process_index, process_count)
-    ledger = corrupt or Corrupt(data.max_corrupt, source.name_of)
-    return HeldOut(source, data, (batch_size, process_index, process_count), ledger)
-
-
-@dataclass(frozen=True)
-class Held:
-    """Held-out batches by number, for grain to read; index -1 is a row with no picture."""
-
-    source: Source
-    batches: Int64[np.ndarray, "n rows"]
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __getitem__(self, number: int) -> Sent:
-        """One batch."""
-        return stack([self._row(index) for index in self.batches[number].tolist()])
-
-    def _row(self, index: int) -> Row:
-        if index == NOWHERE:
-            return blank(self.source)
-        try:
-            return Row(self.source.picture(index, None), index)
-        except PictureError as error:
-            return blank(self.source, ((index, str(error)),))
+    return HeldOut(source, data, batch_size, Share(process_index, process_count))
 
 
 class HeldOut:
     """The held-out batches, made by `held_out_batches`; `len` is their number.
 
     Attributes:
-        corrupt: the unreadable pictures found so far.
-        pictures: how many are held out.
+        images: the number of held-out images.
     """
 
-    def __init__(self, source: Source, data: Data, rows: tuple[int, int, int], corrupt: Corrupt):
+    def __init__(self, source: Source, data: Data, batch_size: int, share: Share):
         import_grain()
-        self.corrupt = corrupt
-        self._source = source
-        self._batch_size, self._process, self._processes = rows
+        self._source, self._batch_size, self._share = source, batch_size, share
         self._indices = held_out_indices(len(source), data.held_out)
-        self.pictures = len(self._indices)
+        self.images = len(self._indices)
 
     def __len__(self) -> int:
-        return -(-self.pictures // self._batch_size)
+        return -(-self.images // self._batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        grain = import_grain()
-        if not self.pictures:
+        """Raises UnreadableImage."""
+        if not self.images:
             return
-        filled = np.full(len(self) * self._batch_size, NOWHERE, np.int64)
-        filled[: self.pictures] = self._indices
-        mine = filled.reshape(len(self), self._processes, -1)[:, self._process]
-        options = grain.ReadOptions(THREADS, prefetch_buffer_size=THREADS)
-        for sent in grain.MapDataset.source(Held(self._source, mine)).to_iter_dataset(options):
-            self.corrupt.add(sent["faults"])
-            batch = finish(sent, self._source)
-            yield {**batch, "weight": (batch["index"] != NOWHERE).astype(np.float32)}
+        grain = import_grain()
+        numbers = np.full((len(self), self._batch_size), NO_IMAGE)
+        numbers.flat[: self.images] = range(self.images)
+        batches = (
+            grain.MapDataset.source([{"number": row} for row in numbers])
+            .map(self._share)
+            .map(Load(self._source, self._indices))
+        )
+        options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=THREADS)
+        for loaded in batches.to_iter_dataset(options):
+            batch = finish(loaded, self._source)
+            yield {**batch, "weight": (batch["index"] != NO_IMAGE).astype(np.float32)}

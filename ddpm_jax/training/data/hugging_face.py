@@ -1,32 +1,29 @@
 """Data sets in the format of Hugging Face datasets, from a folder or from the hub."""
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ddpm_jax.training.data.corrupt import PictureError
-from ddpm_jax.training.data.needs import missing
-from ddpm_jax.training.data.pictures import Header, Pixels, decode, read_header
+from ddpm_jax.extras import missing
+from ddpm_jax.training.data.decoding import Header, Pixels, UnreadableImage, decode, read_header
 from ddpm_jax.training.data.settings import Data
+from ddpm_jax.training.data.source import Opened
 
 if TYPE_CHECKING:
     import datasets
 
 LABEL_NAMES = ("label", "labels", "y", "class", "target")
-PATIENCE = 10
-"""Seconds to wait for the hub's first answer."""
 MARKS = ("state.json", "dataset_dict.json")
-"""Files of a folder that `save_to_disk` wrote."""
+"""Files that `save_to_disk` writes, by which its folders are recognized."""
 
 
 @dataclass(frozen=True)
-class Rows:
-    """The picture column of a data set.
+class DatasetImages:
+    """The image column of a data set.
 
     Attributes:
         rows: that column alone, as encoded bytes or a path.
@@ -38,25 +35,30 @@ class Rows:
     column: str
     name: str
 
+    @property
+    def converts(self) -> bool:
+        """Image files are converted to the number of channels."""
+        return True
+
     def __len__(self) -> int:
         return len(self.rows)
 
     def header(self, index: int) -> Header:
-        """Size and channels of a picture. Raises PictureError."""
+        """Size and channels of an image. Raises UnreadableImage."""
         return read_header(self._file(index))
 
     def read(self, index: int, channels: int) -> Pixels:
-        """The pixels of a picture. Raises PictureError."""
+        """The pixels of an image. Raises UnreadableImage."""
         return decode(self._file(index), channels)
 
     def name_of(self, index: int) -> str:
-        """Which row it is."""
+        """Its row."""
         return f"row {index} of {self.name}"
 
     def _file(self, index: int) -> bytes | Path:
         value = self.rows[index][self.column]
         if value is None or (not value["bytes"] and not value["path"]):
-            raise PictureError("the row holds no picture")
+            raise UnreadableImage("the row holds no image")
         return value["bytes"] or Path(value["path"])
 
 
@@ -65,55 +67,28 @@ def is_saved(folder: Path) -> bool:
     return any((folder / mark).is_file() for mark in MARKS)
 
 
-def open_saved(folder: Path, data: Data) -> "datasets.Dataset":
-    """A folder that `save_to_disk` wrote."""
+def open_saved(data: Data) -> Opened:
+    """The images of a folder that `save_to_disk` wrote."""
+    folder = Path(data.name).expanduser()
     hf = _datasets(f"{folder}, saved by Hugging Face datasets,")
     try:
         found = hf.load_from_disk(os.fspath(folder))
-    except Exception as error:  # whatever pyarrow and json have to say of a damaged folder
+    except Exception as error:  # pyarrow and json raise many classes for a damaged folder
         raise ValueError(f"{folder} cannot be read: {_first_line(error)}") from error
-    return _split(found, data.split, str(folder))
+    return _opened(_split(found, data), data)
 
 
-def open_hub(data: Data) -> "datasets.Dataset":
-    """A data set of the hub, from the cache where it is there."""
+def open_hub(data: Data) -> Opened:
+    """The images of a data set on the hub, or of its cached copy."""
     hf = _datasets(f"{data.name}, which is no local file or folder and so a hub id,")
-    unreachable = _unreachable(hf.config.HF_ENDPOINT, data)
     try:
-        with _offline(hf.config, unreachable is not None):
-            found = hf.load_dataset(data.name, data.subset, revision=data.revision)
+        found = hf.load_dataset(data.name, data.subset, revision=data.revision)
     except Exception as error:  # no network, no such data set, gated, a script: many classes
         raise ValueError(
-            f"there is no local file or folder {data.name!r}, and as a data set of the hub it "
-            f"could not be had: {unreachable or _first_line(error)}"
+            f"there is no local file or folder {data.name!r}, and the data set of this name cannot "
+            f"be loaded from the hub: {_first_line(error)}"
         ) from error
-    return _split(found, data.split, data.name)
-
-
-def _unreachable(endpoint: str, data: Data) -> str | None:
-    """Why the hub does not answer, or None. It is asked once, where datasets would try for half a
-    minute before it looks into its cache.
-    """
-    from huggingface_hub import HfApi, errors
-
-    try:
-        HfApi(endpoint).dataset_info(data.name, revision=data.revision, timeout=PATIENCE)
-    except (errors.HfHubHTTPError, ValueError):  # an answer, or no name at all: datasets says what
-        return None
-    except Exception as error:  # the HTTP client's, which differs between versions
-        return f"the hub cannot be reached ({_first_line(error)}), and the cache does not hold it"
-    return None
-
-
-@contextmanager
-def _offline(config: Any, really: bool) -> Iterator[None]:
-    """Lets datasets look into its cache at once."""
-    before = config.HF_HUB_OFFLINE
-    config.HF_HUB_OFFLINE = before or really
-    try:
-        yield
-    finally:
-        config.HF_HUB_OFFLINE = before
+    return _opened(_split(found, data), data)
 
 
 def _datasets(user: str) -> Any:
@@ -124,8 +99,14 @@ def _datasets(user: str) -> Any:
     return datasets
 
 
-def _split(found: Any, split: str | None, name: str) -> "datasets.Dataset":
-    """The split that is wanted: "train" or the only one by default."""
+def _opened(dataset: "datasets.Dataset", data: Data) -> Opened:
+    images = _images(dataset, data)
+    return Opened(images, *_labels(dataset, data)) if data.labels else Opened(images)
+
+
+def _split(found: Any, data: Data) -> "datasets.Dataset":
+    """`data.split`; by default "train" or the only one."""
+    split, name = data.split, data.name
     if not isinstance(found, Mapping):
         if split is not None and str(found.split) != split:
             raise ValueError(f"{name} holds one split, {found.split}, not {split!r}")
@@ -136,8 +117,8 @@ def _split(found: Any, split: str | None, name: str) -> "datasets.Dataset":
     return found[wanted]
 
 
-def rows(dataset: "datasets.Dataset", data: Data) -> Rows:
-    """The pictures of a data set. ValueError where it is not clear which column they are."""
+def _images(dataset: "datasets.Dataset", data: Data) -> DatasetImages:
+    """The images of a data set. ValueError if it is not clear which column holds them."""
     from datasets import Image
 
     columns = [name for name, kind in dataset.features.items() if isinstance(kind, Image)]
@@ -145,19 +126,17 @@ def rows(dataset: "datasets.Dataset", data: Data) -> Rows:
     if wanted is None and len(columns) == 1:
         wanted = columns[0]
     if wanted is None or wanted not in columns:
-        asked = f"no picture column {wanted!r}" if wanted else f"{len(columns)} picture columns"
+        asked = f"no image column {wanted!r}" if wanted else f"{len(columns)} image columns"
         raise ValueError(
             f"{data.name} has {asked}; its columns: {_described(dataset)}. "
             "Give one of type Image as image_column"
         )
     alone = dataset.select_columns([wanted]).cast_column(wanted, Image(decode=False))
-    return Rows(alone.with_format(None), wanted, data.name)
+    return DatasetImages(alone.with_format(None), wanted, data.name)
 
 
-def row_labels(
-    dataset: "datasets.Dataset", data: Data
-) -> tuple[np.ndarray, tuple[str, ...] | None]:
-    """The labels of a data set and the classes' names, None where it gives none."""
+def _labels(dataset: "datasets.Dataset", data: Data) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    """The labels of a data set and the classes' names, None if they have no names."""
     column = _label_column(dataset, data)
     values = np.asarray(dataset.select_columns([column]).with_format("numpy")[:][column])
     names = getattr(dataset.features[column], "names", None)

@@ -1,53 +1,47 @@
-"""The one shape that all pictures come out with."""
+"""The one shape of all images after the transform."""
 
 from dataclasses import dataclass, field
 
-from ddpm_jax.training.data.arrays import Pictures
-from ddpm_jax.training.data.corrupt import PictureError, too_many
-from ddpm_jax.training.data.pictures import MODES
+from ddpm_jax.training.data.decoding import MODES, UnreadableImage
 from ddpm_jax.training.data.settings import Data
 from ddpm_jax.training.data.source import Reader
 from ddpm_jax.training.data.transform import Transform
 
 SHOWN = 4
-"""Sizes that an error shows."""
+"""Sizes that an error shows, each with the path of an example: more would not fit on a screen."""
 
 
 @dataclass
 class Found:
-    """What the headers of all pictures say: each size and number of channels, with one example.
+    """The sizes and numbers of channels in the headers of all images, each with one example.
 
     Attributes:
-        sizes: index of the first picture of each (height, width), after the transform.
-        channels: index of the first picture of each number of channels.
-        faults: why a picture's header cannot be read, by index.
+        sizes: index of the first image of each (height, width), after the transform.
+        channels: index of the first image of each number of channels.
     """
 
     sizes: dict[tuple[int, int], int] = field(default_factory=dict)
     channels: dict[int, int] = field(default_factory=dict)
-    faults: dict[int, str] = field(default_factory=dict)
 
 
 def layout(reader: Reader, data: Data, transform: Transform) -> tuple[int, int, int]:
-    """(h, w, c) of every picture after the transform. ValueError where they differ."""
-    if isinstance(reader, Pictures):
+    """(h, w, c) of every image after the transform. ValueError if they differ."""
+    if not reader.converts:
         return _array_layout(reader, data, transform)
     if data.channels is not None and data.channels not in MODES:
         raise ValueError(
-            f"channels must be 1, 3 or 4 for pictures, got {data.channels}: other numbers need "
+            f"channels must be 1, 3 or 4 for image files, got {data.channels}: other numbers need "
             "a .npy or .npz file"
         )
     if data.resolution is not None and data.crop != "none" and data.channels is not None:
         return *transform.shape(1, 1), data.channels
     found = _scan(reader, transform)
-    if len(found.faults) > data.max_corrupt or not found.sizes:
-        raise too_many(found.faults, data.max_corrupt, reader.name_of)
     if len(found.sizes) > 1:
         raise ValueError(_differ(reader, found.sizes, data))
     return *next(iter(found.sizes)), data.channels or _common(reader, found.channels)
 
 
-def _array_layout(reader: Pictures, data: Data, transform: Transform) -> tuple[int, int, int]:
+def _array_layout(reader: Reader, data: Data, transform: Transform) -> tuple[int, int, int]:
     header = reader.header(0)
     if data.channels not in (None, header.channels):
         raise ValueError(
@@ -62,9 +56,11 @@ def _scan(reader: Reader, transform: Transform) -> Found:
     for index in range(len(reader)):
         try:
             header = reader.header(index)
-        except PictureError as error:
-            found.faults[index] = str(error)
-            continue
+        except UnreadableImage as error:
+            raise UnreadableImage(
+                f"{reader.name_of(index)} cannot be read: {error}; set skip_unreadable to leave "
+                "out such images"
+            ) from error
         found.sizes.setdefault(transform.shape(header.height, header.width), index)
         found.channels.setdefault(header.channels, index)
     return found
@@ -77,19 +73,19 @@ def _differ(reader: Reader, sizes: dict[tuple[int, int], int], data: Data) -> st
     ]
     more = f" and {len(sizes) - SHOWN} more" if len(sizes) > SHOWN else ""
     if data.resolution is None:
-        advice = "give a resolution, to which they are resized and cropped"
+        advice = "set resolution, to which they are resized and cropped"
     else:
-        advice = "crop them: crop='centre' or 'random'"
+        advice = "set crop to center or random"
     resized = "" if data.resolution is None else " after resizing"
-    return f"the pictures have different sizes{resized}, {', '.join(shown)}{more}: {advice}"
+    return f"the images have different sizes{resized}, {', '.join(shown)}{more}: {advice}"
 
 
 def _common(reader: Reader, channels: dict[int, int]) -> int:
-    """The channels that hold all pictures without loss; ValueError where only some have alpha."""
+    """The channels that hold all images without loss; ValueError if only some have alpha."""
     if 4 in channels and len(channels) > 1:
         other = next(index for number, index in channels.items() if number != 4)
         raise ValueError(
-            f"some pictures have alpha, such as {reader.name_of(channels[4])}, and some have not, "
-            f"such as {reader.name_of(other)}: give channels, 3 to drop it or 4 to add it"
+            f"some images have alpha, such as {reader.name_of(channels[4])}, and some do not, "
+            f"such as {reader.name_of(other)}: set channels to 3 to drop it or to 4 to add it"
         )
     return max(channels)

@@ -1,4 +1,4 @@
-"""What the training input is: one frozen config, every field of which is a command-line option."""
+"""The settings of the training input. Each field is an option of the command line, too."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,23 +6,23 @@ from typing import Literal, TypeAlias
 
 from ddpm_jax.training.group import Group
 
-Crop: TypeAlias = Literal["centre", "random", "none"]
-"""Which part of a resized picture is kept; see `Data.crop`."""
+Crop: TypeAlias = Literal["center", "random", "none", "centre"]
+"""Which part of a resized image is kept; see `Data.crop`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Data(Group):
-    """The pictures of a training run and what is done to them.
+    """The images of a training run and what is done to them.
 
     Raises ValueError naming every field that is out of its range.
     """
 
     name: str = "digits"
-    """"digits" (scikit-learn's 1,797 grey 8x8 digits), "emoji" (rendered from a colour font), a
-    folder of PNG, JPEG or WebP files (searched with its subfolders), a .npy or .npz file, a folder
-    saved by Hugging Face datasets, or the id of a dataset on the hub. Write ./digits for a folder
-    of that name. Arrays are (N, H, W) or (N, H, W, C): uint8 0..255, uint16 0..65535, or floats
-    in [0, 1]; an .npz file holds them under "image", "images", "x" or "arr_0"."""
+    """"digits" (scikit-learn's 1,797 grey 8x8 digits), a folder of PNG, JPEG or WebP files
+    (searched with its subfolders), a .npy or .npz file, a folder saved by Hugging Face datasets, or
+    the id of a dataset on the hub. Write ./digits for a folder of that name. Arrays are (N, H, W)
+    or (N, H, W, C): uint8 0..255, uint16 0..65535, or floats in [0, 1]; an .npz file holds them
+    under "image", "images", "x" or "arr_0"."""
 
     split: str | None = None
     """Split of a Hugging Face dataset. By default "train", or the only one."""
@@ -34,45 +34,51 @@ class Data(Group):
     """Branch, tag or commit of a dataset on the hub."""
 
     image_column: str | None = None
-    """Column of a Hugging Face dataset, or name of an array in an .npz file, with the pictures.
+    """Column of a Hugging Face dataset, or name of an array in an .npz file, with the images.
     By default the only one of its kind, or the one with a usual name."""
 
     label_column: str | None = None
     """The same for the class labels; "label", "labels" or "y" in an .npz file."""
 
     resolution: int | None = None
-    """Pixels of the shorter side, to which each picture is resized (bilinear, antialiased), and
-    of both sides after a crop. By default the pictures stay as they are, and must have one size.
-    """
+    """Pixels of the shorter side, to which each image is resized (bilinear, antialiased), and of
+    both sides after a crop. By default images are not resized, and must all have one size."""
 
     channels: int | None = None
-    """1 (grey), 3 (RGB) or 4 (RGBA) for pictures, which are converted: alpha is dropped, not
-    blended. Arrays must have as many. By default as found: RGB where some pictures are grey;
-    where some have alpha and others not, a number must be given."""
+    """1 (grey), 3 (RGB) or 4 (RGBA). Image files are converted: alpha is dropped, not blended.
+    Arrays must have this number. By default the number found: RGB if only some images are grey; if
+    only some have alpha, a number must be given."""
 
-    crop: Crop = "centre"
-    """Which square of a resized picture is kept: "centre", "random" (another one each time), or
-    "none", for which all pictures must have one shape after resizing."""
+    crop: Crop = "center"
+    """Which square of a resized image is kept: "center", "random" (another one each time), or
+    "none", for which all images must have one shape after resizing. "centre" is the same as
+    "center"."""
 
     flip: bool = False
-    """Mirror each picture left to right with probability 1/2, anew each time."""
+    """Mirror each image left to right with probability 1/2, drawn each time."""
 
     labels: bool = False
-    """Give class labels too: from the data, or from the names of a folder's subfolders."""
+    """Also give class labels: from the data, or from the names of a folder's subfolders."""
 
     held_out: float = 0.0
-    """Pictures kept from training for the held-out loss: a fraction below 1, or a whole number.
-    The same ones for every seed."""
+    """Images that are not trained on, for the held-out loss: a fraction below 1, or a number of
+    images. The same ones for every seed."""
 
-    max_corrupt: int = 0
-    """How many pictures may turn out unreadable in a run. Each is named in a warning and another
-    picture takes its place; one more is an error."""
+    skip_unreadable: int = 0
+    """Leave out up to this many images that cannot be read. They are searched for before training,
+    in one pass over all images, and named. 0: no search, and an unreadable image is an error that
+    names it."""
 
     workers: int = 0
-    """Processes that read pictures. 0: threads of this process. The batches are the same bits."""
+    """Processes that read images. 0: threads of this process. The batches are the same bits."""
+
+    def __post_init__(self) -> None:
+        if self.crop == "centre":
+            object.__setattr__(self, "crop", "center")
+        super().__post_init__()
 
     def _faults(self) -> Iterator[str]:
-        yield from self._at_least(resolution=1, channels=1, max_corrupt=0, workers=0)
+        yield from self._at_least(resolution=1, channels=1, skip_unreadable=0, workers=0)
         yield from self._at_most(resolution=2**14, workers=1000)
         if not self.name:
             yield "name must not be empty"
@@ -80,11 +86,11 @@ class Data(Group):
             yield "crop='random' needs a resolution, the side of the square to keep"
         if not _is_share(self.held_out):
             yield (
-                "held_out must be a fraction in [0, 1) or a whole number of pictures, "
+                "held_out must be a fraction in [0, 1) or a whole number of images, "
                 f"got {self.held_out!r}"
             )
         if self.label_column is not None and not self.labels:
-            yield "label_column is given, but labels are not asked for: set labels too"
+            yield "label_column is given, but labels is not set: set both"
 
 
 def _is_share(value: float) -> bool:

@@ -8,7 +8,6 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from ddpm_jax.training.data import HeldOut, held_out_batches
-from ddpm_jax.training.data.corrupt import Corrupt
 from ddpm_jax.training.objective import Loss
 from ddpm_jax.training.run.plan import Plan
 from ddpm_jax.training.sharding import place_batch
@@ -40,7 +39,7 @@ class HeldOutLoss:
         self._total = jax.jit(total)
 
     @classmethod
-    def of(cls, plan: Plan, corrupt: Corrupt) -> "HeldOutLoss | None":
+    def of(cls, plan: Plan) -> "HeldOutLoss | None":
         """That of a run, or None where no images are held out."""
         data = plan.settings.data
         if not data.held_out:
@@ -51,7 +50,6 @@ class HeldOutLoss:
             batch_size=plan.settings.loop.batch_size,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
-            corrupt=corrupt,
         )
         return cls(plan.loss, batches, plan.mesh)
 

@@ -14,8 +14,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from ddpm_jax.extras import missing
 from ddpm_jax.sampling.segments import out_of_memory
-from ddpm_jax.training.data.needs import missing
 from ddpm_jax.training.run.settings import Loop
 
 LOCK_NAME = ".lock"

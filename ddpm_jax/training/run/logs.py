@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ddpm_jax.extras import missing
 from ddpm_jax.hub.files import replacing
-from ddpm_jax.training.data.needs import missing
 
 LOG_NAME = "log.jsonl"
 CURVE_NAME = "curve.png"

@@ -14,8 +14,7 @@ from ddpm_jax.hub.hub import MODEL_INDEX
 from ddpm_jax.images import MODES
 from ddpm_jax.models import UNet2DModel
 from ddpm_jax.schedulers import DDPMScheduler
-from ddpm_jax.training.data import Source, open_source
-from ddpm_jax.training.data.split import training_indices
+from ddpm_jax.training.data import Source, open_source, training_indices
 from ddpm_jax.training.objective import Loss
 from ddpm_jax.training.run.finetune import Base, adapt, fitted, other_process
 from ddpm_jax.training.run.guards import WARM
@@ -29,7 +28,7 @@ CHECKPOINTS = "checkpoints"
 NO_CLASS = "no class"
 """The name of the last class where labels are dropped."""
 MAY_CHANGE = {
-    "data": {"workers", "max_corrupt"},
+    "data": {"workers", "skip_unreadable"},
     "loop": {
         "steps", "log_every", "save_every", "keep_last", "keep_best", "sample_every", "sample_num",
         "sample_steps", "eval_every", "divergence", "profile", "fsdp", "remat", "steps_per_call",

@@ -2,7 +2,8 @@
 
 cifar10 and celebahq256 are Ho et al. 2020, arXiv:2006.11239, appendix B (800,000 and 500,000
 updates), with the architectures of google/ddpm-cifar10-32 and google/ddpm-celebahq-256. tiny is
-what the bundled digits were trained with, emoji the bundled emoji.
+what the bundled digits were trained with, and emoji the bundled emoji, from the file that
+examples/draw_emoji.py writes.
 """
 
 from dataclasses import replace
@@ -50,7 +51,7 @@ TINY = Settings(
 
 EMOJI = replace(
     TINY,
-    data=Data(name="emoji", resolution=16),
+    data=Data(name="emoji.npz", resolution=16),
     model=replace(
         TINY.model,
         block_out_channels=(48, 64, 96),

@@ -85,7 +85,7 @@ def prepare(
         learning_rate=optimizer.schedule(loop.steps),
         watch=watch,
         sampler=_sampler(plan) if loop.sample_every else None,
-        held_out=HeldOutLoss.of(plan, batches.corrupt),
+        held_out=HeldOutLoss.of(plan),
     )
 
 

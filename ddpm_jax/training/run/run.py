@@ -22,7 +22,7 @@ import jax
 import numpy as np
 from tqdm.auto import tqdm
 
-from ddpm_jax.training.data.workers import check_main_guard
+from ddpm_jax.training.data.batches import check_main_guard
 from ddpm_jax.training.run.checkpoint import Checkpoints
 from ddpm_jax.training.run.export import export
 from ddpm_jax.training.run.guards import (

@@ -1,4 +1,4 @@
-"""Pictures in .npy and .npz files: shapes, types, ranges, labels."""
+"""Images in .npy and .npz files: shapes, types, ranges, labels."""
 
 import pickle
 from pathlib import Path
@@ -48,7 +48,7 @@ def test_types_of_arrays(tmp_path: Path, dtype: str):
 @pytest.mark.parametrize(
     ("made", "message"),
     [
-        (np.zeros((2, 4, 4), np.int64), "holds int64; pictures are uint8"),
+        (np.zeros((2, 4, 4), np.int64), "holds int64; images are uint8"),
         (np.zeros((2, 4, 4), bool), "holds bool"),
         (np.zeros((4, 4), np.uint8), r"shape \(4, 4\)"),
         (np.zeros((0, 4, 4), np.uint8), r"shape \(0, 4, 4\)"),
@@ -56,10 +56,10 @@ def test_types_of_arrays(tmp_path: Path, dtype: str):
         (np.full((2, 4, 4), 255.0), r"floats must lie in \[0, 1\], got 255 to 255"),
         (np.full((2, 4, 4), -1.0), "got -1 to -1"),
         (np.full((2, 4, 4), np.nan), "got nan"),
-        (np.array([["a", None]], object), "cannot be read as NumPy's numbers"),
+        (np.array([["a", None]], object), "cannot be read as an array of numbers"),
     ],
 )
-def test_arrays_that_are_no_pictures(tmp_path: Path, made: np.ndarray, message: str):
+def test_arrays_that_are_not_images(tmp_path: Path, made: np.ndarray, message: str):
     np.save(tmp_path / "x.npy", made)
     with pytest.raises(ValueError, match=message):
         opened(tmp_path / "x.npy")
@@ -82,7 +82,7 @@ def test_npz(tmp_path: Path):
         opened(tmp_path / "d.npz", **columns)
     with pytest.raises(ValueError, match="5 whole numbers; got float64"):
         opened(tmp_path / "d.npz", **columns, label_column="age")
-    with pytest.raises(ValueError, match="got -1 to 4, and -1 means that a picture has none"):
+    with pytest.raises(ValueError, match="got -1 to 4, and -1 means that an image has no label"):
         opened(tmp_path / "d.npz", **columns, label_column="kind")
 
 

@@ -1,4 +1,4 @@
-"""Held-out pictures: which they are, and the batches they come in."""
+"""Held-out images: which they are, and the batches they come in."""
 
 from pathlib import Path
 
@@ -49,12 +49,12 @@ def test_how_many(share: float, expected: int):
 
 @pytest.mark.parametrize("share", [30, 31, 0.99])
 def test_some_are_left(share: float):
-    with pytest.raises(ValueError, match="leaves no picture to train on: there are 30"):
+    with pytest.raises(ValueError, match="leaves no image to train on: there are 30"):
         held_out_indices(COUNT, share)
 
 
 def test_they_are_spread_over_the_data():
-    """Data sets are often sorted by class: a tenth of the pictures, about a tenth of each."""
+    """Data sets are often sorted by class: a tenth of the images, about a tenth of each."""
     held = held_out_indices(10_000, 0.1)
     counts = np.histogram(held, bins=10, range=(0, 10_000))[0]
     assert np.abs(counts - 100).max() < 4.5 * np.sqrt(100 * 0.9 * 0.9)
@@ -66,7 +66,7 @@ def test_training_never_sees_them(file: str):
     seen = set()
     for seed in range(3):
         stream = make_batches(source, data, batch_size=20, seed=seed)
-        assert stream.pictures == 20
+        assert stream.images == 20
         seen |= set(next(stream)["index"].tolist())
     assert sorted([*seen, *held_out_indices(COUNT, 10)]) == list(range(COUNT))
 
@@ -75,7 +75,7 @@ def test_batches_in_order_filled_up(file: str):
     data = Data(name=file, labels=True)
     source = open_source(data)
     held = held_out(file, held_out=10)
-    assert (len(held), held.pictures) == (3, 10)
+    assert (len(held), held.images) == (3, 10)
     first, again = list(held), list(held)
     index = np.concatenate([batch["index"] for batch in first])
     assert index.tolist() == [*held_out_indices(COUNT, 10), -1, -1]
@@ -86,9 +86,9 @@ def test_batches_in_order_filled_up(file: str):
         for name in batch:
             np.testing.assert_array_equal(batch[name], same[name])
         for row in np.flatnonzero(batch["weight"]):
-            picture = source[int(batch["index"][row])]
-            np.testing.assert_array_equal(batch["image"][row], picture["image"])  # not flipped
-            assert batch["label"][row] == picture["label"]
+            item = source[int(batch["index"][row])]
+            np.testing.assert_array_equal(batch["image"][row], item["image"])  # not flipped
+            assert batch["label"][row] == item["label"]
 
 
 def test_processes_share_each_batch(file: str):
@@ -111,8 +111,8 @@ def test_sizes_are_checked(file: str):
         held_out_batches(open_source(data), data, batch_size=3, process_count=2)
 
 
-def test_a_filled_up_row_beside_16_bits(tmp_path: Path):
-    """It is black like one beside 8 bits."""
+def test_a_filled_up_row_next_to_16_bits(tmp_path: Path):
+    """It is black, as next to 8 bits."""
     np.save(tmp_path / "x.npy", np.full((3, 4, 4), 65535, np.uint16))
     data = Data(name=str(tmp_path / "x.npy"), held_out=2)
     (batch,) = held_out_batches(open_source(data), data, batch_size=3)

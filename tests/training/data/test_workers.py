@@ -1,4 +1,4 @@
-"""Worker processes: the same bits, the same warnings, and nobody left behind. Slow to start."""
+"""Worker processes: the same bits, the same errors, and none left behind. Slow to start."""
 
 import json
 import multiprocessing
@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
 from itertools import islice
 from pathlib import Path
 
@@ -16,62 +15,58 @@ import pytest
 from PIL import Image
 
 import ddpm_jax
-from ddpm_jax.training.data import Batches, CorruptPictureWarning, Data, make_batches, open_source
+from ddpm_jax.training.data import Batches, Data, UnreadableImage, make_batches, open_source
 
 pytest.importorskip("grain", reason="needs grain: pip install -e '.[train]'")
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Ten pictures, one of 16 bits, one broken."""
+    """Ten images, one of 16 bits."""
     rng = np.random.default_rng(0)
     for i in range(10):
         pixels = rng.integers(0, 256, (12, 15), np.uint8)
         deep = pixels.astype(np.uint16) * 257 + i if i == 4 else pixels
         Image.fromarray(deep).save(tmp_path / f"{i}.png")
-    (tmp_path / "6.png").write_bytes((tmp_path / "6.png").read_bytes()[:100])
     return tmp_path
 
 
 def batches(folder: Path, workers: int) -> Batches:
-    data = Data(
-        name=str(folder), resolution=8, crop="random", flip=True, max_corrupt=1, workers=workers
-    )
+    data = Data(name=str(folder), resolution=8, crop="random", flip=True, workers=workers)
     return make_batches(open_source(data), data, batch_size=4, seed=3)
 
 
-def test_the_same_bits_the_same_warnings_and_an_exact_restore(folder: Path):
-    """A run without workers goes on with two, and then without again: as if it never stopped."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", CorruptPictureWarning)
-        expected = list(islice(batches(folder, 0), 9))
-        before = batches(folder, 0)
-        drawn = [next(before)]
-    state = json.loads(json.dumps({**before.state(), "corrupt": []}))
+def test_the_same_bits_and_an_exact_restore(folder: Path):
+    """A run without workers continues with two, and then without: as if it had never stopped."""
+    expected = list(islice(batches(folder, 0), 9))
+    before = batches(folder, 0)
+    drawn = [next(before)]
     stream = batches(folder, 2)
-    stream.restore(state)
-    with pytest.warns(CorruptPictureWarning, match=r"6\.png cannot be read") as caught:
-        drawn += islice(stream, 5)
-    assert len(caught) == 1
+    stream.restore(json.loads(json.dumps(before.state())))
+    drawn += islice(stream, 5)
     after = batches(folder, 0)
     after.restore(json.loads(json.dumps(stream.state())))
     stream.close()
-    drawn += islice(after, 3)  # without a warning, which would be an error here
+    assert not multiprocessing.active_children()
+    drawn += islice(after, 3)
     for batch, value in zip(drawn, expected, strict=True):
         for name in batch:
             assert type(batch[name]) is np.ndarray  # no window onto a worker's memory
             np.testing.assert_array_equal(batch[name], value[name], strict=True)
 
 
-def test_a_worker_that_was_killed_is_told(folder: Path):
+@pytest.mark.slow  # fast: test_unreadable has the errors of threads
+def test_errors_of_a_worker(folder: Path):
+    """An unreadable image has the same error as without workers; a killed worker is one, too."""
     stream = batches(folder, 1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", CorruptPictureWarning)
-        next(stream)
-        (worker,) = multiprocessing.active_children()
-        worker.kill()
-        with pytest.raises(ChildProcessError, match=r"has ended: it was killed, .*data\.workers 0"):
-            list(islice(stream, 100))  # some batches were there already
+    next(stream)
+    (worker,) = multiprocessing.active_children()
+    worker.kill()
+    with pytest.raises(RuntimeError, match=r"[Ww]orker process .*was terminated"):
+        list(islice(stream, 100))  # some batches were ready already
+    (folder / "6.png").write_bytes((folder / "6.png").read_bytes()[:100])
+    with pytest.raises(UnreadableImage, match=r"6\.png cannot be read"):
+        list(islice(stream, 100))
 
 
 SCRIPT = """
@@ -104,8 +99,9 @@ run(Path(sys.argv[1]), replace(SMALL, data=data))
 """
 
 
-def test_a_script_without_a_guard_is_told_so(tmp_path: Path):
-    """Its workers would each begin to train, and none would send a picture."""
+@pytest.mark.slow  # fast: test_a_script_that_is_imported_by_its_workers
+def test_a_script_without_a_guard_ends(tmp_path: Path):
+    """Its workers would each begin to train, and none would send an image."""
     (tmp_path / "script.py").write_text(UNGUARDED)
     here = Path(__file__).parents[2]
     run = subprocess.run(
@@ -120,6 +116,15 @@ def test_a_script_without_a_guard_is_told_so(tmp_path: Path):
     assert 'put what it does under if __name__ == "__main__":' in run.stderr
 
 
+def test_a_script_that_is_imported_by_its_workers(monkeypatch: pytest.MonkeyPatch):
+    """As multiprocessing imports it, before it says who the parent is."""
+    data = Data(name="digits", workers=1)
+    monkeypatch.setitem(sys.modules, "__mp_main__", sys)
+    with pytest.raises(RuntimeError, match="put what it does under if __name__"):
+        make_batches(open_source(data), data, batch_size=4, seed=0)
+
+
+@pytest.mark.slow  # fast: no process stays after the test of the same bits
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks processes up in /proc")
 def test_workers_outlive_signals_but_not_their_parent(tmp_path: Path):
     (tmp_path / "script.py").write_text(SCRIPT)

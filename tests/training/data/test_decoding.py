@@ -1,4 +1,4 @@
-"""Picture files to arrays: decoding, channels, 16 bits, orientation, resizing and cropping."""
+"""Image files to arrays: decoding, channels, 16 bits, orientation, resizing and cropping."""
 
 import io
 import struct
@@ -9,32 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm_jax.training.data import Data, PictureError, open_source
-from ddpm_jax.training.data.pictures import Header, decode, read_header
+from ddpm_jax.training.data import Data, UnreadableImage, open_source
+from ddpm_jax.training.data.decoding import Header, decode, read_header
 from ddpm_jax.training.data.transform import Transform, resize, resized, to_range, unit
 
 RNG = np.random.default_rng(0)
-
-COLOUR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}
-"""PNG's number for grey, grey with alpha, RGB and RGBA."""
-
-
-def png16(pixels: np.ndarray) -> bytes:
-    """A PNG of 16 bits a channel, by hand; each row filtered by what stands left of it."""
-    height, width, channels = pixels.shape
-    raw = pixels.astype(">u2").tobytes()
-    rows = np.frombuffer(raw, np.uint8).reshape(height, width, 2 * channels)
-    left = np.pad(rows, ((0, 0), (1, 0), (0, 0)))[:, :-1]
-    filtered = b"".join(b"\x01" + row.tobytes() for row in rows - left)
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
-
-    size = struct.pack(">IIBBBBB", width, height, 16, COLOUR_TYPE[channels], 0, 0, 0)
-    body = chunk(b"IHDR", size) + chunk(b"IDAT", zlib.compress(filtered)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + body
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -47,31 +26,31 @@ def pixels(*shape: int, dtype: type = np.uint8) -> np.ndarray:
     return RNG.integers(0, np.iinfo(dtype).max + 1, shape, dtype)
 
 
-@pytest.mark.parametrize("channels", [1, 2, 3, 4])
-def test_all_16_bits_of_a_png_are_kept(channels: int):
-    made = pixels(5, 7, channels, dtype=np.uint16)
-    got = decode(png16(made), {1: 1, 2: 4, 3: 3, 4: 4}[channels])
-    assert isinstance(got, np.ndarray)
-    assert got.dtype == np.uint16
-    expected = made if channels != 2 else made[..., [0, 0, 0, 1]]
-    np.testing.assert_array_equal(got, expected)
-
-
-def test_16_bits_change_channels_too():
-    grey, colour = pixels(4, 4, 1, dtype=np.uint16), pixels(4, 4, 3, dtype=np.uint16)
-    np.testing.assert_array_equal(decode(png16(grey), 3), grey.repeat(3, -1))
-    np.testing.assert_array_equal(decode(png16(grey), 4)[..., 3], np.full((4, 4), 65535))
-    luma = 0.299 * colour[..., 0] + 0.587 * colour[..., 1] + 0.114 * colour[..., 2]
-    assert np.abs(decode(png16(colour), 1)[..., 0] - luma).max() <= 0.5 + 1e-6  # rounded
-
-
-def test_16_bits_reach_the_network_in_full(tmp_path: Path):
-    """Two values that are one in 8 bits."""
-    made = np.array([[[300], [301]]], np.uint16)
-    (tmp_path / "deep.png").write_bytes(png16(made))
+def test_grey_of_16_bits(tmp_path: Path):
+    """All bits reach the network: two values that are one in 8 bits."""
+    made = np.array([[300, 301]], np.uint16)
+    Image.fromarray(made).save(tmp_path / "deep.png")
     image = open_source(Data(name=str(tmp_path)))[0]["image"]
     np.testing.assert_allclose(image.ravel(), np.array([300, 301]) / 32767.5 - 1, atol=1e-7)
-    assert image[0, 0, 0] < image[0, 1, 0]
+    file = (tmp_path / "deep.png").read_bytes()
+    np.testing.assert_array_equal(decode(file, 3), made[..., None].repeat(3, -1))
+    np.testing.assert_array_equal(decode(file, 4)[..., 3], np.full((1, 2), 65535))
+
+
+def test_colour_of_16_bits_comes_as_8():
+    """A PNG of one pixel, 16 bits a channel."""
+    pixel = np.array([[[0x1234, 0xABCD, 0xFFFF]]], ">u2")
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    size = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
+    body = chunk(b"IHDR", size) + chunk(b"IDAT", zlib.compress(b"\0" + pixel.tobytes()))
+    file = b"\x89PNG\r\n\x1a\n" + body + chunk(b"IEND", b"")
+    assert read_header(file) == Header(1, 1, 3)
+    assert np.asarray(decode(file, 3)).tolist() == [[[0x12, 0xAB, 0xFF]]]
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
@@ -109,8 +88,8 @@ def test_header(image: Image.Image, channels: int):
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP", "PNG"])
-def test_pictures_stand_upright(kind: str):
-    """EXIF orientation 6: to be turned by a quarter, clockwise."""
+def test_images_are_upright(kind: str):
+    """EXIF orientation 6: rotated by a quarter, clockwise."""
     image = Image.new("L", (16, 8))
     image.paste(255, (0, 0, 8, 8))  # left half white
     exif = Image.Exif()
@@ -119,7 +98,7 @@ def test_pictures_stand_upright(kind: str):
     assert read_header(file) == Header(16, 8, 3)
     upright = np.asarray(decode(file, 1))
     assert upright.shape == (16, 8)
-    assert upright[:6].min() > 250  # what was left is on top
+    assert upright[:6].min() > 250  # the left half is on top
     assert upright[10:].max() < 5
 
 
@@ -127,13 +106,13 @@ def test_pictures_stand_upright(kind: str):
 def test_broken_files_say_why(kind: str):
     whole = encoded(Image.fromarray(pixels(64, 64, 3)), kind)
     for file in (b"", b"text", whole[: len(whole) // 2], whole[:40]):
-        with pytest.raises(PictureError, match=r"\w"):
+        with pytest.raises(UnreadableImage, match=r"\w"):
             decode(file, 3)
 
 
-def test_a_picture_that_is_too_large_is_not_read(monkeypatch: pytest.MonkeyPatch):
+def test_an_image_that_is_too_large_is_not_read(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
-    with pytest.raises(PictureError, match="limit"):
+    with pytest.raises(UnreadableImage, match="limit"):
         decode(encoded(Image.new("L", (8, 8))), 1)
 
 
@@ -146,10 +125,10 @@ def test_sizes(height: int, width: int, shorter: int, expected: tuple[int, int])
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_arrays_and_pictures_are_resized_alike(channels: int):
+def test_arrays_and_images_are_resized_alike(channels: int):
     made = pixels(20, 30, channels)
-    picture = Image.fromarray(made.squeeze(-1) if channels == 1 else made)
-    np.testing.assert_array_equal(resize(made, 10), resize(picture, 10))
+    image = Image.fromarray(made.squeeze(-1) if channels == 1 else made)
+    np.testing.assert_array_equal(resize(made, 10), resize(image, 10))
     deep = resize(made.astype(np.uint16) * 257, 10)
     assert deep.dtype == np.float32
     assert np.abs(deep * 255 - resize(made, 10)).max() < 1  # Pillow's 8 bits are rounded twice
@@ -162,18 +141,18 @@ def test_resizing_is_antialiased():
     assert 110 < small.min() <= small.max() < 145
 
 
-def test_the_fourth_channel_of_an_array_is_no_alpha():
+def test_the_fourth_channel_of_an_array_is_not_alpha():
     made = np.concatenate([np.full((8, 8, 3), 200), np.zeros((8, 8, 1))], -1).astype(np.uint8)
     assert resize(made, 4)[..., :3].min() == 200
 
 
 def test_crops_and_flips():
     board = np.arange(4 * 7, dtype=np.uint8).reshape(4, 7, 1)
-    centre = Transform(4, "centre", True)
-    np.testing.assert_array_equal(centre(board, None), board[:, 2:6])  # round(1.5) = 2
+    center = Transform(4, "center", True)
+    np.testing.assert_array_equal(center(board, None), board[:, 2:6])  # round(1.5) = 2
     half = 1 << 63
-    np.testing.assert_array_equal(centre(board, [half, 0, 0]), board[:, 5:1:-1])
-    np.testing.assert_array_equal(centre(board, [half - 1, 0, 0]), board[:, 2:6])
+    np.testing.assert_array_equal(center(board, [half, 0, 0]), board[:, 5:1:-1])
+    np.testing.assert_array_equal(center(board, [half - 1, 0, 0]), board[:, 2:6])
     anywhere = Transform(4, "random", False)
     lefts = [int(anywhere(board, [0, 0, word << 62])[0, 0, 0]) for word in range(4)]
     assert lefts == [0, 1, 2, 3]

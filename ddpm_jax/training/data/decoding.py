@@ -1,0 +1,122 @@
+"""One image file to pixels: decoding, channels and orientation.
+
+Pillow reads a colour PNG of 16 bits a channel as 8 bits. A grey one keeps its 16 bits.
+"""
+
+import io
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from jaxtyping import UInt16
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+
+Pixels: TypeAlias = Image.Image | np.ndarray
+"""An image before it is resized: 8-bit PIL (mode L, RGB or RGBA), or an array (h, w, c) of
+uint8 0..255, uint16 0..65535 or floats in [0, 1]."""
+
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+"""PIL's mode for each number of channels that an image file can give."""
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+"""The formats that are read, whatever the suffix of the file's name."""
+
+GREY = ("1", "L", "I", "F")
+
+ORIENTATION = 0x0112
+"""The EXIF tag."""
+
+ROTATED = (5, 6, 7, 8)
+"""EXIF orientations that exchange height and width."""
+
+BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+"""What Pillow's readers raise for files that are damaged, too large or of another kind."""
+
+
+class UnreadableImage(ValueError):
+    """One image cannot be read."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the beginning of a file says: size, and the channels that hold it without loss."""
+
+    height: int
+    width: int
+    channels: int
+
+
+def read_header(file: Path | bytes) -> Header:
+    """Size and channels, from the first bytes only. Raises UnreadableImage."""
+    try:
+        with _open(file) as image:
+            width, height = image.size
+            if _orientation(image) in ROTATED:
+                width, height = height, width
+            return Header(height, width, _channels(image))
+    except BROKEN as error:
+        raise UnreadableImage(_reason(error)) from error
+
+
+def decode(file: Path | bytes, channels: int) -> Pixels:
+    """The upright image, converted to 1, 3 or 4 channels. Raises UnreadableImage."""
+    try:
+        with _open(file) as image:
+            if image.mode.startswith("I"):
+                return _convert_grey16(np.asarray(image).astype(np.uint16), channels)
+            image.load()
+            rotated = _orientation(image) is not None
+            return _convert(ImageOps.exif_transpose(image) if rotated else image, channels)
+    except BROKEN as error:
+        raise UnreadableImage(_reason(error)) from error
+
+
+def _open(file: Path | bytes) -> ImageFile.ImageFile:
+    return Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=FORMATS)
+
+
+def _orientation(image: ImageFile.ImageFile) -> int | None:
+    """The EXIF orientation if the header has one; `getexif` alone might decode the image."""
+    return image.getexif().get(ORIENTATION) if "exif" in image.info else None
+
+
+def _channels(image: Image.Image) -> int:
+    if image.has_transparency_data:
+        return 4
+    return 1 if image.mode.split(";")[0] in GREY else 3
+
+
+def _convert(image: Image.Image, channels: int) -> Image.Image:
+    mode = MODES[channels]
+    if image.mode == mode:
+        return image
+    # Through RGBA: Pillow warns of palettes with alpha that are converted to RGB.
+    whole = image.convert("RGBA") if image.has_transparency_data else image
+    return whole.convert(mode)
+
+
+def _convert_grey16(grey: UInt16[np.ndarray, "h w"], channels: int) -> UInt16[np.ndarray, "h w c"]:
+    """Grey of 16 bits as 1, 3 or 4 channels; the fourth is opaque."""
+    pixels = np.repeat(grey[..., None], channels, -1)
+    if channels == 4:
+        pixels[..., 3] = 65535
+    return pixels
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "it is not an image, or its beginning is damaged"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
