@@ -33,6 +33,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from ddpm_jax.extras import missing
+
 if TYPE_CHECKING:
     from sklearn.calibration import CalibratedClassifierCV
     from sklearn.neural_network import MLPClassifier
@@ -66,10 +68,7 @@ def real_digits() -> Digits:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise ImportError(
-            "the judge of digits needs scikit-learn: pip install 'ddpm-jax[evaluation]'",
-            name="scikit-learn",
-        ) from error
+        raise missing("scikit-learn", "the judge of digits", "evaluation") from error
     data: Any = load_digits()
     return Digits(data.data / 16, data.target)
 
