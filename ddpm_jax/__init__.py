@@ -25,10 +25,10 @@ from ddpm_jax.sampling.keys import noised as noised
 from ddpm_jax.sampling.keys import prior as prior
 from ddpm_jax.sampling.keys import sample_keys as sample_keys
 from ddpm_jax.sampling.loops import advance as advance
-from ddpm_jax.sampling.loops import predict_x0 as predict_x0
 from ddpm_jax.sampling.loops import sample as sample
 from ddpm_jax.sampling.loops import sample_with_history as sample_with_history
-from ddpm_jax.sampling.loops import step as step
+from ddpm_jax.sampling.step import predict_x0 as predict_x0
+from ddpm_jax.sampling.step import step as step
 from ddpm_jax.schedulers import DDIMScheduler as DDIMScheduler
 from ddpm_jax.schedulers import DDPMScheduler as DDPMScheduler
 from ddpm_jax.schedulers import EulerAncestralDiscreteScheduler as EulerAncestralDiscreteScheduler

@@ -4,16 +4,16 @@ r"""The variational bound, one timestep at a time, in bits per dimension.
     (2)  t = 0:  L_0 = -log p(x_0 | x_1) for images with 256 levels in [-1, 1]
     (3)  KL(N(m, s^2) || N(m', s'^2)) = log(s' / s) + (s^2 + (m - m')^2) / (2 s'^2) - 1/2
 
-Both Gaussians of (1) come from DDPM's table: the mean of p is the update of (x, output), the mean
-of q is the update of (x, x0), and the bounds of a learned log variance are those of the table. At
-t = 0 a table's posterior variance is 0. Here, as in improved DDPM, it is that of t = 1.
+The mean and the variance of q are equations (1) and (2) of `ddpm_jax.schedulers.ddpm`. The mean of
+p has the predicted x0 in place of x0. At t = 0 the variance of q is 0; as in improved DDPM, that of
+t = 1 is used.
 
 References: Ho et al. 2020, arXiv:2006.11239, eqs. 5 to 7 and 13; Nichol and Dhariwal 2021,
 arXiv:2102.09672, section 3.1.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from ddpm_jax.schedulers import DDPMScheduler
+from ddpm_jax.schedulers.ddpm import DDPMScheduler, posterior_mean, posterior_variances
+from ddpm_jax.tables.builder import Level, readings
 
 BIN = 1 / 255
 """Half the distance between two of 256 levels in [-1, 1]."""
@@ -45,32 +46,36 @@ class Posterior:
 
 
 def posterior(scheduler: DDPMScheduler) -> Posterior:
-    """The coefficients for a scheduler's config.
+    """The coefficients for a scheduler's config, from timestep t to t - 1 for every t.
 
     Raises:
         ValueError: there are fewer than two training timesteps.
     """
     if scheduler.num_train_timesteps < 2:
         raise ValueError("the variational bound needs num_train_timesteps of at least 2")
-
-    def column(name: str, **overrides: Any) -> np.ndarray:
-        every = {"clip_sample": False, "thresholding": False, "timestep_spacing": "leading"}
-        fields = every | {"steps_offset": 0, "variance_type": "learned_range"} | overrides
-        other = DDPMScheduler.from_config(scheduler.config, **fields)
-        rows = np.asarray(getattr(other.table(scheduler.num_train_timesteps, dtype=float), name))
-        return rows[::-1]  # timestep 0 first
-
-    bounds = column("log_var").copy()  # log of the posterior's variance, and of beta
-    bounds[0, 0] = bounds[1, 0]
-    small, large = bounds[:, 0], np.append(bounds[0, 0], bounds[1:, 1])
-    log_var = {
-        "learned": column("log_var", variance_type="learned"),
-        "learned_range": bounds,
-        "fixed_small": np.stack([small, small], axis=1),
-        "fixed_large": np.stack([large, large], axis=1),
+    schedule = scheduler.noise_schedule
+    clean = Level(0.0, 1.0, 0.0)
+    levels = [clean, *map(Level, range(len(schedule.alpha)), schedule.alpha, schedule.sigma)]
+    steps = [(level, end) for end, level in pairwise(levels)]
+    small, large = np.array([posterior_variances(*step) for step in steps]).T
+    small[0] = small[1]
+    bounds = {
+        "learned": (np.full_like(small, -1.0), np.ones_like(small)),
+        "learned_range": (np.log(small), np.log(large)),
+        "fixed_small": (np.log(small), np.log(small)),
+        "fixed_large": (np.log(np.append(small[0], large[1:])),) * 2,
     }[scheduler.variance_type.removesuffix("_log")]
-    true_mean = column("mix", prediction_type="sample")[:, 0]
-    return Posterior(true_mean, small, column("mix")[:, 0], log_var)
+    true_mean = np.array([[m["x"], m["x0"]] for m in (posterior_mean(*step) for step in steps)])
+    x0 = np.array([_x0_reading(scheduler, level) for level, _ in steps])
+    mean = true_mean[:, 1:] * x0
+    mean[:, 0] += true_mean[:, 0]
+    return Posterior(true_mean, np.log(small), mean, np.stack(bounds, axis=1))
+
+
+def _x0_reading(scheduler: DDPMScheduler, level: Level) -> np.ndarray:
+    """The coefficients of (x, output) in the predicted x0."""
+    x0, _ = readings(scheduler.prediction_type, level.alpha, level.sigma, 1)
+    return x0[:2]
 
 
 def bound_terms(

@@ -264,3 +264,27 @@ def test_the_sum_is_the_likelihood_where_the_reverse_process_is_exact() -> None:
 def test_one_timestep_is_refused() -> None:
     with pytest.raises(ValueError, match="num_train_timesteps of at least 2"):
         posterior(dj.DDPMScheduler(num_train_timesteps=1))
+
+
+@pytest.mark.parametrize("variance_type", ["learned_range", "fixed_large"])
+@pytest.mark.parametrize("prediction_type", TYPES)
+def test_the_reverse_process_is_the_table_of_all_timesteps(
+    prediction_type: Any, variance_type: Any
+) -> None:
+    """What is trained is what is sampled: the mean and the variances of every row."""
+    scheduler = dj.DDPMScheduler(
+        prediction_type=prediction_type,
+        variance_type=variance_type,
+        clip_sample=False,
+        beta_schedule="squaredcos_cap_v2",
+        num_train_timesteps=50,
+    )
+    of, table = posterior(scheduler), scheduler.table(50, dtype=np.float64)
+    np.testing.assert_allclose(of.mean[::-1], table.mix[:, 0], rtol=1e-12, atol=1e-12)
+    if variance_type == "learned_range":
+        assert table.log_var is not None
+        np.testing.assert_allclose(of.log_var[1:][::-1], table.log_var[:-1], rtol=1e-12)
+    else:
+        assert table.noise_scale is not None
+        std = np.exp(of.log_var[1:, 0] / 2)
+        np.testing.assert_allclose(std[::-1], table.noise_scale[:-1], rtol=1e-12)

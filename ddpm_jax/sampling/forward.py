@@ -16,22 +16,22 @@ from jaxtyping import Array, ArrayLike, Float
 
 from ddpm_jax._typing import AnyArray
 
-Level: TypeAlias = ArrayLike
+Coefficient: TypeAlias = ArrayLike
 """alpha or sigma: () or (B,)."""
 
 
-def _per_image(level: Level, like: AnyArray) -> Array:
+def _per_image(coefficient: Coefficient, like: AnyArray) -> Array:
     """A () or (B,) coefficient, reshaped to multiply (B, ...), at least float32."""
     wide = _canonical(like) if jnp.finfo(like.dtype).bits >= 32 else jnp.float32
-    level = jnp.asarray(level, wide)
-    if level.shape not in ((), like.shape[:1]):
+    values = jnp.asarray(coefficient, wide)
+    if values.shape not in ((), like.shape[:1]):
         raise ValueError(
-            f"{len(like)} images need 1 or {len(like)} levels, got shape {level.shape}"
+            f"{len(like)} images need 1 or {len(like)} coefficients, got shape {values.shape}"
         )
-    return level.reshape(level.shape + (1,) * (like.ndim - 1)) if level.ndim else level
+    return values.reshape(values.shape + (1,) * (like.ndim - 1)) if values.ndim else values
 
 
-def _combine(a: Level, first: AnyArray, b: Level, second: AnyArray) -> Array:
+def _combine(a: Coefficient, first: AnyArray, b: Coefficient, second: AnyArray) -> Array:
     """The sum a first + b second, computed at least in float32, in the dtype of `first`."""
     check_images(first)
     check_images(second)
@@ -60,42 +60,60 @@ def check_images(image: AnyArray) -> None:
 
 
 def add_noise(
-    x0: Float[AnyArray, "b h w c"], noise: Float[AnyArray, "b h w c"], alpha: Level, sigma: Level
+    x0: Float[AnyArray, "b h w c"],
+    noise: Float[AnyArray, "b h w c"],
+    alpha: Coefficient,
+    sigma: Coefficient,
 ) -> Float[Array, "b h w c"]:
     """The noised x, equation (1); alpha and sigma are () or (B,)."""
     return _combine(alpha, x0, sigma, noise)
 
 
 def velocity(
-    x0: Float[AnyArray, "b h w c"], noise: Float[AnyArray, "b h w c"], alpha: Level, sigma: Level
+    x0: Float[AnyArray, "b h w c"],
+    noise: Float[AnyArray, "b h w c"],
+    alpha: Coefficient,
+    sigma: Coefficient,
 ) -> Float[Array, "b h w c"]:
     """The target v, equation (2); alpha and sigma are () or (B,) with alpha^2 + sigma^2 = 1."""
     return _combine(-jnp.asarray(sigma), x0, alpha, noise)
 
 
 def x0_from_eps(
-    x: Float[AnyArray, "b h w c"], eps: Float[AnyArray, "b h w c"], alpha: Level, sigma: Level
+    x: Float[AnyArray, "b h w c"],
+    eps: Float[AnyArray, "b h w c"],
+    alpha: Coefficient,
+    sigma: Coefficient,
 ) -> Float[Array, "b h w c"]:
     """Clean images by equation (1); needs alpha > 0."""
     return _combine(1 / jnp.asarray(alpha), x, -jnp.asarray(sigma) / jnp.asarray(alpha), eps)
 
 
 def eps_from_x0(
-    x: Float[AnyArray, "b h w c"], x0: Float[AnyArray, "b h w c"], alpha: Level, sigma: Level
+    x: Float[AnyArray, "b h w c"],
+    x0: Float[AnyArray, "b h w c"],
+    alpha: Coefficient,
+    sigma: Coefficient,
 ) -> Float[Array, "b h w c"]:
     """Noise by equation (1); needs sigma > 0."""
     return _combine(1 / jnp.asarray(sigma), x, -jnp.asarray(alpha) / jnp.asarray(sigma), x0)
 
 
 def x0_from_v(
-    x: Float[AnyArray, "b h w c"], v: Float[AnyArray, "b h w c"], alpha: Level, sigma: Level
+    x: Float[AnyArray, "b h w c"],
+    v: Float[AnyArray, "b h w c"],
+    alpha: Coefficient,
+    sigma: Coefficient,
 ) -> Float[Array, "b h w c"]:
     """Clean images by equation (3); needs alpha^2 + sigma^2 = 1."""
     return _combine(alpha, x, -jnp.asarray(sigma), v)
 
 
 def eps_from_v(
-    x: Float[AnyArray, "b h w c"], v: Float[AnyArray, "b h w c"], alpha: Level, sigma: Level
+    x: Float[AnyArray, "b h w c"],
+    v: Float[AnyArray, "b h w c"],
+    alpha: Coefficient,
+    sigma: Coefficient,
 ) -> Float[Array, "b h w c"]:
     """Noise by equation (3); needs alpha^2 + sigma^2 = 1."""
     return _combine(sigma, x, alpha, v)

@@ -49,7 +49,7 @@ class DDPMScheduler(Thresholding, Clipping, ZeroTerminalSNR):
         steps = list(pairwise(levels))
         build = self._builder("x")
         for level, end in steps:
-            build.row(*level, x=_mean(level, end) | {"z": self._noise(level, end)})
+            build.row(*level, x=posterior_mean(level, end) | {"z": self._noise(level, end)})
         return build.build(
             self._prior_scale(levels[0]),
             dtype,
@@ -63,7 +63,7 @@ class DDPMScheduler(Thresholding, Clipping, ZeroTerminalSNR):
 
     def _noise(self, level: Level, end: Level) -> float:
         """Standard deviation of the noise; with a learned variance, whether there is any."""
-        small, large = _variances(level, end)
+        small, large = posterior_variances(level, end)
         if end.sigma == 0 or large == 0:  # a repeated timestep is not a step
             return 0.0
         if self._learned:
@@ -74,18 +74,18 @@ class DDPMScheduler(Thresholding, Clipping, ZeroTerminalSNR):
         """What -1 and 1 in the network's second half mean, as log variances: (4) or (5)."""
         if self.variance_type == "learned":
             return -1.0, 1.0
-        small, large = (log(max(v, MIN_VARIANCE)) for v in _variances(level, end))
+        small, large = (log(max(v, MIN_VARIANCE)) for v in posterior_variances(level, end))
         return small, large
 
 
-def _mean(level: Level, end: Level) -> dict[str, float]:
-    """Equation (1)."""
-    _, beta = _variances(level, end)
+def posterior_mean(level: Level, end: Level) -> dict[str, float]:
+    """Equation (1): the coefficients of x0 and of x."""
+    _, beta = posterior_variances(level, end)
     kept = (end.sigma / level.sigma) ** 2
     return {"x0": end.alpha * beta / level.sigma**2, "x": level.alpha / end.alpha * kept}
 
 
-def _variances(level: Level, end: Level) -> tuple[float, float]:
-    """Equations (2) and (3)."""
+def posterior_variances(level: Level, end: Level) -> tuple[float, float]:
+    """Equations (2) and (3): the variance of the posterior, and beta."""
     beta = beta_between(level, end)
     return (end.sigma / level.sigma) ** 2 * beta, beta

@@ -83,7 +83,7 @@ class TableBuilder:
         unknown = [name for name in updates if name not in names]
         if unknown:
             raise ValueError(f"no register is named {', '.join(unknown)}; registers: {names}")
-        x0, eps = _readings(self._prediction_type, alpha, sigma, len(names))
+        x0, eps = readings(self._prediction_type, alpha, sigma, len(names))
         units = np.eye(len(names) + 2)  # registers, output, refined x0
         sources = dict(zip((*names, "output"), units, strict=False))
         sources |= {"eps": eps, "x0": x0 if self._refine is None else units[-1]}
@@ -150,7 +150,7 @@ def _norm(alpha: float, sigma: float) -> float:
     return 1.0 if abs(root - 1.0) < 1e-14 else root
 
 
-def _readings(
+def readings(
     prediction_type: PredictionType, alpha: float, sigma: float, registers: int
 ) -> tuple[Array, Array]:
     """x0 and eps over the sources (registers, output, refined x0), equations (1) to (3)."""
