@@ -151,19 +151,20 @@ def test_names_of_training_are_documented() -> None:
     assert not faults
 
 
-# The page of differences.
+# The pages of differences and of promises.
 
 NAMED_TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 
 
-def rows_of_differences() -> list[str]:
-    lines = (DOCS / "differences.md").read_text(encoding="utf-8").splitlines()
+def rows_of(page: str) -> list[str]:
+    lines = (DOCS / page).read_text(encoding="utf-8").splitlines()
     rows = [line for line in lines if line.startswith("|")]
-    return [row for row in rows if not re.match(r"\|(-|\s*diffusers\b)", row)]
+    return [row for row in rows if not re.match(r"\|(-|\s*diffusers\b|\s*promise\b)", row)]
 
 
-def test_every_difference_names_a_test_that_exists() -> None:
-    rows = rows_of_differences()
+@pytest.mark.parametrize("page", ["differences.md", "promises.md"])
+def test_every_row_names_a_test_that_exists(page: str) -> None:
+    rows = rows_of(page)
     assert len(rows) > 20
     faults = []
     for row in rows:
