@@ -15,7 +15,7 @@ import numpy as np
 
 from weights_convert import rules
 from weights_convert.files import candidates, open_weights
-from weights_convert.layout import CONFIG, INDEX, SCHEDULER_CONFIG, Layout, locate
+from weights_convert.layout import CONFIG, INDEX, NETWORK, SCHEDULER_CONFIG, Layout, locate
 from weights_convert.tensors import BFLOAT16, Array, Checkpoint, Stored
 from weights_convert.write import replacing, write_flax, write_orbax_folder, write_torch
 
@@ -167,7 +167,7 @@ def _check_replaceable(dst: Path, layout: Layout) -> None:
     """Overwriting removes the old folder, so all files in it must come from a conversion."""
     if dst.is_symlink() or not dst.is_dir():
         raise ValueError(f"{dst} is not a folder and is not overwritten")
-    known = {CONFIG, INDEX, SCHEDULER_CONFIG, "unet", "scheduler", *candidates(None)}
+    known = {CONFIG, INDEX, SCHEDULER_CONFIG, NETWORK, "scheduler", *candidates(None)}
     known |= {place.partition("/")[0] for place in layout.copies}
     strange = sorted(entry.name for entry in dst.iterdir() if entry.name not in known)
     if strange:

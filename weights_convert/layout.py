@@ -19,6 +19,9 @@ from typing import Any, cast
 from weights_convert.files import find_weights
 from weights_convert.orbax_io import is_orbax
 
+NETWORK, NETWORK_CLASS = "unet", "UNet2DModel"
+"""The component that is converted, and its class if its config names none; others are copied."""
+
 CONFIG = "config.json"
 INDEX = "model_index.json"
 SCHEDULER_CONFIG = "scheduler_config.json"
@@ -51,8 +54,8 @@ def locate(src: Path, variant: str | None) -> Layout:
         raise FileNotFoundError(f"{src} does not exist")
     if src.is_file() or is_orbax(src):
         return _lone_weights(src, variant)
-    if (src / "unet").is_dir():
-        return _pipeline(src, src / "unet", src / "scheduler" / SCHEDULER_CONFIG, variant)
+    if (src / NETWORK).is_dir():
+        return _pipeline(src, src / NETWORK, src / "scheduler" / SCHEDULER_CONFIG, variant)
     if (src / INDEX).is_file() or (src / SCHEDULER_CONFIG).is_file():
         return _pipeline(src, src, src / SCHEDULER_CONFIG, variant)
     weights = find_weights(src, variant)
@@ -68,17 +71,17 @@ def _lone_weights(src: Path, variant: str | None) -> Layout:
     return Layout(weights=src, copies={CONFIG: config} if config.is_file() else {})
 
 
-def _pipeline(src: Path, unet: Path, scheduler: Path, variant: str | None) -> Layout:
-    copies = {f"unet/{CONFIG}": _config(unet)}
+def _pipeline(src: Path, network: Path, scheduler: Path, variant: str | None) -> Layout:
+    copies = {f"{NETWORK}/{CONFIG}": _config(network)}
     if scheduler.is_file():
         copies[f"scheduler/{SCHEDULER_CONFIG}"] = scheduler
     if (src / CLASS_NAMES).is_file():
         copies[CLASS_NAMES] = src / CLASS_NAMES
-    index = _index(src, unet / CONFIG, scheduler)
+    index = _index(src, network / CONFIG, scheduler)
     if index is not None:
         copies |= _other_components(src, index)
-    weights = find_weights(unet, variant)
-    return Layout(weights=weights, subfolder="unet", copies=copies, index=index)
+    weights = find_weights(network, variant)
+    return Layout(weights=weights, subfolder=NETWORK, copies=copies, index=index)
 
 
 def _config(folder: Path) -> Path:
@@ -89,8 +92,8 @@ def _config(folder: Path) -> Path:
     return config
 
 
-def _index(src: Path, unet: Path, scheduler: Path) -> dict[str, Any] | None:
-    """The pipeline's index, with diffusers as the library of unet and scheduler. If the file is
+def _index(src: Path, network: Path, scheduler: Path) -> dict[str, Any] | None:
+    """The pipeline's index, with diffusers as the library of both components. If the file is
     missing and both components exist, the index is made from their configs.
     """
     has_index, has_scheduler = (src / INDEX).is_file(), scheduler.is_file()
@@ -101,7 +104,7 @@ def _index(src: Path, unet: Path, scheduler: Path) -> dict[str, Any] | None:
         method = _class_name(scheduler) or "DDPMScheduler"
         index["scheduler"] = ["diffusers", method]
         index.setdefault("_class_name", _PIPELINES.get(method, "DDPMPipeline"))
-    index["unet"] = ["diffusers", _class_name(unet) or "UNet2DModel"]
+    index[NETWORK] = ["diffusers", _class_name(network) or NETWORK_CLASS]
     return index
 
 
@@ -110,7 +113,7 @@ def _other_components(src: Path, index: dict[str, Any]) -> dict[str, Path]:
     needed = [
         name
         for name, entry in index.items()
-        if name != "unet" and isinstance(entry, list) and entry and entry[0] is not None
+        if name != NETWORK and isinstance(entry, list) and entry and entry[0] is not None
     ]
     found = {name: src / name for name in needed if _is_component(src, name)}
     present = {*found, "scheduler"} if "scheduler" in needed and _has_scheduler(src) else set(found)

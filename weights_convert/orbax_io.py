@@ -6,9 +6,7 @@ checkpointer writes it. It is read as NumPy arrays, for every device that it was
 """
 
 import importlib
-import logging
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,53 +27,14 @@ def _orbax() -> Any:
     return importlib.import_module("orbax.checkpoint")
 
 
-@contextmanager
-def _without_warnings() -> Generator[None, None, None]:
-    """Hide orbax's warning that a checkpoint without OCDBT has no OCDBT files to merge."""
-    logger = logging.getLogger("absl")
-
-    def errors_only(record: logging.LogRecord) -> bool:
-        return record.levelno >= logging.ERROR
-
-    logger.addFilter(errors_only)
-    try:
-        yield
-    finally:
-        logger.removeFilter(errors_only)
-
-
 def write_orbax(folder: Path, params: Mapping[str, Any]) -> None:
     """Write a params tree into `folder`, which must not exist.
 
-    Each array gets its own files. OCDBT, orbax's default, would buffer a second copy of all arrays.
-    Arrays on the host are not copied.
+    orbax copies all arrays before it writes the first one.
     """
     ocp = _orbax()
-    handler = ocp.PyTreeCheckpointHandler(use_ocdbt=False)
-    with _without_warnings(), ocp.Checkpointer(handler) as checkpointer:
-        checkpointer.save(folder.resolve(), args=ocp.args.PyTreeSave(_uncopied(params)))
-
-
-class _Uncopied(np.ndarray[Any, Any]):
-    """An array whose deep copy is the array itself.
-
-    orbax copies all NumPy arrays before it writes the first one, so that a save in the background
-    is safe while they change. Here the save blocks, so no copy is needed.
-    """
-
-    def __deepcopy__(self, memo: dict[int, Any] | None) -> "_Uncopied":
-        return self
-
-
-def _uncopied(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The same nested dict, every NumPy array in it an `_Uncopied` view."""
-
-    def view(leaf: Any) -> Any:
-        if isinstance(leaf, Mapping):
-            return _uncopied(leaf)  # pyright: ignore[reportUnknownArgumentType]
-        return leaf.view(_Uncopied) if isinstance(leaf, np.ndarray) else leaf
-
-    return {name: view(leaf) for name, leaf in tree.items()}
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        checkpointer.save(folder.resolve(), params)
 
 
 def open_orbax(folder: Path) -> Checkpoint:

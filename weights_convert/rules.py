@@ -27,6 +27,9 @@ Params: TypeAlias = Mapping[str, Any]
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float16), BFLOAT16, np.dtype(np.float64))
 
+BUFFERS = ("position_ids",)
+"""Tensors that torch saves and the network computes: they are no parameters and are left out."""
+
 _TO_FLAX_AXES = {("kernel", 4): (2, 3, 1, 0), ("kernel", 2): (1, 0)}
 _TO_TORCH_AXES = {("kernel", 4): (3, 2, 0, 1), ("kernel", 2): (1, 0)}
 
@@ -86,6 +89,8 @@ def _planned(tensors: Mapping[str, Any]) -> tuple[dict[Path, Stored], dict[str, 
     faults: dict[str, str] = {}
     for name, tensor in with_current_names(stored_of(tensors)).items():
         *modules, leaf = components(name)
+        if leaf in BUFFERS:
+            continue
         rank = len(tensor.shape)
         kind = _flax_leaf(modules[-1] if modules else "", leaf, rank)
         if kind is None:

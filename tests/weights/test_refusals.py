@@ -106,8 +106,8 @@ def test_sources_that_cannot_be_converted(tmp_path: Path) -> None:
     save_file({}, source / WEIGHTS)
     refused("contains no tensors")
     source = component(tmp_path / "integers")
-    save_file({"a.bias": np.arange(2), "position_ids": np.arange(2)}, source / WEIGHTS)
-    refused(r"integers.*a\.bias is int64.*no rule for position_ids")
+    save_file({"a.bias": np.arange(2), "num_batches_tracked": np.arange(2)}, source / WEIGHTS)
+    refused(r"integers.*a\.bias is int64.*no rule for num_batches_tracked")
 
 
 def test_an_unknown_kind(tmp_path: Path) -> None:

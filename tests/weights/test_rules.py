@@ -164,7 +164,7 @@ def test_one_error_lists_every_fault_in_torch_terms() -> None:
         "linear.bias": numbered(8),
         "extra.weight": numbered(2),
         "other.bias": numbered(2),
-        "position_ids": np.arange(3),
+        "num_batches_tracked": np.arange(3),
         "scalar.weight": np.float32(1),
     }
     with pytest.raises(ValueError) as raised:
@@ -175,7 +175,7 @@ def test_one_error_lists_every_fault_in_torch_terms() -> None:
     assert "conv_in.weight is (8, 1, 3, 5), expected (8, 1, 3, 3)" in message
     assert "norm.weight is (8, 1), expected (8,)" in message
     assert "linear.weight is int64" in message
-    assert "no rule for position_ids of shape (3,)" in message
+    assert "no rule for num_batches_tracked of shape (3,)" in message
     assert "no rule for scalar.weight of shape ()" in message
     assert "\n" not in message
 
@@ -283,3 +283,15 @@ def test_memory_is_the_result_and_one_tensor(tmp_path: Path, kind: str) -> None:
         tracemalloc.stop()
     assert len(flat(params)) == COUNT
     assert COUNT * TENSOR < peak <= (COUNT + 1) * TENSOR + SLACK
+
+
+def test_buffers_are_left_out() -> None:
+    """CLIP's checkpoints hold the numbers of the positions, as whole numbers."""
+    weight = np.ones((77, 8), np.float32)
+    state = {
+        "embeddings.position_embedding.weight": weight,
+        "embeddings.position_ids": np.arange(77)[None],
+    }
+    params = to_flax(state)
+    assert params.keys() == {"embeddings"}
+    assert params["embeddings"].keys() == {"position_embedding"}
