@@ -1,7 +1,7 @@
 """Checks the values of a dataclass of settings against its annotations."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import fields
 from functools import cache
 from types import NoneType, UnionType
@@ -18,14 +18,16 @@ WORDS = {
 }
 
 
-def type_faults(config: Any) -> Iterator[str]:
-    """A sentence for each field whose value does not have the type of its annotation.
+def type_faults(config: Any, skip: Collection[str] = ()) -> Iterator[str]:
+    """A sentence for each field, but those to skip, whose value does not have its annotated type.
 
     Annotations are int, float, bool, str, None, literals of texts, tuples of any length of these,
     and unions of them. NumPy's numbers are numbers; True and False are not.
     """
     hints = _hints(type(config))
     for field in fields(config):
+        if field.name in skip:
+            continue
         value, hint = getattr(config, field.name), hints[field.name]
         if not _fits(value, hint):
             yield f"{field.name} must be {_in_words(hint)}, got {value!r}"

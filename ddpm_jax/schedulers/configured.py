@@ -9,13 +9,12 @@ A subclass is a frozen dataclass whose fields carry diffusers' names.
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar, Unpack, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, TypeVar, Unpack
 
 import numpy as np
 
-from ddpm_jax._typing import is_number, is_whole
+from ddpm_jax.checked import type_faults
 from ddpm_jax.hub import hub
 from ddpm_jax.hub.component import ComponentFiles
 from ddpm_jax.hub.config import Config, transfer
@@ -23,12 +22,6 @@ from ddpm_jax.hub.files import read_json, write_json
 
 ConfiguredT = TypeVar("ConfiguredT", bound="Configured")
 FILES = ComponentFiles(folder="scheduler", config="scheduler_config.json")
-KINDS: dict[Any, str] = {
-    bool: "True or False",
-    int: "a whole number",
-    float: "a number",
-    float | None: "a number or None",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +31,7 @@ class Configured:
     files: ClassVar[ComponentFiles] = FILES
     _explicit: ClassVar[frozenset[str]] = frozenset()  # set for each instance in __new__
     _hidden: ClassVar[Mapping[str, Any]] = {}
+    _unchecked: ClassVar[tuple[str, ...]] = ()  # fields that a subclass checks itself
 
     def __new__(cls: type[ConfiguredT], **given: Any) -> ConfiguredT:
         """Notes which fields were given; they, and no defaults, go over to other schedulers."""
@@ -47,25 +41,13 @@ class Configured:
         return self
 
     def __post_init__(self) -> None:
-        for name in _field_types(type(self)):
-            value = getattr(self, name)
+        for field in fields(self):
+            value = getattr(self, field.name)
             if isinstance(value, np.generic):  # as a Python number: hashed and written alike
-                object.__setattr__(self, name, value.item())
-        faults = self._choice_faults() or list(self._faults())
+                object.__setattr__(self, field.name, value.item())
+        faults = list(type_faults(self, skip=self._unchecked)) or list(self._faults())
         if faults:
             raise ValueError(f"{type(self).__name__}: {'; '.join(faults)}")
-
-    def _choice_faults(self) -> list[str]:
-        """Fields whose value is not among the listed ones, or not of the field's type."""
-        faults: list[str] = []
-        for name, kind in _field_types(type(self)).items():
-            value = getattr(self, name)
-            if get_origin(kind) is Literal and value not in get_args(kind):
-                choices = ", ".join(map(str, get_args(kind)))
-                faults.append(f"{name} must be one of {choices}, got {value!r}")
-            elif kind in KINDS and not _is(value, kind):
-                faults.append(f"{name} must be {KINDS[kind]}, got {value!r}")
-        return faults
 
     def _faults(self) -> Sequence[str]:
         """Faults of this config beyond single choices; subclasses extend."""
@@ -135,20 +117,3 @@ class Configured:
         folder.mkdir(parents=True, exist_ok=True)
         header = {"_class_name": type(self).__name__}
         write_json(folder / self.files.config, {**header, **self._hidden, **self.config})
-
-
-def _is(value: Any, kind: Any) -> bool:
-    """Whether a value is of a field's type; True and False are no numbers, NaN is none either."""
-    if kind is bool:
-        return isinstance(value, bool)
-    if kind is int:
-        return is_whole(value)
-    if value is None:
-        return kind is not float
-    return is_number(value) and value == value
-
-
-@lru_cache(maxsize=128)
-def _field_types(cls: type[Configured]) -> dict[str, Any]:
-    hints = get_type_hints(cls)
-    return {field.name: hints[field.name] for field in fields(cls)}

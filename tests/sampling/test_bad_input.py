@@ -54,7 +54,7 @@ def keys(count: int = 2) -> Any:
         (lambda: dj.DDIMScheduler(trained_betas=[[0.1, 0.2]]), "list of numbers"),
         (lambda: dj.DDPMScheduler().add_noise(X, X, jnp.array(-1)), "lie in 0..999"),
         (lambda: dj.DDPMScheduler().add_noise(X, X, jnp.array(5000)), "lie in 0..999"),
-        (lambda: dj.DDPMScheduler().add_noise(X, X, np.arange(3)), "need 1 or 2 levels"),
+        (lambda: dj.DDPMScheduler().add_noise(X, X, np.arange(3)), "need 1 or 2 coefficients"),
     ],
 )
 def test_wrong_arguments_are_refused(call: Callable[[], Any], sentence: str):
