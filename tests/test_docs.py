@@ -44,11 +44,15 @@ def run_page(path: Path) -> int:
     return len(blocks)
 
 
-@pytest.mark.parametrize("page", ["tables.md", "denoise.md", "training.md"])
+SLOW_PAGES = [pytest.param(page, marks=pytest.mark.slow) for page in ("denoise.md", "training.md")]
+
+
+@pytest.mark.parametrize("page", ["tables.md", *SLOW_PAGES])  # fast: the code of README
 def test_code_of_a_page(page: str) -> None:
     assert run_page(DOCS / page) > 5
 
 
+@pytest.mark.slow  # fast: tests/sampling/test_sharding.py
 def test_code_for_several_devices() -> None:
     """In its own process, because the number of devices is fixed when jax starts."""
     script = (

@@ -230,6 +230,7 @@ sys.exit(main(sys.argv[1:]))
             process.kill()
 
 
+@pytest.mark.slow  # fast: test_segments has the interrupt, test_app the exit code
 def test_interrupt(tiny: Path, tmp_path: Path):
     """Ctrl-C in a long run: exit code 130, one line of text, only complete files."""
     argv = f"sample --no-cache --model {tiny} --scheduler ddpm --steps 1000 --num 1000000".split()
@@ -246,6 +247,7 @@ def test_interrupt(tiny: Path, tmp_path: Path):
     assert all(len(name) == len("00000.png") for name in names(tmp_path / "out"))
 
 
+@pytest.mark.slow  # fast: test_app::test_cache_folder
 def test_compiled_programs_are_cached(tiny: Path, tmp_path: Path):
     argv = ["sample", "--model", str(tiny), "--num", "1", "--steps", "2"]
     cached = tmp_path / "ddpm_jax" / "compiled"

@@ -149,6 +149,7 @@ def test_what_cannot_be_judged(judge: Judge, images: np.ndarray) -> None:
         judge.verdict(images)
 
 
+@pytest.mark.slow  # fast: test_images_of_a_file_are_judged
 def test_the_command_draws_and_judges(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Two steps give no digits: the command says so, and by its exit status."""
     out = tmp_path / "quality.json"

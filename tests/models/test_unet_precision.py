@@ -25,6 +25,7 @@ def exact() -> np.ndarray:
     return ddim_50("float32")
 
 
+@pytest.mark.slow  # fast: test_unet_call has the network in half precision
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_ddim_on_the_digits(dtype: str, exact: np.ndarray):
     difference = np.abs(ddim_50(dtype) - exact)  # a NaN fails the comparison

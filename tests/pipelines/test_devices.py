@@ -5,7 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.slow  # fast: tests/sampling/test_sharding.py
 def test_sharded_batch():
     """Eight host devices give the same noise and, up to rounding, the same images."""
     program = """

@@ -201,6 +201,7 @@ def test_one_device_has_everything():
         np.testing.assert_array_equal(placed[name], values)
 
 
+@pytest.mark.slow  # fast: test_one_device_has_everything
 def test_one_device_trains_to_the_bits_of_no_mesh():
     mesh, key = training.make_mesh(), jax.random.key(7)
     state, shardings, update = small.start(mesh)

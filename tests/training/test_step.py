@@ -246,6 +246,7 @@ def test_keys() -> None:
 # With the network.
 
 
+@pytest.mark.slow  # fast: test_half_precision_params_are_trained_in_float32
 def test_a_unet_in_bfloat16() -> None:
     """Classes, dropped labels, dropout, remat, parts and a learned variance, all at once."""
     config = TINY | {
