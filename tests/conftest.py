@@ -26,11 +26,11 @@ COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
 
 
 SLOW = (
-    "test_kill", "test_resume", "test_run", "test_scripts", "test_end_to_end",
-    "test_distributed", "test_training", "test_cli_train", "test_unet_remat", "test_step",
-    "test_trained_result",
+    "test_kill", "test_resume", "test_run", "test_scripts", "test_end_to_end", "test_processes",
+    "test_training", "test_train", "test_unet_call", "test_unet_remat", "test_step",
+    "test_trained_result", "test_sharding",
 )  # fmt: skip
-"""Modules that begin first, or one process would be at them long after the others are done."""
+"""Modules that begin first: each takes so long that it would run alone at the end."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -1,4 +1,4 @@
-"""README: its Python runs, its commands parse, its links and pictures are there."""
+"""README: its Python runs, its commands parse, its links and images are there."""
 
 import re
 import shlex

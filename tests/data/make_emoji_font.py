@@ -27,7 +27,7 @@ CHARACTERS = {
     "keycap": 0x20E3,
     "emoji_style": 0xFE0F,
     "joiner": 0x200D,
-    "blank": 0x2B50,  # it has no picture
+    "blank": 0x2B50,  # it has no image
 }
 SEQUENCES = {"couple": "man joiner woman", "flag": "d e", "hash_key": "hash emoji_style keycap"}
 COLOURS = {
@@ -100,7 +100,7 @@ def runs(names: list[str]) -> list[list[str]]:
 
 
 def add_bitmaps(font: TTFont) -> None:
-    """The tables CBDT (the pictures) and CBLC (where they are)."""
+    """The tables CBDT (the images) and CBLC (where they are)."""
     strike = locations.Strike()
     size = strike.bitmapSizeTable = locations.BitmapSizeTable()
     size.hori, size.vert = line_metrics(), line_metrics()
@@ -110,11 +110,11 @@ def add_bitmaps(font: TTFont) -> None:
         index = locations.eblc_index_sub_table_1(b"", font)
         index.names, index.indexFormat, index.imageFormat = names, 1, 17
         strike.indexSubTables.append(index)
-    places, pictures = newTable("CBLC"), newTable("CBDT")
-    places.version = pictures.version = 3.0
+    places, images = newTable("CBLC"), newTable("CBDT")
+    places.version = images.version = 3.0
     places.strikes = [strike]
-    pictures.strikeData = [{name: bitmap(font, colour) for name, colour in COLOURS.items()}]
-    font["CBLC"], font["CBDT"] = places, pictures
+    images.strikeData = [{name: bitmap(font, colour) for name, colour in COLOURS.items()}]
+    font["CBLC"], font["CBDT"] = places, images
 
 
 if __name__ == "__main__":

@@ -21,14 +21,14 @@ EQUAL = 0.999
 value that lies on the border of two bytes may fall to either side."""
 
 EQUAL_FLOAT32_TABLE = 0.995
-"""The same against DDPM with diffusers' own float32 table, whose rounding moves a picture by 3e-5
+"""The same against DDPM with diffusers' own float32 table, whose rounding moves a image by 3e-5
 after 1000 steps: so far it also is from a run of diffusers all in float64, from which we are 5e-6
 off. 1.1e-3 of a byte on average lets about one pixel in a thousand fall to the other side."""
 
 
 @pytest.fixture(autouse=True)
 def one_torch_thread() -> Iterator[None]:
-    """Pictures of 8 x 8 gain nothing by a second thread, and lose much where cores are busy."""
+    """Images of 8 x 8 gain nothing by a second thread, and lose much where cores are busy."""
     import torch
 
     before = torch.get_num_threads()

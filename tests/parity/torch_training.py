@@ -105,5 +105,5 @@ def loss_of(model: Any, scheduler: DDPMScheduler, batch: Batch) -> torch.Tensor:
     return torch.nn.functional.mse_loss(output, target)
 
 
-def _channels_first(pictures: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(pictures, -1, 1)))
+def _channels_first(images: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(images, -1, 1)))

@@ -218,15 +218,15 @@ def test_a_run_replaces_one_that_got_nowhere(tmp_path: Path):
 
 @pytest.mark.slow
 def test_files_that_were_renamed(tmp_path: Path):
-    """Their order decides the stream of pictures."""
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
+    """Their order decides the stream of images."""
+    images = tmp_path / "images"
+    images.mkdir()
     for i in range(4):
-        Image.new("L", (8, 8), 60 * i).save(pictures / f"{i}.png")
-    settings = replace(SMALL, data=Data(name=str(pictures)))
+        Image.new("L", (8, 8), 60 * i).save(images / f"{i}.png")
+    settings = replace(SMALL, data=Data(name=str(images)))
     run(tmp_path / "run", settings)
-    (pictures / "0.png").rename(pictures / "9.png")
-    with pytest.raises(ValueError, match="files have come, gone or been renamed"):
+    (images / "0.png").rename(images / "9.png")
+    with pytest.raises(ValueError, match="files were added, removed or renamed"):
         run(tmp_path / "run", with_loop(settings, steps=9), resume=True)
 
 
