@@ -183,8 +183,8 @@ def check_main_guard() -> None:
     """RuntimeError in a process that multiprocessing is just starting: it imports the script that
     started it, and that script trains when it is imported.
     """
-    # multiprocessing imports the script as __mp_main__; afterwards it is __main__, too.
-    if sys.modules["__mp_main__"] is not sys.modules["__main__"]:
+    # A child imports the script by this name, and only then learns who its parent is.
+    if sys.modules["__mp_main__"].__name__ == "__mp_main__" and parent_process() is None:
         raise RuntimeError(
             "worker processes import the script that starts them, and this script trains when it "
             'is imported: put what it does under if __name__ == "__main__":, or set data.workers '

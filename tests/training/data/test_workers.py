@@ -9,6 +9,7 @@ import sys
 import time
 from itertools import islice
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -119,7 +120,7 @@ def test_a_script_without_a_guard_ends(tmp_path: Path):
 def test_a_script_that_is_imported_by_its_workers(monkeypatch: pytest.MonkeyPatch):
     """As multiprocessing imports it, before it says who the parent is."""
     data = Data(name="digits", workers=1)
-    monkeypatch.setitem(sys.modules, "__mp_main__", sys)
+    monkeypatch.setitem(sys.modules, "__mp_main__", ModuleType("__mp_main__"))
     with pytest.raises(RuntimeError, match="put what it does under if __name__"):
         make_batches(open_source(data), data, batch_size=4, seed=0)
 
