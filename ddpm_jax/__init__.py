@@ -34,6 +34,7 @@ from ddpm_jax.schedulers import DDPMScheduler as DDPMScheduler
 from ddpm_jax.schedulers import EulerAncestralDiscreteScheduler as EulerAncestralDiscreteScheduler
 from ddpm_jax.schedulers import EulerDiscreteScheduler as EulerDiscreteScheduler
 from ddpm_jax.schedulers import HeunDiscreteScheduler as HeunDiscreteScheduler
+from ddpm_jax.schedulers import LMSDiscreteScheduler as LMSDiscreteScheduler
 from ddpm_jax.schedulers import PNDMScheduler as PNDMScheduler
 from ddpm_jax.schedulers import Scheduler as Scheduler
 from ddpm_jax.tables.builder import Level as Level
@@ -56,7 +57,8 @@ __all__ = [
     "UNet2DModel", "Model", "HubOptions",
     # schedulers
     "DDPMScheduler", "DDIMScheduler", "PNDMScheduler", "EulerDiscreteScheduler",
-    "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler", "Scheduler", "Config",
+    "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler", "LMSDiscreteScheduler", "Scheduler",
+    "Config",
     # sampling
     "sample", "sample_with_history", "advance", "step", "predict_x0",
     "sample_keys", "prior", "noise", "noised",

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     Name = str
 else:
     Name = Literal[tuple(BY_NAME)]  # the choices follow from the list of schedulers
-TABLE_OPTIONS = ("eta", "use_clipped_model_output", "s_churn", "s_tmin", "s_tmax", "s_noise")
+TABLE_OPTIONS = (
+    "eta", "use_clipped_model_output", "s_churn", "s_tmin", "s_tmax", "s_noise", "order",
+)  # fmt: skip
 """Options of a scheduler's `table`, not of its config. Each scheduler accepts some of them."""
 OFF_AT_ZERO = ("eta", "use_clipped_model_output", "s_churn", "s_tmin")
 """The options with a default of zero or false."""

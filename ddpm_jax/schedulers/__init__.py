@@ -8,6 +8,7 @@ from ddpm_jax.schedulers.euler_ancestral import (
     EulerAncestralDiscreteScheduler as EulerAncestralDiscreteScheduler,
 )
 from ddpm_jax.schedulers.heun import HeunDiscreteScheduler as HeunDiscreteScheduler
+from ddpm_jax.schedulers.lms import LMSDiscreteScheduler as LMSDiscreteScheduler
 from ddpm_jax.schedulers.pndm import PNDMScheduler as PNDMScheduler
 
 SCHEDULERS: tuple[type[Scheduler], ...] = (
@@ -17,6 +18,7 @@ SCHEDULERS: tuple[type[Scheduler], ...] = (
     EulerDiscreteScheduler,
     EulerAncestralDiscreteScheduler,
     HeunDiscreteScheduler,
+    LMSDiscreteScheduler,
 )
 """Every scheduler; a new one is added here and is then tested and offered everywhere."""
 

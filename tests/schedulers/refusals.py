@@ -66,6 +66,10 @@ CALLS: tuple[tuple[Any, dict[str, Any], str], ...] = (
     (dj.DDIMScheduler(), {"num_inference_steps": 10, "eta": float("nan")}, "eta"),
     (dj.EulerDiscreteScheduler(), {"num_inference_steps": 10, "s_churn": -1.0}, "s_churn"),
     (dj.EulerDiscreteScheduler(), {"num_inference_steps": 10, "s_noise": -1.0}, "s_noise"),
+    *(
+        (dj.LMSDiscreteScheduler(), {"num_inference_steps": 10, "order": k}, "order")
+        for k in (0, 2.0, True, "4")
+    ),
     (dj.EulerDiscreteScheduler(use_karras_sigmas=True), {"timesteps": [9, 3]}, "timesteps"),
     (dj.DDIMScheduler(steps_offset=1), {"num_inference_steps": 1000}, "offset"),
     (dj.DDPMScheduler(steps_offset=2), {"num_inference_steps": 500}, "offset"),

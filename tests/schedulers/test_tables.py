@@ -43,6 +43,23 @@ def test_start_repeats_the_warm_up_of_pndm(skip: bool) -> None:
             np.testing.assert_array_equal(getattr(part, name), getattr(again, name))
 
 
+def test_start_of_lms_begins_without_a_past() -> None:
+    scheduler = dj.LMSDiscreteScheduler(timestep_spacing="leading")
+    grid = [k * 100 for k in reversed(range(10))]
+    for k in (0, 1, 7, 9):
+        part = scheduler.table(10, start=k, dtype=np.float64)
+        again = scheduler.table(timesteps=grid[k:], dtype=np.float64)
+        for name in COLUMNS:
+            np.testing.assert_array_equal(getattr(part, name), getattr(again, name))
+
+
+def test_lms_of_order_one_is_euler() -> None:
+    lms = dj.LMSDiscreteScheduler().table(10, dtype=np.float64, order=1)
+    euler = dj.EulerDiscreteScheduler().table(10, dtype=np.float64)
+    for name in COLUMNS:
+        np.testing.assert_array_equal(getattr(lms, name), getattr(euler, name))
+
+
 @pytest.mark.parametrize(
     ("n", "skip", "timesteps"),
     [
