@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     Name = str
 else:
     Name = Literal[tuple(BY_NAME)]  # the choices follow from the list of schedulers
-TABLE_OPTIONS = (
-    "eta", "use_clipped_model_output", "s_churn", "s_tmin", "s_tmax", "s_noise", "order",
-)  # fmt: skip
-"""Options of a scheduler's `table`, not of its config. Each scheduler accepts some of them."""
-OFF_AT_ZERO = ("eta", "use_clipped_model_output", "s_churn", "s_tmin")
-"""The options with a default of zero or false."""
+TABLE_OPTIONS: dict[str, Any] = {
+    name: option.default
+    for cls in BY_NAME.values()
+    for name, option in inspect.signature(cls.table).parameters.items()
+    if name not in inspect.signature(Scheduler.table).parameters
+}
+"""Options of some scheduler's `table`, not of its config, with their defaults."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +80,7 @@ class Schedule:
         faults = [fault for name, value in found.items() if (fault := _fault(name, value))]
         if faults:
             raise OptionError("; ".join(faults))
-        return {name: value for name, value in found.items() if value or name not in OFF_AT_ZERO}
+        return {name: value for name, value in found.items() if value or TABLE_OPTIONS[name]}
 
     def _given(self) -> list[tuple[str, Any]]:
         pairs = [text.partition("=") for text in self.overrides]
@@ -104,7 +105,7 @@ def _value(text: str) -> Any:
 
 def _fault(name: str, value: Any) -> str | None:
     """The fault of a value of one of TABLE_OPTIONS, or None."""
-    if name == "use_clipped_model_output":
+    if isinstance(TABLE_OPTIONS[name], bool):
         return None if isinstance(value, bool) else f"{name} must be true or false, got {value!r}"
     # value == value is False for NaN
     number = isinstance(value, int | float) and not isinstance(value, bool) and value == value
