@@ -105,7 +105,7 @@ def _value(text: str) -> Any:
 
 def _fault(name: str, value: Any) -> str | None:
     """The fault of a value of one of TABLE_OPTIONS, or None."""
-    if isinstance(TABLE_OPTIONS[name], bool):
+    if TABLE_OPTIONS[name] is None:  # the default of a flag
         return None if isinstance(value, bool) else f"{name} must be true or false, got {value!r}"
     # value == value is False for NaN
     number = isinstance(value, int | float) and not isinstance(value, bool) and value == value
