@@ -26,11 +26,13 @@ COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
 
 
 SLOW = (
-    "test_kill", "test_resume", "test_run", "test_scripts", "test_end_to_end", "test_processes",
-    "test_training", "test_train", "test_unet_call", "test_unet_remat", "test_step",
+    "test_kill", "test_resume", "test_scripts", "test_unet_call", "test_end_to_end", "test_run",
+    "test_processes", "test_training", "test_train", "test_unet_remat", "test_step",
     "test_trained_result", "test_sharding",
 )  # fmt: skip
-"""Modules that begin first: each takes so long that it would run alone at the end."""
+"""Modules that begin first: each takes so long that it would run alone at the end. test_resume and
+test_run wait for the same run, so something stands between them.
+"""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -183,6 +183,7 @@ def test_images_of_a_file_are_judged(
     assert "none.npy" in capsys.readouterr().err
 
 
+@pytest.mark.slow  # fast: test_keys::test_an_image_does_not_depend_on_its_batch
 def test_images_are_those_of_their_indices() -> None:
     """The last batch is filled up and cut; what the pipeline gives for the keys is what counts."""
     many, few = (digits_quality.draw("digits", "ddim", 2, num, 3, batch=4) for num in (6, 3))

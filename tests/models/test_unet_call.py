@@ -39,6 +39,7 @@ def test_output_has_the_shape_of_x_except_for_channels(evaluate):
     assert output.dtype == jnp.float32
 
 
+@pytest.mark.slow  # fast: test_unet_goldens compiles each network
 def test_jit_changes_nothing(params, evaluate):
     x, timestep = images(2, 8, 2), jnp.array([10.0, 999.0])
     eager = MODEL.apply({"params": params}, x, timestep)
