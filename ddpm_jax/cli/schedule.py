@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     Name = str
 else:
     Name = Literal[tuple(BY_NAME)]  # the choices follow from the list of schedulers
+_COMMON = inspect.signature(Scheduler.table).parameters
 TABLE_OPTIONS: dict[str, Any] = {
     name: option.default
     for cls in BY_NAME.values()
     for name, option in inspect.signature(cls.table).parameters.items()
-    if name not in inspect.signature(Scheduler.table).parameters
+    if name not in _COMMON
 }
 """Options of some scheduler's `table`, not of its config, with their defaults."""
 

@@ -32,21 +32,18 @@ def test_start_leaves_out_the_first_steps(case: Case) -> None:
                 np.testing.assert_array_equal(getattr(part, name), column, err_msg=name)
 
 
-@pytest.mark.parametrize("skip", [False, True])
-def test_start_repeats_the_warm_up_of_pndm(skip: bool) -> None:
-    scheduler = dj.PNDMScheduler(skip_prk_steps=skip)
-    grid = [k * 100 for k in reversed(range(10))]
-    for k in (0, 3, 7, 9):
-        part = scheduler.table(10, start=k, dtype=np.float64)
-        again = scheduler.table(timesteps=grid[k:], dtype=np.float64)
-        for name in COLUMNS:
-            np.testing.assert_array_equal(getattr(part, name), getattr(again, name))
+HISTORIES = (
+    dj.PNDMScheduler(),
+    dj.PNDMScheduler(skip_prk_steps=True),
+    dj.LMSDiscreteScheduler(timestep_spacing="leading"),
+)
 
 
-def test_start_of_lms_begins_without_a_past() -> None:
-    scheduler = dj.LMSDiscreteScheduler(timestep_spacing="leading")
+@pytest.mark.parametrize("scheduler", HISTORIES, ids=lambda one: type(one).__name__)
+def test_start_begins_without_a_history(scheduler: dj.Scheduler) -> None:
+    """The rest of a run is the run of its timesteps: PNDM repeats its warm-up, LMS its orders."""
     grid = [k * 100 for k in reversed(range(10))]
-    for k in (0, 1, 7, 9):
+    for k in (0, 1, 3, 7, 9):
         part = scheduler.table(10, start=k, dtype=np.float64)
         again = scheduler.table(timesteps=grid[k:], dtype=np.float64)
         for name in COLUMNS:

@@ -26,13 +26,13 @@ from jaxtyping import Int64
 from ddpm_jax._typing import is_whole
 from ddpm_jax.training.data.held_out import training_indices
 from ddpm_jax.training.data.loading import (
-    THREADS,
     Batch,
     Load,
     Share,
     check_sizes,
     finish,
     import_grain,
+    in_threads,
 )
 from ddpm_jax.training.data.settings import Data
 from ddpm_jax.training.data.source import Source
@@ -157,19 +157,18 @@ class Batches:
 
     def _pipeline(self) -> "grain.IterDataset[Batch]":
         """From the position on. All that is random comes before the processes' shares."""
-        from absl import flags
-
         grain = import_grain()
         # grain takes seeds of 32 bits, and seed + 1 would have the orders of seed, one epoch later.
         (seed,) = np.random.SeedSequence(self._seed).generate_state(1).tolist()
         positions = grain.MapDataset.range(self.images).seed(seed).shuffle().repeat()
-        # Words are drawn for a whole batch: grain takes 60 us for each call of a random map.
+        # Words are drawn for a whole batch: a random map of images would be called for each image.
         draws = positions.batch(self._batch_size).random_map(_draw)
         left = draws[self.position // self._batch_size :]
         mine, load = left.map(self._share), Load(self._source, self._indices)
         if not self._workers:
-            threads = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=THREADS)
-            return mine.map(load).to_iter_dataset(threads)
+            return in_threads(mine.map(load))
+        from absl import flags
+
         alone = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
         if not flags.FLAGS.is_parsed():  # grain 0.2.18 reads one (google/grain issue 1355)
             flags.FLAGS.mark_as_parsed()

@@ -14,6 +14,8 @@ import numpy as np
 from jaxtyping import UInt16
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
+from ddpm_jax.hub.files import first_line
+
 Pixels: TypeAlias = Image.Image | np.ndarray
 """An image before it is resized: 8-bit PIL (mode L, RGB or RGBA), or an array (h, w, c) of
 uint8 0..255, uint16 0..65535 or floats in [0, 1]."""
@@ -119,4 +121,4 @@ def _reason(error: BaseException) -> str:
         return "it is not an image, or its beginning is damaged"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return first_line(error)

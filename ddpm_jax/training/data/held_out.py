@@ -7,13 +7,13 @@ from jaxtyping import Int64
 
 from ddpm_jax.training.data.loading import (
     NO_IMAGE,
-    THREADS,
     Batch,
     Load,
     Share,
     check_sizes,
     finish,
     import_grain,
+    in_threads,
 )
 from ddpm_jax.training.data.settings import Data
 from ddpm_jax.training.data.source import Source
@@ -90,7 +90,6 @@ class HeldOut:
             .map(self._share)
             .map(Load(self._source, self._indices))
         )
-        options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=THREADS)
-        for loaded in batches.to_iter_dataset(options):
+        for loaded in in_threads(batches):
             batch = finish(loaded, self._source)
             yield {**batch, "weight": (batch["index"] != NO_IMAGE).astype(np.float32)}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ddpm_jax.extras import missing
+from ddpm_jax.hub.files import first_line
 from ddpm_jax.training.data.decoding import Header, Pixels, UnreadableImage, decode, read_header
 from ddpm_jax.training.data.settings import Data
 from ddpm_jax.training.data.source import Opened
@@ -74,7 +75,7 @@ def open_saved(data: Data) -> Opened:
     try:
         found = hf.load_from_disk(os.fspath(folder))
     except Exception as error:  # pyarrow and json raise many classes for a damaged folder
-        raise ValueError(f"{folder} cannot be read: {_first_line(error)}") from error
+        raise ValueError(f"{folder} cannot be read: {first_line(error)}") from error
     return _opened(_split(found, data), data)
 
 
@@ -86,7 +87,7 @@ def open_hub(data: Data) -> Opened:
     except Exception as error:  # no network, no such data set, gated, a script: many classes
         raise ValueError(
             f"there is no local file or folder {data.name!r}, and the data set of this name cannot "
-            f"be loaded from the hub: {_first_line(error)}"
+            f"be loaded from the hub: {first_line(error)}"
         ) from error
     return _opened(_split(found, data), data)
 
@@ -171,7 +172,3 @@ def _described(dataset: "datasets.Dataset") -> str:
     return ", ".join(
         f"{name} ({kind or type(dataset.features[name]).__name__})" for name, kind in kinds
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Int64
@@ -11,6 +11,9 @@ from ddpm_jax._typing import is_whole
 from ddpm_jax.extras import missing
 from ddpm_jax.training.data.source import Source
 from ddpm_jax.training.data.transform import to_range
+
+if TYPE_CHECKING:
+    import grain
 
 Batch: TypeAlias = dict[str, np.ndarray]
 """image: (b, h, w, c) float32 in [-1, 1]; label: (b,) int32, if there are labels; index: (b,)
@@ -70,6 +73,12 @@ class Load:
         if index == NO_IMAGE:
             return np.zeros(self.source.shape, np.uint8)
         return self.source.image(index, words)
+
+
+def in_threads(batches: "grain.MapDataset[Batch]") -> "grain.IterDataset[Batch]":
+    """The batches in order, loaded ahead by `THREADS` threads of this process."""
+    options = import_grain().ReadOptions(num_threads=THREADS, prefetch_buffer_size=THREADS)
+    return batches.to_iter_dataset(options)
 
 
 def finish(loaded: Batch, source: Source) -> Batch:
