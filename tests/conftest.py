@@ -1,8 +1,14 @@
-"""How every test runs: jaxtyping's checks on, no rank promotion, x64 off; and shared fixtures."""
+"""How every test runs: jaxtyping's checks on, no rank promotion, x64 off, hasty compilation; and
+shared fixtures."""
 
 import contextlib
 import importlib.util
+import os
 from collections.abc import Callable, Iterator, Mapping
+
+# Hasty compilation: the programs of tests run for milliseconds. `XLA_FLAGS= pytest` compiles them
+# as users do, and so do the slow and the parity tests in CI.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import jax
 import jaxtyping

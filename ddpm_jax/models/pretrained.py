@@ -7,6 +7,7 @@ a config can have. `from_config`, `from_pretrained`, `save_pretrained` and the r
 import dataclasses
 import os
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, Unpack
 
@@ -222,11 +223,7 @@ class Model(nn.Module):
     @nn.nowrap
     def shapes(self) -> dict[str, Any]:
         """The params tree with shapes and dtypes as leaves. Nothing is allocated."""
-
-        def init(key: Array) -> dict[str, Any]:
-            return dict(self.init(key, *self._example_inputs())["params"])
-
-        return jax.eval_shape(init, jax.random.key(0))
+        return jax.tree.map(lambda leaf: leaf, _shapes(self))  # a copy of the dicts
 
     @nn.nowrap
     def init_params(self, key: Key[Array, ""] | UInt32[Array, "2"]) -> dict[str, Any]:
@@ -235,6 +232,16 @@ class Model(nn.Module):
         Compiles one draw. `init` would compile one for every parameter.
         """
         return initial.draw(key, self.shapes())
+
+
+@lru_cache(maxsize=32)
+def _shapes(model: Model) -> dict[str, Any]:
+    """Traced once a model: loading asks for the shapes several times."""
+
+    def init(key: Array) -> dict[str, Any]:
+        return dict(model.init(key, *model._example_inputs())["params"])
+
+    return jax.eval_shape(init, jax.random.key(0))
 
 
 def _differences(params: Any, expected: Any) -> list[str]:

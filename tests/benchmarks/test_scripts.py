@@ -29,7 +29,14 @@ def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "benchmarks.torch_side", None)
 
 
-@pytest.mark.parametrize(("network", "count"), [("cifar10", 35_746_307), ("cat256", 113_673_219)])
+@pytest.mark.parametrize(
+    ("network", "count"),
+    [
+        ("cifar10", 35_746_307),
+        # fast: test_unet_params::test_counts
+        pytest.param("cat256", 113_673_219, marks=pytest.mark.slow),
+    ],
+)
 def test_networks_have_the_checkpoints_numbers_of_params(network: str, count: int) -> None:
     shapes = dj.UNet2DModel.from_config(NETWORKS[network]).shapes()
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == count

@@ -151,7 +151,9 @@ def test_labels_are_checked_first(
     assert names(tmp_path) == ["model"]
 
 
-@pytest.mark.parametrize("scheduler", ["pndm", "euler-ancestral"])
+@pytest.mark.parametrize(
+    "scheduler", ["euler-ancestral", pytest.param("pndm", marks=pytest.mark.slow)]
+)
 def test_schedulers(scheduler: str, tiny: Path, tmp_path: Path):
     out = tmp_path / "a.png"
     assert sample(tiny, out, "--num", "1", "--scheduler", scheduler, steps=5) == 0

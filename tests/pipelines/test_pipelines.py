@@ -45,7 +45,11 @@ def test_images_are_those_of_the_scan_bit_for_bit(ddim: dj.DDIMPipeline, options
     np.testing.assert_array_equal(images, by_scan(ddim.scheduler.table(12, **options)))
 
 
-@pytest.mark.parametrize("kind", SCHEDULERS)
+# fast: test_tables::test_a_table_gives_the_images_of_its_scheduler
+@pytest.mark.parametrize(
+    "kind",
+    [SCHEDULERS[0], *(pytest.param(kind, marks=pytest.mark.slow) for kind in SCHEDULERS[1:])],
+)
 def test_every_scheduler_works_in_every_pipeline(kind: type[dj.Scheduler]):
     table = kind.from_config(pipeline(dj.DDPMPipeline).scheduler.config).table(5)
     expected = by_scan(table)

@@ -119,7 +119,10 @@ def test_pndm_keeps_its_order_without_the_warm_up(prediction: str) -> None:
 
 # Its whole run is of second order, because its first step is Euler's. That error is small: at these
 # strides it shows from order 4 on, where the slope lies between 2 and 4.
-@pytest.mark.parametrize("prediction", ["epsilon", "sample", "v_prediction"])
+@pytest.mark.parametrize(
+    "prediction",
+    ["epsilon", *(pytest.param(p, marks=pytest.mark.slow) for p in ("sample", "v_prediction"))],
+)
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_lms_has_the_order_that_it_is_given(order: int, prediction: str) -> None:
     config = {"prediction_type": prediction}

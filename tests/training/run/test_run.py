@@ -80,6 +80,7 @@ def test_several_updates_in_one_call_draw_the_same(whole: Path, tmp_path: Path):
         np.testing.assert_allclose(ours, theirs, atol=1e-4)  # an update changes up to 1e-3
 
 
+@pytest.mark.slow  # fast: test_guards::test_numbers_that_are_none_are_named
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path):
     hot = replace(SMALL, optimizer=Optimizer(learning_rate=1e30, warmup_steps=4, clip_norm=None))
     with pytest.raises(TrainingError) as stopped:
@@ -91,6 +92,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path):
     assert message.endswith(f"the last good checkpoint is {tmp_path / 'checkpoints' / '2'}")
 
 
+@pytest.mark.slow  # fast: test_checkpoint::test_the_last_and_the_best_are_kept
 def test_the_best_checkpoint_is_kept(tmp_path: Path):
     """The last checkpoint, of an update whose held-out loss nobody knows, is none of the best."""
     settings = with_loop(keep_last=1, keep_best=1, save_every=4, steps=14)
@@ -102,6 +104,7 @@ def test_the_best_checkpoint_is_kept(tmp_path: Path):
     assert steps == {14, min(losses, key=losses.__getitem__)}
 
 
+@pytest.mark.slow  # fast: test_the_log_has_every_number
 def test_a_last_part_of_a_window_is_logged(tmp_path: Path):
     run(tmp_path, with_loop(log_every=5))
     assert [line["step"] for line in read_log(tmp_path) if "loss" in line] == [5, 8]
