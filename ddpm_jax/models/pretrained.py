@@ -223,7 +223,7 @@ class Model(nn.Module):
     @nn.nowrap
     def shapes(self) -> dict[str, Any]:
         """The params tree with shapes and dtypes as leaves. Nothing is allocated."""
-        return jax.tree.map(lambda leaf: leaf, _shapes(self))  # a copy of the dicts
+        return jax.tree.map(lambda leaf: leaf, _shapes(self))  # pyright: ignore[reportArgumentType]
 
     @nn.nowrap
     def init_params(self, key: Key[Array, ""] | UInt32[Array, "2"]) -> dict[str, Any]:
@@ -236,7 +236,7 @@ class Model(nn.Module):
 
 @lru_cache(maxsize=32)
 def _shapes(model: Model) -> dict[str, Any]:
-    """Traced once a model: loading asks for the shapes several times."""
+    """Traced once a model: loading asks for the shapes several times. Callers copy the dicts."""
 
     def init(key: Array) -> dict[str, Any]:
         return dict(model.init(key, *model._example_inputs())["params"])
