@@ -20,9 +20,9 @@ readme_tests() {
     bash -c "$(readme_command pytest)"
 }
 
-slow_tests() { # what the default leaves out, in the same environment, compiled as users do
+slow_tests() { # what the default leaves out, in the same environment
     cd "$work/a"
-    XLA_FLAGS='' .venv/bin/pytest -m slow
+    .venv/bin/pytest -m slow
 }
 
 doctests() {
@@ -62,9 +62,9 @@ tools_install() { # one environment for all that follows but the wheel and the o
     .venv/bin/pip list
 }
 
-parity() { # compiled as users do
+parity() {
     cd "$work/c"
-    XLA_FLAGS='' .venv/bin/pytest -m parity
+    .venv/bin/pytest -m parity
 }
 
 lint() {

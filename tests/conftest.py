@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 
 # Hasty compilation: the programs of tests run for milliseconds. `XLA_FLAGS= pytest` compiles them
-# as users do, and so do the slow and the parity tests in CI.
+# as users do; the notebooks, the doctests and README's job are always compiled so.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import jax

@@ -200,8 +200,9 @@ def cases_by_fields(name: str, fields: Collection[str]) -> tuple[Case, ...]:
     options = [o for o in (*SIGMAS, *REFINEMENTS, *SCHEDULES[:2]) if set(o) <= set(fields)]
     offset = {"timestep_spacing": "leading", "steps_offset": 1}
     found = list(_product(name, 10, prediction, [offset]))
-    for steps in (3, 10, 37, 50):
-        found += _product(name, steps, prediction, _spacings(steps), options)
+    found += _product(name, 10, prediction, _spacings(10), options)
+    for steps in (3, 37, 50):
+        found += _product(name, steps, prediction[:1], _spacings(steps), options[:2])
     return tuple(found)
 
 
