@@ -7,6 +7,7 @@
 """
 
 from ddpm_jax._version import __version__ as __version__
+from ddpm_jax.guidance.classifier_free import guided as guided
 from ddpm_jax.hub.config import Config as Config
 from ddpm_jax.hub.hub import HubOptions as HubOptions
 from ddpm_jax.images import make_grid as make_grid
@@ -61,7 +62,7 @@ __all__ = [
     "Config",
     # sampling
     "sample", "sample_with_history", "advance", "step", "predict_x0",
-    "sample_keys", "prior", "noise", "noised",
+    "sample_keys", "prior", "noise", "noised", "guided",
     # tables
     "Table", "Row", "pad", "stack", "describe", "TableBuilder", "Level", "Clip",
     "DynamicThreshold", "NoiseSchedule", "noise_schedule",

@@ -119,7 +119,10 @@ def _checked(images: ArrayLike) -> Float[np.ndarray, "b h w c"]:
         )
     low, high = array.min(), array.max()
     if low < 0 or high > 1:
-        raise ValueError(f"images must lie in [0, 1]; got {low:g} to {high:g}")
+        raise ValueError(
+            f"images must lie in [0, 1]; got {low:g} to {high:g} (for samples in [-1, 1] pass "
+            "(x / 2 + 0.5).clip(0, 1))"
+        )
     return array
 
 

@@ -17,7 +17,7 @@ REPOSITORY = ROOT.parent
 
 FLOORS = {
     0: "_typing _version checked extras tables hub images",
-    1: "schedulers sampling models",
+    1: "schedulers sampling models guidance",
     2: "likelihood pipelines",
     3: "training evaluation",
     4: "cli",

@@ -11,6 +11,7 @@ from pipelines.models import pipeline
 
 from ddpm_jax.cli import app
 from ddpm_jax.pipelines.unconditional import DDIMPipeline
+from ddpm_jax.training.run.presets import PRESETS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -38,8 +39,11 @@ def test_python(tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.parametrize("line", [line for b in blocks("bash") for line in b.splitlines()])
-def test_commands_parse(line: str):
+def test_commands_parse(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     words = shlex.split(line, comments=True)
+    monkeypatch.chdir(tmp_path)
+    Path("photos-run").mkdir()
+    PRESETS["tiny"].save(tmp_path / "photos-run" / "settings.json")  # the run that is resumed
     if words[0] == "python3":
         assert line in (
             "python3 -m venv .venv && .venv/bin/pip install -e . && .venv/bin/ddpm-jax sample",

@@ -14,8 +14,18 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 
 from weights_convert import rules
+from weights_convert.errors import listed
 from weights_convert.files import candidates, open_weights
-from weights_convert.layout import CONFIG, INDEX, NETWORK, SCHEDULER_CONFIG, Layout, locate
+from weights_convert.layout import (
+    CONFIG,
+    INDEX,
+    NETWORK,
+    SCHEDULER_CONFIG,
+    Layout,
+    locate,
+    read_config,
+)
+from weights_convert.names import current_config
 from weights_convert.tensors import BFLOAT16, Array, Checkpoint, Stored
 from weights_convert.write import replacing, write_flax, write_orbax_folder, write_torch
 
@@ -135,16 +145,25 @@ def _write(folder: Path, layout: Layout, leaves: Mapping[rules.Path, Stored], to
         target.parent.mkdir(parents=True, exist_ok=True)
         if origin.is_dir():
             shutil.copytree(origin, target, copy_function=shutil.copyfile)
+        elif origin.name in (CONFIG, SCHEDULER_CONFIG) and _is_old(config := read_config(origin)):
+            _write_json(target, current_config(config))
         else:
             shutil.copyfile(origin, target)
     component = folder / layout.subfolder
     component.mkdir(parents=True, exist_ok=True)
     if layout.index is not None:
-        text = json.dumps(layout.index, indent=2, sort_keys=True) + "\n"
-        (folder / INDEX).write_text(text, encoding="utf-8")
+        _write_json(folder / INDEX, layout.index)
     if to == "diffusers":
         return write_torch(component, rules.torch_tensors(leaves))
     return write_flax(component, leaves) if to == "flax" else write_orbax_folder(component, leaves)
+
+
+def _is_old(config: Mapping[str, Any]) -> bool:
+    return current_config(config) != config
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _check_destination(src: Path, layout: Layout, dst: Path, overwrite: bool) -> None:
@@ -173,5 +192,5 @@ def _check_replaceable(dst: Path, layout: Layout) -> None:
     if strange:
         raise ValueError(
             f"{dst} contains files that no conversion wrote and is not overwritten: "
-            f"{', '.join(strange)}"
+            f"{listed(strange)}"
         )

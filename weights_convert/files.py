@@ -20,6 +20,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+from weights_convert.errors import listed
 from weights_convert.orbax_io import is_orbax, open_orbax
 from weights_convert.rules import components, torch_tensors
 from weights_convert.safetensors_io import metadata, open_safetensors
@@ -117,7 +118,7 @@ def candidates(variant: str | None, stem: Stem = DIFFUSERS) -> list[str]:
 
 def _not_found(where: str, names: Iterable[str], variant: str | None, stem: Stem) -> str:
     likely = [name for name in names if re.search(r"\.(safetensors|bin|pt|msgpack|json)$", name)]
-    found = f"found {', '.join(likely)}" if likely else "found no weight files"
+    found = f"found {listed(likely)}" if likely else "found no weight files"
     kind = f" of variant {variant!r}" if variant else ""
     return (
         f"no weights{kind} in {where}: looked for {', '.join(candidates(variant, stem))}; {found}"
@@ -210,7 +211,7 @@ def _open_shards(index: Path) -> Checkpoint:
             if places.get(name) != place
         ]
         if faults:
-            raise ValueError(f"{index} does not match its shards: {', '.join(faults)}")
+            raise ValueError(f"{index} does not match its shards: {listed(faults)}")
         stored: dict[str, Stored] = {
             name: shards[place].stored[name] for name, place in places.items()
         }
@@ -230,13 +231,13 @@ def _weight_map(index: Path) -> dict[str, str]:
     names = sorted(set(places.values()))
     outside = [name for name in names if not _plain(name)]
     if outside:
-        raise ValueError(f"{index} names shards outside its folder: {', '.join(outside)}")
+        raise ValueError(f"{index} names shards outside its folder: {listed(outside)}")
     indexes = [name for name in names if name.endswith(".json")]
     if indexes:
-        raise ValueError(f"{index} names other indexes as shards: {', '.join(indexes)}")
+        raise ValueError(f"{index} names other indexes as shards: {listed(indexes)}")
     missing = [name for name in names if not (index.parent / name).is_file()]
     if missing:
-        raise ValueError(f"{index} names shards that do not exist: {', '.join(missing)}")
+        raise ValueError(f"{index} names shards that do not exist: {listed(missing)}")
     return places
 
 

@@ -16,7 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from weights_convert.errors import listed
 from weights_convert.files import find_weights
+from weights_convert.names import OLD_CLASSES
 from weights_convert.orbax_io import is_orbax
 
 NETWORK, NETWORK_CLASS = "unet", "UNet2DModel"
@@ -99,12 +101,16 @@ def _index(src: Path, network: Path, scheduler: Path) -> dict[str, Any] | None:
     has_index, has_scheduler = (src / INDEX).is_file(), scheduler.is_file()
     if not has_index and not has_scheduler:
         return None
-    index = _read(src / INDEX) if has_index else {}
+    index = read_config(src / INDEX) if has_index else {}
     if has_scheduler:
         method = _class_name(scheduler) or "DDPMScheduler"
         index["scheduler"] = ["diffusers", method]
         index.setdefault("_class_name", _PIPELINES.get(method, "DDPMPipeline"))
-    index[NETWORK] = ["diffusers", _class_name(network) or NETWORK_CLASS]
+    found = _class_name(network) or NETWORK_CLASS
+    index[NETWORK] = ["diffusers", OLD_CLASSES.get(found, found)]
+    pipeline = index.get("_class_name")
+    if isinstance(pipeline, str):
+        index["_class_name"] = OLD_CLASSES.get(pipeline, pipeline)
     return index
 
 
@@ -119,7 +125,7 @@ def _other_components(src: Path, index: dict[str, Any]) -> dict[str, Path]:
     present = {*found, "scheduler"} if "scheduler" in needed and _has_scheduler(src) else set(found)
     missing = [name for name in needed if name not in present]
     if missing:
-        raise ValueError(f"{src / INDEX} names components that do not exist: {', '.join(missing)}")
+        raise ValueError(f"{src / INDEX} names components that do not exist: {listed(missing)}")
     return {name: folder for name, folder in found.items() if name != "scheduler"}
 
 
@@ -133,13 +139,14 @@ def _has_scheduler(src: Path) -> bool:
 
 
 def _class_name(config: Path) -> str | None:
-    name = _read(config).get("_class_name")
+    name = read_config(config).get("_class_name")
     return name if isinstance(name, str) else None
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
+    """The JSON object in a file. ValueError if it holds something else."""
     try:
-        found: Any = json.loads(path.read_text(encoding="utf-8"))
+        found: Any = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError):
         raise ValueError(f"{path} is not JSON") from None
     if not isinstance(found, dict):

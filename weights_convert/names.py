@@ -1,4 +1,4 @@
-"""Old names to current names: one function for strings, one for lazily stored tensors.
+"""Old names to current names: of tensors, of classes, and of fields in configs.
 
 diffusers has renamed modules since its first release, and still reads most of the old names:
 
@@ -6,14 +6,43 @@ diffusers has renamed modules since its first release, and still reads most of t
     attentions.N.{query,key,value,proj_attn}               now to_q, to_k, to_v, to_out.0
     attentions.N.{NIN_0,...,NIN_3}.{W,b}, .GroupNorm_0     score_sde's; W is a transposed weight
     *.op, downsamplers.N.Conv2d_0, time_proj.W             second names, sometimes both are stored
+    _orig_mod., module.                                    before all names: of a wrapped module
 """
 
 import re
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
+from weights_convert.errors import listed
 from weights_convert.tensors import Array, Stored, raw_bytes
+
+OLD_CLASSES = {
+    "UNetUnconditionalModel": "UNet2DModel",
+    "DDPM": "DDPMPipeline",
+    "DDIM": "DDIMPipeline",
+    "PNDM": "PNDMPipeline",
+}
+"""Classes of diffusers' first releases, and their names today."""
+
+OLD_UNET_FIELDS = {
+    "image_size": "sample_size",
+    "num_res_blocks": "layers_per_block",
+    "block_channels": "block_out_channels",
+    "down_blocks": "down_block_types",
+    "up_blocks": "up_block_types",
+    "downscale_freq_shift": "freq_shift",
+    "resnet_num_groups": "norm_num_groups",
+    "resnet_act_fn": "act_fn",
+    "resnet_eps": "norm_eps",
+    "num_head_channels": "attention_head_dim",
+}
+"""Fields of a UNet's config before diffusers' first release, and their names today."""
+
+OLD_SCHEDULER_FIELDS = {"timesteps": "num_train_timesteps"}
+"""The same of a scheduler's config."""
 
 _PREFIXES = {
     "time_steps": "time_proj",
@@ -32,6 +61,7 @@ _ATTENTION = {
     "NIN_3": "to_out.0",
     "GroupNorm_0": "group_norm",
 }
+_WRAPPERS = ("_orig_mod.", "module.")
 _LEAVES = {"W": "weight", "b": "bias", "weight": "weight", "bias": "bias"}
 
 _OLD_ATTENTION = re.compile(rf"(.*\battentions\.\d+)\.({'|'.join(_ATTENTION)})\.(W|b|weight|bias)")
@@ -60,6 +90,39 @@ def current_name(name: str) -> str:
     return name
 
 
+def without_wrappers(stored: Mapping[str, Stored]) -> dict[str, Stored]:
+    """The same tensors without what a wrapped module puts before all of its names.
+
+    Warns if it removes something.
+    """
+    tensors, removed = dict(stored), ""
+    while prefix := next((p for p in _WRAPPERS if tensors and all(map(_begins(p), tensors))), None):
+        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+        removed += prefix
+    if removed:
+        warnings.warn(
+            f"all names of the weights begin with {removed!r}, which torch.compile or "
+            "DistributedDataParallel adds: it is removed",
+            stacklevel=2,
+        )
+    return tensors
+
+
+def _begins(prefix: str) -> Callable[[str], bool]:
+    return lambda name: name.startswith(prefix)
+
+
+def current_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A component's config with today's names of its class and of its fields."""
+    old = config.get("_class_name")
+    fields = OLD_SCHEDULER_FIELDS if "Scheduler" in str(old) else OLD_UNET_FIELDS
+    named = {
+        fields[key] if key in fields and fields[key] not in config else key: value
+        for key, value in config.items()
+    }
+    return named | ({"_class_name": OLD_CLASSES[old]} if old in OLD_CLASSES else {})
+
+
 def with_current_names(stored: Mapping[str, Stored]) -> dict[str, Stored]:
     """The same tensors under current names and in the current layout, each stored once.
 
@@ -73,7 +136,7 @@ def with_current_names(stored: Mapping[str, Stored]) -> dict[str, Stored]:
         copies.setdefault(new, {})[old] = _in_current_layout(old, new, tensor)
     faults = [fault for new, same in copies.items() for fault in _unlike(new, same)]
     if faults:
-        raise ValueError(f"two copies of one tensor differ in shape or dtype: {', '.join(faults)}")
+        raise ValueError(f"two copies of one tensor differ in shape or dtype: {listed(faults)}")
     return {new: _one_of(new, same) for new, same in copies.items()}
 
 

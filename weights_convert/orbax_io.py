@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from weights_convert.errors import first_line
+from weights_convert.errors import first_line, listed
 from weights_convert.tensors import Array, Checkpoint, Stored
 
 _MARKS = ("_CHECKPOINT_METADATA", "_METADATA")
@@ -50,7 +50,7 @@ def open_orbax(folder: Path) -> Checkpoint:
     leaves = _leaves(tree, "")
     odd = [name for name, leaf in leaves.items() if not hasattr(leaf, "shape")]
     if odd or not leaves:
-        raise ValueError(f"{folder} is not a nested dict of arrays: {', '.join(odd) or 'empty'}")
+        raise ValueError(f"{folder} is not a nested dict of arrays: {listed(odd) or 'empty'}")
     whole = _Restored(folder, tree)
     return Checkpoint(
         {

@@ -14,12 +14,13 @@ A Flax tree mirrors torch's modules. An element of a module list keeps its dot (
 Each rule has an inverse, so `to_torch(to_flax(s)) == s` bit for bit, in the stored dtype.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeAlias, cast
 
 import numpy as np
 
-from weights_convert.names import with_current_names
+from weights_convert.errors import listed
+from weights_convert.names import with_current_names, without_wrappers
 from weights_convert.tensors import BFLOAT16, Array, Shape, Stored, in_memory, stored_of
 
 Path: TypeAlias = tuple[str, ...]
@@ -87,7 +88,7 @@ def _planned(tensors: Mapping[str, Any]) -> tuple[dict[Path, Stored], dict[str, 
     """The leaves of a mapping, and the faults of the tensors that cannot become leaves, by name."""
     leaves: dict[Path, Stored] = {}
     faults: dict[str, str] = {}
-    for name, tensor in with_current_names(stored_of(tensors)).items():
+    for name, tensor in with_current_names(without_wrappers(stored_of(tensors))).items():
         *modules, leaf = components(name)
         if leaf in BUFFERS:
             continue
@@ -222,7 +223,17 @@ def _differences(
     ]
     groups = {"missing": missing, "unexpected": unexpected, "wrong shape": misshapen}
     groups["read"] = other_kind
-    return {what: f"{what}: {', '.join(names)}" for what, names in groups.items() if names}
+    faults = {what: f"{what}: {listed(names)}" for what, names in groups.items() if names}
+    if prefix := _prefix_of(found.keys(), wanted.keys()):
+        return {"prefix": f"all names begin with {prefix!r}, those of this network do not"}
+    return faults
+
+
+def _prefix_of(found: Collection[str], wanted: Collection[str]) -> str | None:
+    """What stands before every name that was found, if the names without it are those wanted."""
+    some = min(wanted, default="")
+    prefixes = {name.removesuffix(some) for name in found if name.endswith(f".{some}")}
+    return next((p for p in prefixes if {p + name for name in wanted} == set(found)), None)
 
 
 def _torch_shape(path: Path, shape: Shape) -> Shape:
@@ -239,4 +250,4 @@ def _insert(params: dict[str, Any], path: Path, leaf: Any) -> None:
 
 def _raise_if(faults: Mapping[str, str]) -> None:
     if faults:
-        raise ValueError(f"the weights do not match: {'; '.join(faults.values())}")
+        raise ValueError(f"the weights do not match: {listed(faults.values(), '; ')}")

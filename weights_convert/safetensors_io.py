@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, cast
 import ml_dtypes
 import numpy as np
 
+from weights_convert.errors import listed
 from weights_convert.tensors import BFLOAT16, Array, Checkpoint, Shape, Stored, raw_bytes
 
 LONGEST_HEADER = 100_000_000  # bytes; the limit that the safetensors library sets too
@@ -98,7 +99,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = sorted({key for key in keys if keys.count(key) > 1})
-        raise ValueError(f"duplicate names in the header: {', '.join(twice)}")
+        raise ValueError(f"duplicate names in the header: {listed(twice)}")
     return found
 
 
@@ -159,7 +160,7 @@ def write_safetensors(
     """
     unknown = [f"{name} ({t.dtype})" for name, t in stored.items() if t.dtype not in NAMES]
     if unknown:
-        raise ValueError(f"dtypes that safetensors cannot store: {', '.join(unknown)}")
+        raise ValueError(f"dtypes that safetensors cannot store: {listed(unknown)}")
     # Wide dtypes first, so that every tensor starts at a multiple of its item size.
     order = sorted(stored, key=lambda name: (-stored[name].dtype.itemsize, name))
     header: dict[str, Any] = {"__metadata__": dict(metadata)}

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
+from weights_convert.errors import listed
 from weights_convert.safetensors_io import read_array
 from weights_convert.tensors import Array, Checkpoint, Stored, raw_bytes
 from weights_convert.unpickle import StridedTensor, extent, loads
@@ -84,7 +85,7 @@ def _check_plain(records: Records) -> None:
         if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & ENCRYPTED
     ]
     if odd:
-        raise ValueError(f"records that are compressed or encrypted: {', '.join(sorted(odd))}")
+        raise ValueError(f"records that are compressed or encrypted: {listed(sorted(odd))}")
 
 
 def _flat(state: Any) -> dict[str, StridedTensor]:
@@ -100,7 +101,7 @@ def _flat(state: Any) -> dict[str, StridedTensor]:
         if not (isinstance(name, str) and isinstance(value, StridedTensor))
     ]
     if odd:
-        raise ValueError(f"contains more than named tensors: {', '.join(odd)}")
+        raise ValueError(f"contains more than named tensors: {listed(odd)}")
     return items
 
 

@@ -158,9 +158,8 @@ def _exactly(value: Any, kind: type) -> Any:
 def _allowed(name: str) -> Global:
     if name in STORAGES or name in _BUILDERS:
         return Global(name)
-    raise ValueError(
-        f"its pickle uses {name.replace(' ', '.')}, which no state dict needs; nothing was executed"
-    )
+    reason = _REFUSED.get(name, "which no state dict needs")
+    raise ValueError(f"its pickle uses {name.replace(' ', '.')}, {reason}; nothing was executed")
 
 
 def _built(function: Global, arguments: tuple[Any, ...]) -> Any:
@@ -219,6 +218,14 @@ _BUILDERS: dict[str, Callable[..., Any]] = {
     "torch._utils _rebuild_parameter": _parameter,
     "torch Size": tuple,
 }
+
+
+_REFUSED = {
+    "torch._utils _rebuild_tensor_v3": "for tensors of a dtype, such as float8, that is not read: "
+    "save them as float16 or float32",
+    "torch._utils _rebuild_qtensor": "for quantized tensors, which are not read: dequantize them",
+}
+"""Why some globals that state dicts do have are refused."""
 
 
 def _fixed(value: Callable[[], Any]) -> Callable[[_Machine, Any], None]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from weights_convert import rules
+from weights_convert.errors import listed
 from weights_convert.files import DIFFUSERS, FLAX_FILE, ORBAX_FOLDER, Stem, check_variant, chosen
 from weights_convert.orbax_io import write_orbax
 from weights_convert.safetensors_io import write_safetensors
@@ -89,7 +90,7 @@ def write_orbax_folder(folder: Path, leaves: Leaves) -> Path:
     tensors = rules.torch_tensors(leaves)
     empty = [name for name, tensor in tensors.items() if tensor.size == 0]
     if empty:
-        raise ValueError(f"orbax cannot store empty tensors: {', '.join(empty)}")
+        raise ValueError(f"orbax cannot store empty tensors: {listed(empty)}")
     path = folder / ORBAX_FOLDER
     with _in_folder(path) as partial:
         write_orbax(partial, rules.nested(leaves))

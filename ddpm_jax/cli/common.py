@@ -37,4 +37,4 @@ OptionalName: TypeAlias = Annotated[str | None, _named("NAME")]
 Assignments: TypeAlias = Annotated[
     tuple[str, ...], tyro.conf.arg(name="set", metavar="FIELD=VALUE ...", help_behavior_hint="")
 ]
-Labels: TypeAlias = Annotated[tuple[int, ...], _named("CLASS ...")]
+Labels: TypeAlias = Annotated[tuple[str, ...], _named("CLASS ...")]

@@ -24,10 +24,13 @@ class Describe(Schedule):
 
     def run(self) -> None:
         """Print the table."""
-        from ddpm_jax.cli.loading import scheduler_config
+        from ddpm_jax.cli.loading import DEFAULT, scheduler_config
         from ddpm_jax.tables.describe import describe
 
         if self.model is None and self.revision is not None:
             raise OptionError("--revision needs a model: pass --model")
-        config = None if self.model is None else scheduler_config(self.model, self.revision)
+        given = self.scheduler_config
+        if self.model is None and given is None:
+            given = DEFAULT
+        config = scheduler_config(self.model, self.revision, given)
         print(describe(self.table(self.make(config))))

@@ -4,9 +4,9 @@ All batches have the same size, so they share one compiled program. The last bat
 its last image.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
@@ -17,11 +17,12 @@ from ddpm_jax._typing import AnyArray
 from ddpm_jax.cli.image_files import SampledImage
 from ddpm_jax.images import to_pil
 from ddpm_jax.models import UNet2DModel
-from ddpm_jax.pipelines.generate import Network, generate
+from ddpm_jax.pipelines.generate import generate, moving, with_inputs
 from ddpm_jax.pipelines.inputs import Inputs, image_shape, make_inputs
 from ddpm_jax.sampling.segments import out_of_memory
 from ddpm_jax.tables.table import Table
 
+Advanced: TypeAlias = Callable[[int], object]
 BATCH_PIXELS = 2**18
 """Default number of pixels in a batch: 4 images of 256 x 256, which fit in 8 GB of memory."""
 LARGEST_BATCH = 64
@@ -38,6 +39,8 @@ class Drawing:
         table: the scheduler's table.
         seed: the key of image i is fold_in(key(seed), i).
         labels: the class of image i is labels[i % len(labels)]; empty for a model without classes.
+        negative: the class that guidance moves away from, or None.
+        guidance: its scale; up to 1 there is none.
         batch_size: number of images that are computed together.
         every: store the predicted images after every `every` evaluations; None: never.
     """
@@ -47,6 +50,8 @@ class Drawing:
     table: Table
     seed: int
     labels: Sequence[int]
+    negative: int | None
+    guidance: float
     batch_size: int
     every: int | None
 
@@ -59,30 +64,32 @@ class Drawing:
         """
         starts = range(0, len(indices), self.batch_size)
         with tqdm(total=len(starts) * len(self.table), unit="step") as bar:
+            advanced = moving(bar)
             for start in starts:
-                yield self._batch(indices[start : start + self.batch_size], bar)
+                yield self._batch(indices[start : start + self.batch_size], advanced)
 
-    def _batch(self, indices: Sequence[int], bar: "tqdm[Any]") -> list[SampledImage]:
+    def _batch(self, indices: Sequence[int], advanced: Advanced) -> list[SampledImage]:
         try:
-            return self._run(indices, bar)
+            return self._run(indices, advanced)
         except (jax.errors.JaxRuntimeError, MemoryError) as error:
             if out_of_memory(error):
                 raise MemoryError(self._advice()) from error
             raise
 
-    def _run(self, indices: Sequence[int], bar: "tqdm[Any]") -> list[SampledImage]:
-        inputs, network = self._inputs(indices), Network(self.model)
+    def _run(self, indices: Sequence[int], advanced: Advanced) -> list[SampledImage]:
+        inputs = self._inputs(indices)
+        denoise, params = with_inputs(self.model, self.params, inputs, self.guidance)
         steps: list[list[Image.Image]] = []
 
         def store(_evaluations: int, images: np.ndarray) -> None:
             steps.append(_pil(images)[: len(indices)])
 
         images = generate(
-            network,
-            network.params(self.params, inputs),
+            denoise,
+            params,
             self.table,
             inputs,
-            advanced=bar.update,
+            advanced=advanced,
             preview=None if self.every is None else store,
             preview_every=self.every or 1,
         )
@@ -97,7 +104,9 @@ class Drawing:
         padded[len(indices) :] = indices[-1]
         keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(self.seed), padded)
         labels = np.asarray(self.labels)[padded % len(self.labels)] if self.labels else None
-        return make_inputs(self.model, self.table, keys, class_labels=labels)
+        return make_inputs(
+            self.model, self.table, keys, class_labels=labels, negative_labels=self.negative
+        )
 
     def _advice(self) -> str:
         if self.batch_size > 1:

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
-from ddpm_jax.cli.common import OptionalName, OptionError, counted
+from ddpm_jax.cli.common import OptionalCount, OptionalName, OptionError, counted
 
 if TYPE_CHECKING:
     from ddpm_jax.models import UNet2DModel
+
+AVERAGE = "optimization_step"
+"""A field that diffusers' EMAModel adds to the config of the network that it averages."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,14 +23,17 @@ class Info:
 
     EXAMPLES: ClassVar[str] = """\
   ddpm-jax info digits
-  ddpm-jax info google/ddpm-cat-256 --batch-size 16
+  ddpm-jax info google/ddpm-cat-256 --memory --batch-size 16
   ddpm-jax info samples.png"""
 
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """A hub id, a local folder, a bundled name, or a .png file made by ddpm-jax sample."""
 
-    batch_size: int = 1
-    """Batch size for the memory of an evaluation."""
+    memory: bool = False
+    """Also compile the network, and show the memory that an evaluation needs."""
+
+    batch_size: OptionalCount = None
+    """Batch size of that evaluation; the default is 1."""
 
     revision: OptionalName = None
     """Branch, tag or commit of a model on the hub."""
@@ -42,7 +48,9 @@ class Info:
 
             print(_columns(read_png(Path(self.name)).items()))
             return
-        if self.batch_size < 1:
+        if self.batch_size is not None and not self.memory:
+            raise OptionError("--batch-size needs --memory")
+        if self.batch_size is not None and self.batch_size < 1:
             raise OptionError(f"--batch-size must be at least 1, got {self.batch_size}")
         from ddpm_jax.hub import class_names, hub
         from ddpm_jax.hub.files import read_json
@@ -50,15 +58,20 @@ class Info:
 
         files = UNet2DModel.files
         folder = hub.component(self.name, files, revision=self.revision, weights=False)
-        model = UNet2DModel.from_config(read_json(folder / files.config))
+        config = read_json(folder / files.config)
+        model = UNet2DModel.from_config(config)
         shapes = model.shapes()
         print(f"{self.name}: {type(model).__name__}\n")
         print(_columns((name, str(value)) for name, value in model.config.items()))
-        if names := class_names.read(folder.parent if folder.name == files.folder else folder):
+        if names := class_names.read(hub.root_of(folder, files)):
             print(f"\nclasses: {class_names.in_words(names)}")
         print(f"\n{parameter_table(shapes)}\n")
         print(stored(folder, self.variant))
-        print(memory(model, shapes, self.batch_size))
+        if AVERAGE in config:
+            print("these are a moving average of weights in training (EMA)")
+        print(weights_memory(shapes))
+        if self.memory:
+            print(working_memory(model, shapes, self.batch_size or 1))
 
 
 def parameter_table(shapes: Mapping[str, Any]) -> str:
@@ -87,18 +100,20 @@ def stored(folder: Path, variant: str | None) -> str:
         return f"stored: {len(weights)} tensors of {dtypes} in {file}"
 
 
-def memory(model: "UNet2DModel", shapes: Mapping[str, Any], batch_size: int) -> str:
-    """Text about the memory of the weights and of one evaluation of the network."""
+def weights_memory(shapes: Mapping[str, Any]) -> str:
+    """A line about the memory of the weights."""
     params = _counts(shapes)[1]
-    weights = f"weights: {_size(4 * params)} in float32, {_size(2 * params)} in bfloat16"
-    working = working_memory(model, shapes, batch_size)
-    if working is None:
-        return weights
-    images = counted(batch_size, "image")
-    return f"{weights}\nan evaluation of {images} in float32: {_size(working)} more, on this device"
+    return f"weights: {_size(4 * params)} in float32, {_size(2 * params)} in bfloat16"
 
 
-def working_memory(model: "UNet2DModel", shapes: Mapping[str, Any], batch_size: int) -> int | None:
+def working_memory(model: "UNet2DModel", shapes: Mapping[str, Any], batch_size: int) -> str:
+    """A line about the memory of one evaluation of the network, which is compiled."""
+    working = _working_bytes(model, shapes, batch_size)
+    size = "unknown" if working is None else f"{_size(working)} more, on this device"
+    return f"an evaluation of {counted(batch_size, 'image')} in float32: {size}"
+
+
+def _working_bytes(model: "UNet2DModel", shapes: Mapping[str, Any], batch_size: int) -> int | None:
     """Bytes that one compiled evaluation needs in addition to the weights; None if unknown."""
     import jax
     import jax.numpy as jnp

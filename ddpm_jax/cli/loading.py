@@ -1,24 +1,97 @@
-"""A model's configs, which the commands read before its weights."""
+"""A model's configs, which the commands read and check before its weights."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from ddpm_jax.cli.common import OptionError
-from ddpm_jax.hub import hub
-from ddpm_jax.hub.component import ComponentFiles
-from ddpm_jax.hub.files import read_json
+from ddpm_jax.cli.common import OptionError, option_errors
+from ddpm_jax.hub import class_names, hub, pipeline_folder
+from ddpm_jax.hub.component import MODEL_INDEX, ComponentFiles
+from ddpm_jax.hub.config import check_family
+from ddpm_jax.hub.files import faults_of, listed, read_json
 from ddpm_jax.models import UNet2DModel
+from ddpm_jax.pipelines.base import supported_class
+from ddpm_jax.pipelines.inputs import check_channels
 from ddpm_jax.schedulers import Scheduler
 
-
-def scheduler_config(model: str, revision: str | None = None) -> dict[str, Any]:
-    """The config of a model's scheduler. Raises as `hub.component`."""
-    return _config(model, Scheduler.files, revision)
+DEFAULT = "default"
+"""The value of --scheduler-config for the schedulers' own defaults."""
 
 
-def unet_config(model: str, revision: str | None = None) -> dict[str, Any]:
-    """The config of a model's network. Raises as `hub.component`."""
-    return _config(model, UNet2DModel.files, revision)
+def scheduler_config(
+    model: str | None, revision: str | None = None, given: str | None = None
+) -> dict[str, Any]:
+    """The config of a model's scheduler.
+
+    Args:
+        model: a model's name. A network alone, such as a checkpoint of a training run, may have
+            its scheduler in the folder above it.
+        revision: of a model on the hub.
+        given: the value of --scheduler-config, which replaces the model's: a name with a scheduler,
+            a JSON file, or "default".
+
+    Raises:
+        OptionError: there is none, neither with the model nor given.
+        ValueError: as `hub.component`.
+    """
+    if given == DEFAULT:
+        return {}
+    if given is not None:
+        file = Path(given)
+        return read_json(file) if file.is_file() else _config(given, Scheduler.files, None)
+    assert model is not None
+    return read_json(_scheduler_file(model, revision))
+
+
+class Network(NamedTuple):
+    """A model's network before its weights are read.
+
+    Attributes:
+        config: of the network.
+        names: the names of its classes by number; empty if they have none.
+    """
+
+    config: dict[str, Any]
+    names: dict[int, str]
+
+
+def read_network(model: str, revision: str | None = None) -> Network:
+    """The config of a model's network, which can be sampled, and its classes' names.
+
+    Raises:
+        ValueError: the model is a pipeline or has components that are not supported, or its
+            network predicts something else than its input; otherwise as `hub.component`.
+    """
+    files = UNet2DModel.files
+    folder = hub.component(model, files, revision=revision, weights=False)
+    root = hub.root_of(folder, files)
+    if (root / MODEL_INDEX).is_file():
+        content = pipeline_folder.read(root)
+        supported_class(content)
+        pipeline_folder.check(content, [files, Scheduler.files])
+        with faults_of(content.path):
+            check_family(content.components.get(Scheduler.files.folder), "a ddpm_jax scheduler")
+    config = UNet2DModel.read_config(folder)
+    with faults_of(folder / files.config):
+        check_channels(UNet2DModel.from_config(config).config)
+    return Network(config, class_names.read(root))
+
+
+def _scheduler_file(model: str, revision: str | None) -> Path:
+    """Where the scheduler's config is, or OptionError."""
+    files = Scheduler.files
+    try:
+        return hub.component(model, files, revision=revision, weights=False) / files.config
+    except ValueError as error:
+        above = Path(model).absolute().parent / files.folder / files.config
+        if not Path(model).is_dir():
+            raise
+        if above.is_file():
+            return above
+        raise OptionError(
+            f"{error}; if this is a network alone, pass --scheduler-config: a folder or file with "
+            f'its scheduler, or "{DEFAULT}"'
+        ) from error
 
 
 def _config(model: str, files: ComponentFiles, revision: str | None) -> dict[str, Any]:
@@ -26,24 +99,44 @@ def _config(model: str, files: ComponentFiles, revision: str | None) -> dict[str
     return read_json(folder / files.config)
 
 
-def check_labels(config: Mapping[str, Any], labels: Sequence[int]) -> None:
-    """Check that a network with this config accepts the labels.
+def classes_of(network: Network, labels: Sequence[str]) -> tuple[int, ...]:
+    """The classes that are drawn in turn, as numbers.
+
+    Args:
+        network: the configs of a model.
+        labels: numbers or names; empty for all classes but the one that means no class.
 
     Raises:
         OptionError: labels are missing, not accepted, or not classes of the model.
     """
-    kind, count = config.get("class_embed_type"), config.get("num_class_embeds")
+    kind, count = network.config.get("class_embed_type"), network.config.get("num_class_embeds")
     if kind == "identity":
         raise OptionError("this model's classes are vectors, which --labels cannot express")
     if kind is None and count is None:
         if labels:
             raise OptionError("--labels is for models with classes, but this model has none")
-        return
+        return ()
     # A table has one row for each class. Labels that are embedded like timesteps have no limit.
-    classes = range(count) if kind is None and isinstance(count, int) else None
-    wanted = "numbers" if classes is None else f"classes from 0 to {classes[-1]}"
+    classes = range(count or 0) if kind is None else None
     if not labels:
-        raise OptionError(f"this model has classes: pass --labels with {wanted}")
-    wrong = [] if classes is None else sorted(set(labels) - set(classes))
+        if classes is None:
+            raise OptionError("this model has classes: pass --labels with numbers")
+        return tuple(one for one in classes if one != class_names.no_class(network.names))
+    with option_errors():
+        numbers = class_names.numbers_of(labels, network.names)
+    wrong = [] if classes is None else sorted(set(numbers) - set(classes))
     if wrong:
-        raise OptionError(f"--labels takes {wanted}, got {', '.join(map(str, wrong))}")
+        known = class_names.in_words(network.names) or f"classes from 0 to {len(classes or ()) - 1}"
+        raise OptionError(f"--labels takes {known}; got {listed(wrong)}")
+    return tuple(numbers)
+
+
+def no_class_of(network: Network) -> int:
+    """The class that guidance moves away from. OptionError if guidance is not possible."""
+    found = class_names.no_class(network.names)
+    if found is None:
+        raise OptionError(
+            "--guidance is for models that were trained with --objective.label-dropout, but this "
+            "model has no class that means no class"
+        )
+    return found

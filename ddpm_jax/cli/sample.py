@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ddpm_jax.cli import cache
-from ddpm_jax.cli.common import Labels, OptionalCount, OptionalName, OptionError
+from ddpm_jax.cli.common import Labels, OptionalCount, OptionalName, OptionalNumber, OptionError
 from ddpm_jax.cli.output import Folder, Grid
 from ddpm_jax.cli.schedule import Schedule, scheduler_json
 
@@ -42,7 +42,12 @@ class Sample(Schedule):
     """From 0 to 4294967295. Image i of a seed does not depend on --num and --batch-size."""
 
     labels: Labels = ()
-    """For models with classes: the classes of the images, repeated cyclically."""
+    """For models with classes: the images' classes by number or name, repeated cyclically. By
+    default all classes."""
+
+    guidance: OptionalNumber = None
+    """For models that were trained with dropped labels: the scale of classifier-free guidance. Up
+    to 1, the default, there is none."""
 
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Dtype of the network's computation."""
@@ -71,20 +76,29 @@ class Sample(Schedule):
         """Generate the missing images, and print their path."""
         self._check()
         began = time.perf_counter()
-        from ddpm_jax.cli.loading import check_labels, scheduler_config, unet_config
+        from ddpm_jax.cli.loading import classes_of, no_class_of, read_network, scheduler_config
 
-        scheduler = self.make(scheduler_config(self.model, self.revision))
+        network = read_network(self.model, self.revision)
+        scheduler = self.make(scheduler_config(self.model, self.revision, self.scheduler_config))
         table = self.table(scheduler)
-        check_labels(unet_config(self.model, self.revision), self.labels)
-        target = self._target(self._settings(scheduler))
+        labels = classes_of(network, self.labels)
+        negative = no_class_of(network) if (self.guidance or 1) > 1 else None
+        target = self._target(self._settings(scheduler, labels))
         wanted = target.missing(self.num)
         if wanted:
             if not self.no_cache:
                 cache.use(cache.folder())
-            self._draw(table, wanted, target)
+            self._draw(table, wanted, target, labels, negative)
         print(target.report(self.num, len(wanted), time.perf_counter() - began))
 
-    def _draw(self, table: "Table", wanted: list[int], target: Grid | Folder) -> None:
+    def _draw(
+        self,
+        table: "Table",
+        wanted: list[int],
+        target: Grid | Folder,
+        labels: tuple[int, ...],
+        negative: int | None,
+    ) -> None:
         import jax.numpy as jnp
 
         from ddpm_jax.cli.drawing import Drawing, default_batch_size
@@ -98,7 +112,9 @@ class Sample(Schedule):
             params=params,
             table=table,
             seed=self.seed,
-            labels=self.labels,
+            labels=labels,
+            negative=negative,
+            guidance=self.guidance or 1.0,
             batch_size=min(self.num, self.batch_size or default_batch_size(model, self.num)),
             every=self.save_every,
         )
@@ -108,7 +124,7 @@ class Sample(Schedule):
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"interrupted; {target.if_interrupted}") from None
 
-    def _settings(self, scheduler: "Scheduler") -> dict[str, str]:
+    def _settings(self, scheduler: "Scheduler", labels: tuple[int, ...]) -> dict[str, str]:
         """All settings that determine an image's pixels, except its index, as text by name."""
         from ddpm_jax.cli.fingerprint import fingerprint
 
@@ -121,7 +137,8 @@ class Sample(Schedule):
             "steps": self.steps,
             **self.options(),
             "seed": self.seed,
-            "labels": " ".join(map(str, self.labels)) or None,
+            "labels": " ".join(map(str, labels)) or None,
+            "guidance": self.guidance,
             "dtype": self.dtype,
         }
         return {name: str(value) for name, value in given.items() if value is not None}

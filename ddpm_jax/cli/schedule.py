@@ -6,18 +6,20 @@ import math
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from ddpm_jax.cli.common import Assignments, OptionalNumber, OptionError, option_errors
-from ddpm_jax.schedulers import BY_NAME, Scheduler
+from ddpm_jax.cli.common import (
+    Assignments,
+    OptionalName,
+    OptionalNumber,
+    OptionError,
+    option_errors,
+)
+from ddpm_jax.schedulers import BY_NAME, Scheduler, SchedulerName
 
 if TYPE_CHECKING:
     from ddpm_jax.tables.table import Table
 
-if TYPE_CHECKING:
-    Name = str
-else:
-    Name = Literal[tuple(BY_NAME)]  # the choices follow from the list of schedulers
 _COMMON = inspect.signature(Scheduler.table).parameters
 TABLE_OPTIONS: dict[str, Any] = {
     name: option.default
@@ -32,7 +34,7 @@ TABLE_OPTIONS: dict[str, Any] = {
 class Schedule:
     """A scheduler's name and options, as given on the command line."""
 
-    scheduler: Name = "ddim"
+    scheduler: SchedulerName = "ddim"
     """The sampling method."""
 
     steps: int = 50
@@ -40,6 +42,10 @@ class Schedule:
 
     eta: OptionalNumber = None
     """DDIM only: new noise per step, from 0 (no noise, the default) to 1 (as much as DDPM)."""
+
+    scheduler_config: OptionalName = None
+    """Use this scheduler's config instead of the model's: a hub id, a local folder, a JSON file, or
+    "default". A network alone, without a pipeline, needs it."""
 
     overrides: Assignments = ()
     """Change fields of the scheduler's config (timestep_spacing=trailing), or set options of a run

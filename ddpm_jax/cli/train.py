@@ -104,7 +104,8 @@ class Train(Settings):
                 raise KeyboardInterrupt(message)
             print(message)
             return
-        hint = f"ddpm-jax sample --model {self.out}"
+        # DDPM forgives a short training, see `Sampler`
+        hint = f"ddpm-jax sample --model {self.out} --scheduler ddpm"
         if (channels := plan.source.shape[-1]) not in MODES:
             hint = f"with {channels} channels, use a pipeline in Python with output_type='np'"
         print(
@@ -140,6 +141,7 @@ def _start_options(argv: Sequence[str]) -> argparse.Namespace:
     for name in ("preset", "config", "revision", "out"):
         parser.add_argument(f"--{name}", nargs="?")
     parser.add_argument("--from", dest="base", nargs="?")
+    parser.add_argument("--data.name", dest="data", nargs="?")
     parser.add_argument("--resume", action="store_true")
     return parser.parse_known_args(argv)[0]
 
@@ -155,6 +157,11 @@ def _start(start: argparse.Namespace) -> Settings:
     earlier = Path(start.out or "") / SETTINGS_NAME
     if start.resume and start.out and earlier.exists() and not (start.preset or start.config):
         return Settings.load(earlier)
+    images = start.data or start.config or start.preset  # each says what to train on
+    if start.resume and start.out and not (earlier.exists() or images):
+        raise OptionError(
+            f"--resume: there is no run in {start.out}; to begin one there, pass --data"
+        )
     # tyro reports an unknown preset.
     settings = PRESETS.get(start.preset or "tiny", PRESETS["tiny"])
     if start.config:

@@ -9,16 +9,16 @@ transformers' configs and diffusers' DiT.
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ddpm_jax.hub.files import faults_of, read_json, write_json
+from ddpm_jax.hub.files import faults_of, listed, read_json, write_json
 
 CLASS_NAMES = "id2label.json"
-SHOWN = 20
-"""Number of classes in a line of text. More would fill the screen."""
+NO_CLASS = "no class"
+"""The name of the class that a network was trained on where labels were dropped."""
 
 
-def write(folder: Path, names: Sequence[str]) -> None:
-    """Writes the names of class 0, 1, ... into a pipeline's folder."""
-    write_json(folder / CLASS_NAMES, {str(i): name for i, name in enumerate(names)})
+def write(folder: Path, names: Mapping[int, str]) -> None:
+    """Writes the names of the classes by number into a pipeline's folder."""
+    write_json(folder / CLASS_NAMES, {str(number): name for number, name in names.items()})
 
 
 def read(folder: Path) -> dict[int, str]:
@@ -34,7 +34,29 @@ def read(folder: Path) -> dict[int, str]:
         return dict(sorted((int(number), str(name)) for number, name in read_json(path).items()))
 
 
+def numbers_of(labels: Sequence[str | int], names: Mapping[int, str]) -> list[int]:
+    """Classes given by number or by name, as numbers.
+
+    Raises:
+        ValueError: a name that no class has; lists the names.
+    """
+    by_name = {name: number for number, name in names.items()}
+    found = {label: by_name.get(str(label), label) for label in labels}
+    numbers = {
+        label: int(one) if not isinstance(one, str) or one.lstrip("-").isdecimal() else None
+        for label, one in found.items()
+    }
+    if unknown := [label for label in labels if numbers[label] is None]:
+        known = in_words(names) or "this model's classes have no names"
+        raise ValueError(f"no class is named {listed(unknown)}: {known}")
+    return [number for label in labels if (number := numbers[label]) is not None]
+
+
+def no_class(names: Mapping[int, str]) -> int | None:
+    """The number of the class that means no class; None if there is none."""
+    return next((number for number, name in names.items() if name == NO_CLASS), None)
+
+
 def in_words(names: Mapping[int, str]) -> str:
     """Text for one line: "0 cat, 1 dog", and the number of further classes."""
-    shown = ", ".join(f"{number} {name}" for number, name in list(names.items())[:SHOWN])
-    return shown if len(names) <= SHOWN else f"{shown} and {len(names) - SHOWN} more"
+    return listed(f"{number} {name}" for number, name in names.items())

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from weights_convert.files import Stem
 
+MODEL_INDEX = "model_index.json"
+"""The file of a pipeline that names its class and its components."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ComponentFiles:
@@ -21,7 +24,7 @@ class ComponentFiles:
     """The accepted class names, the current one first; empty: the reader of the config decides."""
     weights: Stem | None = None
     """The names of its weight files; None: it has no weights."""
-    companions: tuple[str, ...] = ()
+    companions: tuple[str, ...] = (MODEL_INDEX,)
     """Files of the pipeline's folder that are fetched with it, if they exist."""
 
     def prefixes(self, subfolder: str | None) -> list[str]:

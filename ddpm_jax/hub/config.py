@@ -7,12 +7,15 @@ These rules make a scheduler from the config of another class:
     field of a related scheduler               stored as hidden, so that it survives a round trip
     any other name                             dropped, with a warning
 
-All fields of a file count as explicit.
+All fields of a file count as explicit. A config is refused if its class, or a field that the target
+lacks, says that the network was trained on another forward process.
 """
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
+
+from weights_convert.names import OLD_SCHEDULER_FIELDS
 
 # Fields of the schedulers that diffusers lets take each other's configs (`_compatibles`).
 FAMILY_FIELDS = frozenset(
@@ -35,6 +38,27 @@ FAMILY_FIELDS = frozenset(
         "shift_terminal",
     }
 )  # fmt: skip
+
+# Schedulers with the forward process of Ho et al. 2020, arXiv:2006.11239: x = alpha x0 + sigma eps,
+# with levels from betas, on numbered timesteps. Any of them samples a network of any other.
+FAMILY = frozenset(
+    {
+        "DDIMInverseScheduler", "DDIMParallelScheduler", "DDIMScheduler", "DDPMParallelScheduler",
+        "DDPMScheduler", "DEISMultistepScheduler", "DPMSolverMultistepInverseScheduler",
+        "DPMSolverMultistepScheduler", "DPMSolverSDEScheduler", "DPMSolverSinglestepScheduler",
+        "EulerAncestralDiscreteScheduler", "EulerDiscreteScheduler", "HeunDiscreteScheduler",
+        "KDPM2AncestralDiscreteScheduler", "KDPM2DiscreteScheduler", "LMSDiscreteScheduler",
+        "PNDMScheduler", "RePaintScheduler", "SASolverScheduler", "UniPCMultistepScheduler",
+    }
+)  # fmt: skip
+
+# Fields that change the network's inputs or levels, with the value that every scheduler supports.
+# A scheduler without the field cannot sample a network that was trained with another value.
+TRAINED_WITH: Mapping[str, Any] = {
+    "rescale_betas_zero_snr": False,
+    "timestep_type": "discrete",
+    "use_flow_sigmas": False,
+}
 
 
 class Config(Mapping[str, Any]):
@@ -119,13 +143,18 @@ def transfer(config: Mapping[str, Any], accepted: Iterable[str], target: str) ->
     Args:
         config: a `Config`, a JSON file's mapping, or a config object of diffusers.
         accepted: the target's field names.
-        target: the target's name, for warnings.
+        target: the target's name, for messages.
+
+    Raises:
+        ValueError: it is not a config, or the config of a network that the target cannot sample.
     """
     if not isinstance(config, Mapping):
         raise ValueError(
             f"{target} needs a config: a mapping of field names, got {type(config).__name__}"
         )
-    given = _given(config)
+    if not isinstance(config, Config):  # ours are all of the family
+        check_family(config.get("_class_name"), target)
+    given = {OLD_SCHEDULER_FIELDS.get(name, name): value for name, value in _given(config).items()}
     if "predict_epsilon" in given:  # before diffusers 0.8; False meant that the output is x0
         predicts_eps = given.pop("predict_epsilon")
         given.setdefault("prediction_type", "epsilon" if predicts_eps else "sample")
@@ -133,6 +162,16 @@ def transfer(config: Mapping[str, Any], accepted: Iterable[str], target: str) ->
     fields = {name: value for name, value in given.items() if name in accepted}
     rest = {name: value for name, value in given.items() if name not in accepted}
     hidden = {name: value for name, value in rest.items() if name in FAMILY_FIELDS}
+    differing = [
+        f"{name} {rest[name]!r}"
+        for name, common in TRAINED_WITH.items()
+        if rest.get(name) not in (None, common)
+    ]
+    if differing:
+        raise ValueError(
+            f"{target} has no {' and '.join(differing)}, with which this network was trained: "
+            "choose a scheduler that has the field"
+        )
     dropped = sorted(set(rest) - set(hidden))
     if dropped:
         warnings.warn(
@@ -141,11 +180,29 @@ def transfer(config: Mapping[str, Any], accepted: Iterable[str], target: str) ->
     return Transfer(fields, hidden)
 
 
+def check_family(found: Any, target: str) -> None:
+    """Checks that a network which was trained under one scheduler can be sampled by another.
+
+    Args:
+        found: the class name in a file: a text, [file, class] of custom code, or None.
+        target: the name of our class.
+
+    Raises:
+        ValueError: the class has another forward process.
+    """
+    name = found[-1] if isinstance(found, list) and found else found
+    if name is not None and name not in FAMILY:
+        raise ValueError(
+            f"the scheduler is a {name}, which is not supported: {target} has another forward "
+            "process"
+        )
+
+
 def _given(config: Mapping[str, Any]) -> dict[str, Any]:
     """The explicit fields of a config, by name, without private names."""
     if isinstance(config, Config):
         return {name: config[name] for name in config if name in config.explicit} | config.hidden
-    defaulted = set(config.get("_use_default_values", ()))
+    defaulted = set(config.get("_use_default_values") or ())
     return {
         name: value
         for name, value in config.items()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from weights_convert.errors import first_line as first_line
+from weights_convert.errors import listed as listed
 from weights_convert.write import replacing as replacing
 
 

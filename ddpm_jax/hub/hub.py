@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import TypedDict, Unpack
 
 from ddpm_jax.hub import download
-from ddpm_jax.hub.component import ComponentFiles
+from ddpm_jax.hub.component import MODEL_INDEX, ComponentFiles
+from ddpm_jax.hub.files import listed
 from weights_convert import weight_files
 
 Name = str | os.PathLike[str]
@@ -44,7 +45,6 @@ class HubOptions(TypedDict, total=False):
     """Use only cached files and no network."""
 
 
-MODEL_INDEX = "model_index.json"
 BUNDLED = Path(__file__).parents[1] / "bundled"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 VARIANT = re.compile(
@@ -116,6 +116,11 @@ def pipeline(
     return root
 
 
+def root_of(folder: Path, files: ComponentFiles) -> Path:
+    """The folder of the pipeline that a component's folder may belong to."""
+    return folder.parent if folder.name == files.folder else folder
+
+
 def other_variants(names: Iterable[str]) -> str:
     """The end of an error message about missing weights: the variants among these file names."""
     found = sorted({match[1] for name in names if (match := VARIANT.fullmatch(name))})
@@ -156,11 +161,17 @@ def _root(name: Name, choose: download.Choose, options: HubOptions) -> Path:
 def _local(name: Name) -> Path | None:
     """The local folder of a name; None for a hub id."""
     names = bundled_names()
-    if name in names:
-        return BUNDLED / str(name)
     folder = Path(name).expanduser()
+    if name in names:
+        if folder.is_dir():
+            warnings.warn(
+                f"{name!r} is the bundled model, not the folder of that name: write './{name}' for "
+                "the folder",
+                stacklevel=5,
+            )
+        return BUNDLED / str(name)
     if folder.is_dir() and name != "":
-        return folder
+        return _snapshot(folder)
     if isinstance(name, str) and HUB_ID.fullmatch(name) and not folder.exists():
         return None
     what = "is a file, not a folder" if folder.is_file() else "is not a local folder"
@@ -168,6 +179,14 @@ def _local(name: Name) -> Path | None:
         f"{str(name)!r} {what}: give a local folder, a hub id such as 'google/ddpm-cat-256', "
         f"or a bundled name ({', '.join(names)})"
     )
+
+
+def _snapshot(folder: Path) -> Path:
+    """The files of a repository's folder in huggingface_hub's cache; any other folder as it is."""
+    main = folder / "refs" / "main"
+    if folder.name.startswith("models--") and main.is_file():
+        return folder / "snapshots" / main.read_text().strip()
+    return folder
 
 
 def _component_files(
@@ -213,5 +232,5 @@ def _listing(folder: Path) -> list[str]:
 
 
 def _missing(where: str, looked_for: Sequence[str], present: Sequence[str]) -> str:
-    shown = ", ".join(sorted(present)[:12]) + (", ..." if len(present) > 12 else "")
-    return f"{where} has no {' or '.join(looked_for)}; it contains: {shown or 'nothing'}"
+    shown = listed(sorted(present)) or "nothing"
+    return f"{where} has no {' or '.join(looked_for)}; it contains: {shown}"

@@ -16,10 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from ddpm_jax.hub.component import ComponentFiles
-from ddpm_jax.hub.files import read_json, write_json
-from ddpm_jax.hub.hub import MODEL_INDEX
+from ddpm_jax.hub.component import MODEL_INDEX, ComponentFiles
+from ddpm_jax.hub.files import listed, read_json, write_json
 from weights_convert import find_weights
+from weights_convert.names import OLD_CLASSES
 
 T = TypeVar("T")
 
@@ -47,12 +47,18 @@ def read(folder: str | os.PathLike[str]) -> ModelIndex:
     path = Path(folder) / MODEL_INDEX
     content = read_json(path)
     pipeline = content.get("_class_name")
+    if isinstance(pipeline, list) and pipeline:
+        pipeline = pipeline[-1]  # [file, class] of a custom pipeline
     if not isinstance(pipeline, str):
         raise ValueError(f"{path} has no _class_name")
     entries = {
         name: _class_name(entry) for name, entry in content.items() if not name.startswith("_")
     }
-    return ModelIndex(path, pipeline, {name: one for name, one in entries.items() if one})
+    return ModelIndex(
+        path,
+        OLD_CLASSES.get(pipeline, pipeline),
+        {name: one for name, one in entries.items() if one},
+    )
 
 
 def check(index: ModelIndex, components: Collection[ComponentFiles]) -> None:
@@ -69,8 +75,8 @@ def check(index: ModelIndex, components: Collection[ComponentFiles]) -> None:
     ]
     others = sorted(set(index.components) - set(known))
     if others:
-        listed = ", ".join(f"{name} ({index.components[name]})" for name in others)
-        faults.append(f"it has components that this pipeline does not support: {listed}")
+        named = listed(f"{name} ({index.components[name]})" for name in others)
+        faults.append(f"it has components that this pipeline does not support: {named}")
     if faults:
         raise ValueError(f"{index.path} ({index.pipeline}): {'; '.join(faults)}")
 

@@ -6,6 +6,7 @@ a config can have. `from_config`, `from_pretrained`, `save_pretrained` and the r
 
 import dataclasses
 import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -23,13 +24,24 @@ import weights_convert
 from ddpm_jax.hub import hub
 from ddpm_jax.hub.component import ComponentFiles
 from ddpm_jax.hub.config import Config
-from ddpm_jax.hub.files import faults_of, read_json, write_json
+from ddpm_jax.hub.files import faults_of, listed, read_json, write_json
 from ddpm_jax.models.layers import initial
 
 ModelT = TypeVar("ModelT", bound="Model")
 ParamPath = tuple[str, ...]
 Placement = Sharding | Callable[[ParamPath, tuple[int, ...]], Sharding] | None
 """Placement of params: one sharding, or one for each path and shape; None: the default device."""
+
+# Fields of diffusers' other networks that change what is computed and add no parameters: a missing
+# or unexpected parameter is found with the weights, these are not.
+COMPUTING = frozenset(
+    {
+        "attention_type", "class_embeddings_concat", "cross_attention_norm", "dual_cross_attention",
+        "encoder_hid_dim_type", "mid_block_only_cross_attention", "num_attention_heads",
+        "only_cross_attention", "resnet_out_scale_factor", "resnet_skip_time_act",
+        "reverse_transformer_layers_per_block", "time_embedding_act_fn", "timestep_post_act",
+    }
+)  # fmt: skip
 
 
 class Model(nn.Module):
@@ -64,8 +76,8 @@ class Model(nn.Module):
                 object.__setattr__(self, name, fields[name])
         found = list(self._faults(fields))
         if found:
-            listed = "\n".join(f"- {fault}" for fault in found)
-            raise ValueError(f"{type(self).__name__} cannot be built:\n{listed}")
+            lines = "\n".join(f"- {fault}" for fault in found)
+            raise ValueError(f"{type(self).__name__} cannot be built:\n{lines}")
         super().__post_init__()
 
     @classmethod
@@ -95,16 +107,21 @@ class Model(nn.Module):
         """The model of a diffusers config; overrides are fields, the runtime fields among them.
 
         Raises:
-            ValueError: unknown keys (keys with a leading underscore are skipped), or a faulty
-                config.
+            ValueError: a faulty config, or a field of another network that changes what is
+                computed. Other unknown keys are ignored with a warning; keys with a leading
+                underscore without one.
         """
         given = {key: value for key, value in config.items() if not key.startswith("_")}
-        fields, old = cls._config_fields(), cls.renamed_fields
-        unknown = sorted(set(given) - set(fields) - set(old))
-        if unknown:
+        old = cls.renamed_fields
+        unknown = sorted(set(given) - set(cls._config_fields()) - set(old))
+        foreign = [f"{name}={given[name]!r}" for name in unknown if _changes(name, given[name])]
+        if foreign:
             raise ValueError(
-                f"unknown config keys: {', '.join(unknown)}; accepted: {', '.join(sorted(fields))}"
+                f"{cls.__name__} has no {listed(foreign)}, which makes it another network"
             )
+        if unknown:
+            warnings.warn(f"{cls.__name__} has no field {listed(unknown)}: ignored", stacklevel=3)
+            given = {name: value for name, value in given.items() if name not in unknown}
         twice = sorted(f"{name} and {old[name]}" for name in old if {name, old[name]} <= set(given))
         if twice:
             raise ValueError(
@@ -122,6 +139,7 @@ class Model(nn.Module):
         path = folder / cls.files.config
         config = read_json(path)
         found = config.get("_class_name", cls.__name__)
+        found = found[-1] if isinstance(found, list) and found else found  # [file, class] if custom
         if found not in cls.files.classes:
             raise ValueError(f"{path} is the config of a {found}, not of a {cls.__name__}")
         return config
@@ -214,7 +232,7 @@ class Model(nn.Module):
         assert self.files.weights is not None
         found = list(_differences(params, self.shapes()))
         if found:
-            raise ValueError("these are not the params of this model: " + "; ".join(found))
+            raise ValueError("these are not the params of this model: " + listed(found, "; "))
         weights_convert.save_torch(Path(path), params, variant=variant, stem=self.files.weights)
         write_json(
             Path(path) / self.files.config, {"_class_name": type(self).__name__, **self.config}
@@ -242,6 +260,12 @@ def _shapes(model: Model) -> dict[str, Any]:
         return dict(model.init(key, *model._example_inputs())["params"])
 
     return jax.eval_shape(init, jax.random.key(0))
+
+
+def _changes(name: str, value: Any) -> bool:
+    """Whether a field that a network lacks, with this value, changes what is computed."""
+    unused = value is not True and value in (None, False, 1, "default")
+    return name in COMPUTING and not unused
 
 
 def _differences(params: Any, expected: Any) -> list[str]:

@@ -13,8 +13,9 @@ from typing import Any, ClassVar, TypeVar, Unpack
 
 import jax.numpy as jnp
 
-from ddpm_jax.hub import hub, pipeline_folder
+from ddpm_jax.hub import class_names, hub, pipeline_folder
 from ddpm_jax.hub.component import ComponentFiles
+from ddpm_jax.hub.config import check_family
 from ddpm_jax.hub.files import faults_of
 from ddpm_jax.models import Model
 from ddpm_jax.models.pretrained import Placement
@@ -56,7 +57,9 @@ class DiffusionPipeline(ABC):
                 raise ValueError(
                     f"params must be a nested dict of arrays, got {kind_of(params[name])}"
                 )
+            self._check_network(models[name])
         self._models, self._params = dict(models), dict(params)
+        self.class_names: dict[int, str] = {}
         self.scheduler = scheduler
         own = self.scheduler_class
         if own is not None and not isinstance(scheduler, own):
@@ -71,6 +74,11 @@ class DiffusionPipeline(ABC):
         scheduler: Scheduler,
     ) -> PipelineT:
         """A pipeline of this class, from components by name."""
+
+    @classmethod
+    @abstractmethod
+    def _check_network(cls, model: Model) -> None:
+        """Raises ValueError if this pipeline cannot sample a network, whatever its params are."""
 
     @property
     @abstractmethod
@@ -92,7 +100,9 @@ class DiffusionPipeline(ABC):
     def from_pipe(cls: type[PipelineT], pipe: "DiffusionPipeline", **components: Any) -> PipelineT:
         """A pipeline of this class from another's components. Arguments replace components."""
         given = {name: one for name, one in components.items() if one is not None}
-        return cls(**(pipe.components | given))
+        made = cls(**(pipe.components | given))
+        made.class_names = dict(pipe.class_names)
+        return made
 
     @classmethod
     def from_pretrained(
@@ -124,15 +134,18 @@ class DiffusionPipeline(ABC):
                 unsupported class; or the weights do not match the config.
             OSError: the folder has no weights, or the files cannot be fetched from the hub.
         """
-        kind = cls
-        if inspect.isabstract(cls):
-            kind = _named(cls, pipeline_folder.read(hub.pipeline(name, (), **options)).pipeline)
+        named = supported_class(pipeline_folder.read(hub.pipeline(name, (), **options)))
+        kind = named if inspect.isabstract(cls) else cls
         networks = [one.files for one in kind.model_classes]
         wanted = networks if scheduler is not None else [*networks, Scheduler.files]
         folder = hub.pipeline(name, wanted, **options)
         index = pipeline_folder.read(folder)
         pipeline_folder.check(index, [*networks, Scheduler.files])
         scheduler = kind._read_scheduler(folder, index) if scheduler is None else scheduler
+        for one in kind.model_classes:
+            path = hub.component(folder, one.files)
+            with faults_of(path / one.files.config):
+                kind._check_network(one.from_config(one.read_config(path)))
         loaded = {
             one.files.folder: one.from_pretrained(
                 folder,
@@ -144,15 +157,18 @@ class DiffusionPipeline(ABC):
             for one in kind.model_classes
         }
         models = {part: model for part, (model, _) in loaded.items()}
-        return kind._assembled(
-            models, {part: tree for part, (_, tree) in loaded.items()}, scheduler
-        )
+        params = {part: tree for part, (_, tree) in loaded.items()}
+        pipe = kind._assembled(models, params, scheduler)
+        pipe.class_names = class_names.read(folder)
+        return pipe
 
     @classmethod
     def _read_scheduler(cls, folder: Path, index: pipeline_folder.ModelIndex) -> Scheduler:
         """The folder's scheduler, read as `scheduler_class` if the pipeline has one."""
         files: ComponentFiles = Scheduler.files
         kind = cls.scheduler_class or pipeline_folder.named_class(index, files, SCHEDULERS)
+        with faults_of(index.path):
+            check_family(index.components.get(files.folder), kind.__name__)
         with faults_of(hub.component(folder, files) / files.config):
             return kind.from_pretrained(folder)
 
@@ -174,14 +190,25 @@ class DiffusionPipeline(ABC):
                 model.save_pretrained(folder / name, self._params[name], variant=variant)
             self.scheduler.save_pretrained(folder / self.scheduler.files.folder)
             names = {part.files.folder: type(part).__name__ for part in parts}
+            if self.class_names:
+                class_names.write(folder, self.class_names)
             pipeline_folder.write(folder, type(self).__name__, names)
 
 
-def _named(base: type[DiffusionPipeline], name: str) -> type[DiffusionPipeline]:
-    kinds = {kind.__name__: kind for kind in _concrete(base)}
-    if name not in kinds:
-        raise ValueError(f"this is a {name}; supported pipelines: {', '.join(sorted(kinds))}")
-    return kinds[name]
+def supported_class(index: pipeline_folder.ModelIndex) -> type[DiffusionPipeline]:
+    """The pipeline class that an index names.
+
+    Raises:
+        ValueError: it is not supported. Its networks may mean something else, such as latents or
+            another forward process, so that no other pipeline can take its place.
+    """
+    kinds = {kind.__name__: kind for kind in _concrete(DiffusionPipeline)}
+    if index.pipeline not in kinds:
+        raise ValueError(
+            f"{index.path.parent} is a {index.pipeline}, which is not supported; supported "
+            f"pipelines: {', '.join(sorted(kinds))}"
+        )
+    return kinds[index.pipeline]
 
 
 def _concrete(base: type[DiffusionPipeline]) -> Iterator[type[DiffusionPipeline]]:

@@ -9,18 +9,23 @@ The pipelines, the command line and the sample grids of training all call `gener
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from ddpm_jax._typing import AnyArray, Registers
+from ddpm_jax.guidance.classifier_free import guided
 from ddpm_jax.images import to_unit
 from ddpm_jax.models import UNet2DModel
 from ddpm_jax.pipelines.inputs import Inputs
 from ddpm_jax.sampling import segments
 from ddpm_jax.tables.table import Table
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 Decode: TypeAlias = Callable[[Float[AnyArray, "b h w c"]], Float[Array, "b h2 w2 c2"]]
 
@@ -29,6 +34,24 @@ decode_pixels: Decode = jax.jit(to_unit)
 
 Preview: TypeAlias = Callable[[int, Float[np.ndarray, "b h w c"]], None]
 """Called with the number of evaluations so far and the predicted clean images in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class Conditional:
+    """network(params, x, timestep, labels) of a model with classes, for `guided`."""
+
+    model: UNet2DModel
+
+    def __call__(
+        self,
+        params: Any,
+        x: Float[Array, "b h w c"],
+        timestep: Float[Array, ""],
+        labels: Shaped[Array, "b ..."],
+    ) -> Float[Array, "b h w d"]:
+        """The model's output."""
+        output = self.model.apply({"params": params}, x, timestep, class_labels=labels)
+        return cast(Array, output)
 
 
 @dataclass(frozen=True)
@@ -52,6 +75,41 @@ class Network:
         """The first argument of `__call__`: the model's params and the labels of the inputs."""
         labels = {} if inputs.labels is None else {"labels": inputs.labels}
         return {self.model.files.folder: params, **labels}
+
+
+def with_inputs(
+    model: UNet2DModel, params: Any, inputs: Inputs, guidance_scale: float = 1.0
+) -> tuple[Callable[..., Array], dict[str, Any]]:
+    """`denoise` of a model and its params, for these inputs.
+
+    Up to a scale of 1 there is no guidance, and the program is that of the network alone.
+    """
+    if guidance_scale <= 1 or inputs.labels is None:
+        network = Network(model)
+        return network, network.params(params, inputs)
+    assert inputs.negative is not None
+    scale = jnp.float32(guidance_scale)
+    conditions = {"context": inputs.labels, "negative": inputs.negative, "scale": scale}
+    return guided(Conditional(model)), {"network": params, **conditions}
+
+
+def moving(bar: "tqdm[Any]") -> Callable[[int], None]:
+    """`advanced` for a bar. It says "compiling" up to the first evaluation, which takes no part in
+    the rate.
+    """
+    bar.set_description("compiling")
+    compiling = not bar.disable
+
+    def advanced(evaluations: int) -> None:
+        nonlocal compiling
+        if compiling:
+            compiling = False
+            bar.set_description()
+            bar.unpause()  # the clock starts now
+            bar.initial += evaluations
+        bar.update(evaluations)
+
+    return advanced
 
 
 def generate(

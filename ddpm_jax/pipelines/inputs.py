@@ -3,7 +3,8 @@
 The form: one key for each image, a starting point, and labels. Later code has no special cases.
 """
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
@@ -16,13 +17,14 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key, Shaped
 
 from ddpm_jax._typing import is_whole
+from ddpm_jax.hub.files import listed
 from ddpm_jax.images import MODES
 from ddpm_jax.models import UNet2DModel
 from ddpm_jax.sampling.keys import prior, sample_keys, typed_keys
 from ddpm_jax.tables.table import Table
 
-Labels: TypeAlias = ArrayLike | Sequence[int]
-"""Classes: one for all images, or one for each."""
+Labels: TypeAlias = ArrayLike | Sequence[int] | str | Sequence[str]
+"""Classes by number or name: one for all images, or one for each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +36,7 @@ class Inputs:
         x_T: register 0 at row 0.
         keys: one for each row.
         labels: one for each row, or None.
+        negative: the labels that guidance moves away from, or None.
         place: copies params or a table to all devices of the inputs. Arrays that are already there
             are not copied.
     """
@@ -43,6 +46,7 @@ class Inputs:
     keys: Key[Array, "b"]
     labels: Shaped[Array, "b ..."] | None
     place: Callable[[Any], Any]
+    negative: Shaped[Array, "b ..."] | None = None
 
 
 def make_inputs(
@@ -52,6 +56,7 @@ def make_inputs(
     *,
     batch_size: int | None = None,
     class_labels: Labels | None = None,
+    negative_labels: Labels | None = None,
     x_T: ArrayLike | None = None,
     sharding: NamedSharding | None = None,
 ) -> Inputs:
@@ -68,10 +73,26 @@ def make_inputs(
     count = keys.shape[0]
     if start is not None and start.shape[0] != count:
         raise ValueError(f"x_T has {start.shape[0]} images, but the batch size is {count}")
-    labels = None if class_labels is None else image_labels(model, class_labels, count)
+    labels, negative = (
+        None if given is None else image_labels(model, given, count)
+        for given in (class_labels, negative_labels)
+    )
+    if start is None and table.timestep[0] == 0:
+        warnings.warn(
+            "the run begins at timestep 0, where the network expects almost no noise: choose "
+            'timestep_spacing="trailing" or more steps',
+            stacklevel=4,
+        )
     if start is None:
         start = prior(table, keys, image_shape(model))
-    inputs = Inputs(count=count, x_T=start, keys=keys, labels=labels, place=jax.device_put)
+    inputs = Inputs(
+        count=count,
+        x_T=start,
+        keys=keys,
+        labels=labels,
+        negative=negative,
+        place=jax.device_put,
+    )
     return inputs if sharding is None else sharded(inputs, sharding)
 
 
@@ -90,6 +111,7 @@ def sharded(inputs: Inputs, sharding: NamedSharding) -> Inputs:
         x_T=jax.device_put(inputs.x_T[rows], split),
         keys=jax.device_put(inputs.keys[rows], split),
         labels=None if inputs.labels is None else jax.device_put(inputs.labels[rows], split),
+        negative=None if inputs.negative is None else jax.device_put(inputs.negative[rows], split),
         place=partial(_on_mesh, whole=whole),
     )
 
@@ -97,6 +119,20 @@ def sharded(inputs: Inputs, sharding: NamedSharding) -> Inputs:
 def kind_of(given: Any) -> str:
     """The type of an argument, for an error message."""
     return f"the class {given.__name__}" if isinstance(given, type) else type(given).__name__
+
+
+def check_channels(config: Mapping[str, Any]) -> None:
+    """Raises ValueError unless the output of a network is a prediction for its input.
+
+    A network with learned variances has twice the channels. Others, such as those of
+    super-resolution, take more than the noisy images.
+    """
+    taken, given = config["in_channels"], config["out_channels"]
+    if given not in (taken, 2 * taken):
+        raise ValueError(
+            f"a network with in_channels {taken} and out_channels {given} cannot be sampled: "
+            f"out_channels must be in_channels, or twice as many for learned variances"
+        )
 
 
 def check_pil(model: UNet2DModel) -> None:
@@ -153,6 +189,8 @@ def image_labels(model: UNet2DModel, labels: Labels, count: int) -> Shaped[Array
         ValueError: the numbers of labels and images differ, or the model does not have a class.
     """
     given = np.asarray(labels)
+    if given.dtype.kind not in "biuf":
+        raise ValueError(f"class_labels must be numbers, got {labels!r}")
     given = np.broadcast_to(given, (count,)) if given.ndim == 0 else given
     if given.shape[0] != count:
         raise ValueError(
@@ -162,7 +200,7 @@ def image_labels(model: UNet2DModel, labels: Labels, count: int) -> Shaped[Array
     if classes is not None and model.config.class_embed_type is None:
         wrong = sorted({int(label) for label in given.ravel() if not 0 <= label < classes})
         if wrong:
-            raise ValueError(f"class_labels must lie in 0..{classes - 1}, got {wrong}")
+            raise ValueError(f"class_labels must lie in 0..{classes - 1}, got {listed(wrong)}")
     return jnp.asarray(given)
 
 

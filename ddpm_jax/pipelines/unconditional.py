@@ -16,11 +16,12 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 from PIL.Image import Image
 
+from ddpm_jax.hub import class_names
 from ddpm_jax.images import to_pil
 from ddpm_jax.models import UNet2DModel
 from ddpm_jax.pipelines.base import DiffusionPipeline
-from ddpm_jax.pipelines.generate import Network, Preview, generate
-from ddpm_jax.pipelines.inputs import Labels, check_pil, count_of, make_inputs
+from ddpm_jax.pipelines.generate import Preview, generate, moving, with_inputs
+from ddpm_jax.pipelines.inputs import Labels, check_channels, check_pil, count_of, make_inputs
 from ddpm_jax.schedulers import DDIMScheduler, PNDMScheduler, Scheduler
 from ddpm_jax.tables.table import Table
 
@@ -38,7 +39,14 @@ class CallOptions(TypedDict, total=False):
     """Any table of a scheduler. It replaces the number of steps and the scheduler's options. With
     `start=` and `x_T` a run is image to image."""
     class_labels: Labels | None
-    """For class-conditional models: one label, or one for each image."""
+    """For class-conditional models: one label, or one for each image. A label is a number, or a
+    name of `pipe.class_names`."""
+    guidance_scale: float
+    """Classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598), for networks that were
+    trained with dropped labels: output = negative + scale (conditional - negative). Up to 1, the
+    default, there is none. Each evaluation then takes a batch of twice the size."""
+    negative_labels: Labels | None
+    """What guidance moves away from; the default is the class that means "no class"."""
     x_T: ArrayLike | None
     """(B, H, W, C) starting point, already multiplied by `table.init_scale`. It replaces the noise
     that is drawn from the key."""
@@ -85,6 +93,7 @@ class UnconditionalPipeline(DiffusionPipeline):
         unet: the model.
         params: its params.
         scheduler: the scheduler, after conversion. Another may be assigned.
+        class_names: the names of its classes by number; empty if they have none.
 
     Raises:
         ValueError: a component is not of these classes.
@@ -94,6 +103,10 @@ class UnconditionalPipeline(DiffusionPipeline):
 
     def __init__(self, *, unet: UNet2DModel, params: Any, scheduler: Scheduler):
         super().__init__({UNET: unet}, {UNET: params}, scheduler)
+
+    @classmethod
+    def _check_network(cls, model: Any) -> None:
+        check_channels(model.config)
 
     @classmethod
     def _assembled(
@@ -111,6 +124,7 @@ class UnconditionalPipeline(DiffusionPipeline):
 
     @unet.setter
     def unet(self, unet: UNet2DModel) -> None:
+        self._check_network(unet)
         self._models[UNET] = unet
 
     @property
@@ -145,6 +159,8 @@ class UnconditionalPipeline(DiffusionPipeline):
         table: Table | None = None,
         batch_size: int | None = None,
         class_labels: Labels | None = None,
+        guidance_scale: float = 1.0,
+        negative_labels: Labels | None = None,
         x_T: Any = None,
         output_type: OutputType = "pil",
         return_dict: bool = True,
@@ -162,28 +178,52 @@ class UnconditionalPipeline(DiffusionPipeline):
             check_pil(self.unet)
         callback_every = count_of("callback_every", callback_every)
         chosen = self._table(table, run)
+        if guidance_scale > 1 and negative_labels is None:
+            negative_labels = self._no_class(class_labels)
         inputs = make_inputs(
             self.unet,
             chosen,
             key,
             batch_size=batch_size,
-            class_labels=class_labels,
+            class_labels=self._numbers(class_labels),
+            negative_labels=self._numbers(negative_labels) if guidance_scale > 1 else None,
             x_T=x_T,
             sharding=sharding,
         )
-        network = Network(self.unet)
+        params = inputs.place(self.params)
+        denoise, params = with_inputs(self.unet, params, inputs, guidance_scale)
         with tqdm(total=len(chosen), disable=not progress) as bar:
             images = generate(
-                network,
-                network.params(inputs.place(self.params), inputs),
+                denoise,
+                params,
                 chosen,
                 inputs,
-                advanced=bar.update,
+                advanced=moving(bar),
                 preview=callback,
                 preview_every=callback_every,
             )
         converted = _as(output_type, images)
         return ImagePipelineOutput(converted) if return_dict else (converted,)
+
+    def _numbers(self, labels: Labels | None) -> Any:
+        """Labels with names replaced by numbers."""
+        given = [labels] if isinstance(labels, str) else labels
+        if not (isinstance(given, list | tuple) and any(isinstance(one, str) for one in given)):
+            return labels
+        numbers = class_names.numbers_of(given, self.class_names)
+        return numbers[0] if isinstance(labels, str) else numbers
+
+    def _no_class(self, labels: Labels | None) -> int:
+        """The class that means no class. ValueError if guidance is not possible."""
+        if labels is None:
+            raise ValueError("guidance_scale needs class_labels")
+        found = class_names.no_class(self.class_names)
+        if found is None:
+            raise ValueError(
+                "guidance_scale needs a network that was trained with dropped labels, and this one "
+                "names no class that means no class: pass negative_labels"
+            )
+        return found
 
     def _table(self, table: Table | None, run: Mapping[str, Any]) -> Table:
         """The given table, or the scheduler's. Options of 0, False or None are not passed on."""

@@ -42,6 +42,7 @@ def sample(
         (B, H, W, C) samples in the dtype of x_T.
 
     Raises:
+        TypeError: `denoise` is a model.
         ValueError: `table` is not a table, the images are not (B, H, W, C) floats, keys are
             missing, or the numbers of keys and images differ.
 
@@ -53,6 +54,7 @@ def sample(
     >>> dj.sample(denoise, jnp.float32(0.1), table, x_T).shape
     (2, 8, 8, 1)
     """
+    _check_denoise(denoise)
     return _scan(denoise, params, table, x_T, _checked_keys(table, x_T, keys))
 
 
@@ -90,6 +92,7 @@ def sample_with_history(
     """
     if not is_whole(every) or every < 1:
         raise ValueError(f"every must be a whole number of at least 1, got {every!r}")
+    _check_denoise(denoise)
     checked = _checked_keys(table, x_T, keys)
     return _scan_with_history(denoise, params, table, x_T, checked, int(every))
 
@@ -193,6 +196,15 @@ def _evaluate(
     output = denoise(params, row.in_scale.astype(x.dtype) * x, row.timestep)
     drawn = None if row.noise_scale is None else noise(keys, i, x.shape[1:])
     return row, output, drawn
+
+
+def _check_denoise(denoise: Denoise) -> None:
+    """Raises TypeError for a model, which is no function of params."""
+    if hasattr(denoise, "denoise"):
+        raise TypeError(
+            f"denoise must be a function denoise(params, x, timestep), got a "
+            f"{type(denoise).__name__}: pass its method denoise"
+        )
 
 
 def _checked_keys(table: Table, x: AnyArray, keys: Keys | None) -> Array | None:

@@ -1,5 +1,7 @@
 """Schedulers: one paper a file, each a frozen config that writes a `ddpm_jax.Table`."""
 
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
 from ddpm_jax.schedulers.base import Scheduler as Scheduler
 from ddpm_jax.schedulers.ddim import DDIMScheduler as DDIMScheduler
 from ddpm_jax.schedulers.ddpm import DDPMScheduler as DDPMScheduler
@@ -24,3 +26,8 @@ SCHEDULERS: tuple[type[Scheduler], ...] = (
 
 BY_NAME: dict[str, type[Scheduler]] = {cls.short_name(): cls for cls in SCHEDULERS}
 """The same by the names that the command line and the benchmarks take."""
+
+if TYPE_CHECKING:
+    SchedulerName: TypeAlias = str
+else:
+    SchedulerName = Literal[tuple(BY_NAME)]  # the choices follow from the list

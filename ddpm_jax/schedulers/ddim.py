@@ -59,7 +59,12 @@ class DDIMScheduler(Thresholding, Clipping, ZeroTerminalSNR):
         Raises:
             ValueError: neither or bad numbers of steps, a start past the last step, or eta.
         """
-        if not is_number(eta) or not 0 <= eta <= 1:
+        if not is_number(eta):
+            raise ValueError(
+                f"eta must be a number in [0, 1], got {eta!r}; a table is made outside of compiled "
+                "programs: to vary eta in one, stack several tables"
+            )
+        if not 0 <= eta <= 1:
             raise ValueError(f"eta must lie in [0, 1], got {eta!r}")
         levels = self._levels(num_inference_steps, timesteps, start)
         return self._write(levels, dtype, eta, "refined_eps" if use_clipped_model_output else "eps")

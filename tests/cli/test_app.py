@@ -82,7 +82,10 @@ def test_wrong_arguments(argv: str, words: str, capsys: pytest.CaptureFixture[st
         ("describe --scheduler ddpm --eta 0.5", "ddpm scheduler has no option eta"),
         ("describe --scheduler ddim --set s_churn=4", "ddim scheduler has no option s_churn"),
         ("describe --revision main", "pass --model"),
-        ("info digits --batch-size 0", "--batch-size must be at least 1"),
+        ("info digits --memory --batch-size 0", "--batch-size must be at least 1"),
+        ("info digits --batch-size 2", "--batch-size needs --memory"),
+        ("train --out typo --resume", "there is no run in typo; to begin one there, pass --data"),
+        ("sample --guidance 2", "this model has no class that means no class"),
         ("sample --num 0 --seed -1 --save-every 0", "--seed must be at least 0"),
         ("sample --seed 4294967296", "--seed must be at most 4294967295, got 4294967296"),
         ("sample --out=", "--out must not be empty"),
@@ -187,7 +190,7 @@ def test_a_reader_that_closes_the_pipe():
 
 def test_every_scheduler_has_a_name():
     names = {kind.short_name() for kind in SCHEDULERS}
-    assert set(schedule.Name.__args__) == names
+    assert set(schedule.SchedulerName.__args__) == names
     assert len(names) == len(SCHEDULERS)
     assert {"ddpm", "ddim", "pndm", "euler", "euler-ancestral"} <= names
 

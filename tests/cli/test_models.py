@@ -46,12 +46,26 @@ def test_describe_takes_the_models_config(tmp_path: Path, capsys: pytest.Capture
 def test_info_of_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     pipeline(DDIMPipeline, num_class_embeds=3).save_pretrained(tmp_path)
     params = sum(array.size for array in read(tmp_path / "unet").values())
-    assert main(["info", str(tmp_path), "--batch-size", "2"]) == 0
+    assert main(["info", str(tmp_path), "--memory", "--batch-size", "2"]) == 0
     printed = capsys.readouterr().out
     assert re.search(r"^num_class_embeds +3$", printed, re.MULTILINE)
     assert re.search(rf"^total +\d+ +{params:,}$", printed, re.MULTILINE)
     assert f"{4 * params / 1000:.4g} kB in float32" in printed
     assert re.search(r"2 images in float32: [\d.]+ kB more", printed)
+
+
+@pytest.mark.filterwarnings("default")
+def test_info_of_a_moving_average(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    pipe = pipeline(DDIMPipeline)
+    folder = tmp_path / "unet_ema"
+    pipe.unet.save_pretrained(folder, pipe.params)
+    file = folder / "config.json"
+    file.write_text(json.dumps(read_json(file) | {"decay": 0.99, "optimization_step": 7}))
+    assert main(["info", str(folder)]) == 0
+    shown = capsys.readouterr()
+    assert "moving average of weights in training (EMA)" in shown.out
+    assert "no field decay, optimization_step: ignored" in shown.err
+    assert main(["convert", str(folder), str(tmp_path / "out")]) == 0
 
 
 def test_info_lists_the_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

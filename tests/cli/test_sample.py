@@ -19,6 +19,7 @@ from pipelines.models import SIZE
 
 import ddpm_jax as dj
 from ddpm_jax.cli import cache, drawing, main, provenance
+from ddpm_jax.hub import class_names
 from ddpm_jax.images import to_uint8
 from ddpm_jax.models import UNet2DModel
 from ddpm_jax.pipelines.inputs import Inputs
@@ -70,6 +71,8 @@ def test_last_batch_is_padded_not_compiled(tiny: Path, count_compilations):
         table=DDIM.table(2),
         seed=0,
         labels=(),
+        negative=None,
+        guidance=1.0,
         batch_size=5,
         every=None,
     ).draw(range(12))
@@ -106,11 +109,67 @@ def test_strips(tiny: Path, tmp_path: Path):
             assert np.array_equal(corner, to_uint8(predicted[done])[number, ..., 0])
 
 
+def test_labels_by_name_and_all_of_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """A run with dropped labels: its last class means no class, and is drawn only if asked for."""
+    model = save_tiny(tmp_path / "model", num_class_embeds=3)
+    class_names.write(model, {0: "cat", 1: "dog", 2: "no class"})
+    out = tmp_path / "all"
+    assert sample(model, out, "--num", "3") == 0
+    assert provenance.read_png(out / "00002.png")["labels"] == "0 1"
+    assert sample(model, tmp_path / "dogs", "--num", "2", "--labels", "dog", "cat") == 0
+    same = [pixels(tmp_path / "dogs" / f"0000{i}.png").tobytes() for i in range(2)]
+    assert same[0] != pixels(out / "00000.png").tobytes()  # a dog where there was a cat
+    capsys.readouterr()
+    assert sample(model, tmp_path / "cows", "--labels", "cow") == 2
+    assert "no class is named cow: 0 cat, 1 dog, 2 no class" in capsys.readouterr().err
+    assert sample(model, tmp_path / "many", "--labels", "7") == 2
+    assert "--labels takes 0 cat, 1 dog, 2 no class; got 7" in capsys.readouterr().err
+
+
+def test_guidance_is_that_of_the_pipeline(tmp_path: Path):
+    model = save_tiny(tmp_path / "model", num_class_embeds=3)
+    class_names.write(model, {0: "cat", 1: "dog", 2: "no class"})
+    out = tmp_path / "guided"
+    assert sample(model, out, "--num", "2", "--labels", "dog", "--guidance", "3") == 0
+    pipe = DDIMPipeline.from_pretrained(model)
+    images = pipe(
+        jax.random.key(0),
+        batch_size=2,
+        num_inference_steps=3,
+        class_labels="dog",
+        guidance_scale=3.0,
+        progress=False,
+        output_type="np",
+    ).images
+    for i, image in enumerate(to_uint8(images)):
+        np.testing.assert_array_equal(pixels(out / f"0000{i}.png"), image[..., 0])
+    assert provenance.read_png(out / "00000.png")["guidance"] == "3.0"
+
+
+def test_a_network_alone_takes_its_scheduler_from_elsewhere(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """A checkpoint in a run of accelerate: the scheduler is in the run's folder, or is given."""
+    run = save_tiny(tmp_path / "run")
+    checkpoint = run / "checkpoint-500"
+    (run / "unet").rename(checkpoint)
+    (run / "model_index.json").unlink()
+    assert sample(checkpoint, tmp_path / "found", "--num", "1") == 0
+    scheduler = run / "scheduler"
+    scheduler.rename(tmp_path / "elsewhere")
+    assert sample(checkpoint, tmp_path / "none", "--num", "1") == 2
+    assert "pass --scheduler-config" in capsys.readouterr().err
+    config = tmp_path / "elsewhere" / "scheduler_config.json"
+    for i, given in enumerate(("default", tmp_path / "elsewhere", config, "digits")):
+        argv = ("--num", "1", "--scheduler-config", str(given))
+        assert sample(checkpoint, tmp_path / str(i), *argv) == 0
+    drawn = {pixels(tmp_path / name / "00000.png").tobytes() for name in ("found", "1", "2")}
+    assert len(drawn) == 1
+
+
 def test_labels_repeat_cyclically(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     model = save_tiny(tmp_path / "model", num_class_embeds=3)
     assert sample(model, tmp_path / "both", "--num", "3", "--labels", "0", "2") == 0
-    assert sample(model, tmp_path / "none.png", "--num", "2") == 2
-    assert "class" in capsys.readouterr().err
     assert sample(model, tmp_path / "zero", "--num", "3", "--labels", "0") == 0
     same = [
         np.array_equal(pixels(tmp_path / "both" / name), pixels(tmp_path / "zero" / name))
@@ -124,8 +183,7 @@ def test_labels_repeat_cyclically(tmp_path: Path, capsys: pytest.CaptureFixture[
     ("fields", "labels", "words"),
     [
         ({}, ["1"], "--labels is for models with classes, but this model has none"),
-        ({"num_class_embeds": 3}, [], "pass --labels with classes from 0 to 2"),
-        ({"num_class_embeds": 3}, ["2", "3", "-1"], "classes from 0 to 2, got -1, 3"),
+        ({"num_class_embeds": 3}, ["2", "3", "-1"], "classes from 0 to 2; got -1, 3"),
         ({"class_embed_type": "timestep"}, [], "pass --labels with numbers"),
         ({"class_embed_type": "identity"}, ["1"], "vectors"),
     ],

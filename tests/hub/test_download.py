@@ -42,6 +42,9 @@ def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServe
         yield server
 
 
+INDEX_FILE = "model_index.json"
+
+
 def paths(repository: str, *files: str) -> list[str]:
     return sorted(f"{repository}/{file}" for file in files)
 
@@ -60,21 +63,29 @@ def test_only_the_needed_files_are_fetched(served: HubServer):
 @pytest.mark.parametrize(
     ("repository", "options", "files"),
     [
-        ("nested", {"files": UNET}, ["unet/config.json", f"unet/{WEIGHTS}.safetensors"]),
-        ("nested", {"files": UNET, "weights": False}, ["unet/config.json"]),
+        (
+            "nested",
+            {"files": UNET},
+            [INDEX_FILE, "unet/config.json", f"unet/{WEIGHTS}.safetensors"],
+        ),
+        ("nested", {"files": UNET, "weights": False}, [INDEX_FILE, "unet/config.json"]),
         (
             "nested",
             {"files": UNET, "variant": "fp16"},
-            ["unet/config.json", f"unet/{WEIGHTS}.fp16.safetensors"],
+            [INDEX_FILE, "unet/config.json", f"unet/{WEIGHTS}.fp16.safetensors"],
         ),
-        ("nested", {"files": SCHED}, ["scheduler/scheduler_config.json"]),
+        ("nested", {"files": SCHED}, [INDEX_FILE, "scheduler/scheduler_config.json"]),
         ("nested", {"files": UNET, "subfolder": "unet", "weights": False}, ["unet/config.json"]),
-        ("flat", {"files": UNET}, ["config.json", f"{WEIGHTS}.bin"]),
-        ("flat", {"files": SCHED}, ["scheduler_config.json"]),
+        ("flat", {"files": UNET}, ["config.json", f"{WEIGHTS}.bin", INDEX_FILE]),
+        ("flat", {"files": SCHED}, [INDEX_FILE, "scheduler_config.json"]),
         (
             "sharded",
             {"files": UNET},
-            [name for name in SHARDED if name.startswith("unet/") and not name.endswith(".bin")],
+            [
+                name
+                for name in SHARDED
+                if name == INDEX_FILE or (name.startswith("unet/") and not name.endswith(".bin"))
+            ],
         ),
     ],
 )

@@ -82,7 +82,8 @@ def test_bundled_name_and_a_folder_of_that_name(tmp_path: Path, monkeypatch: pyt
     write(tmp_path / "digits", NESTED)
     monkeypatch.chdir(tmp_path)
     assert hub.bundled_names() == ["digits", "emoji"]
-    assert hub.pipeline("digits", BOTH) == hub.BUNDLED / "digits"
+    with pytest.warns(UserWarning, match="'digits' is the bundled model, not the folder"):
+        assert hub.pipeline("digits", BOTH) == hub.BUNDLED / "digits"
     assert hub.pipeline("./digits", BOTH) == hub.pipeline(Path("digits"), BOTH) == Path("digits")
 
 

@@ -1,5 +1,6 @@
 """Small models for the tests of pipelines: they compile in a second or two."""
 
+import json
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,12 @@ def pipeline(cls: Any, **fields: Any) -> Any:
     """A pipeline of a tiny model."""
     model, params = tiny(**fields)
     return cls(unet=model, params=params, scheduler=scheduler())
+
+
+def edit(path: Path, **changes: Any) -> None:
+    """Changes fields of a JSON file; `...` removes one."""
+    content = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({k: v for k, v in content.items() if v is not ...}))
 
 
 def files(folder: Path) -> list[str]:

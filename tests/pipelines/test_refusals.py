@@ -22,6 +22,11 @@ def ddim() -> dj.DDIMPipeline:
 # Arguments.
 
 
+def test_a_run_that_begins_at_timestep_0_warns(ddim: dj.DDIMPipeline):
+    with pytest.warns(UserWarning, match="begins at timestep 0"):
+        ddim(KEY, num_inference_steps=1, **QUIET)
+
+
 def test_missing_key_is_a_type_error(ddim: dj.DDIMPipeline):
     with pytest.raises(TypeError):
         ddim(batch_size=2)  # pyright: ignore[reportCallIssue]

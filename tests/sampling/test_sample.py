@@ -89,6 +89,18 @@ def test_padding_keeps_the_bits(scheduler: Any) -> None:
     )
 
 
+def test_a_model_is_sampled_by_its_method() -> None:
+    pipe = dj.DDIMPipeline.from_pretrained("digits")
+    table, keys = dj.DDIMScheduler().table(2), dj.sample_keys(jax.random.key(0), 1)
+    x_T = dj.prior(table, keys, (8, 8, 1))
+    with pytest.raises(TypeError, match="got a UNet2DModel: pass its method denoise"):
+        dj.sample(pipe.unet, pipe.params, table, x_T)
+    x_0 = dj.sample(pipe.unet.denoise, pipe.params, table, x_T)
+    assert np.abs(x_0).max() <= 1.5
+    with pytest.raises(ValueError, match=r"pass \(x / 2 \+ 0.5\)"):
+        dj.make_grid(x_0)
+
+
 def test_padded_lengths() -> None:
     table = dj.DDPMScheduler(variance_type="learned").table(5)
     assert len(dj.pad(table)) == 1024

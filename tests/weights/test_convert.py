@@ -45,6 +45,29 @@ def test_a_component_stays_a_component(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "config.json").read_bytes() == (source / "config.json").read_bytes()
 
 
+def test_a_folder_of_the_first_release_gets_todays_names(tmp_path: Path) -> None:
+    """Classes in the index and in the configs, and fields that have another name today."""
+    old = {"_class_name": "DDPM", "unet": ["diffusers", "UNetUnconditionalModel"]}
+    source = pipeline(tmp_path / "old", **INDEX | old)
+    network = {"_class_name": "UNetUnconditionalModel", "image_size": 8, "in_channels": 1}
+    (source / "unet" / "config.json").write_text(json.dumps(network))
+    scheduler = {"_class_name": "DDPMScheduler", "timesteps": 40, "tensor_format": "pt"}
+    (source / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
+    convert(source, tmp_path / "new", to="diffusers")
+
+    def read(name: str) -> dict[str, object]:
+        return json.loads((tmp_path / "new" / name).read_text())
+
+    assert read("model_index.json")["_class_name"] == "DDPMPipeline"
+    assert read("model_index.json")["unet"] == ["diffusers", "UNet2DModel"]
+    assert read("unet/config.json") == {
+        "_class_name": "UNet2DModel",
+        "sample_size": 8,
+        "in_channels": 1,
+    }
+    assert read("scheduler/scheduler_config.json")["num_train_timesteps"] == 40
+
+
 def test_a_flat_repository_becomes_nested(tmp_path: Path) -> None:
     nested = pipeline(tmp_path / "nested", **INDEX)
     flat_one = component(tmp_path / "flat")

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from weights.folders import numbered
 
 from weights_convert import open_weights, to_flax, to_torch
-from weights_convert.rules import components, flat
+from weights_convert.rules import components, flat, nested
 from weights_convert.tensors import Stored
 
 Arrays = dict[str, np.ndarray[Any, Any]]
@@ -178,6 +178,27 @@ def test_one_error_lists_every_fault_in_torch_terms() -> None:
     assert "no rule for num_batches_tracked of shape (3,)" in message
     assert "no rule for scalar.weight of shape ()" in message
     assert "\n" not in message
+
+
+def test_lists_are_cut_at_ten() -> None:
+    state = {f"extra{i}.bias": numbered(2) for i in range(31)}
+    with pytest.raises(ValueError, match=r"extra17\.bias and 21 more") as raised:
+        to_flax(state, EXPECTED)
+    assert len(str(raised.value)) < 600
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "module._orig_mod."])
+def test_names_of_a_wrapped_module_are_read(prefix: str) -> None:
+    state = to_torch(nested({path: np.zeros(leaf.shape) for path, leaf in flat(EXPECTED).items()}))
+    with pytest.warns(UserWarning, match=f"begin with '{prefix}'.*it is removed"):
+        params = to_flax({prefix + name: array for name, array in state.items()}, EXPECTED)
+    assert flat(params).keys() == flat(EXPECTED).keys()
+
+
+def test_another_prefix_is_named() -> None:
+    state = to_torch(nested({path: np.zeros(leaf.shape) for path, leaf in flat(EXPECTED).items()}))
+    with pytest.raises(ValueError, match=r"all names begin with 'unet\.'.*do not$"):
+        to_flax({f"unet.{name}": array for name, array in state.items()}, EXPECTED)
 
 
 def test_nothing_is_read_before_the_checks_have_passed() -> None:

@@ -1,4 +1,4 @@
-"""The config of a UNet: old key names, and every fault that a config can have.
+"""The config of a UNet: every fault that it can have.
 
 The keys and their meaning are those of diffusers' `UNet2DModel`.
 """
@@ -10,20 +10,6 @@ import jax.numpy as jnp
 
 from ddpm_jax.models.layers.config import ACTIVATIONS
 from ddpm_jax.models.unet_2d.blocks import DOWN, MID, UP, plain_name
-
-RENAMED = {
-    "image_size": "sample_size",
-    "num_res_blocks": "layers_per_block",
-    "block_channels": "block_out_channels",
-    "down_blocks": "down_block_types",
-    "up_blocks": "up_block_types",
-    "downscale_freq_shift": "freq_shift",
-    "resnet_num_groups": "norm_num_groups",
-    "resnet_act_fn": "act_fn",
-    "resnet_eps": "norm_eps",
-    "num_head_channels": "attention_head_dim",
-}
-"""Names from before diffusers' first release, still in very old files."""
 
 CHOICES = {
     "time_embedding_type": ("positional", "fourier", "learned"),

@@ -13,7 +13,7 @@ Reference: Ho et al. 2020, arXiv:2006.11239; Song et al. 2021, arXiv:2011.13456 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax.numpy as jnp
 import numpy as np
@@ -22,7 +22,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Shaped
 
 from ddpm_jax.hub.class_names import CLASS_NAMES
-from ddpm_jax.hub.component import ComponentFiles
+from ddpm_jax.hub.component import MODEL_INDEX, ComponentFiles
 from ddpm_jax.models.layers.basic import make_conv, make_norm
 from ddpm_jax.models.layers.plain import Image
 from ddpm_jax.models.pretrained import Model
@@ -30,13 +30,14 @@ from ddpm_jax.models.unet_2d import config as unet_config
 from ddpm_jax.models.unet_2d import parts
 from ddpm_jax.models.unet_2d.inputs import check_inputs
 from weights_convert.files import DIFFUSERS
+from weights_convert.names import OLD_UNET_FIELDS
 
 FILES = ComponentFiles(
     folder="unet",
     config="config.json",
     classes=("UNet2DModel", "UNetUnconditionalModel"),  # the latter: before diffusers 0.3
     weights=DIFFUSERS,
-    companions=(CLASS_NAMES,),
+    companions=(MODEL_INDEX, CLASS_NAMES),
 )
 
 
@@ -114,11 +115,26 @@ class UNet2DModel(Model):
 
     files = FILES
     runtime_fields = (*Model.runtime_fields, "remat")
-    renamed_fields = unet_config.RENAMED
+    renamed_fields = OLD_UNET_FIELDS
 
     @classmethod
     def _faults(cls, fields: Mapping[str, Any]) -> Iterator[str]:
         return unet_config.faults(fields)
+
+    @nn.nowrap
+    def denoise(self, params: Any, x: Image, timestep: ArrayLike) -> Image:
+        """The network for `ddpm_jax.sample`: sample(model.denoise, params, table, x_T, keys).
+
+        For a model without classes; with them, write such a function that also passes labels. It is
+        compared by the model object: keep one model.
+
+        Args:
+            params: of this model.
+            x: (b, h, w, in_channels) noisy images.
+            timestep: a scalar or (b,).
+        """
+        output = self.apply({"params": params}, x, timestep)
+        return cast(Array, output)  # apply returns a pair only for mutable collections
 
     @nn.nowrap
     def training_faults(self, scheduler: Any) -> list[str]:

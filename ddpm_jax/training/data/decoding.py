@@ -7,6 +7,7 @@ import io
 import struct
 import zlib
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TypeAlias
 
@@ -23,13 +24,30 @@ uint8 0..255, uint16 0..65535 or floats in [0, 1]."""
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 """PIL's mode for each number of channels that an image file can give."""
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
-"""The formats that are read, whatever the suffix of the file's name."""
+FORMATS = {
+    "PNG": (".png", ".apng"),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "WEBP": (".webp",),
+    "AVIF": (".avif", ".avifs"),
+    "GIF": (".gif",),
+    "BMP": (".bmp",),
+    "DIB": (".dib",),
+    "TIFF": (".tif", ".tiff"),
+    "JPEG2000": (".jp2", ".j2k", ".jpx", ".jpf"),
+    "PPM": (".pbm", ".pgm", ".ppm", ".pnm"),
+    "TGA": (".tga",),
+    "QOI": (".qoi",),
+}
+"""Pillow's names of the formats that are read, whatever the suffix of the file's name, and their
+usual suffixes. Of several frames the first is read. A build of Pillow may lack some."""
 
 GREY = ("1", "L", "I", "F")
 
 ORIENTATION = 0x0112
 """The EXIF tag."""
+
+LATE_IN_PNG = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
+"""Marks of a PNG whose orientation may be behind its pixels, which Pillow then has to decode."""
 
 ROTATED = (5, 6, 7, 8)
 """EXIF orientations that exchange height and width."""
@@ -64,7 +82,7 @@ def read_header(file: Path | bytes) -> Header:
     try:
         with _open(file) as image:
             width, height = image.size
-            if _orientation(image) in ROTATED:
+            if _orientation(image, file) in ROTATED:
                 width, height = height, width
             return Header(height, width, _channels(image))
     except BROKEN as error:
@@ -75,22 +93,35 @@ def decode(file: Path | bytes, channels: int) -> Pixels:
     """The upright image, converted to 1, 3 or 4 channels. Raises UnreadableImage."""
     try:
         with _open(file) as image:
-            if image.mode.startswith("I"):
-                return _convert_grey16(np.asarray(image).astype(np.uint16), channels)
             image.load()
-            rotated = _orientation(image) is not None
-            return _convert(ImageOps.exif_transpose(image) if rotated else image, channels)
+            ImageOps.exif_transpose(image, in_place=True)
+            if image.mode.startswith(("I", "F")):
+                return _convert_grey16(_grey16(np.asarray(image)), channels)
+            return _convert(image, channels)
     except BROKEN as error:
         raise UnreadableImage(_reason(error)) from error
 
 
 def _open(file: Path | bytes) -> ImageFile.ImageFile:
-    return Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=FORMATS)
+    return Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=_formats())
 
 
-def _orientation(image: ImageFile.ImageFile) -> int | None:
-    """The EXIF orientation if the header has one; `getexif` alone might decode the image."""
-    return image.getexif().get(ORIENTATION) if "exif" in image.info else None
+@cache
+def _formats() -> tuple[str, ...]:
+    """The formats that this Pillow reads."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _orientation(image: ImageFile.ImageFile, file: Path | bytes) -> int | None:
+    """The orientation that the header does not yet have, in EXIF or XMP."""
+    if image.format == "TIFF":  # Pillow's size is already that of the upright image
+        return None
+    if image.format == "PNG":  # `getexif` decodes it, unless the EXIF data are before the pixels
+        content = file if isinstance(file, bytes) else file.read_bytes()
+        if not any(mark in content for mark in LATE_IN_PNG):
+            return None
+    return image.getexif().get(ORIENTATION)
 
 
 def _channels(image: Image.Image) -> int:
@@ -106,6 +137,16 @@ def _convert(image: Image.Image, channels: int) -> Image.Image:
     # Through RGBA: Pillow warns of palettes with alpha that are converted to RGB.
     whole = image.convert("RGBA") if image.has_transparency_data else image
     return whole.convert(mode)
+
+
+def _grey16(grey: np.ndarray) -> UInt16[np.ndarray, "h w"]:
+    """Pixels of 32 bits as 16, if they fit."""
+    if grey.dtype.kind == "f" or grey.min() < 0 or grey.max() > 65535:
+        raise ValueError(
+            f"its grey values are {grey.dtype} from {grey.min():g} to {grey.max():g}; accepted are "
+            "8 and 16 bits: give such images as a .npy file, scaled to [0, 1]"
+        )
+    return grey.astype(np.uint16)
 
 
 def _convert_grey16(grey: UInt16[np.ndarray, "h w"], channels: int) -> UInt16[np.ndarray, "h w c"]:

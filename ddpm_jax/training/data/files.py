@@ -1,6 +1,7 @@
 """A folder of image files."""
 
 import os
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,12 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
-from ddpm_jax.training.data.decoding import Header, Pixels, decode, read_header
+from ddpm_jax.hub.files import listed
+from ddpm_jax.training.data.decoding import FORMATS, Header, Pixels, decode, read_header
 from ddpm_jax.training.data.settings import Data
 from ddpm_jax.training.data.source import Opened
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 """Suffixes of image files, in lower or upper case."""
+
+SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation", "eval"}
+"""Usual names of folders that are parts of a data set and no classes."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ def open_folder(data: Data) -> Opened:
 def find_files(folder: Path) -> ImageFiles:
     """All image files of a folder and its subfolders. Links are followed, hidden files left out.
 
-    Raises ValueError if there are none, and counts the other files.
+    A warning counts the other files. ValueError if there are no images.
     """
     others: Counter[str] = Counter()
     names: list[str] = []
@@ -67,11 +72,15 @@ def find_files(folder: Path) -> ImageFiles:
             names.append(path.relative_to(folder).as_posix())
         else:
             others[path.suffix.lower() or "no suffix"] += 1
+    there = listed(f"{count} with {suffix}" for suffix, count in others.most_common())
     if not names:
-        there = ", ".join(f"{count} with {suffix}" for suffix, count in others.most_common(5))
         raise ValueError(
             f"{folder} holds no image ({', '.join(SUFFIXES)}); "
             + (f"its files: {there}" if there else "the folder is empty")
+        )
+    if others:
+        warnings.warn(
+            f"{folder}: {len(names)} images; other files are left out: {there}", stacklevel=4
         )
     return ImageFiles(folder.absolute(), tuple(sorted(names)))
 
@@ -108,4 +117,10 @@ def folder_labels(files: ImageFiles) -> tuple[np.ndarray, tuple[str, ...]]:
         )
     owners = [name.split("/")[0] for name in files.names]
     classes = tuple(sorted(set(owners)))
+    if {name.lower() for name in classes} <= SPLITS:
+        warnings.warn(
+            f"the classes of {files.folder} are {' and '.join(classes)}: to train on one of these "
+            "folders, give its path",
+            stacklevel=4,
+        )
     return np.searchsorted(np.array(classes), np.array(owners)), classes

@@ -79,6 +79,25 @@ def open_saved(data: Data) -> Opened:
     return _opened(_split(found, data), data)
 
 
+def has_parquet(folder: Path) -> bool:
+    """Whether a folder is a cloned data set: Parquet files in it or in its data/."""
+    return any(any(folder.glob(pattern)) for pattern in ("*.parquet", "data/*.parquet"))
+
+
+def open_parquet(data: Data) -> Opened:
+    """The images of one Parquet file, or of a cloned data set."""
+    path = Path(data.name).expanduser()
+    hf = _datasets(f"{path}, Parquet files,")
+    try:
+        if path.is_file():
+            found = hf.load_dataset("parquet", data_files=os.fspath(path))
+        else:
+            found = hf.load_dataset(os.fspath(path))
+    except Exception as error:  # pyarrow raises many classes for a damaged file
+        raise ValueError(f"{path} cannot be read: {first_line(error)}") from error
+    return _opened(_split(found, data), data)
+
+
 def open_hub(data: Data) -> Opened:
     """The images of a data set on the hub, or of its cached copy."""
     hf = _datasets(f"{data.name}, which is no local file or folder and so a hub id,")
@@ -141,6 +160,10 @@ def _labels(dataset: "datasets.Dataset", data: Data) -> tuple[np.ndarray, tuple[
     column = _label_column(dataset, data)
     values = np.asarray(dataset.select_columns([column]).with_format("numpy")[:][column])
     names = getattr(dataset.features[column], "names", None)
+    if values.dtype == object and (none := sum(value is None for value in values)):
+        raise ValueError(
+            f"{none} of {len(values)} labels of {data.name} are missing: fill or leave them out"
+        )
     if values.dtype.kind in "OUS" and all(isinstance(value, str) for value in values):
         classes, numbers = np.unique(values.astype(str), return_inverse=True)
         return numbers, tuple(classes.tolist())

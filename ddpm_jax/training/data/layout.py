@@ -1,14 +1,22 @@
 """The one shape of all images after the transform."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from ddpm_jax.training.data.decoding import MODES, UnreadableImage
+from tqdm.auto import tqdm
+
+from ddpm_jax.hub.files import listed
+from ddpm_jax.training.data.decoding import MODES, Header, UnreadableImage
 from ddpm_jax.training.data.settings import Data
 from ddpm_jax.training.data.source import Reader
 from ddpm_jax.training.data.transform import Transform
 
-SHOWN = 4
-"""Sizes that an error shows, each with the path of an example: more would not fit on a screen."""
+ENOUGH = 100
+"""Headers that give the size where the number of channels is given; every image is compared with
+that size when it is read."""
+
+THREADS = 8
+"""Threads that read headers: they wait for the disk."""
 
 
 @dataclass
@@ -35,7 +43,8 @@ def layout(reader: Reader, data: Data, transform: Transform) -> tuple[int, int, 
         )
     if data.resolution is not None and data.crop != "none" and data.channels is not None:
         return *transform.shape(1, 1), data.channels
-    found = _scan(reader, transform)
+    count = len(reader) if data.channels is None else min(len(reader), ENOUGH)
+    found = _scan(reader, transform, count)
     if len(found.sizes) > 1:
         raise ValueError(_differ(reader, found.sizes, data))
     return *next(iter(found.sizes)), data.channels or _common(reader, found.channels)
@@ -51,33 +60,41 @@ def _array_layout(reader: Reader, data: Data, transform: Transform) -> tuple[int
     return *transform.shape(header.height, header.width), header.channels
 
 
-def _scan(reader: Reader, transform: Transform) -> Found:
-    found = Found()
-    for index in range(len(reader)):
+def _scan(reader: Reader, transform: Transform, count: int) -> Found:
+    """The sizes and channels in the first `count` headers, with a progress bar if it takes long."""
+
+    def header(index: int) -> Header:
         try:
-            header = reader.header(index)
+            return reader.header(index)
         except UnreadableImage as error:
             raise UnreadableImage(
                 f"{reader.name_of(index)} cannot be read: {error}; set skip_unreadable to leave "
                 "out such images"
             ) from error
-        found.sizes.setdefault(transform.shape(header.height, header.width), index)
-        found.channels.setdefault(header.channels, index)
+
+    found = Found()
+    with ThreadPoolExecutor(THREADS) as threads:
+        headers = threads.map(header, range(count))
+        bar = tqdm(headers, total=count, desc="reading image sizes", unit="image", delay=1)
+        try:
+            for index, one in enumerate(bar):
+                found.sizes.setdefault(transform.shape(one.height, one.width), index)
+                found.channels.setdefault(one.channels, index)
+        finally:
+            threads.shutdown(cancel_futures=True)
     return found
 
 
 def _differ(reader: Reader, sizes: dict[tuple[int, int], int], data: Data) -> str:
-    shown = [
-        f"{width}x{height} ({reader.name_of(index)})"
-        for (height, width), index in list(sizes.items())[:SHOWN]
-    ]
-    more = f" and {len(sizes) - SHOWN} more" if len(sizes) > SHOWN else ""
+    shown = listed(
+        f"{width}x{height} ({reader.name_of(index)})" for (height, width), index in sizes.items()
+    )
     if data.resolution is None:
         advice = "set resolution, to which they are resized and cropped"
     else:
         advice = "set crop to center or random"
     resized = "" if data.resolution is None else " after resizing"
-    return f"the images have different sizes{resized}, {', '.join(shown)}{more}: {advice}"
+    return f"the images have different sizes{resized}, {shown}: {advice}"
 
 
 def _common(reader: Reader, channels: dict[int, int]) -> int:

@@ -13,7 +13,13 @@ from jaxtyping import Int32
 
 from ddpm_jax.training.data.arrays import open_digits, open_npy, open_npz
 from ddpm_jax.training.data.files import open_folder
-from ddpm_jax.training.data.hugging_face import is_saved, open_hub, open_saved
+from ddpm_jax.training.data.hugging_face import (
+    has_parquet,
+    is_saved,
+    open_hub,
+    open_parquet,
+    open_saved,
+)
 from ddpm_jax.training.data.layout import layout
 from ddpm_jax.training.data.readable import readable
 from ddpm_jax.training.data.settings import Data
@@ -46,6 +52,7 @@ KINDS = {
     "npz": Kind(open_npz, "an .npz file", COLUMNS),
     "folder": Kind(open_folder, "a folder of image files"),
     "saved": Kind(open_saved, "a data set saved on disk", ("split", *COLUMNS)),
+    "parquet": Kind(open_parquet, "Parquet files", ("split", *COLUMNS)),
     "hub": Kind(open_hub, "a data set of the hub", PLACES),
 }
 
@@ -53,8 +60,8 @@ KINDS = {
 def open_source(data: Data) -> Source:
     """The images that the settings name.
 
-    Without a resolution, with crop "none", or without a number of channels, the header of every
-    image file is read, to check that they fit together.
+    Without a number of channels the header of every image file is read, to check that they fit
+    together. Otherwise the first hundred headers give the size, if neither resolution nor crop do.
 
     Raises ValueError for what is not there, does not fit, has no labels or cannot be read;
     ImportError for a package that is missing.
@@ -77,11 +84,15 @@ def _kind(name: str) -> str:
         return "digits"
     path = Path(name).expanduser()
     if path.is_dir():
-        return "saved" if is_saved(path) else "folder"
+        return "saved" if is_saved(path) else "parquet" if has_parquet(path) else "folder"
     if path.is_file():
         suffix = path.suffix.lower()
-        if suffix not in (".npy", ".npz"):
-            raise ValueError(f"{name} is a file, but not .npy or .npz: give a folder of images")
+        if suffix in (".zip", ".tar", ".gz", ".tgz"):
+            raise ValueError(f"{name} is an archive: unpack it and give the folder")
+        if suffix not in (".npy", ".npz", ".parquet"):
+            raise ValueError(
+                f"{name} is a file, but not .npy, .npz or .parquet: give a folder of images"
+            )
         return suffix[1:]
     hub_id = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) and name[0] not in ".~"
     if not hub_id or path.suffix in (".npy", ".npz"):
@@ -105,6 +116,12 @@ def _checked_labels(opened: Opened, name: str) -> Int32[np.ndarray, "n"]:
             f"{name} has no labels: leave labels unset, or give a folder whose subfolders are the "
             "classes, an .npz file with labels, or a Hugging Face data set with labels"
         )
+    if labels.shape == (count, 1):
+        labels = labels[:, 0]
+    if labels.dtype.kind == "b":
+        labels = labels.astype(np.int32)
+    if labels.dtype.kind == "f" and (none := int(np.isnan(labels).sum())):  # None in a data set
+        raise ValueError(f"{none} of {count} labels of {name} are missing: fill or leave them out")
     if labels.shape != (count,) or labels.dtype.kind not in "iu":
         raise ValueError(
             f"the labels of {name} must be {count} whole numbers; got {labels.dtype} of shape "

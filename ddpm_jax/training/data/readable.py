@@ -5,12 +5,10 @@ import warnings
 import numpy as np
 from tqdm.auto import tqdm
 
+from ddpm_jax.hub.files import listed
 from ddpm_jax.training.data.decoding import UnreadableImage
 from ddpm_jax.training.data.loading import import_grain
 from ddpm_jax.training.data.source import Reader, Selected
-
-LISTED = 10
-"""Images that a message names."""
 
 
 def readable(reader: Reader, limit: int) -> Selected:
@@ -41,5 +39,4 @@ def readable(reader: Reader, limit: int) -> Selected:
 
 
 def _lines(texts: list[str]) -> str:
-    more = [f"and {len(texts) - LISTED} more"] if len(texts) > LISTED else []
-    return "".join(f"\n  {text}" for text in texts[:LISTED] + more)
+    return "\n  " + listed(texts, "\n  ")

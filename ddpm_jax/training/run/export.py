@@ -44,4 +44,4 @@ def export(
         folder / model.files.folder, jax.tree.map(np.asarray, params), variant=RAW
     )
     if classes is not None:
-        class_names.write(folder, classes)
+        class_names.write(folder, dict(enumerate(classes)))

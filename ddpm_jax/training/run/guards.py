@@ -2,6 +2,7 @@
 
 import errno
 import math
+import os
 import signal
 import threading
 import warnings
@@ -15,6 +16,7 @@ import jax
 import numpy as np
 
 from ddpm_jax.extras import missing
+from ddpm_jax.hub.files import listed
 from ddpm_jax.sampling.segments import out_of_memory
 from ddpm_jax.training.run.settings import Loop
 
@@ -26,8 +28,6 @@ WINDOW = 50
 """Updates that a mean loss is taken over: the loss of a batch depends on its timesteps. With the
 trained digits, 400 batches of 64 differ by a factor of 3.3 in their loss, and means of 50
 of them by 1.1."""
-NAMED = 16
-"""Images of a bad batch that are named; more do not fit into a message that people read."""
 WARM = 10
 """Updates before a trace begins: compilation and the first reads of data are over by then."""
 
@@ -100,6 +100,8 @@ def stop_on_signals() -> Iterator[Stop]:
     def ask(number: int, _frame: Any) -> None:
         stop.signal = signal.Signals(number)
         put_back()
+        # not by print: the signal may have come in the middle of one
+        os.write(2, b"\nstopping after this update; a second signal: without a checkpoint\n")
 
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -192,10 +194,7 @@ class Watch:
 
 
 def _named(indices: Sequence[int] | None) -> str:
-    if indices is None:
-        return ""
-    more = "" if len(indices) <= NAMED else f" and {len(indices) - NAMED} more"
-    return f" (images {', '.join(str(int(i)) for i in indices[:NAMED])}{more})"
+    return "" if indices is None else f" (images {listed(int(i) for i in indices)})"
 
 
 class Trace:

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from ddpm_jax.hub.hub import MODEL_INDEX
+from ddpm_jax.hub.class_names import NO_CLASS
+from ddpm_jax.hub.component import MODEL_INDEX
 from ddpm_jax.images import MODES
 from ddpm_jax.models import UNet2DModel
 from ddpm_jax.schedulers import DDPMScheduler
@@ -25,13 +26,12 @@ from ddpm_jax.training.unet_loss import make_loss
 
 SETTINGS_NAME = "settings.json"
 CHECKPOINTS = "checkpoints"
-NO_CLASS = "no class"
-"""The name of the last class where labels are dropped."""
 MAY_CHANGE = {
     "data": {"workers", "skip_unreadable"},
     "loop": {
         "steps", "log_every", "save_every", "keep_last", "keep_best", "sample_every", "sample_num",
-        "sample_steps", "eval_every", "divergence", "profile", "fsdp", "remat", "steps_per_call",
+        "sample_steps", "sample_scheduler", "eval_every", "divergence", "profile", "fsdp", "remat",
+        "steps_per_call",
     },
 }  # fmt: skip
 """What may differ in a resumed run: it decides no draw, and of an update at most the rounding."""

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 from tqdm.auto import tqdm
 
+from ddpm_jax.schedulers import BY_NAME
 from ddpm_jax.training.data import Batches, make_batches
 from ddpm_jax.training.run.checkpoint import Checkpoints
 from ddpm_jax.training.run.evaluate import HeldOutLoss
@@ -118,6 +119,7 @@ def _sampler(plan: Plan) -> Sampler:
     return Sampler(
         plan.model,
         plan.scheduler,
+        kind=BY_NAME[loop.sample_scheduler],
         num=loop.sample_num,
         steps=loop.sample_steps,
         seed=loop.seed,

@@ -14,17 +14,21 @@ from ddpm_jax.models import UNet2DModel
 from ddpm_jax.pipelines.generate import Network, generate
 from ddpm_jax.pipelines.inputs import Inputs
 from ddpm_jax.sampling.keys import prior, sample_keys
-from ddpm_jax.schedulers import DDIMScheduler, DDPMScheduler
+from ddpm_jax.schedulers import DDPMScheduler, Scheduler
 
 
 class Sampler:
-    """Draws one grid from whatever params it is given, with DDIM.
+    """Draws one grid from whatever params it is given.
+
+    The default of a run is DDPM: its fresh noise corrects the errors of a briefly trained network,
+    which DDIM carries from the first steps to the image.
 
     Args:
         model: the network.
         scheduler: that it is trained under.
         num: images in the grid.
-        steps: of DDIM.
+        kind: the class of the scheduler that draws.
+        steps: of that scheduler.
         seed: of the keys.
         shape: (H, W, C) of an image.
         place: puts arrays where the params are.
@@ -35,6 +39,7 @@ class Sampler:
         model: UNet2DModel,
         scheduler: DDPMScheduler,
         *,
+        kind: type[Scheduler],
         num: int,
         steps: int,
         seed: int,
@@ -43,9 +48,7 @@ class Sampler:
     ):
         self.network = Network(model)
         # "trailing" begins at the last timestep, the others a little before it.
-        self.table = DDIMScheduler.from_config(scheduler.config, timestep_spacing="trailing").table(
-            steps
-        )
+        self.table = kind.from_config(scheduler.config, timestep_spacing="trailing").table(steps)
         keys = sample_keys(jax.random.key(seed), num)
         classes = model.num_class_embeds
         self.inputs = Inputs(

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias, get_type_hints
 
 from ddpm_jax._typing import PredictionType
 from ddpm_jax.hub.files import faults_of, read_json, write_json
+from ddpm_jax.schedulers import SchedulerName
 from ddpm_jax.schedulers.ddpm import VarianceType
 from ddpm_jax.tables.schedules import BetaSchedule
 from ddpm_jax.training.data import Data
@@ -159,7 +160,9 @@ class Loop(Group):
     sample_num: int = 36
     """Images in the grid, always from the same keys."""
     sample_steps: int = 50
-    """DDIM steps for the grid."""
+    """Inference steps for the grid."""
+    sample_scheduler: SchedulerName = "ddpm"
+    """Draws the grid. After a short training ddim shows noise where ddpm shows images."""
     eval_every: int = 5000
     """The loss on held-out images, where there are some."""
     divergence: float = 10.0

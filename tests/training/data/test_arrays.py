@@ -65,6 +65,14 @@ def test_arrays_that_are_not_images(tmp_path: Path, made: np.ndarray, message: s
         opened(tmp_path / "x.npy")
 
 
+@pytest.mark.parametrize("made", [np.array([[2], [0], [1]]), np.array([True, False, True])])
+def test_columns_and_flags_are_labels(tmp_path: Path, made: np.ndarray):
+    images = RNG.integers(0, 256, (3, 4, 4), np.uint8)
+    np.savez(tmp_path / "a.npz", images=images, labels=made)
+    source = opened(tmp_path / "a.npz", labels=True)
+    assert [int(source[i]["label"]) for i in range(3)] == made.ravel().astype(int).tolist()
+
+
 def test_npz(tmp_path: Path):
     images, labels = RNG.integers(0, 256, (5, 4, 4, 3), np.uint8), np.array([2, 0, 1, 0, 5])
     for name, path in {"images": "a.npz", "x": "b.npz", "arr_0": "c.npz"}.items():

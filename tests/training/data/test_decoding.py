@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps, PngImagePlugin
 
 from ddpm_jax.training.data import Data, UnreadableImage, open_source
 from ddpm_jax.training.data.decoding import Header, decode, read_header
@@ -100,6 +100,60 @@ def test_images_are_upright(kind: str):
     assert upright.shape == (16, 8)
     assert upright[:6].min() > 250  # the left half is on top
     assert upright[10:].max() < 5
+
+
+def turned(place: str) -> bytes:
+    """8 x 16, to be rotated by a quarter; where the file says so."""
+    image = Image.fromarray(pixels(8, 16, 3))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = exif.tobytes().removeprefix(b"Exif\0\0")
+    xmp = (
+        b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf'
+        b'-syntax-ns#"><rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" '
+        b'tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>'
+    )
+    if place == "behind the pixels":
+        whole = encoded(image)
+        chunk = struct.pack(">I", len(content)) + b"eXIf" + content
+        return whole[:-12] + chunk + struct.pack(">I", zlib.crc32(chunk[4:])) + whole[-12:]
+    if place == "raw profile":
+        text = PngImagePlugin.PngInfo()
+        digits = (b"Exif\0\0" + content).hex()
+        lines = "\n".join(digits[i : i + 72] for i in range(0, len(digits), 72))
+        text.add_text("Raw profile type exif", f"\nexif\n{len(digits) // 2:8}\n{lines}\n")
+        return encoded(image, pnginfo=text)
+    if place == "TIFF tag":
+        return encoded(image, "TIFF", exif=exif)
+    return encoded(image, place.split()[0], xmp=xmp)
+
+
+@pytest.mark.parametrize(
+    "place", ["behind the pixels", "raw profile", "TIFF tag", "JPEG xmp", "WEBP xmp"]
+)
+def test_orientation_is_pillows_wherever_it_is_written(place: str):
+    file = turned(place)
+    with Image.open(io.BytesIO(file)) as image:
+        image.load()
+        expected = np.asarray(ImageOps.exif_transpose(image))
+    assert expected.shape == (16, 8, 3)
+    np.testing.assert_array_equal(np.asarray(decode(file, 3)), expected)
+    assert read_header(file) == Header(16, 8, 3)
+
+
+def test_grey_of_16_bits_is_upright_too():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = encoded(Image.fromarray(pixels(8, 16, dtype=np.uint16)), exif=exif)
+    assert decode(file, 1).shape == (16, 8, 1)
+    assert read_header(file) == Header(16, 8, 1)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_grey_of_32_bits_is_refused_where_it_does_not_fit(dtype: type):
+    file = encoded(Image.fromarray(np.full((2, 2), 70_000, dtype)), "TIFF")
+    with pytest.raises(UnreadableImage, match="accepted are 8 and 16 bits"):
+        decode(file, 1)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])

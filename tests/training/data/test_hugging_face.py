@@ -52,6 +52,30 @@ def table(hf: ModuleType, rows: int = 4):
     return hf.Dataset.from_dict(columns, features=features), images
 
 
+@pytest.mark.parametrize("place", ["one.parquet", "clone/data/train-00000-of-00001.parquet"])
+def test_parquet(tmp_path: Path, hf: ModuleType, place: str, monkeypatch: pytest.MonkeyPatch):
+    """One file, or a data set that was cloned from the hub."""
+    monkeypatch.setattr(hf.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    made, images = table(hf)
+    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+    made.to_parquet(str(tmp_path / place))
+    source = opened(tmp_path / place.partition("/")[0], labels=True)
+    assert (len(source), source.shape, source.classes) == (4, (8, 8, 3), ("owl", "asp"))
+    np.testing.assert_allclose(
+        source[2]["image"], np.asarray(images[2]) / np.float32(127.5) - 1, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("kind", ["int64", "string", "bool"])
+def test_missing_labels_are_counted(tmp_path: Path, hf: ModuleType, kind: str):
+    value = {"int64": 1, "string": "a", "bool": True}[kind]
+    features = hf.Features({"img": hf.Image(), "label": hf.Value(kind)})
+    columns = {"img": [image() for _ in range(3)], "label": [value, None, value]}
+    hf.Dataset.from_dict(columns, features=features).save_to_disk(tmp_path / "d")
+    with pytest.raises(ValueError, match=r"1 of 3 labels of .* are missing"):
+        opened(tmp_path / "d", labels=True)
+
+
 def test_saved_data_set(tmp_path: Path, hf: ModuleType):
     made, images = table(hf)
     made.save_to_disk(tmp_path / "d")

@@ -111,7 +111,8 @@ def test_folder_of_all_kinds_in_order(tmp_path: Path):
     write(tmp_path, made)
     (tmp_path / "notes.txt").write_text("not an image")
     (tmp_path / "a" / "._x.png").write_text("a Mac's shadow of a file")
-    source = opened(tmp_path)
+    with pytest.warns(UserWarning, match=r"5 images; other files are left out: 1 with \.txt$"):
+        source = opened(tmp_path)
     assert names(source, tmp_path) == ["a/x.JpEg", "a/y/z.png", "b/1.webp", "b/2.PNG", "c.jpg"]
     assert source.shape == (8, 8, 3)
     lossless = np.asarray(made["a/y/z.png"]) / 127.5 - 1
@@ -218,7 +219,7 @@ def test_no_header_is_read_where_the_settings_say_all(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("files", "message"),
-    [((), "the folder is empty"), (("a.tiff", "b.tiff", "c"), "2 with .tiff, 1 with no suffix")],
+    [((), "the folder is empty"), (("a.psd", "b.psd", "c"), "2 with .psd, 1 with no suffix")],
 )
 def test_folder_without_images(tmp_path: Path, files: tuple[str, ...], message: str):
     for file in files:
@@ -232,8 +233,39 @@ def test_unknown_names(tmp_path: Path):
         with pytest.raises(ValueError, match=f"there is no file or folder {name}"):
             opened(name)
     (tmp_path / "film.mp4").write_text("")
-    with pytest.raises(ValueError, match=r"not \.npy or \.npz"):
+    with pytest.raises(ValueError, match=r"not \.npy, \.npz or \.parquet"):
         opened(tmp_path / "film.mp4")
+    (tmp_path / "images.zip").write_text("")
+    with pytest.raises(ValueError, match="is an archive: unpack it and give the folder"):
+        opened(tmp_path / "images.zip")
+
+
+@pytest.mark.parametrize(
+    "suffix", ["bmp", "tif", "gif", "jfif", "jp2", "ppm", "tga", "qoi", "webp", "avif"]
+)
+def test_what_pillow_reads_is_read(tmp_path: Path, suffix: str):
+    Image.init()
+    kind = Image.registered_extensions()[f".{suffix}"]
+    if kind not in Image.SAVE:
+        pytest.skip(f"this Pillow does not write {kind}")
+    write(tmp_path, {"1.png": image()})
+    image().save(tmp_path / f"2.{suffix}", kind)
+    assert opened(tmp_path).shape == (8, 8, 3)
+    assert len(opened(tmp_path)) == 2
+
+
+def test_parts_of_a_data_set_are_no_classes(tmp_path: Path):
+    write(tmp_path, {f"{part}/{i}.png": image() for part in ("train", "test") for i in range(2)})
+    with pytest.warns(UserWarning, match=r"the classes of .* are test and train: to train on one"):
+        assert opened(tmp_path, labels=True).classes == ("test", "train")
+
+
+def test_a_hundred_headers_give_the_size_where_the_channels_are_given(tmp_path: Path):
+    write(tmp_path, {f"{i:03}.png": image() for i in range(101)})
+    (tmp_path / "100.png").write_bytes(b"broken")
+    assert opened(tmp_path, channels=3).shape == (8, 8, 3)
+    with pytest.raises(UnreadableImage, match=r"100\.png cannot be read"):
+        opened(tmp_path)
 
 
 def test_options_that_mean_nothing_are_refused(tmp_path: Path):

@@ -1,0 +1,1 @@
+"""Guidance: transforms of `denoise`, one paper a file."""

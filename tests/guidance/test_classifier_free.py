@@ -1,0 +1,97 @@
+"""Classifier-free guidance: the formula, learned variances, compilations."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from pipelines.models import pipeline, tiny
+
+import ddpm_jax as dj
+
+KEY = jax.random.key(0)
+
+
+def network(params: Any, x: jax.Array, timestep: jax.Array, context: jax.Array) -> jax.Array:
+    """Two channels more than x has: a prediction, and a learned variance."""
+    prediction = params * x * context[:, None, None, None]
+    return jnp.concatenate([prediction, prediction + timestep], axis=-1)
+
+
+DENOISE = dj.guided(network)
+
+
+def params_of(scale: float) -> dict[str, Any]:
+    return {
+        "network": jnp.float32(2),
+        "context": jnp.array([3.0, 5.0]),
+        "negative": jnp.array([1.0, 1.0]),
+        "scale": jnp.float32(scale),
+    }
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 7.5])
+def test_against_the_formula(scale: float):
+    x, t = jax.random.normal(KEY, (2, 4, 4, 1)), jnp.float32(9)
+    params = params_of(scale)
+    with_context = network(2.0, x, t, params["context"])
+    without = network(2.0, x, t, params["negative"])
+    guided = DENOISE(params, x, t)
+    expected = without + scale * (with_context - without)
+    np.testing.assert_allclose(guided[..., :1], expected[..., :1], rtol=1e-6)
+    np.testing.assert_array_equal(guided[..., 1:], with_context[..., 1:])
+
+
+def test_another_scale_compiles_nothing(count_compilations: Any):
+    table = dj.DDIMScheduler().table(4)
+    x_T = jax.random.normal(KEY, (2, 4, 4, 1))
+    first = dj.sample(DENOISE, params_of(2.0), table, x_T)
+    with count_compilations() as compiled:
+        second = dj.sample(dj.guided(network), params_of(3.0), table, x_T)
+    assert compiled.count == 0
+    assert not np.array_equal(first, second)
+
+
+def test_a_pipeline_guides(count_compilations: Any):
+    model, params = tiny(num_class_embeds=3)
+    pipe = pipeline(dj.DDIMPipeline, num_class_embeds=3)
+    call: dict[str, Any] = {
+        "num_inference_steps": 3, "output_type": "np", "progress": False, "class_labels": [0, 1]
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="pass negative_labels"):
+        pipe(KEY, batch_size=2, guidance_scale=2.0, **call)
+    pipe.class_names = {0: "cat", 1: "dog", 2: "no class"}
+    guided = pipe(KEY, batch_size=2, guidance_scale=2.0, **call).images
+
+    def conditional(params: Any, x: Any, t: Any, labels: Any) -> Any:
+        return model.apply({"params": params}, x, t, class_labels=labels)
+
+    keys, table = dj.sample_keys(KEY, 2), pipe.scheduler.table(3)
+    given = {"network": params, "context": jnp.array([0, 1]), "negative": jnp.array([2, 2])}
+    x_0 = dj.sample(
+        dj.guided(conditional),
+        {**given, "scale": jnp.float32(2)},
+        table,
+        dj.prior(table, keys, (8, 8, 1)),
+    )
+    np.testing.assert_allclose(guided, np.clip(np.asarray(x_0) / 2 + 0.5, 0, 1), atol=1e-5)
+    plain = pipe(KEY, batch_size=2, **call).images
+    with count_compilations() as compiled:
+        pipe(KEY, batch_size=2, guidance_scale=5.0, **call)
+        same = pipe(KEY, batch_size=2, guidance_scale=1.0, **call).images
+    assert compiled.count == 0
+    np.testing.assert_array_equal(same, plain)
+    assert not np.allclose(guided, plain, atol=1e-3)
+    with pytest.raises(ValueError, match="guidance_scale needs class_labels"):
+        pipe(KEY, batch_size=2, guidance_scale=2.0, num_inference_steps=3, progress=False)
+
+
+def test_names_of_classes_are_saved_and_passed_on(tmp_path: Any):
+    pipe = pipeline(dj.DDIMPipeline, num_class_embeds=3)
+    pipe.class_names = {0: "cat", 1: "dog", 2: "no class"}
+    pipe.save_pretrained(tmp_path / "saved")
+    again = dj.DDPMPipeline.from_pretrained(tmp_path / "saved")
+    assert dj.PNDMPipeline.from_pipe(again).class_names == pipe.class_names
+    with pytest.raises(ValueError, match="no class is named cow: 0 cat, 1 dog"):
+        again(KEY, class_labels="cow", num_inference_steps=2, progress=False)
