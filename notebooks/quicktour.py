@@ -16,19 +16,26 @@
 # with the package, so everything runs on a CPU in a minute or two. `train.ipynb` trains such a
 # model.
 #
-# The first cell installs the package only if it is missing. It does not replace jax: the package
-# needs no newer version than the one on Colab.
+# The first cell installs the package only if it is missing: from the clone beside this notebook, or
+# from what PACKAGE names, which may be a wheel, a folder or a git address ("git+https://..."). It
+# does not replace jax: the package needs no newer version than the one on Colab.
 
 # %%
-PACKAGE = "ddpm-jax"
+PACKAGE = ""
 
 try:
     import ddpm_jax as dj
 except ImportError:
     import subprocess
     import sys
+    from pathlib import Path
 
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", PACKAGE], check=True)
+    if not PACKAGE and (Path.cwd().parent / "pyproject.toml").exists():
+        PACKAGE = str(Path.cwd().parent)  # the clone beside this notebook
+    if not PACKAGE:
+        raise ImportError("ddpm_jax is missing: set PACKAGE in the first cell") from None
+    wanted = f"ddpm-jax[notebooks] @ {PACKAGE}" if "://" in PACKAGE else f"{PACKAGE}[notebooks]"
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", wanted], check=True)
     import ddpm_jax as dj
 
 import os

@@ -15,17 +15,26 @@
 # The run is stopped and resumed, the samples become sharper, and at the end the model is a folder
 # that PyTorch diffusers can load.
 #
-# The first cell installs the package and the requirements of training, only if one is missing.
+# The first cell installs the package and what this notebook needs, only if something is missing:
+# from the clone beside this notebook, or from what PACKAGE names, which may be a wheel, a folder or
+# a git address ("git+https://...").
 
 # %%
 import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 
+PACKAGE = ""
 NEEDED = ["ddpm_jax", "grain", "tensorboardX", "matplotlib", "sklearn"]
 
 if any(importlib.util.find_spec(name) is None for name in NEEDED):
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "ddpm-jax[train]"], check=True)
+    if not PACKAGE and (Path.cwd().parent / "pyproject.toml").exists():
+        PACKAGE = str(Path.cwd().parent)  # the clone beside this notebook
+    if not PACKAGE:
+        raise ImportError("ddpm_jax is missing: set PACKAGE in the first cell")
+    wanted = f"ddpm-jax[notebooks] @ {PACKAGE}" if "://" in PACKAGE else f"{PACKAGE}[notebooks]"
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", wanted], check=True)
 
 # %%
 import _thread

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from ddpm_jax.cli.common import OptionError, option_errors
 from ddpm_jax.hub import class_names, hub, pipeline_folder
 from ddpm_jax.hub.component import MODEL_INDEX, ComponentFiles
-from ddpm_jax.hub.config import check_family
+from ddpm_jax.hub.config import Config, check_family
 from ddpm_jax.hub.files import faults_of, listed, read_json
 from ddpm_jax.models import UNet2DModel
 from ddpm_jax.pipelines.base import supported_class
@@ -51,7 +51,7 @@ class Network(NamedTuple):
         names: the names of its classes by number; empty if they have none.
     """
 
-    config: dict[str, Any]
+    config: Config
     names: dict[int, str]
 
 
@@ -71,9 +71,9 @@ def read_network(model: str, revision: str | None = None) -> Network:
         pipeline_folder.check(content, [files, Scheduler.files])
         with faults_of(content.path):
             check_family(content.components.get(Scheduler.files.folder), "a ddpm_jax scheduler")
-    config = UNet2DModel.read_config(folder)
+    config = UNet2DModel.read_model(folder).config
     with faults_of(folder / files.config):
-        check_channels(UNet2DModel.from_config(config).config)
+        check_channels(config)
     return Network(config, class_names.read(root))
 
 
@@ -109,7 +109,7 @@ def classes_of(network: Network, labels: Sequence[str]) -> tuple[int, ...]:
     Raises:
         OptionError: labels are missing, not accepted, or not classes of the model.
     """
-    kind, count = network.config.get("class_embed_type"), network.config.get("num_class_embeds")
+    kind, count = network.config.class_embed_type, network.config.num_class_embeds
     if kind == "identity":
         raise OptionError("this model's classes are vectors, which --labels cannot express")
     if kind is None and count is None:

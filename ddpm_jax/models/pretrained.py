@@ -120,7 +120,7 @@ class Model(nn.Module):
                 f"{cls.__name__} has no {listed(foreign)}, which makes it another network"
             )
         if unknown:
-            warnings.warn(f"{cls.__name__} has no field {listed(unknown)}: ignored", stacklevel=3)
+            warnings.warn(f"{cls.__name__} has no field {listed(unknown)}: ignored", stacklevel=2)
             given = {name: value for name, value in given.items() if name not in unknown}
         twice = sorted(f"{name} and {old[name]}" for name in old if {name, old[name]} <= set(given))
         if twice:
@@ -174,15 +174,41 @@ class Model(nn.Module):
             OSError: it has no weights, is not on the hub, or access is denied.
         """
         folder = hub.component(path, cls.files, subfolder=subfolder, **options)
+        model = cls.read_model(folder, dtype, param_dtype)
+        return model, model.read_params(folder, options.get("variant"), sharding)
+
+    @classmethod
+    def read_model(
+        cls: type[ModelT],
+        folder: Path,
+        dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike = jnp.float32,
+    ) -> ModelT:
+        """The model of the config in a component's folder, without its params.
+
+        Raises:
+            ValueError: as `read_config` and `from_config`; the message names the file.
+        """
         config = cls.read_config(folder)
         with faults_of(folder / cls.files.config):
             model = cls.from_config(config)
-        model = model.clone(dtype=dtype, param_dtype=param_dtype)
-        return model, model._read(folder, options.get("variant"), sharding)
+        return model.clone(dtype=dtype, param_dtype=param_dtype)
 
     @nn.nowrap
-    def _read(self, folder: Path, variant: str | None, sharding: Placement) -> dict[str, Any]:
-        """The params in a component's folder. One tensor is read at a time."""
+    def read_params(
+        self, folder: Path, variant: str | None = None, sharding: Placement = None
+    ) -> dict[str, Any]:
+        """The params in a component's folder. One tensor is read at a time.
+
+        Args:
+            folder: with the weights.
+            variant: which weights.
+            sharding: as in `from_pretrained`.
+
+        Raises:
+            ValueError: they do not match the model.
+            OSError: there are none.
+        """
         if not (
             sharding is None or callable(sharding) or isinstance(sharding, Sharding | jax.Device)
         ):

@@ -142,22 +142,17 @@ class DiffusionPipeline(ABC):
         index = pipeline_folder.read(folder)
         pipeline_folder.check(index, [*networks, Scheduler.files])
         scheduler = kind._read_scheduler(folder, index) if scheduler is None else scheduler
+        models: dict[str, Model] = {}
         for one in kind.model_classes:
             path = hub.component(folder, one.files)
+            models[one.files.folder] = one.read_model(path, dtype, param_dtype)
             with faults_of(path / one.files.config):
-                kind._check_network(one.from_config(one.read_config(path)))
-        loaded = {
-            one.files.folder: one.from_pretrained(
-                folder,
-                variant=options.get("variant"),
-                dtype=dtype,
-                param_dtype=param_dtype,
-                sharding=sharding,
-            )
-            for one in kind.model_classes
+                kind._check_network(models[one.files.folder])
+        variant = options.get("variant")
+        params = {
+            part: model.read_params(hub.component(folder, model.files), variant, sharding)
+            for part, model in models.items()
         }
-        models = {part: model for part, (model, _) in loaded.items()}
-        params = {part: tree for part, (_, tree) in loaded.items()}
         pipe = kind._assembled(models, params, scheduler)
         pipe.class_names = class_names.read(folder)
         return pipe

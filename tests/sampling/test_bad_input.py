@@ -44,7 +44,10 @@ def keys(count: int = 2) -> Any:
         (lambda: dj.prior(TABLE, keys(), (4, 0, 1)), "H, W, C"),
         (lambda: dj.sample_with_history(denoise, 1.0, TABLE, X, every=2.0), "every.*2.0"),
         (lambda: dj.DDIMScheduler().table(5, dtype=int), "dtype must be float32"),
-        (lambda: dj.DDIMScheduler().table(5, eta="1"), "eta must be a number in .*'1'; a table is made outside of compiled"),
+        (
+            lambda: dj.DDIMScheduler().table(5, eta="1"),
+            "eta must be a number in .*'1'; a table is made outside of compiled",
+        ),
         (lambda: dj.EulerDiscreteScheduler().table(5, s_churn=np.nan), "s_churn=nan"),
         (lambda: dj.EulerDiscreteScheduler().table(5, s_noise=np.nan), "s_noise=nan"),
         (lambda: dj.EulerDiscreteScheduler().table(5, s_churn="1"), "s_churn='1'"),
