@@ -145,10 +145,12 @@ def _write(folder: Path, layout: Layout, leaves: Mapping[rules.Path, Stored], to
         target.parent.mkdir(parents=True, exist_ok=True)
         if origin.is_dir():
             shutil.copytree(origin, target, copy_function=shutil.copyfile)
-        elif origin.name in (CONFIG, SCHEDULER_CONFIG) and _is_old(config := read_config(origin)):
-            _write_json(target, current_config(config))
-        else:
-            shutil.copyfile(origin, target)
+            continue
+        shutil.copyfile(origin, target)
+        if origin.name in (CONFIG, SCHEDULER_CONFIG):
+            config = read_config(origin)
+            if (current := current_config(config)) != config:
+                _write_json(target, current)
     component = folder / layout.subfolder
     component.mkdir(parents=True, exist_ok=True)
     if layout.index is not None:
@@ -156,10 +158,6 @@ def _write(folder: Path, layout: Layout, leaves: Mapping[rules.Path, Stored], to
     if to == "diffusers":
         return write_torch(component, rules.torch_tensors(leaves))
     return write_flax(component, leaves) if to == "flax" else write_orbax_folder(component, leaves)
-
-
-def _is_old(config: Mapping[str, Any]) -> bool:
-    return current_config(config) != config
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

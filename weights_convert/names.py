@@ -11,7 +11,7 @@ diffusers has renamed modules since its first release, and still reads most of t
 
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -95,8 +95,9 @@ def without_wrappers(stored: Mapping[str, Stored]) -> dict[str, Stored]:
 
     Warns if it removes something.
     """
-    tensors, removed = dict(stored), ""
-    while prefix := next((p for p in _WRAPPERS if tensors and all(map(_begins(p), tensors))), None):
+    tensors: dict[str, Stored] = dict(stored)
+    removed = ""
+    while prefix := _wrapper_of(tensors):
         tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
         removed += prefix
     if removed:
@@ -108,14 +109,16 @@ def without_wrappers(stored: Mapping[str, Stored]) -> dict[str, Stored]:
     return tensors
 
 
-def _begins(prefix: str) -> Callable[[str], bool]:
-    return lambda name: name.startswith(prefix)
+def _wrapper_of(names: Collection[str]) -> str | None:
+    """The wrapper's prefix that all names have, if any."""
+    found = [p for p in _WRAPPERS if names and all(name.startswith(p) for name in names)]
+    return found[0] if found else None
 
 
 def current_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """A component's config with today's names of its class and of its fields."""
-    old = config.get("_class_name")
-    fields = OLD_SCHEDULER_FIELDS if "Scheduler" in str(old) else OLD_UNET_FIELDS
+    old = str(config.get("_class_name"))  # [file, class] of custom code has no other name
+    fields = OLD_SCHEDULER_FIELDS if "Scheduler" in old else OLD_UNET_FIELDS
     named = {
         fields[key] if key in fields and fields[key] not in config else key: value
         for key, value in config.items()

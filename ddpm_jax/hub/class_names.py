@@ -35,21 +35,21 @@ def read(folder: Path) -> dict[int, str]:
 
 
 def numbers_of(labels: Sequence[str | int], names: Mapping[int, str]) -> list[int]:
-    """Classes given by number or by name, as numbers.
+    """Classes as numbers. A text is a class's name, or its number if no class has that name.
 
     Raises:
         ValueError: a name that no class has; lists the names.
     """
-    by_name = {name: number for number, name in names.items()}
-    found = {label: by_name.get(str(label), label) for label in labels}
-    numbers = {
-        label: int(one) if not isinstance(one, str) or one.lstrip("-").isdecimal() else None
-        for label, one in found.items()
-    }
-    if unknown := [label for label in labels if numbers[label] is None]:
+    by_name: dict[str | int, int] = {name: number for number, name in names.items()}
+    unknown = [one for one in labels if one not in by_name and not _is_number(one)]
+    if unknown:
         known = in_words(names) or "this model's classes have no names"
         raise ValueError(f"no class is named {listed(unknown)}: {known}")
-    return [number for label in labels if (number := numbers[label]) is not None]
+    return [by_name[one] if one in by_name else int(one) for one in labels]
+
+
+def _is_number(label: str | int) -> bool:
+    return not isinstance(label, str) or label.removeprefix("-").isdecimal()
 
 
 def no_class(names: Mapping[int, str]) -> int | None:

@@ -134,23 +134,24 @@ class DiffusionPipeline(ABC):
                 unsupported class; or the weights do not match the config.
             OSError: the folder has no weights, or the files cannot be fetched from the hub.
         """
-        named = supported_class(pipeline_folder.read(hub.pipeline(name, (), **options)))
+        index = pipeline_folder.read(hub.pipeline(name, (), **options))  # before any weights
+        named = supported_class(index)
         kind = named if inspect.isabstract(cls) else cls
         networks = [one.files for one in kind.model_classes]
+        pipeline_folder.check(index, [*networks, Scheduler.files])
         wanted = networks if scheduler is not None else [*networks, Scheduler.files]
         folder = hub.pipeline(name, wanted, **options)
-        index = pipeline_folder.read(folder)
-        pipeline_folder.check(index, [*networks, Scheduler.files])
         scheduler = kind._read_scheduler(folder, index) if scheduler is None else scheduler
         models: dict[str, Model] = {}
+        paths = {one.files.folder: hub.component(folder, one.files) for one in kind.model_classes}
         for one in kind.model_classes:
-            path = hub.component(folder, one.files)
-            models[one.files.folder] = one.read_model(path, dtype, param_dtype)
+            part, path = one.files.folder, paths[one.files.folder]
+            models[part] = one.read_model(path, dtype, param_dtype)
             with faults_of(path / one.files.config):
-                kind._check_network(models[one.files.folder])
+                kind._check_network(models[part])
         variant = options.get("variant")
         params = {
-            part: model.read_params(hub.component(folder, model.files), variant, sharding)
+            part: model.read_params(paths[part], variant, sharding)
             for part, model in models.items()
         }
         pipe = kind._assembled(models, params, scheduler)

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -199,8 +200,8 @@ def _evaluate(
 
 
 def _check_denoise(denoise: Denoise) -> None:
-    """Raises TypeError for a model, which is no function of params."""
-    if hasattr(denoise, "denoise"):
+    """Raises TypeError for one of our models, which is no function of params."""
+    if isinstance(denoise, nn.Module) and hasattr(denoise, "denoise"):
         raise TypeError(
             f"denoise must be a function denoise(params, x, timestep), got a "
             f"{type(denoise).__name__}: pass its method denoise"

@@ -9,6 +9,7 @@ import pytest
 from pipelines.models import pipeline, tiny
 
 import ddpm_jax as dj
+from ddpm_jax.hub import class_names
 
 KEY = jax.random.key(0)
 
@@ -85,6 +86,13 @@ def test_a_pipeline_guides(count_compilations: Any):
     assert not np.allclose(guided, plain, atol=1e-3)
     with pytest.raises(ValueError, match="guidance_scale needs class_labels"):
         pipe(KEY, batch_size=2, guidance_scale=2.0, num_inference_steps=3, progress=False)
+
+
+def test_a_number_is_a_number_though_a_class_has_it_as_its_name():
+    names = {0: "ten", 1: "0", 2: "dog"}
+    assert class_names.numbers_of([0, "0", "2", "dog"], names) == [0, 1, 2, 2]
+    with pytest.raises(ValueError, match="no class is named cow, x: 0 ten, 1 0, 2 dog"):
+        class_names.numbers_of(["cow", "dog", "x"], names)
 
 
 def test_names_of_classes_are_saved_and_passed_on(tmp_path: Any):

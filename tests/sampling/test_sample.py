@@ -89,6 +89,25 @@ def test_padding_keeps_the_bits(scheduler: Any) -> None:
     )
 
 
+class Sampler:
+    """A function of a user's own, with a method that has nothing to do with ours."""
+
+    def __call__(self, params: Any, x: jax.Array, timestep: jax.Array) -> jax.Array:
+        return params * x
+
+    def denoise(self) -> None: ...
+
+
+def test_other_callables_may_have_a_method_of_that_name() -> None:
+    table = dj.DDIMScheduler().table(2)
+    assert dj.sample(Sampler(), jnp.float32(0.1), table, jnp.ones((1, 2, 2, 1))).shape == (
+        1,
+        2,
+        2,
+        1,
+    )
+
+
 def test_a_model_is_sampled_by_its_method() -> None:
     pipe = dj.DDIMPipeline.from_pretrained("digits")
     table, keys = dj.DDIMScheduler().table(2), dj.sample_keys(jax.random.key(0), 1)

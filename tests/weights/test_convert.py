@@ -68,6 +68,15 @@ def test_a_folder_of_the_first_release_gets_todays_names(tmp_path: Path) -> None
     assert read("scheduler/scheduler_config.json")["num_train_timesteps"] == 40
 
 
+def test_a_custom_class_is_copied_as_it_is(tmp_path: Path) -> None:
+    """Custom code has a list of its file and its class."""
+    source = pipeline(tmp_path / "custom", **INDEX)
+    config = {"_class_name": ["my_unet", "MyUNet"], "in_channels": 1}
+    (source / "unet" / "config.json").write_text(json.dumps(config))
+    convert(source, tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "unet" / "config.json").read_text()) == config
+
+
 def test_a_flat_repository_becomes_nested(tmp_path: Path) -> None:
     nested = pipeline(tmp_path / "nested", **INDEX)
     flat_one = component(tmp_path / "flat")

@@ -160,10 +160,6 @@ def _labels(dataset: "datasets.Dataset", data: Data) -> tuple[np.ndarray, tuple[
     column = _label_column(dataset, data)
     values = np.asarray(dataset.select_columns([column]).with_format("numpy")[:][column])
     names = getattr(dataset.features[column], "names", None)
-    if values.dtype == object and (none := sum(value is None for value in values)):
-        raise ValueError(
-            f"{none} of {len(values)} labels of {data.name} are missing: fill or leave them out"
-        )
     if values.dtype.kind in "OUS" and all(isinstance(value, str) for value in values):
         classes, numbers = np.unique(values.astype(str), return_inverse=True)
         return numbers, tuple(classes.tolist())

@@ -120,8 +120,12 @@ def _checked_labels(opened: Opened, name: str) -> Int32[np.ndarray, "n"]:
         labels = labels[:, 0]
     if labels.dtype.kind == "b":
         labels = labels.astype(np.int32)
-    if labels.dtype.kind == "f" and (none := int(np.isnan(labels).sum())):  # None in a data set
-        raise ValueError(f"{none} of {count} labels of {name} are missing: fill or leave them out")
+    if labels.dtype.kind in "fO":  # a label that is None in a data set, or NaN for numbers
+        none = sum(label is None or label != label for label in labels.ravel().tolist())
+        if none:
+            raise ValueError(
+                f"{none} of {count} labels of {name} are missing: fill or leave them out"
+            )
     if labels.shape != (count,) or labels.dtype.kind not in "iu":
         raise ValueError(
             f"the labels of {name} must be {count} whole numbers; got {labels.dtype} of shape "
