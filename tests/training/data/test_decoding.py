@@ -149,9 +149,12 @@ def test_grey_of_16_bits_is_upright_too():
     assert read_header(file) == Header(16, 8, 1)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.int32])
-def test_grey_of_32_bits_is_refused_where_it_does_not_fit(dtype: type):
-    file = encoded(Image.fromarray(np.full((2, 2), 70_000, dtype)), "TIFF")
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [(np.float32, 0.5), (np.float32, 70_000), (np.int32, 70_000), (np.int32, -1)],
+)
+def test_grey_of_32_bits_is_refused_where_it_does_not_fit(dtype: type, value: float):
+    file = encoded(Image.fromarray(np.full((2, 2), value, dtype)), "TIFF")
     with pytest.raises(UnreadableImage, match="accepted are 8 and 16 bits"):
         decode(file, 1)
 
