@@ -1,8 +1,9 @@
 """The entry point: parses the arguments, runs the command, and reports each of its errors in one
 line. tyro reports wrong arguments.
 
-Exit codes: 0 success, 1 failure, 2 wrong arguments, 130 interrupted. With `DDPM_JAX_TRACEBACK=1` in
-the environment a failure shows its traceback, for bug reports.
+Exit codes: 0 success; 2 an option that is unknown, or whose value is refused, by itself or for this
+model or data; 130 interrupted; 1 any other failure, such as files that are missing or wrong. With
+`DDPM_JAX_TRACEBACK=1` in the environment a failure shows its traceback, for bug reports.
 """
 
 import inspect
@@ -18,6 +19,7 @@ from ddpm_jax._version import __version__
 from ddpm_jax.cli.common import OptionError
 from ddpm_jax.cli.convert import Convert
 from ddpm_jax.cli.describe import Describe
+from ddpm_jax.cli.help_texts import unwrap, use_docstrings
 from ddpm_jax.cli.info import Info
 from ddpm_jax.cli.sample import Sample
 from ddpm_jax.cli.train import Train
@@ -85,11 +87,13 @@ def _parse(argv: Sequence[str]) -> Command:
         if issubclass(command, Train):  # its defaults depend on the preset, file, model or run
             arguments, default = command.prepare(arguments)
             config = ()  # a default may be True or False, so each flag needs both forms
+        use_docstrings(command)
+        summary = unwrap(inspect.getdoc(command) or "")
         return tyro.cli(
             command,
             default=default,
             prog=f"ddpm-jax {argv[0]}",
-            description=f"{inspect.getdoc(command)}\n\nExamples:\n{command.EXAMPLES}",
+            description=f"{summary}\n\nExamples:\n{command.EXAMPLES}",
             args=arguments,
             config=config,
         )

@@ -24,11 +24,10 @@ Flag = tyro.conf.FlagCreatePairsOff[bool]
 
 @dataclass(frozen=True, kw_only=True)
 class Train(Settings):
-    """Train a model on images. The result is a folder that diffusers and
-    `ddpm-jax sample --model` can load.
+    """Train a model on images. The result is a folder that `ddpm-jax sample` and diffusers load.
 
-    --data is short for --data.name, and --profile for --loop.profile. The defaults shown here are
-    those of the preset, file, model or earlier run that is given with --help.
+    The option --data is short for --data.name, and --profile for --loop.profile. The defaults shown
+    by --help are those of the preset, file, model or earlier run that is given beside it.
     """
 
     EXAMPLES: ClassVar[str] = """\
@@ -77,8 +76,7 @@ class Train(Settings):
         start = _start_options(argv)
         if start.revision and start.base is None:
             raise OptionError("--revision needs the model that --from names: pass both")
-        with option_errors():
-            settings = _start(start)
+        settings = _start(start)
         groups = {f.name: getattr(settings, f.name) for f in dataclasses.fields(Settings)}
         return argv, cls(out=Path(start.out) if start.out else tyro.MISSING, **groups)
 
@@ -116,16 +114,18 @@ class Train(Settings):
 
     def _plan(self) -> "Plan":
         from ddpm_jax.training.run.finetune import load_base
-        from ddpm_jax.training.run.plan import check_folder, make_plan
+        from ddpm_jax.training.run.plan import check_folder, check_settings, make_plan, open_images
 
         settings = Settings(**{f.name: getattr(self, f.name) for f in dataclasses.fields(Settings)})
         with option_errors():
-            check_folder(self.out, settings, resume=self.resume)
+            check_settings(settings)
+        check_folder(self.out, settings, resume=self.resume)
         base = None
         if self.from_ is not None:
             base = load_base(self.from_, revision=self.revision, variant=self.variant)
+        source = open_images(settings, base)  # data that cannot be read is no wrong option
         with option_errors():
-            return make_plan(settings, self.out, base)
+            return make_plan(settings, self.out, base, source)
 
 
 def _written_out(word: str) -> str:

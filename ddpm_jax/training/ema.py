@@ -28,9 +28,11 @@ class Ema(Group):
     """How the average decays.
 
     Attributes:
-        decay: in [0, 1); the average reaches back over about 1 / (1 - decay) updates.
-        power: of the warm-up (3), for example 0.75, > 0; None: constant.
-        inv_gamma: of the warm-up (3), > 0.
+        decay: the largest decay, in [0, 1); the average reaches back over about 1 / (1 - decay)
+            updates.
+        power: at update k the decay is at most 1 - (1 + (k - 1) / inv_gamma)^-power, > 0; None:
+            constant from the first update.
+        inv_gamma: the larger, the slower this bound rises, > 0.
 
     Raises:
         ValueError: at construction, naming every field that is refused.

@@ -42,12 +42,13 @@ class Objective(Group):
     """Which loss, and how timesteps are weighted.
 
     Attributes:
-        loss: equations (1) to (3).
-        weighting: w_t of (1), see `ddpm_jax.training.weighting`.
-        min_snr_gamma: of "min_snr", > 0.
-        p2_gamma: of "p2", at least 0.
-        p2_k: of "p2", > 0.
-        vlb_weight: lambda of (3), > 0.
+        loss: what is minimised. "simple": the squared error of the prediction; "vlb": the
+            variational bound; "hybrid": the simple loss plus the bound, for a learned variance.
+        weighting: of timesteps in the simple loss: "uniform", "snr", "min_snr" or "p2".
+        min_snr_gamma: gamma of the weighting "min_snr", > 0.
+        p2_gamma: gamma of the weighting "p2", at least 0.
+        p2_k: number k of the weighting "p2", > 0.
+        vlb_weight: factor of the bound in the loss "hybrid", > 0.
         label_dropout: share of labels, in [0, 1), replaced by the last class, which then means "no
             class": what classifier-free guidance needs.
 

@@ -25,13 +25,14 @@ class Optimizer(Group):
     """Adam's settings; the defaults are those of the DDPM paper for CIFAR-10.
 
     Attributes:
-        learning_rate: the highest, > 0.
-        warmup_steps: updates over which it rises from 0, a whole number of at least 0.
-        decay: how it falls to 0 after the warm-up: "constant" (not at all), "linear" or "cosine".
-        beta1: Adam's, in [0, 1).
-        beta2: Adam's, in [0, 1).
-        eps: Adam's, > 0.
-        weight_decay: decoupled, at least 0.
+        learning_rate: the highest learning rate, > 0.
+        warmup_steps: updates over which the learning rate rises from 0, at least 0.
+        decay: how the learning rate falls to 0 after the warm-up: "constant" (not at all),
+            "linear" or "cosine".
+        beta1: decay of Adam's mean of gradients, in [0, 1).
+        beta2: decay of Adam's mean of squared gradients, in [0, 1).
+        eps: Adam's epsilon, > 0.
+        weight_decay: decoupled weight decay, at least 0.
         clip_norm: largest global norm of the gradient, > 0; None: no clipping.
 
     Raises:

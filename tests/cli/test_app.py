@@ -1,16 +1,20 @@
 """The command line as a whole: help, errors and exit codes, the cache."""
 
+import dataclasses
 import os
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, get_type_hints
 
 import pytest
 from cli.sampling import complaint
 
 from ddpm_jax import DDIMScheduler, __version__
-from ddpm_jax.cli import app, cache, main, schedule
+from ddpm_jax.cli import app, cache, help_texts, main, schedule
 from ddpm_jax.hub import hub
 from ddpm_jax.hub.files import read_json, write_json
 from ddpm_jax.schedulers import SCHEDULERS
@@ -48,6 +52,28 @@ def test_help_of_a_command_has_examples_that_parse(
         program, *argv = line.split()
         assert program == "ddpm-jax"
         assert isinstance(app._parse(argv), app.COMMANDS[name])
+
+
+@pytest.mark.usefixtures("as_users_run")  # tyro's sentinel for a missing argument has no type
+@pytest.mark.parametrize("command", app.COMMANDS.values())
+def test_help_texts_are_wrapped_once(command: type):
+    """A line break of the source would be one of the help text, too."""
+
+    def texts(options: Any) -> Iterator[str]:
+        types = get_type_hints(options)
+        for field in dataclasses.fields(options):
+            if dataclasses.is_dataclass(types[field.name]):
+                yield from texts(types[field.name])
+            else:
+                yield field.metadata["help"]  # each option has one
+
+    help_texts.use_docstrings(command)
+    found = list(texts(command))
+    assert found
+    assert not [
+        text for text in found if "\n" in text or not text[0].isupper() | (text[0] in '"01')
+    ]
+    assert not [text for text in found if re.search(r"equation|\(\d\)|, see `", text)]
 
 
 @pytest.mark.parametrize(

@@ -18,11 +18,11 @@ class Data(Group):
     """
 
     name: str = "digits"
-    """"digits" (scikit-learn's 1,797 grey 8x8 digits), a folder of PNG, JPEG or WebP files
-    (searched with its subfolders), a .npy or .npz file, a folder saved by Hugging Face datasets, or
-    the id of a dataset on the hub. Write ./digits for a folder of that name. Arrays are (N, H, W)
-    or (N, H, W, C): uint8 0..255, uint16 0..65535, or floats in [0, 1]; an .npz file holds them
-    under "image", "images", "x" or "arr_0"."""
+    """"digits" (scikit-learn's 1,797 grey 8x8 digits), a folder of image files (searched with its
+    subfolders), a .npy or .npz file, a .parquet file or a folder of them, a folder saved by Hugging
+    Face datasets, or the id of a dataset on the hub. Write ./digits for a folder of that name.
+    Arrays are (N, H, W) or (N, H, W, C): uint8 0..255, uint16 0..65535, or floats in [0, 1]; an
+    .npz file holds them under "image", "images", "x" or "arr_0"."""
 
     split: str | None = None
     """Split of a Hugging Face dataset. By default "train", or the only one."""

@@ -1,6 +1,7 @@
 """What a run is made of, put together and checked before any long work."""
 
 import dataclasses
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -77,25 +78,27 @@ class Plan:
         return params, other_process(self.base, self.settings.diffusion) + news
 
 
-def make_plan(settings: Settings, out: Path, base: Base | None = None) -> Plan:
+def make_plan(
+    settings: Settings, out: Path, base: Base | None = None, source: Source | None = None
+) -> Plan:
     """Opens the data, makes the model and its loss, and checks that they fit together.
 
     Args:
         settings: of the run.
         out: the run's folder; it is not looked at.
         base: the model to go on from, or None.
+        source: by `open_images`. Default: it is opened here.
 
     Raises:
         ValueError: all that does not fit.
         OSError: the data cannot be reached.
     """
     loop, data = settings.loop, settings.data
-    if faults := list(_faults(settings)):
-        raise ValueError("; ".join(faults))
+    check_settings(settings)
     mesh = make_mesh(fsdp=loop.fsdp)
     check_batch_size(loop.batch_size, mesh, accumulate=loop.accumulate)
-    source = open_source(_with_channels(data, base))
-    training_indices(len(source), data.held_out)  # there is something left to train on
+    source = open_images(settings, base) if source is None else source
+    images = len(training_indices(len(source), data.held_out))
     if loop.sample_every and source.shape[-1] not in MODES:
         raise ValueError(
             f"grids of samples have 1, 3 or 4 channels, and {data.name} has {source.shape[-1]}: "
@@ -111,11 +114,33 @@ def make_plan(settings: Settings, out: Path, base: Base | None = None) -> Plan:
     loss = make_loss(model, scheduler, settings.objective)
     if base is not None:
         fitted(base, model, model.shapes())  # refused now, before there is a folder
+    if loop.batch_size > images:
+        warnings.warn(
+            f"loop.batch_size is {loop.batch_size}, but there are {images} images to train on: "
+            "an update sees some of them more than once",
+            stacklevel=2,
+        )
     return Plan(settings, out, mesh, source, model, scheduler, loss, base)
 
 
+def open_images(settings: Settings, base: Base | None = None) -> Source:
+    """The images of a run: of as many channels as the base has, unless the settings say.
+
+    Raises ValueError and OSError, as `open_source`.
+    """
+    data = settings.data
+    if base is not None and data.channels is None:
+        data = replace(data, channels=base.model.in_channels)
+    return open_source(data)
+
+
+def check_settings(settings: Settings) -> None:
+    """ValueError for settings that do not fit together, whatever the data."""
+    if faults := list(_faults(settings)):
+        raise ValueError("; ".join(faults))
+
+
 def _faults(settings: Settings) -> Iterator[str]:
-    """What does not fit together, whatever the data."""
     loop, data, timesteps = settings.loop, settings.data, settings.diffusion.num_train_timesteps
     for name in ("steps", "log_every", "save_every", "sample_every", "eval_every"):
         if getattr(loop, name) % loop.steps_per_call:
@@ -208,13 +233,6 @@ def check_same(saved: Settings, wanted: Settings) -> None:
     ]
     if faults:
         raise ValueError(f"the run was begun with other settings: {'; '.join(faults)}")
-
-
-def _with_channels(data: Any, base: Base | None) -> Any:
-    """Images of as many channels as the base has, unless the settings say."""
-    if base is None or data.channels is not None:
-        return data
-    return replace(data, channels=base.model.in_channels)
 
 
 def _check_size(model: UNet2DModel, shape: tuple[int, int, int]) -> None:

@@ -39,17 +39,17 @@ class Model(Group):
     layers_per_block: int = 2
     """Residual blocks in a down block; an up block has one more."""
     dropout: float = 0.1
-    """Of the residual blocks, in [0, 1)."""
+    """Dropout rate of the residual blocks, in [0, 1)."""
     attention_head_dim: int | None = None
     """Channels of one head; None: one head over all channels."""
     add_attention: bool = True
-    """Attention in the middle block."""
+    """Self-attention in the middle block."""
     act_fn: str = "silu"
-    """silu, swish, mish, gelu or relu."""
+    """Activation: silu, swish, mish, gelu or relu."""
     norm_num_groups: int = 32
-    """Of every group norm; divides every number of channels."""
+    """Groups of every group norm; divides every number of channels."""
     attn_norm_num_groups: int | None = None
-    """Of the middle attention's norm."""
+    """Groups of the middle attention's norm; None: norm_num_groups, or no norm with scale_shift."""
     norm_eps: float = 1e-6
     """Added to the variance in every group norm."""
     resnet_time_scale_shift: Literal["default", "scale_shift"] = "default"
@@ -57,21 +57,21 @@ class Model(Group):
     mid_block_scale_factor: float = 1.0
     """The middle block's sums are divided by it."""
     downsample_padding: int = 0
-    """1: on all sides; 0: right and bottom only."""
+    """Padding before a strided convolution. 1: on all sides; 0: right and bottom only."""
     downsample_type: Literal["conv", "resnet"] = "conv"
-    """Of the blocks with attention."""
+    """How blocks with attention halve the resolution."""
     upsample_type: Literal["conv", "resnet"] = "conv"
-    """Of the blocks with attention."""
+    """How blocks with attention double the resolution."""
     time_embedding_type: Literal["positional", "learned"] = "positional"
-    """How the timestep enters the network."""
+    """How a timestep is embedded: by sines and cosines, or by a table that is trained."""
     time_embedding_dim: int | None = None
     """Width of the time embedding; None: four times the first of the channels."""
     freq_shift: float = 1.0
     """1 for the frequencies of DDPM, 0 for those of improved DDPM."""
     flip_sin_to_cos: bool = False
-    """Cosines first."""
+    """The cosines of the time embedding come first."""
     center_input_sample: bool = False
-    """x <- 2 x - 1 first."""
+    """Compute 2 x - 1 of the input first."""
 
     def _faults(self) -> Iterator[str]:
         """What `UNet2DModel` accepts but never finishes to build."""
@@ -102,9 +102,9 @@ class Diffusion(Group):
     """The forward process and what the network predicts: fields of `DDPMScheduler`."""
 
     num_train_timesteps: int = 1000
-    """T."""
+    """Number of timesteps of the forward process."""
     beta_schedule: BetaSchedule = "linear"
-    """How the noise grows."""
+    """How the betas grow from the first timestep to the last."""
     beta_start: float = 1e-4
     """beta of the first timestep, in (0, 1)."""
     beta_end: float = 0.02
@@ -112,11 +112,11 @@ class Diffusion(Group):
     prediction_type: PredictionType = "epsilon"
     """What the network predicts: the noise, the clean image, or v."""
     variance_type: VarianceType = "fixed_large"
-    """Of sampling; with the learned ones the network has twice the channels."""
+    """Variance of a DDPM sampling step. With a learned one the network has twice the channels."""
     clip_sample: bool = True
     """Sampling clips the predicted image to [-1, 1]."""
     rescale_betas_zero_snr: bool = False
-    """Leave no signal at the last timestep; not with epsilon."""
+    """Rescale the betas so that the last timestep has no signal; not with epsilon."""
 
     def _faults(self) -> Iterator[str]:
         yield from self._at_least(num_train_timesteps=1)
@@ -132,7 +132,7 @@ class Loop(Group):
     """The run itself: how long, how large, and what is written when. Counts are of updates."""
 
     steps: int = 800_000
-    """Updates in all."""
+    """Total number of updates."""
     batch_size: int = 128
     """Images in an update, over all devices."""
     accumulate: int = 1
@@ -140,31 +140,31 @@ class Loop(Group):
     steps_per_call: int = 1
     """Updates in one compiled call; more saves time where an update takes a few milliseconds."""
     seed: int = 0
-    """Decides the first params, the order of the images and every draw."""
+    """Seed of the first params, the order of the images and all noise."""
     dtype: Dtype = "float32"
-    """What the network computes in; its params are float32."""
+    """Dtype of the network's computation; its params are float32."""
     remat: bool = False
     """Compute blocks again in the backward pass: less memory on a GPU, a third more time."""
     fsdp: int = 1
-    """Devices that params and optimiser are cut over; the rest are data-parallel."""
+    """Devices that share the params and the optimizer state; the rest are data-parallel."""
     log_every: int = 100
-    """A line in log.jsonl and TensorBoard."""
+    """Updates between lines in log.jsonl and TensorBoard."""
     save_every: int = 5000
-    """A checkpoint to resume from."""
+    """Updates between checkpoints to resume from."""
     keep_last: int = 2
-    """Checkpoints that are kept."""
+    """Newest checkpoints that are kept."""
     keep_best: int = 0
     """Checkpoints with the lowest held-out loss that are kept too; needs held-out images."""
     sample_every: int = 5000
-    """A grid of samples from the moving average; 0: none."""
+    """Updates between grids of samples from the moving average; 0: no grids."""
     sample_num: int = 36
     """Images in the grid, always from the same keys."""
     sample_steps: int = 50
     """Inference steps for the grid."""
     sample_scheduler: SchedulerName = "ddpm"
-    """Draws the grid. After a short training ddim shows noise where ddpm shows images."""
+    """The sampler of the grid. After a short training ddim shows noise where ddpm shows images."""
     eval_every: int = 5000
-    """The loss on held-out images, where there are some."""
+    """Updates between losses of held-out images, if there are some."""
     divergence: float = 10.0
     """Stop when the mean loss of 50 updates is this many times the lowest such mean; 0: never."""
     profile: int = 0

@@ -221,8 +221,8 @@ def test_files_that_were_renamed(tmp_path: Path):
     """Their order decides the stream of images."""
     images = tmp_path / "images"
     images.mkdir()
-    for i in range(4):
-        Image.new("L", (8, 8), 60 * i).save(images / f"{i}.png")
+    for i in range(8):
+        Image.new("L", (8, 8), 30 * i).save(images / f"{i}.png")
     settings = replace(SMALL, data=Data(name=str(images)))
     run(tmp_path / "run", settings)
     (images / "0.png").rename(images / "9.png")

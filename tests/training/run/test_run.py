@@ -123,6 +123,13 @@ def test_plans_that_do_not_fit(tmp_path: Path, fields: dict[str, int], message: 
     assert not any(tmp_path.iterdir())
 
 
+def test_a_batch_larger_than_the_data_is_a_warning(tmp_path: Path):
+    few = with_loop(replace(SMALL, data=replace(SMALL.data, held_out=1790)), batch_size=8)
+    with pytest.warns(UserWarning, match="batch_size is 8, but there are 7 images to train on"):
+        make_plan(few, tmp_path)
+    make_plan(with_loop(few, batch_size=7), tmp_path)  # a warning is an error
+
+
 def test_images_that_do_not_halve(tmp_path: Path):
     odd = replace(PRESETS["tiny"], data=replace(SMALL.data, resolution=10))
     with pytest.raises(ValueError, match="images of 10x10 do not halve 2 times"):
