@@ -30,9 +30,9 @@ class Ema(Group):
     Attributes:
         decay: the largest decay, in [0, 1); the average reaches back over about 1 / (1 - decay)
             updates.
-        power: at update k the decay is at most 1 - (1 + (k - 1) / inv_gamma)^-power, > 0; None:
-            constant from the first update.
-        inv_gamma: the larger, the slower this bound rises, > 0.
+        power: exponent of the warm-up, in which the decay of update k is at most
+            1 - (1 + (k - 1) / inv_gamma)^-power; for example 0.75, > 0; None: no warm-up.
+        inv_gamma: the larger, the longer the warm-up, > 0.
 
     Raises:
         ValueError: at construction, naming every field that is refused.

@@ -42,7 +42,7 @@ class Objective(Group):
     """Which loss, and how timesteps are weighted.
 
     Attributes:
-        loss: what is minimised. "simple": the squared error of the prediction; "vlb": the
+        loss: what is minimized. "simple": the squared error of the prediction; "vlb": the
             variational bound; "hybrid": the simple loss plus the bound, for a learned variance.
         weighting: of timesteps in the simple loss: "uniform", "snr", "min_snr" or "p2".
         min_snr_gamma: gamma of the weighting "min_snr", > 0.

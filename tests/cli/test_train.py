@@ -156,6 +156,8 @@ def test_wrong_files_and_models(tmp_path: Path, capsys: pytest.CaptureFixture[st
         (f"--data {tmp_path}", "holds no image"),
     ):
         assert error in complaint(f"train --out {out} {options}", capsys, 1)
+    error = complaint(f"train --out {out} --data ./nowhere --loop.fsdp 3", capsys, 2)
+    assert "fsdp must divide the number of devices" in error  # before images are searched for
     error = complaint(f"train --out {out} --revision v1", capsys, 2)
     assert "--revision needs the model that --from names" in error
     assert not out.exists()

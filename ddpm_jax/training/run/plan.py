@@ -95,8 +95,6 @@ def make_plan(
     """
     loop, data = settings.loop, settings.data
     check_settings(settings)
-    mesh = make_mesh(fsdp=loop.fsdp)
-    check_batch_size(loop.batch_size, mesh, accumulate=loop.accumulate)
     source = open_images(settings, base) if source is None else source
     images = len(training_indices(len(source), data.held_out))
     if loop.sample_every and source.shape[-1] not in MODES:
@@ -120,6 +118,7 @@ def make_plan(
             "an update sees some of them more than once",
             stacklevel=2,
         )
+    mesh = make_mesh(fsdp=loop.fsdp)
     return Plan(settings, out, mesh, source, model, scheduler, loss, base)
 
 
@@ -135,9 +134,11 @@ def open_images(settings: Settings, base: Base | None = None) -> Source:
 
 
 def check_settings(settings: Settings) -> None:
-    """ValueError for settings that do not fit together, whatever the data."""
+    """ValueError for settings that do not fit together or the devices, whatever the data."""
     if faults := list(_faults(settings)):
         raise ValueError("; ".join(faults))
+    loop = settings.loop
+    check_batch_size(loop.batch_size, make_mesh(fsdp=loop.fsdp), accumulate=loop.accumulate)
 
 
 def _faults(settings: Settings) -> Iterator[str]:
