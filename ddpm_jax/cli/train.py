@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SHORT = {"--data": "--data.name", "--profile": "--loop.profile"}
 """Options with a shorter name."""
-Preset = Literal["tiny", "emoji", "cifar10", "celebahq256"]
+Preset = Literal["tiny", "emoji", "photos", "cifar10", "celebahq256"]
 Flag = tyro.conf.FlagCreatePairsOff[bool]
 
 
@@ -33,7 +33,7 @@ class Train(Settings):
     EXAMPLES: ClassVar[str] = """\
   ddpm-jax train --data digits --out digits-run
   ddpm-jax train --out digits-run --resume
-  ddpm-jax train --data photos/ --data.resolution 64 --data.flip --preset cifar10 --out photos-run
+  ddpm-jax train --data photos/ --preset photos --out photos-run
   ddpm-jax train --data sketches/ --from google/ddpm-cifar10-32 --loop.steps 20000 --out run2
   ddpm-jax train --config digits-run/settings.json --ema.decay 0.9999 --out other-run"""
 
@@ -41,8 +41,8 @@ class Train(Settings):
     """The folder of the run: settings, checkpoints, log, samples, curve and result."""
 
     preset: Annotated[Preset | None, tyro.conf.arg(help_behavior_hint="")] = None
-    """The initial settings: "tiny" (the default, for the digits on a CPU), "emoji", or the DDPM
-    paper's "cifar10" and "celebahq256"."""
+    """The initial settings. For a CPU: "tiny" (the default, made for the digits), "emoji" and
+    "photos" (of anything, at 32x32). For GPUs: the DDPM paper's "cifar10" and "celebahq256"."""
 
     config: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
     """A settings.json with the initial settings, instead of a preset."""

@@ -290,4 +290,4 @@ def test_too_little_memory(
 
     monkeypatch.setattr(Run, "update", full)
     error = last_word(f"train --config {config} --out {tmp_path / 'run'}", capsys)
-    assert "out of memory; try loop.remat, loop.dtype bfloat16, loop.accumulate 2, or" in error
+    assert "out of memory; try loop.dtype bfloat16, loop.accumulate 2, or" in error

@@ -21,6 +21,7 @@ from ddpm_jax.training.objective import Loss
 from ddpm_jax.training.run.finetune import Base, adapt, fitted, other_process
 from ddpm_jax.training.run.guards import WARM
 from ddpm_jax.training.run.logs import read_log
+from ddpm_jax.training.run.memory import too_large
 from ddpm_jax.training.run.settings import Settings
 from ddpm_jax.training.sharding import check_batch_size, make_mesh
 from ddpm_jax.training.unet_loss import make_loss
@@ -119,6 +120,9 @@ def make_plan(
             stacklevel=2,
         )
     mesh = make_mesh(fsdp=loop.fsdp)
+    labels, shapes = classes is not None, model.shapes()
+    if fault := too_large(loss, shapes, source.shape, loop, devices=mesh.size, labels=labels):
+        warnings.warn(fault, stacklevel=2)
     return Plan(settings, out, mesh, source, model, scheduler, loss, base)
 
 

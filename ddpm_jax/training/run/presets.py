@@ -3,7 +3,8 @@
 cifar10 and celebahq256 are Ho et al. 2020, arXiv:2006.11239, appendix B (800,000 and 500,000
 updates), with the architectures of google/ddpm-cifar10-32 and google/ddpm-celebahq-256. tiny is
 what the bundled digits were trained with, and emoji the bundled emoji, from the file that
-examples/draw_emoji.py writes.
+examples/draw_emoji.py writes. photos is for any photos on two cores, with attention at a quarter of
+the resolution only, where it costs little.
 """
 
 from dataclasses import replace
@@ -64,10 +65,25 @@ EMOJI = replace(
     loop=replace(TINY.loop, steps=11_000, batch_size=32),
 )
 
+PHOTOS = replace(
+    TINY,
+    data=Data(name="photos/", resolution=32, flip=True),
+    model=replace(
+        TINY.model,
+        down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+        block_out_channels=(32, 64, 96, 128),
+    ),
+    optimizer=Optimizer(learning_rate=5e-4, warmup_steps=500, decay="cosine"),
+    ema=Ema(decay=0.9995, power=0.75),
+    loop=replace(TINY.loop, steps=10_000, batch_size=16, save_every=500, sample_every=500),
+)
+
 PRESETS: dict[str, Settings] = {
     "cifar10": CIFAR10,
     "celebahq256": CELEBAHQ256,
     "tiny": TINY,
     "emoji": EMOJI,
+    "photos": PHOTOS,
 }
-"""By name: "cifar10" and "celebahq256" as in the papers, "tiny" and "emoji" for a CPU."""
+"""By name: "cifar10" and "celebahq256" as in the papers, for GPUs; the others for a CPU."""

@@ -80,7 +80,7 @@ def test_one_run_holds_the_lock(tmp_path: Path):
 
 def test_too_little_memory_says_what_needs_less(tmp_path: Path):
     full = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes")
-    less = "try loop.remat, loop.dtype bfloat16, loop.accumulate 2, or a smaller network"
+    less = "try loop.dtype bfloat16, loop.accumulate 2, or a smaller network"
     with pytest.raises(MemoryError, match=less), explained(tmp_path, Loop(batch_size=8)):
         raise full
     spent = Loop(batch_size=8, accumulate=8, remat=True, dtype="bfloat16")

@@ -1,0 +1,89 @@
+"""The estimate of an update's memory, beside the compiler's own figure."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from ddpm_jax.training import init_state, make_train_step, make_update
+from ddpm_jax.training.data import Data
+from ddpm_jax.training.run import memory
+from ddpm_jax.training.run.plan import make_plan
+from ddpm_jax.training.run.presets import PRESETS
+from ddpm_jax.training.run.settings import Loop, Settings
+
+LABELLED = replace(PRESETS["tiny"], data=Data(name="digits", labels=True))
+
+
+def activations(settings: Settings, images: int, out: Path) -> int:
+    plan = make_plan(settings, out)
+    labels = plan.source.labels is not None
+    shapes, shape = plan.model.shapes(), plan.source.shape
+    return memory.activation_bytes(plan.loss, shapes, shape, images, labels=labels)
+
+
+@pytest.mark.usefixtures("as_users_run")
+def test_it_is_near_the_compilers_figure(tmp_path: Path):
+    plan = make_plan(PRESETS["tiny"], tmp_path)
+    optimizer, key = plan.settings.optimizer.make(10), jax.random.key(0)
+    state = jax.eval_shape(lambda params: init_state(params, optimizer, key), plan.model.shapes())
+    batch = {"image": jax.ShapeDtypeStruct((64, 8, 8, 1), jnp.float32)}
+    program = make_train_step(make_update(plan.loss, optimizer)).lower(state, batch).compile()
+    needed = program.memory_analysis().temp_size_in_bytes
+    assert 0.6 < needed / activations(PRESETS["tiny"], 64, tmp_path) < 1.2
+
+
+def test_it_grows_with_the_images_and_takes_labels(tmp_path: Path):
+    few, more, most = (activations(LABELLED, images, tmp_path) for images in (16, 32, 64))
+    assert most - more == pytest.approx(2 * (more - few), rel=0.01)
+
+
+def test_a_batch_that_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The sentence names sizes that fit, and with them nothing is said."""
+    large = replace(PRESETS["tiny"], data=Data(name="digits", resolution=32))
+    devices = jax.device_count()
+    large = replace(large, loop=replace(large.loop, batch_size=16 * devices))
+    monkeypatch.setattr(memory, "device_memory", lambda: 300_000_000)
+    monkeypatch.setattr(memory, "SMALL", 0)
+    with pytest.warns(UserWarning, match="on each device, which has 0.3 GB") as caught:
+        make_plan(large, tmp_path)
+    said = str(caught[0].message)
+    parts, size = (
+        int(said.split(word)[1].split()[0]) for word in ("accumulate ", "batch_size of ")
+    )
+    assert size < large.loop.batch_size
+    for fields in ({"accumulate": parts}, {"batch_size": size}):
+        make_plan(replace(large, loop=replace(large.loop, **fields)), tmp_path)  # says nothing
+    for fields in ({"accumulate": parts // 2}, {"batch_size": 2 * size}):
+        with pytest.warns(UserWarning, match="would|fits"):
+            make_plan(replace(large, loop=replace(large.loop, **fields)), tmp_path)
+    monkeypatch.setattr(memory, "device_memory", lambda: 1_000_000)
+    with pytest.warns(UserWarning, match="not even one image fits"):
+        make_plan(large, tmp_path)
+
+
+def test_a_device_of_unknown_memory_and_a_small_batch_are_not_traced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    plan = make_plan(PRESETS["tiny"], tmp_path)
+
+    def traced(*_args: object, **_kwargs: object) -> int:
+        raise AssertionError
+
+    monkeypatch.setattr(memory, "activation_bytes", traced)
+    shapes, loop = plan.model.shapes(), Loop(batch_size=10**6)
+    monkeypatch.setattr(memory, "device_memory", lambda: None)
+    assert memory.too_large(plan.loss, shapes, (8, 8, 1), loop, devices=1) is None
+    monkeypatch.setattr(memory, "device_memory", lambda: 1)
+    small = Loop(batch_size=8)
+    assert memory.too_large(plan.loss, shapes, (8, 8, 1), small, devices=1) is None
+    with pytest.raises(AssertionError):
+        memory.too_large(plan.loss, shapes, (8, 8, 1), loop, devices=1)
+
+
+def test_a_cpus_memory_is_the_machines():
+    share = memory.device_memory()
+    assert share is not None
+    assert 10**8 < share * jax.local_device_count() < 10**14
