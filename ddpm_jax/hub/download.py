@@ -46,20 +46,20 @@ def fetch(
         return _cached(repo, choose, revision, cache, "local_files_only is set")
     try:
         return _download(repo, choose, revision, cache, token)
-    except errors.GatedRepoError as error:
+    except errors.GatedRepoError:
         raise HubError(
             f"{repo} is gated: accept its terms at {_page(repo)}, "
             "then log in with `hf auth login` or pass token="
-        ) from error
-    except errors.RevisionNotFoundError as error:
+        ) from None
+    except errors.RevisionNotFoundError:
         raise HubError(
             f"{repo} has no revision {revision!r}: no such branch, tag or commit"
-        ) from error
-    except errors.RepositoryNotFoundError as error:
+        ) from None
+    except errors.RepositoryNotFoundError:
         raise HubError(
             f"there is no local folder {repo!r}, and {_page(repo)} does not exist or is private "
             "(for a private one pass token=)"
-        ) from error
+        ) from None
     except ValueError:
         raise
     except Exception as error:  # errors of requests are OSErrors, errors of httpx are not
@@ -115,7 +115,7 @@ def _cached(
     try:
         choose(names)
     except ValueError as error:
-        raise HubError(f"{reason}, and the cached copy of {repo} is incomplete: {error}") from error
+        raise HubError(f"{reason}, and the cached copy of {repo} is incomplete: {error}") from None
     return folder
 
 

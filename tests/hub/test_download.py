@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -142,6 +143,19 @@ def test_no_such_repository(served: HubServer):
 def test_gated(served: HubServer):
     with pytest.raises(download.HubError, match="google/gated is gated: accept its terms at"):
         hub.pipeline("google/gated", BOTH)
+
+
+@pytest.mark.parametrize("name", ["google/nothing", "google/gated"])
+@pytest.mark.parametrize("reached", [True, False])
+def test_an_error_is_one(served: HubServer, monkeypatch, name: str, reached: bool):
+    """Without those of the network's libraries before it, which take screens."""
+    if not reached:
+        monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(download.HubError) as caught:
+        hub.pipeline(name, BOTH)
+    shown = "".join(traceback.format_exception(caught.value))
+    assert shown.count("Traceback (most recent call last)") == 1
+    assert ("could not be fetched" in shown) != reached
 
 
 def test_no_such_revision(served: HubServer):

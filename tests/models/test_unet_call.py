@@ -180,3 +180,8 @@ def test_wrong_inputs_are_refused_before_any_computation(
 def test_images_of_integers_are_refused():
     with pytest.raises(ValueError, match="x must hold floats, got uint8"):
         MODEL.apply({"params": {}}, np.zeros((1, 8, 8, 2), np.uint8), 0)
+
+
+def test_a_call_without_params_says_what_to_write():
+    with pytest.raises(TypeError, match=r"a model has no params: write model\.denoise\(params"):
+        ONE(np.zeros((1, 4, 4, 3)), 5)

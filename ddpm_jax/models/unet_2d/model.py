@@ -145,7 +145,6 @@ class UNet2DModel(Model):
         """
         return list(unet_config.training_faults(self, scheduler))
 
-    @nn.compact
     def __call__(
         self,
         x: Shaped[Array | np.ndarray, "..."],
@@ -169,7 +168,19 @@ class UNet2DModel(Model):
         Raises:
             ValueError: at trace time, for wrong shapes or dtypes, missing labels, or labels for a
                 model without classes.
+            TypeError: it is called as a function: a model has no params.
         """
+        if self.scope is None:
+            raise TypeError(
+                "a model has no params: write model.denoise(params, x, timestep), or "
+                'model.apply({"params": params}, x, timestep, class_labels)'
+            )
+        return self._evaluate(x, timestep, class_labels, train)
+
+    @nn.compact
+    def _evaluate(
+        self, x: Any, timestep: ArrayLike, class_labels: ArrayLike | None, train: bool
+    ) -> Image:
         config = self.config
         check_inputs(config, x, timestep, class_labels)
         self._check_rng(train)

@@ -86,6 +86,8 @@ class Batches:
     def __init__(self, source: Source, data: Data, batch_size: int, share: Share, seed: int):
         import_grain()
         check_main_guard()
+        if data.workers:
+            _check_script()
         self.position = 0
         self._source = source
         self._indices = training_indices(len(source), data.held_out)
@@ -188,6 +190,17 @@ def check_main_guard() -> None:
             "worker processes import the script that starts them, and this script trains when it "
             'is imported: put what it does under if __name__ == "__main__":, or set data.workers '
             "to 0"
+        )
+
+
+def _check_script() -> None:
+    """RuntimeError if workers could not import the script that this process runs."""
+    main = sys.modules["__main__"]
+    file = None if main.__spec__ else getattr(main, "__file__", None)  # None: they import nothing
+    if file is not None and not Path(file).exists():
+        raise RuntimeError(
+            f"worker processes import the script that starts them, and {file} is not a file: save "
+            "the script in one, or set data.workers to 0"
         )
 
 

@@ -125,6 +125,18 @@ def test_a_script_that_is_imported_by_its_workers(monkeypatch: pytest.MonkeyPatc
         make_batches(open_source(data), data, batch_size=4, seed=0)
 
 
+def test_a_script_that_workers_cannot_import(monkeypatch: pytest.MonkeyPatch):
+    """As Python runs a script that it reads from standard input."""
+    main = ModuleType("__main__")
+    main.__file__ = "<stdin>"
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    data = Data(name="digits", workers=1)
+    with pytest.raises(RuntimeError, match="<stdin> is not a file: save the script in one"):
+        make_batches(open_source(data), data, batch_size=4, seed=0)
+    alone = Data(name="digits")
+    make_batches(open_source(alone), alone, batch_size=4, seed=0)
+
+
 @pytest.mark.slow  # fast: no process stays after the test of the same bits
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks processes up in /proc")
 def test_workers_outlive_signals_but_not_their_parent(tmp_path: Path):
