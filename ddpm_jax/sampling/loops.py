@@ -4,7 +4,7 @@
 values that change between calls in `params`, which may be any pytree.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -55,7 +55,7 @@ def sample(
     >>> dj.sample(denoise, jnp.float32(0.1), table, x_T).shape
     (2, 8, 8, 1)
     """
-    _check_denoise(denoise)
+    _check_denoise(denoise, params)
     return _scan(denoise, params, table, x_T, _checked_keys(table, x_T, keys))
 
 
@@ -93,7 +93,7 @@ def sample_with_history(
     """
     if not is_whole(every) or every < 1:
         raise ValueError(f"every must be a whole number of at least 1, got {every!r}")
-    _check_denoise(denoise)
+    _check_denoise(denoise, params)
     checked = _checked_keys(table, x_T, keys)
     return _scan_with_history(denoise, params, table, x_T, checked, int(every))
 
@@ -199,12 +199,16 @@ def _evaluate(
     return row, output, drawn
 
 
-def _check_denoise(denoise: Denoise) -> None:
-    """Raises TypeError for one of our models, which is no function of params."""
-    if isinstance(denoise, nn.Module) and hasattr(denoise, "denoise"):
+def _check_denoise(denoise: Denoise, params: Any) -> None:
+    """Raises TypeError for one of our models, or its `apply` with params that are not in a dict."""
+    method = getattr(denoise, "__self__", None)
+    wrapped = isinstance(params, Mapping) and "params" in params
+    bare = isinstance(method, nn.Module) and denoise == method.apply and not wrapped
+    model = method if bare else denoise
+    if isinstance(model, nn.Module) and hasattr(model, "denoise"):
         raise TypeError(
             f"denoise must be a function denoise(params, x, timestep), got a "
-            f"{type(denoise).__name__}: pass its method denoise"
+            f"{type(model).__name__}{'.apply' if bare else ''}: pass its method denoise"
         )
 
 

@@ -112,6 +112,8 @@ def test_a_model_is_sampled_by_its_method() -> None:
     pipe = dj.DDIMPipeline.from_pretrained("digits")
     table, keys = dj.DDIMScheduler().table(2), dj.sample_keys(jax.random.key(0), 1)
     x_T = dj.prior(table, keys, (8, 8, 1))
+    with pytest.raises(TypeError, match=r"got a UNet2DModel\.apply: pass its method denoise"):
+        dj.sample(pipe.unet.apply, pipe.params, table, x_T)
     with pytest.raises(TypeError, match="got a UNet2DModel: pass its method denoise"):
         dj.sample(pipe.unet, pipe.params, table, x_T)
     x_0 = dj.sample(pipe.unet.denoise, pipe.params, table, x_T)

@@ -8,6 +8,7 @@ import threading
 import warnings
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from ddpm_jax.extras import missing
 from ddpm_jax.hub.files import listed
 from ddpm_jax.sampling.segments import out_of_memory
 from ddpm_jax.training.run.settings import Loop
@@ -44,10 +44,8 @@ def locked(folder: Path) -> Iterator[None]:
         ValueError: another run uses the folder.
         OSError: the folder cannot be written to.
     """
-    try:
-        from filelock import FileLock, Timeout
-    except ImportError as error:
-        raise missing("filelock", "a training run") from error
+    from filelock import FileLock, Timeout
+
     lock = FileLock(folder / LOCK_NAME)
     try:
         lock.acquire(timeout=0)
@@ -110,6 +108,26 @@ def stop_on_signals() -> Iterator[Stop]:
         yield stop
     finally:
         put_back()
+
+
+def compiled(lowered: Any) -> Any:
+    """`lowered.compile()` in another thread: in this one it would keep signals waiting for minutes.
+
+    A signal that raises ends the wait, and the compilation with the process.
+    """
+    done: Future[Any] = Future()
+
+    def compile_it() -> None:
+        try:
+            done.set_result(lowered.compile())
+        except BaseException as error:
+            done.set_exception(error)
+
+    thread = threading.Thread(target=compile_it, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.1)  # signals are seen between two waits
+    return done.result()
 
 
 @contextmanager

@@ -28,10 +28,8 @@ class Log:
     """
 
     def __init__(self, folder: Path, step: int = 0):
-        try:
-            from tensorboardX import SummaryWriter
-        except ImportError as error:
-            raise missing("tensorboardX", "a training log") from error
+        from tensorboardX import SummaryWriter
+
         self.path = folder / LOG_NAME
         kept = [line for line in read_log(folder) if line["step"] <= step]
         with replacing(self.path) as partial:

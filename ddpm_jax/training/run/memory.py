@@ -45,8 +45,8 @@ def too_large(
         return None
     fit = math.floor(images * (memory - state) / activations)  # images at once
     return (
-        f"an update needs about {(state + activations) / 1e9:.3g} GB on each device, which has "
-        f"{memory / 1e9:.3g} GB: {_advice(share, fit, devices)}"
+        f"an update needs about {(state + activations) / 1e9:,.1f} GB on each device, which has "
+        f"{memory / 1e9:,.1f} GB: {_advice(share, fit, devices)}"
     )
 
 

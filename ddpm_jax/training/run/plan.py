@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from ddpm_jax.extras import check_installed
 from ddpm_jax.hub.class_names import NO_CLASS
 from ddpm_jax.hub.component import MODEL_INDEX
 from ddpm_jax.images import MODES
@@ -28,6 +29,8 @@ from ddpm_jax.training.unet_loss import make_loss
 
 SETTINGS_NAME = "settings.json"
 CHECKPOINTS = "checkpoints"
+PACKAGES = ("filelock", "grain", "matplotlib", "tensorboardX")
+"""What a run needs of the extra."""
 MAY_CHANGE = {
     "data": {"workers", "skip_unreadable"},
     "loop": {
@@ -91,6 +94,7 @@ def make_plan(
         source: by `open_images`. Default: it is opened here.
 
     Raises:
+        ImportError: a package that a run needs is not installed.
         ValueError: all that does not fit.
         OSError: the data cannot be reached.
     """
@@ -138,7 +142,13 @@ def open_images(settings: Settings, base: Base | None = None) -> Source:
 
 
 def check_settings(settings: Settings) -> None:
-    """ValueError for settings that do not fit together or the devices, whatever the data."""
+    """What can be known whatever the data.
+
+    Raises:
+        ImportError: a package that a run needs is not installed.
+        ValueError: settings do not fit together or the devices.
+    """
+    check_installed(PACKAGES, "training")
     if faults := list(_faults(settings)):
         raise ValueError("; ".join(faults))
     loop = settings.loop

@@ -29,6 +29,7 @@ from ddpm_jax.training.run.guards import (
     Stop,
     Trace,
     TrainingError,
+    compiled,
     explained,
     locked,
     stop_on_signals,
@@ -184,7 +185,7 @@ class Run:
             # Compiled once, ahead of the call: other shapes or shardings are then an error, and
             # never another compilation.
             self.bar.set_description("compiling")
-            self.program = self.ready.train_step.lower(self.state, placed).compile()
+            self.program = compiled(self.ready.train_step.lower(self.state, placed))
             self.bar.set_description()
         self.state, metrics = self.program(self.state, placed)
         self.step += self.settings.steps_per_call

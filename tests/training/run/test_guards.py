@@ -3,6 +3,8 @@
 import errno
 import math
 import signal
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from ddpm_jax.training.run.guards import (
     Trace,
     TrainingError,
     Watch,
+    compiled,
     explained,
     locked,
     stop_on_signals,
@@ -68,6 +71,46 @@ def test_the_first_signal_asks_and_the_second_does_what_it_did(
         pass
     assert unasked.signal is None
     assert signal.getsignal(number) == before
+
+
+class Slow:
+    """A program that takes long to compile, in code that answers no signals."""
+
+    def __init__(self, end: threading.Event):
+        self.end = end
+
+    def compile(self) -> str:
+        threading.Timer(0.1, signal.raise_signal, [signal.SIGINT]).start()
+        assert self.end.wait(20)
+        return "program"
+
+
+def test_signals_are_answered_while_a_program_compiles(capfd: pytest.CaptureFixture[str]):
+    end = threading.Event()
+    said = "stopping after this update"
+    with stop_on_signals() as stop:
+        threading.Timer(0.6, end.set).start()
+        began = time.monotonic()
+        answered = threading.Timer(0.4, lambda: heard.append(capfd.readouterr().err))
+        heard: list[str] = []
+        answered.start()
+        assert compiled(Slow(end)) == "program"
+        assert time.monotonic() - began < 10
+    assert said in heard[0]  # before it was compiled
+    assert stop.signal is signal.SIGINT
+    forever = threading.Event()
+    with pytest.raises(KeyboardInterrupt):  # as a second signal does
+        compiled(Slow(forever))
+    forever.set()
+
+
+def test_errors_of_a_compilation_are_raised():
+    class Fails:
+        def compile(self) -> None:
+            raise MemoryError("large")
+
+    with pytest.raises(MemoryError, match="large"):
+        compiled(Fails())
 
 
 def test_one_run_holds_the_lock(tmp_path: Path):

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,13 @@ def test_a_batch_larger_than_the_data_is_a_warning(tmp_path: Path):
     with pytest.warns(UserWarning, match="batch_size is 8, but there are 7 images to train on"):
         make_plan(few, tmp_path)
     make_plan(with_loop(few, batch_size=7), tmp_path)  # a warning is an error
+
+
+def test_missing_packages_are_named_before_anything_is_written(tmp_path: Path, monkeypatch):
+    for package in ("grain", "tensorboardX"):
+        monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match="needs grain, tensorboardX: pip install 'ddpm-jax"):
+        make_plan(SMALL, tmp_path)
 
 
 def test_images_that_do_not_halve(tmp_path: Path):
