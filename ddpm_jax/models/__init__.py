@@ -2,5 +2,6 @@
 
 from ddpm_jax.models.pretrained import Model as Model
 from ddpm_jax.models.unet_2d.model import UNet2DModel as UNet2DModel
+from ddpm_jax.models.unet_2d_condition.model import UNet2DConditionModel as UNet2DConditionModel
 
-__all__ = ["Model", "UNet2DModel"]
+__all__ = ["Model", "UNet2DConditionModel", "UNet2DModel"]

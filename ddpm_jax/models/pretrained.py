@@ -65,6 +65,8 @@ class Model(nn.Module):
     """The fields that diffusers' config does not have."""
     renamed_fields: ClassVar[Mapping[str, str]] = {}
     """Old names of fields in config files, and the current names."""
+    fixed_fields: ClassVar[Mapping[str, Any]] = {}
+    """Fields of diffusers' config that have no other value here."""
 
     def __post_init__(self) -> None:
         fields = {
@@ -90,6 +92,22 @@ class Model(nn.Module):
         """The smallest arguments of `__call__`, for the shapes of the params."""
         raise NotImplementedError
 
+    @nn.nowrap
+    def _check_bound(self, *inputs: str) -> None:
+        """TypeError if the model is called as a function; `inputs` follow x and timestep."""
+        if self.scope is None:
+            given = ", ".join(("x", "timestep", *inputs))
+            raise TypeError(
+                f"a model has no params: write model.denoise(params, x, timestep), or "
+                f'model.apply({{"params": params}}, {given})'
+            )
+
+    @nn.nowrap
+    def _check_rng(self, train: bool) -> None:
+        rate = getattr(self, "dropout", 0.0)
+        if train and rate and not (self.is_initializing() or self.has_rng("dropout")):
+            raise ValueError('dropout needs a key: apply(..., train=True, rngs={"dropout": key})')
+
     @classmethod
     def _config_fields(cls) -> tuple[str, ...]:
         """The fields that diffusers' config has, in its order."""
@@ -112,7 +130,15 @@ class Model(nn.Module):
                 underscore without one.
         """
         given = {key: value for key, value in config.items() if not key.startswith("_")}
-        old = cls.renamed_fields
+        old, fixed = cls.renamed_fields, cls.fixed_fields
+        others = [
+            f"{name}={given[name]!r} ({value!r} is)"
+            for name, value in fixed.items()
+            if given.get(name, value) != value
+        ]
+        if others:
+            raise ValueError(f"{cls.__name__}: not supported: {listed(others)}")
+        given = {name: value for name, value in given.items() if name not in fixed}
         unknown = sorted(set(given) - set(cls._config_fields()) - set(old))
         foreign = [f"{name}={given[name]!r}" for name in unknown if _changes(name, given[name])]
         if foreign:

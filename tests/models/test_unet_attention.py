@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from ddpm_jax.models.layers import attention
 from ddpm_jax.models.layers.attention import Attention, SpatialAttention, attend
 from ddpm_jax.models.layers.config import LayerConfig
 from ddpm_jax.models.layers.resnet import ResnetBlock
-from ddpm_jax.models.unet_2d.blocks import DownBlock, MidBlock, UpBlock
+from ddpm_jax.models.layers.unet_blocks import DownBlock, MidBlock, UpBlock, make_transformer
 
 # float32 sums of up to a hundred terms of size one
 ROUNDING = 5e-6
@@ -150,27 +151,48 @@ def test_a_residual_block_without_an_embedding():
     )
 
 
+TRANSFORMER = make_transformer(CONFIG, heads=2)
 BLOCKS = {
-    "down": DownBlock(CONFIG, 8, 1, "cross", None, 1),
-    "mid": MidBlock(CONFIG, "cross", 2, 1.0),
-    "up": UpBlock(CONFIG, 8, "cross", None),
+    "down": DownBlock(CONFIG, 8, 1, TRANSFORMER, None, 1),
+    "mid": MidBlock(CONFIG, TRANSFORMER, 1.0),
+    "up": UpBlock(CONFIG, 8, 1, TRANSFORMER, None),
 }
 
 
 @pytest.mark.parametrize("name", BLOCKS)
-def test_cross_attention_blocks_attend_to_a_context(name: str):
+def test_blocks_with_transformers_attend_to_a_context(name: str):
     block, x, emb = BLOCKS[name], jnp.asarray(draw(2, 4, 4, 8)), jnp.asarray(draw(2, 5))
     first = (x, [x], emb) if name == "up" else (x, emb)
     contexts = jnp.asarray(draw(2, 7, 10, seed=1)), jnp.asarray(draw(2, 7, 10, seed=2))
     variables = drawn(block, *first, contexts[0])
-    attention = variables["params"]["attentions.0"]
-    assert attention["to_k"]["kernel"].shape[0] == 10
+    transformer = variables["params"]["attentions.0"]["transformer_blocks.0"]
+    assert transformer["attn1"]["to_k"]["kernel"].shape[0] == 8
+    assert transformer["attn2"]["to_k"]["kernel"].shape[0] == 10
     a, b = (jax.tree.leaves(block.apply(variables, *first, context))[0] for context in contexts)
     assert np.abs(a - b).max() > 1e-3
 
-    self_attending = block.clone(attention="self")
-    variables = drawn(self_attending, *first, contexts[0])
-    a, b = (
-        jax.tree.leaves(self_attending.apply(variables, *first, context)) for context in contexts
-    )
-    np.testing.assert_array_equal(a[0], b[0])
+
+@pytest.mark.parametrize("length", [1, 10, 13])
+def test_a_long_sequence_in_parts(length: int, monkeypatch: pytest.MonkeyPatch):
+    """The same result and gradient as at once, also where the parts are not equal."""
+    q, k, v = (jnp.asarray(draw(2, n, 3, 4, seed=n)) for n in (length, 7, 8))
+    k = k[:, :7]
+    v = v[:, :7]
+
+    def loss(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
+        out = attend(q, k, v)
+        return jnp.sum(jnp.sin(out)), out
+
+    (_, whole), wanted = jax.value_and_grad(loss, (0, 1, 2), has_aux=True)(q, k, v)
+    monkeypatch.setattr(attention, "MAX_SCORES", 4 * 7 * 3)
+    assert "scan" in str(jax.make_jaxpr(attend)(q, k, v)) or length <= 4
+    (_, parts), got = jax.value_and_grad(loss, (0, 1, 2), has_aux=True)(q, k, v)
+    np.testing.assert_allclose(parts, whole, atol=ROUNDING)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=ROUNDING), got, wanted)
+
+
+def test_scores_of_float16_do_not_overflow():
+    """Stable Diffusion 2.1's logits exceed 65,504."""
+    large = jnp.full((1, 3, 1, 64), 60.0, jnp.float16) * jnp.array([1, -1, 1])[None, :, None, None]
+    out = attend(large.astype(jnp.float16), large.astype(jnp.float16), large.astype(jnp.float16))
+    np.testing.assert_array_equal(out, large)

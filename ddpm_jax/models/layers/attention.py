@@ -8,8 +8,8 @@ and over an image x, whose pixels are the sequence, as a residual block
 
     (4)  y = (x + attention(norm(x), context)) / output_scale
 
-heads = channels // head_dim: where head_dim does not divide the channels, q, k and v have the
-smaller width heads * head_dim.
+heads = channels // head_dim, unless it is given: where head_dim does not divide the channels, q, k
+and v have the smaller width heads * head_dim.
 
 Reference: Vaswani et al. 2017, arXiv:1706.03762; (4) Ho et al. 2020, appendix B, arXiv:2006.11239;
 context as in Rombach et al. 2022, arXiv:2112.10752.
@@ -18,6 +18,7 @@ context as in Rombach et al. 2022, arXiv:2112.10752.
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from ddpm_jax.models.layers.basic import make_linear, make_norm
@@ -26,6 +27,8 @@ from ddpm_jax.models.layers.plain import Image
 
 Context = Float[Array, "b m d"]
 """A sequence that each image attends to, such as the features of a text."""
+MAX_SCORES = 2**24
+"""Scores of an image in memory at once: 64 MB, which is 2048 x 1024 tokens in 8 heads."""
 Sequence = Float[Array, "b n c"]
 Mask = Bool[Array, "#b #k #n #m"]
 """(batch, heads, queries, keys), or 1 on any axis: False where a query must not attend to a key."""
@@ -39,10 +42,28 @@ def attend(
 ) -> Float[Array, "b n k d"]:
     """Equation (2); axes are (batch, sequence, heads, head_dim).
 
-    The mask must leave at least one key for each query. Otherwise the result is NaN.
+    Long sequences are taken some queries at a time, so that no more than `MAX_SCORES` scores of an
+    image are in memory. The mask must leave at least one key for each query. Otherwise the result
+    is NaN.
     """
-    # Scores and softmax are in float32: bfloat16 rounds scores of 100 to steps of 0.5.
-    scores = jnp.einsum("bqhd,bkhd->bhqk", q, k, preferred_element_type=jnp.float32)
+    b, n, heads, width = q.shape
+    fit = max(1, MAX_SCORES // (k.shape[1] * heads))
+    if mask is not None or n <= fit:
+        return _attend(q, k, v, mask)
+    parts = -(-n // fit)
+    size = -(-n // parts)
+    padded = jnp.pad(q, ((0, 0), (0, parts * size - n), (0, 0), (0, 0)))
+    queries = jnp.moveaxis(padded.reshape(b, parts, size, heads, width), 1, 0)
+    # The backward pass computes the scores again: stored, they would be as large as unparted.
+    found = lax.map(jax.checkpoint(lambda part: _attend(part, k, v)), queries)
+    return jnp.moveaxis(found, 0, 1).reshape(b, parts * size, heads, width)[:, :n]
+
+
+def _attend(q: Array, k: Array, v: Array, mask: Array | None = None) -> Array:
+    # Scores and softmax are in float32: bfloat16 rounds scores of 100 to steps of 0.5, and float16
+    # overflows where activations are large, as in Stable Diffusion 2.1.
+    exact = jnp.promote_types(q.dtype, jnp.float32)
+    scores = jnp.einsum("bqhd,bkhd->bhqk", q, k, preferred_element_type=exact)
     scores = scores * q.shape[-1] ** -0.5
     if mask is not None:
         scores = jnp.where(mask, scores, -jnp.inf)
@@ -54,6 +75,10 @@ class Attention(nn.Module):
     """Equations (1) to (3), without a norm or a residual."""
 
     config: LayerConfig
+    heads: int | None = None
+    """None: as many as `config.head_dim` says; otherwise each has an equal part of the channels."""
+    use_bias: bool = True
+    """Whether (1) has a bias; (3) has one always."""
 
     @nn.compact
     def __call__(
@@ -63,7 +88,7 @@ class Attention(nn.Module):
         mask: Mask | None = None,
     ) -> Sequence:
         """Maps sequences; without a context each attends to itself. `mask` is that of `attend`."""
-        return _attention(self.config, x, context, mask)
+        return _attention(self.config, x, context, mask, self.heads, self.use_bias)
 
 
 class SpatialAttention(nn.Module):
@@ -84,7 +109,12 @@ class SpatialAttention(nn.Module):
 
 
 def _attention(
-    config: LayerConfig, x: Sequence, context: Context | None, mask: Mask | None = None
+    config: LayerConfig,
+    x: Sequence,
+    context: Context | None,
+    mask: Mask | None = None,
+    heads: int | None = None,
+    use_bias: bool = True,
 ) -> Sequence:
     """Equations (1) to (3).
 
@@ -92,12 +122,12 @@ def _attention(
     norm of (4) in one module, and the params have its names.
     """
     channels = x.shape[-1]
-    head_dim = config.head_dim or channels
-    heads = channels // head_dim
+    head_dim = channels // heads if heads else config.head_dim or channels
+    heads = heads or channels // head_dim
     context = x if context is None else context.astype(x.dtype)
 
     def project(sequence: Float[Array, "b s e"], name: str) -> Float[Array, "b s k d"]:
-        y = make_linear(config, heads * head_dim, name)(sequence)
+        y = make_linear(config, heads * head_dim, name, use_bias)(sequence)
         return y.reshape(*y.shape[:2], heads, head_dim)
 
     q, k, v = project(x, "to_q"), project(context, "to_k"), project(context, "to_v")

@@ -1,4 +1,4 @@
-"""The layers with parameters: linear, convolution, GroupNorm.
+"""The layers with parameters: linear, convolution, GroupNorm, LayerNorm.
 
 GroupNorm, a FiLM after it and the activation are one affine map per image and channel:
 
@@ -9,7 +9,10 @@ GroupNorm, a FiLM after it and the activation are one affine map per image and c
 mean and var are those of the channel's group, in float32 and in two passes: E[x^2] - E[x]^2 would
 cancel.
 
-Reference: Wu & He 2018, arXiv:1803.08494 (GroupNorm); Perez et al. 2017, arXiv:1709.07871 (FiLM).
+LayerNorm is (1) and (3) over the channels of one token. Statistics are float32 in every dtype.
+
+Reference: Wu & He 2018, arXiv:1803.08494 (GroupNorm); Ba et al. 2016, arXiv:1607.06450 (LayerNorm);
+Perez et al. 2017, arXiv:1709.07871 (FiLM).
 """
 
 import math
@@ -49,14 +52,17 @@ class Linear(nn.Module):
     features: int
     dtype: Dtype
     param_dtype: Dtype
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self, x: Float[Array, "*batch c"]) -> Float[Array, "*batch c2"]:
         """Maps the last axis."""
         channels = x.shape[-1]
         kernel = self.param("kernel", uniform, (channels, self.features), self.param_dtype)
-        bias = self.param("bias", uniform_bias(channels), (self.features,), self.param_dtype)
         y = dot(x.astype(self.dtype), kernel)
+        if not self.use_bias:
+            return y
+        bias = self.param("bias", uniform_bias(channels), (self.features,), self.param_dtype)
         return y + _as_channels(bias, y)
 
 
@@ -97,7 +103,7 @@ def _as_channels(values: Float[Array, " c"], like: Float[Array, "*batch c"]) -> 
 
 
 class GroupNorm(nn.Module):
-    """Equations (1) to (3), all in float32, the result in `dtype`."""
+    """Equations (1) to (3), all in float32 at least, the result in `dtype`."""
 
     groups: int
     eps: float
@@ -112,16 +118,35 @@ class GroupNorm(nn.Module):
         shape = (x.shape[-1],)
         scale = self.param("scale", nn.initializers.ones, shape, self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, shape, self.param_dtype)
-        x = x.astype(jnp.float32)
+        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         mean, var = moments(x, self.groups)
-        gain = scale.astype(jnp.float32)[None] * lax.rsqrt(var + self.eps)
-        offset = bias.astype(jnp.float32)[None] - mean * gain
+        gain = scale.astype(x.dtype)[None] * lax.rsqrt(var + self.eps)
+        offset = bias.astype(x.dtype)[None] - mean * gain
         if film is not None:
-            film_scale, film_shift = (value.astype(jnp.float32) for value in film)
+            film_scale, film_shift = (value.astype(x.dtype) for value in film)
             gain = gain * (1 + film_scale)
             offset = offset * (1 + film_scale) + film_shift
         y = x * gain[:, None, None] + offset[:, None, None]
         return (y if self.activation is None else self.activation(y)).astype(self.dtype)
+
+
+class LayerNorm(nn.Module):
+    """Equation (1) over the last axis, in float32 at least; the result in `dtype`."""
+
+    eps: float
+    dtype: Dtype
+    param_dtype: Dtype
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*batch c"]) -> Float[Array, "*batch c"]:
+        """Maps the last axis."""
+        shape = (x.shape[-1],)
+        scale = self.param("scale", nn.initializers.ones, shape, self.param_dtype)
+        bias = self.param("bias", nn.initializers.zeros, shape, self.param_dtype)
+        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        centered = x - x.mean(-1, keepdims=True)
+        y = centered * lax.rsqrt(jnp.square(centered).mean(-1, keepdims=True) + self.eps)
+        return (y * _as_channels(scale, y) + _as_channels(bias, y)).astype(self.dtype)
 
 
 def moments(x: Image, groups: int) -> tuple[Float[Array, "b c"], Float[Array, "b c"]]:
@@ -136,9 +161,9 @@ def moments(x: Image, groups: int) -> tuple[Float[Array, "b c"], Float[Array, "b
     return mean, over_group(jnp.square(x - mean[:, None, None]))
 
 
-def make_linear(config: LayerConfig, features: int, name: str) -> Linear:
+def make_linear(config: LayerConfig, features: int, name: str, use_bias: bool = True) -> Linear:
     """A linear layer with the choices of the model."""
-    return Linear(features, config.dtype, config.param_dtype, name=name)
+    return Linear(features, config.dtype, config.param_dtype, use_bias, name=name)
 
 
 def make_conv(config: LayerConfig, features: int, name: str, **options: Any) -> Conv:
@@ -148,8 +173,17 @@ def make_conv(config: LayerConfig, features: int, name: str, **options: Any) -> 
 
 
 def make_norm(
-    config: LayerConfig, name: str, activation: Activation | None = None, groups: int | None = None
+    config: LayerConfig,
+    name: str,
+    activation: Activation | None = None,
+    groups: int | None = None,
+    eps: float | None = None,
 ) -> GroupNorm:
-    """A GroupNorm with the choices of the model; `groups` replaces the model's number."""
-    groups = groups or config.groups
-    return GroupNorm(groups, config.eps, config.dtype, config.param_dtype, activation, name=name)
+    """A GroupNorm with the choices of the model; `groups` and `eps` replace the model's."""
+    groups, eps = groups or config.groups, config.eps if eps is None else eps
+    return GroupNorm(groups, eps, config.dtype, config.param_dtype, activation, name=name)
+
+
+def make_layer_norm(config: LayerConfig, name: str, eps: float = 1e-5) -> LayerNorm:
+    """A LayerNorm with the dtypes of the model."""
+    return LayerNorm(eps, config.dtype, config.param_dtype, name=name)

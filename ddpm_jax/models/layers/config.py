@@ -55,9 +55,9 @@ class LayerConfig:
 
     @property
     def exact(self) -> "LayerConfig":
-        """The same in float32, for both ends of the network and for embeddings.
+        """The same in float32 at least, for both ends of the network and for embeddings.
 
         They cost little, and without them an image sampled in bfloat16 is twice as far from one in
         float32: the last convolution's rounding causes most of the difference.
         """
-        return replace(self, dtype=jnp.dtype("float32"))
+        return replace(self, dtype=jnp.promote_types(self.dtype, jnp.float32))

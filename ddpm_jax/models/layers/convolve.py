@@ -39,7 +39,9 @@ def convolve_doubled(x: Image, kernel: Kernel, train: bool = False) -> Output:
     b, h, w, _ = x.shape
     if cpu.is_few(b, 2 * h, 2 * w):
         return convolve(double(x), kernel, 1, ((1, 1), (1, 1)), train)
-    kernel = kernel.astype(jnp.float32)  # the sums are rounded once, to x's dtype
+    kernel = kernel.astype(
+        jnp.promote_types(kernel.dtype, jnp.float32)
+    )  # the sums are rounded once, to x's dtype
     rows = [
         jnp.stack(
             [

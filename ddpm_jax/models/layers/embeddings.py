@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Num
 from numpy import dtype as Dtype
 
 from ddpm_jax.models.layers.basic import make_linear
-from ddpm_jax.models.layers.config import LayerConfig
+from ddpm_jax.models.layers.config import Activation, LayerConfig
 
 FOURIER_SCALE = 16.0
 
@@ -73,13 +73,15 @@ class Embedding(nn.Module):
 
 
 class EmbeddingMLP(nn.Module):
-    """Linear, SiLU (for every activation of the model), linear."""
+    """Linear, activation, linear."""
 
     config: LayerConfig
     width: int
+    activation: Activation = nn.silu
+    """`UNet2DModel` has SiLU here for every activation of the model."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "b d"]) -> Float[Array, "b e"]:
         """Maps the last axis."""
-        x = nn.silu(make_linear(self.config, self.width, "linear_1")(x))
+        x = self.activation(make_linear(self.config, self.width, "linear_1")(x))
         return make_linear(self.config, self.width, "linear_2")(x)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ddpm_jax.hub.config import Config
+from ddpm_jax.models import checks
 from ddpm_jax.models.unet_2d.parts import embedding_width
 
 
@@ -17,30 +18,21 @@ def check_inputs(
     found = [*_image(config, x)]
     if not found:
         batch = jnp.shape(x)[0]
-        found = [*_timestep(batch, timestep), *_labels(config, batch, class_labels)]
+        found = [*checks.timestep(batch, timestep), *_labels(config, batch, class_labels)]
     if found:
         raise ValueError("; ".join(found))
 
 
 def _image(config: Config, x: Any) -> Iterator[str]:
-    shape, channels = jnp.shape(x), config.in_channels
-    if len(shape) != 4 or shape[-1] != channels:
-        yield f"x must be (batch, height, width, {channels}), channels last, got shape {shape}"
+    if found := list(checks.image(x, config.in_channels)):
+        yield from found
         return
-    if not jnp.issubdtype(jnp.result_type(x), jnp.floating):
-        yield f"x must hold floats, got {jnp.result_type(x)}"
-    halvings = len(config.block_out_channels) - 1
-    if any(side % 2**halvings or side == 0 for side in shape[1:3]):
+    halvings, sides = len(config.block_out_channels) - 1, jnp.shape(x)[1:3]
+    if any(side % 2**halvings or side == 0 for side in sides):
         yield (
             f"height and width of x must be multiples of {2**halvings}, because this model halves "
-            f"them {halvings} times, got {shape[1]} x {shape[2]}"
+            f"them {halvings} times, got {sides[0]} x {sides[1]}"
         )
-
-
-def _timestep(batch: int, timestep: ArrayLike) -> Iterator[str]:
-    shape = jnp.shape(timestep)
-    if shape not in ((), (batch,)):
-        yield f"timestep must be a scalar or of shape ({batch},), got shape {shape}"
 
 
 def _labels(config: Config, batch: int, labels: ArrayLike | None) -> Iterator[str]:

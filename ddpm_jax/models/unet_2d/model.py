@@ -25,6 +25,7 @@ from ddpm_jax.hub.class_names import CLASS_NAMES
 from ddpm_jax.hub.component import MODEL_INDEX, ComponentFiles
 from ddpm_jax.models.layers.basic import make_conv, make_norm
 from ddpm_jax.models.layers.plain import Image
+from ddpm_jax.models.layers.unet_blocks import through
 from ddpm_jax.models.pretrained import Model
 from ddpm_jax.models.unet_2d import config as unet_config
 from ddpm_jax.models.unet_2d import parts
@@ -170,11 +171,7 @@ class UNet2DModel(Model):
                 model without classes.
             TypeError: it is called as a function: a model has no params.
         """
-        if self.scope is None:
-            raise TypeError(
-                "a model has no params: write model.denoise(params, x, timestep), or "
-                'model.apply({"params": params}, x, timestep, class_labels)'
-            )
+        self._check_bound("class_labels")
         return self._evaluate(x, timestep, class_labels, train)
 
     @nn.compact
@@ -185,32 +182,25 @@ class UNet2DModel(Model):
         check_inputs(config, x, timestep, class_labels)
         self._check_rng(train)
         layer = parts.layer_config(config, self.dtype, self.param_dtype, self.remat, train)
-        x = jnp.asarray(x, jnp.float32)
+        x = jnp.asarray(x, layer.exact.dtype)
         x = 2 * x - 1 if self.center_input_sample else x
         timestep = jnp.broadcast_to(jnp.asarray(timestep), x.shape[:1])
         emb = parts.embed(config, layer.exact, timestep, class_labels)
 
         h = make_conv(layer.exact, self.block_out_channels[0], "conv_in")(x).astype(layer.dtype)
-        skips = [h]
-        for down in parts.down_blocks(config, layer):
-            h, left = down(h, emb)
-            skips += left
-        if self.mid_block_type is not None:
-            h = parts.mid_block(config, layer)(h, emb)
-        for up in parts.up_blocks(config, layer):
-            skips, taken = skips[: -self.layers_per_block - 1], skips[-self.layers_per_block - 1 :]
-            h = up(h, taken, emb)
-
+        h = through(
+            h,
+            emb,
+            None,
+            down=parts.down_blocks(config, layer),
+            mid=None if self.mid_block_type is None else parts.mid_block(config, layer),
+            up=parts.up_blocks(config, layer),
+        )
         h = make_norm(layer.exact, "conv_norm_out", nn.silu)(h)
         output = make_conv(layer.exact, self.out_channels, "conv_out")(h)
         if self.time_embedding_type == "fourier":
             output = output / timestep.astype(jnp.float32)[:, None, None, None]
         return output
-
-    @nn.nowrap
-    def _check_rng(self, train: bool) -> None:
-        if train and self.dropout and not (self.is_initializing() or self.has_rng("dropout")):
-            raise ValueError('dropout needs a key: apply(..., train=True, rngs={"dropout": key})')
 
     @nn.nowrap
     def _example_inputs(self) -> tuple[Any, ...]:

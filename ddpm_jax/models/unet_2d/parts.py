@@ -13,7 +13,8 @@ from jaxtyping import Array, Float, Num
 from ddpm_jax.hub.config import Config
 from ddpm_jax.models.layers.config import ACTIVATIONS, LayerConfig
 from ddpm_jax.models.layers.embeddings import Embedding, EmbeddingMLP, Fourier, sinusoid
-from ddpm_jax.models.unet_2d.blocks import DOWN, UP, DownBlock, MidBlock, UpBlock, plain_name
+from ddpm_jax.models.layers.unet_blocks import DownBlock, MidBlock, UpBlock, make_attention
+from ddpm_jax.models.unet_2d.block_types import DOWN, UP, plain_name
 
 Projection = Callable[[Num[Array, " b"]], Float[Array, "b d"]]
 
@@ -46,7 +47,7 @@ def down_blocks(config: Config, layer: LayerConfig) -> Iterator[DownBlock]:
             layer,
             width,
             config.layers_per_block,
-            kind.attention,
+            make_attention(layer, layer.groups) if kind.attends else None,
             None if i == len(widths) - 1 else resampler,
             config.downsample_padding,
             name=f"down_blocks.{i}",
@@ -57,8 +58,8 @@ def mid_block(config: Config, layer: LayerConfig) -> MidBlock:
     """The block at the smallest size."""
     groups = config.attn_norm_num_groups or (0 if layer.scale_shift else layer.groups)
     scale = config.mid_block_scale_factor
-    attention = "self" if config.add_attention else None
-    return MidBlock(layer, attention, groups, scale, name="mid_block")
+    attention = make_attention(layer, groups, scale) if config.add_attention else None
+    return MidBlock(layer, attention, scale, name="mid_block")
 
 
 def up_blocks(config: Config, layer: LayerConfig) -> Iterator[UpBlock]:
@@ -67,7 +68,9 @@ def up_blocks(config: Config, layer: LayerConfig) -> Iterator[UpBlock]:
     for i, (name, width) in enumerate(zip(config.up_block_types, widths, strict=True)):
         kind = UP[plain_name(name)]
         resampler = None if i == len(widths) - 1 else kind.resampler or config.upsample_type
-        yield UpBlock(layer, width, kind.attention, resampler, name=f"up_blocks.{i}")
+        attention = make_attention(layer, layer.groups) if kind.attends else None
+        layers = config.layers_per_block + 1
+        yield UpBlock(layer, width, layers, attention, resampler, name=f"up_blocks.{i}")
 
 
 def embed(

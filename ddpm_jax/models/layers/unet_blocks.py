@@ -1,13 +1,16 @@
-"""The blocks of a UNet: down, middle and up. Each is a sequence of residual blocks, with or without
-attention.
+"""The blocks of a UNet, and the way through them.
 
-Block types are data: for each name in a config, `DOWN` and `UP` give the attention and the
-resampling.
+    skips = h, then those of every down block
+    y     = up_blocks(mid_block(down_blocks(h)), skips)
+
+Each block is a sequence of residual blocks, with or without attention; each also gets the embedding
+of the timestep, and attentions a context. An up block ends at the size of the next skip, which for
+an odd size is not twice its own.
 
 Reference: Ho et al. 2020, appendix B, arXiv:2006.11239.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import jax.numpy as jnp
@@ -17,39 +20,13 @@ from jaxtyping import Array, Float
 from ddpm_jax.models.layers.attention import Context, SpatialAttention
 from ddpm_jax.models.layers.basic import make_conv
 from ddpm_jax.models.layers.config import LayerConfig
-from ddpm_jax.models.layers.plain import Image, Output
+from ddpm_jax.models.layers.plain import Image, Output, double
 from ddpm_jax.models.layers.resnet import ResnetBlock
+from ddpm_jax.models.layers.transformer import SpatialTransformer
 
-AttentionKind = Literal["self", "cross"]
-"""Pixels attend to the pixels of their own image, or to the context that the blocks get."""
+MakeAttention = Callable[[str], nn.Module]
+"""From a name to a module that is called with an image and a context."""
 Resampler = Literal["conv", "resnet"]
-
-
-@dataclass(frozen=True)
-class BlockType:
-    """The meaning of a block's name."""
-
-    attention: AttentionKind | None
-    resampler: Resampler | None
-    """None: the config chooses it."""
-
-
-DOWN = {
-    "DownBlock2D": BlockType(attention=None, resampler="conv"),
-    "AttnDownBlock2D": BlockType(attention="self", resampler=None),
-    "ResnetDownsampleBlock2D": BlockType(attention=None, resampler="resnet"),
-}
-UP = {
-    "UpBlock2D": BlockType(attention=None, resampler="conv"),
-    "AttnUpBlock2D": BlockType(attention="self", resampler=None),
-    "ResnetUpsampleBlock2D": BlockType(attention=None, resampler="resnet"),
-}
-MID = "UNetMidBlock2D"
-
-
-def plain_name(name: str) -> str:
-    """The block's name without its old prefix."""
-    return name.removeprefix("UNetRes")
 
 
 class DownBlock(nn.Module):
@@ -58,7 +35,7 @@ class DownBlock(nn.Module):
     config: LayerConfig
     features: int
     layers: int
-    attention: AttentionKind | None
+    attention: MakeAttention | None
     resampler: Resampler | None
     """None: the size stays."""
     padding: int
@@ -72,9 +49,8 @@ class DownBlock(nn.Module):
         skips: list[Array] = []
         for i in range(self.layers):
             x = make_resnet(self.config, self.features, f"resnets.{i}")(x, emb)
-            if self.attention:
-                attention = make_attention(self.config, self.config.groups, f"attentions.{i}")
-                x = attention(x, context if self.attention == "cross" else None)
+            if self.attention is not None:
+                x = self.attention(f"attentions.{i}")(x, context)
             skips.append(x)
         if self.resampler == "conv":
             x = ConvDownsample(self.config, self.padding, name="downsamplers.0")(x)
@@ -88,19 +64,18 @@ class MidBlock(nn.Module):
     """Residual block, attention, residual block."""
 
     config: LayerConfig
-    attention: AttentionKind | None
-    groups: int
-    """Groups of the attention's norm; 0: no norm."""
+    attention: MakeAttention | None
     output_scale: float
 
     @nn.compact
-    def __call__(self, x: Image, emb: Float[Array, "b e"], context: Context | None = None) -> Image:
+    def __call__(
+        self, x: Image, emb: Float[Array, "b e"] | None, context: Context | None = None
+    ) -> Image:
         """Maps images."""
         config, scale, features = self.config, self.output_scale, x.shape[-1]
         x = make_resnet(config, features, "resnets.0", output_scale=scale)(x, emb)
-        if self.attention:
-            attention = make_attention(config, self.groups, "attentions.0", scale)
-            x = attention(x, context if self.attention == "cross" else None)
+        if self.attention is not None:
+            x = self.attention("attentions.0")(x, context)
         return make_resnet(config, features, "resnets.1", output_scale=scale)(x, emb)
 
 
@@ -109,7 +84,8 @@ class UpBlock(nn.Module):
 
     config: LayerConfig
     features: int
-    attention: AttentionKind | None
+    layers: int
+    attention: MakeAttention | None
     resampler: Resampler | None
     """None: the size stays."""
 
@@ -120,16 +96,19 @@ class UpBlock(nn.Module):
         skips: list[Float[Array, "b h w _"]],
         emb: Float[Array, "b e"],
         context: Context | None = None,
+        size: tuple[int, int] | None = None,
     ) -> Output:
-        """Maps images; the last of `skips` is used first."""
+        """Maps images; the last of `skips` is used first.
+
+        The output has `size`, as far as it is resampled; None: twice that of x.
+        """
         for i, skip in enumerate(reversed(skips)):
             x = jnp.concatenate([x, skip], axis=-1)
             x = make_resnet(self.config, self.features, f"resnets.{i}")(x, emb)
-            if self.attention:
-                attention = make_attention(self.config, self.config.groups, f"attentions.{i}")
-                x = attention(x, context if self.attention == "cross" else None)
+            if self.attention is not None:
+                x = self.attention(f"attentions.{i}")(x, context)
         if self.resampler == "conv":
-            x = ConvUpsample(self.config, name="upsamplers.0")(x)
+            x = ConvUpsample(self.config, name="upsamplers.0")(x, size)
         elif self.resampler == "resnet":
             block = make_resnet(self.config, self.features, "upsamplers.0", resample="double")
             x = block(x, emb)
@@ -155,9 +134,14 @@ class ConvUpsample(nn.Module):
     config: LayerConfig
 
     @nn.compact
-    def __call__(self, x: Image) -> Output:
-        """Doubles the size."""
-        return make_conv(self.config, x.shape[-1], "conv", doubled=True)(x)
+    def __call__(self, x: Image, size: tuple[int, int] | None = None) -> Output:
+        """Doubles the size; with another one the last row or column is cut before the
+        convolution.
+        """
+        _, h, w, c = x.shape
+        if size in (None, (2 * h, 2 * w)):
+            return make_conv(self.config, c, "conv", doubled=True)(x)
+        return make_conv(self.config, c, "conv")(double(x)[:, : size[0], : size[1]])
 
 
 def make_resnet(config: LayerConfig, features: int, name: str, **options: Any) -> ResnetBlock:
@@ -166,9 +150,39 @@ def make_resnet(config: LayerConfig, features: int, name: str, **options: Any) -
     return block(config, features, name=name, **options)
 
 
-def make_attention(
-    config: LayerConfig, groups: int, name: str, output_scale: float = 1.0
-) -> SpatialAttention:
-    """An attention over pixels, with the choices of the model."""
+def make_attention(config: LayerConfig, groups: int, output_scale: float = 1.0) -> MakeAttention:
+    """Attention of pixels to each other, with the choices of the model."""
     block = nn.remat(SpatialAttention) if config.remat else SpatialAttention
-    return block(config, groups, output_scale, name=name)
+    return lambda name: block(config, groups, output_scale, name=name)
+
+
+def make_transformer(config: LayerConfig, heads: int, **options: Any) -> MakeAttention:
+    """Attention of pixels to each other and to a context; options are those of
+    `SpatialTransformer`.
+    """
+    block = nn.remat(SpatialTransformer) if config.remat else SpatialTransformer
+    return lambda name: block(config, heads, name=name, **options)
+
+
+def through(
+    h: Image,
+    emb: Float[Array, "b e"],
+    context: Context | None,
+    *,
+    down: Iterable[DownBlock],
+    mid: MidBlock | None,
+    up: Iterable[UpBlock],
+) -> Image:
+    """From the first convolution's output to the last norm's input."""
+    skips = [h]
+    for block in down:
+        h, left = block(h, emb, context)
+        skips += left
+    if mid is not None:
+        h = mid(h, emb, context)
+    for block in up:
+        count = block.layers
+        skips, used = skips[:-count], skips[-count:]
+        size = skips[-1].shape[1:3] if skips else None
+        h = block(h, used, emb, context, size)
+    return h

@@ -1,0 +1,1 @@
+"""The UNet that reads a context."""
