@@ -44,7 +44,8 @@ def values(
     for name in flags:
         if not isinstance(config[name], bool):
             yield f"{name} must be true or false, got {config[name]!r}"
-    accepted = (*DTYPES, "float64") if jax.config.jax_enable_x64 else DTYPES
+    exact = ("float64",) if jax.dtypes.canonicalize_dtype("float64") == "float64" else ()
+    accepted = (*DTYPES, *exact)
     for name in RUNTIME:
         if _dtype_name(config[name]) not in accepted:
             yield f"{name} must be {one_of(accepted)}, got {config[name]!r}"

@@ -9,13 +9,14 @@ import pytest
 from ddpm_jax.models import UNet2DModel
 from tests.models.nets import CAT, CIFAR10
 from tests.parity import torch_unet
-from tests.parity.unet_cases import Case, all_pairs, cases, config_of, inputs_of, pairs_of
+from tests.parity.pairs import Case, all_pairs, cases, pairs_of
+from tests.parity.unet_cases import FACTORS, config_of, inputs_of
 from weights_convert import to_flax
 
 # Largest difference over largest output, both float32. Measured at most 2e-6 over all cases here.
 PARITY = 2e-5
 
-CASES = cases()
+CASES = cases(FACTORS)
 
 
 def difference(config: dict[str, Any], x: Any, timestep: Any, labels: Any = None) -> float:
@@ -30,7 +31,7 @@ def difference(config: dict[str, Any], x: Any, timestep: Any, labels: Any = None
 
 def test_the_cases_hold_every_pair_of_options():
     assert len(CASES) >= 30
-    assert set().union(*map(pairs_of, CASES)) == all_pairs()
+    assert set().union(*map(pairs_of, CASES)) == all_pairs(FACTORS)
 
 
 @pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))

@@ -1,17 +1,18 @@
-"""diffusers' UNet2DModel with weights of which every one matters, and called in our layout."""
+"""diffusers' UNets with weights of which every one matters, and called in our layout."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
+from diffusers import UNet2DConditionModel as ConditionalTorchUNet
 from diffusers import UNet2DModel as TorchUNet
 
 
-def make(config: Mapping[str, Any], seed: int = 0) -> TorchUNet:
+def make(config: Mapping[str, Any], seed: int = 0, kind: Any = TorchUNet) -> Any:
     """In evaluation mode; norms and biases are moved off their zeros and ones."""
     torch.manual_seed(seed)
-    model = TorchUNet(**config).eval().requires_grad_(False)
+    model = kind(**config).eval().requires_grad_(False)
     for name, parameter in model.named_parameters():
         if name == "time_proj.weight" and parameter.ndim == 1:
             # At its own scale, 16, an ulp of the logarithm becomes 1e-4 in the angle.
@@ -21,7 +22,7 @@ def make(config: Mapping[str, Any], seed: int = 0) -> TorchUNet:
     return model
 
 
-def tensors(model: TorchUNet) -> dict[str, np.ndarray]:
+def tensors(model: torch.nn.Module) -> dict[str, np.ndarray]:
     return {name: tensor.numpy() for name, tensor in model.state_dict().items()}
 
 
@@ -31,4 +32,14 @@ def call(model: TorchUNet, x: Any, timestep: Any, labels: Any = None) -> np.ndar
     labels = None if labels is None else torch.as_tensor(labels)
     with torch.no_grad():
         output = model(images, torch.as_tensor(timestep), labels).sample
+    return np.moveaxis(output.numpy(), 1, -1)
+
+
+def call_conditional(
+    model: ConditionalTorchUNet, x: Any, timestep: Any, context: Any
+) -> np.ndarray:
+    """Channels last, in and out."""
+    images = torch.from_numpy(np.ascontiguousarray(np.moveaxis(x, -1, 1)))
+    with torch.no_grad():
+        output = model(images, torch.as_tensor(timestep), torch.from_numpy(context)).sample
     return np.moveaxis(output.numpy(), 1, -1)

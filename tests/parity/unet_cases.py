@@ -1,11 +1,10 @@
 """Configs of small UNets in which every pair of options occurs, and what they are called with."""
 
-import itertools
 from typing import Any
 
 import numpy as np
 
-Case = dict[str, Any]
+from tests.parity.pairs import Case
 
 # The options of a case. Most are config fields; "down", "up" and "classes" stand for several, and
 # the last three are for the call.
@@ -39,39 +38,6 @@ FACTORS: dict[str, list[Any]] = {
     "scalar_timestep": [False, True],
     "sides": [(8, 8), (16, 8)],
 }
-
-
-def pairs_of(case: Case) -> set[Any]:
-    """Every two factors with their values."""
-    values = ((name, str(value)) for name, value in case.items())
-    return set(itertools.combinations(values, 2))
-
-
-def all_pairs() -> set[Any]:
-    found = set()
-    for (a, a_values), (b, b_values) in itertools.combinations(FACTORS.items(), 2):
-        found |= {((a, str(x)), (b, str(y))) for x in a_values for y in b_values}
-    return found
-
-
-def cases() -> list[Case]:
-    """Rows that hold all pairs: each the best of some drawn around a pair still missing."""
-    rng, missing, found = np.random.default_rng(0), all_pairs(), []
-    while missing:
-        wanted = dict(min(missing))
-        drawn = [
-            {name: _draw(rng, values, wanted.get(name)) for name, values in FACTORS.items()}
-            for _ in range(60)
-        ]
-        best = max(drawn, key=lambda case: len(missing & pairs_of(case)))
-        found.append(best)
-        missing -= pairs_of(best)
-    return found
-
-
-def _draw(rng: np.random.Generator, values: list[Any], wanted: str | None) -> Any:
-    fitting = [value for value in values if wanted is None or str(value) == wanted]
-    return fitting[rng.integers(len(fitting))]
 
 
 def config_of(case: Case) -> dict[str, Any]:

@@ -183,6 +183,7 @@ def through(
     for block in up:
         count = block.layers
         skips, used = skips[:-count], skips[-count:]
-        size = skips[-1].shape[1:3] if skips else None
+        # the last block does not resample
+        size = (skips[-1].shape[1], skips[-1].shape[2]) if skips else None
         h = block(h, used, emb, context, size)
     return h
