@@ -13,7 +13,11 @@ from ddpm_jax.hub.hub import HubOptions as HubOptions
 from ddpm_jax.images import make_grid as make_grid
 from ddpm_jax.images import to_pil as to_pil
 from ddpm_jax.images import to_uint8 as to_uint8
+from ddpm_jax.models import AutoencoderKL as AutoencoderKL
+from ddpm_jax.models import CLIPTextModel as CLIPTextModel
 from ddpm_jax.models import Model as Model
+from ddpm_jax.models import Posterior as Posterior
+from ddpm_jax.models import UNet2DConditionModel as UNet2DConditionModel
 from ddpm_jax.models import UNet2DModel as UNet2DModel
 from ddpm_jax.pipelines.base import DiffusionPipeline as DiffusionPipeline
 from ddpm_jax.pipelines.unconditional import CallOptions as CallOptions
@@ -55,7 +59,8 @@ __all__ = [
     "DDPMPipeline", "DDIMPipeline", "PNDMPipeline", "DiffusionPipeline", "ImagePipelineOutput",
     "CallOptions",
     # models
-    "UNet2DModel", "Model", "HubOptions",
+    "UNet2DModel", "UNet2DConditionModel", "AutoencoderKL", "Posterior", "CLIPTextModel", "Model",
+    "HubOptions",
     # schedulers
     "DDPMScheduler", "DDIMScheduler", "PNDMScheduler", "EulerDiscreteScheduler",
     "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler", "LMSDiscreteScheduler", "Scheduler",

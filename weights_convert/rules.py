@@ -40,6 +40,7 @@ def to_flax(
     expected: Params | None = None,
     *,
     put: Callable[[Path, Array], Any] | None = None,
+    rename: Callable[[str], str | None] | None = None,
 ) -> dict[str, Any]:
     """A nested dict of parameters from tensors under their torch names, current or old.
 
@@ -50,12 +51,14 @@ def to_flax(
             returns. None: names and shapes are not compared.
         put: called with each tensor's path and its array in Flax's layout. Its result becomes the
             leaf. None: the leaf is the NumPy array.
+        rename: from a name in the file to the one that a network of `expected` has; None leaves
+            a tensor out.
 
     Raises:
         ValueError: one error that lists every tensor that is missing, is unexpected, has a wrong
             shape, is not of a float dtype, or has a name or rank without a rule.
     """
-    leaves, faults = _planned(tensors)
+    leaves, faults = _planned(tensors, rename)
     if expected is not None:
         faults |= _differences(leaves, dict(flat(expected)), faults)
     _raise_if(faults)
@@ -84,11 +87,16 @@ def flax_leaves(tensors: Mapping[str, Any]) -> dict[Path, Stored]:
     return leaves
 
 
-def _planned(tensors: Mapping[str, Any]) -> tuple[dict[Path, Stored], dict[str, str]]:
+def _planned(
+    tensors: Mapping[str, Any], rename: Callable[[str], str | None] | None = None
+) -> tuple[dict[Path, Stored], dict[str, str]]:
     """The leaves of a mapping, and the faults of the tensors that cannot become leaves, by name."""
     leaves: dict[Path, Stored] = {}
     faults: dict[str, str] = {}
-    for name, tensor in with_current_names(without_wrappers(stored_of(tensors))).items():
+    stored = with_current_names(without_wrappers(stored_of(tensors)))
+    if rename is not None:
+        stored = {new: tensor for name, tensor in stored.items() if (new := rename(name))}
+    for name, tensor in stored.items():
         *modules, leaf = components(name)
         if leaf in BUFFERS:
             continue

@@ -1,7 +1,17 @@
 """Networks in Flax."""
 
+from ddpm_jax.models.autoencoder_kl.model import AutoencoderKL as AutoencoderKL
+from ddpm_jax.models.autoencoder_kl.model import Posterior as Posterior
+from ddpm_jax.models.clip.text import CLIPTextModel as CLIPTextModel
 from ddpm_jax.models.pretrained import Model as Model
 from ddpm_jax.models.unet_2d.model import UNet2DModel as UNet2DModel
 from ddpm_jax.models.unet_2d_condition.model import UNet2DConditionModel as UNet2DConditionModel
 
-__all__ = ["Model", "UNet2DConditionModel", "UNet2DModel"]
+__all__ = [
+    "AutoencoderKL",
+    "CLIPTextModel",
+    "Model",
+    "Posterior",
+    "UNet2DConditionModel",
+    "UNet2DModel",
+]

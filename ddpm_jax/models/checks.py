@@ -21,7 +21,7 @@ def values(
     optional_counts: Sequence[str] = (),
     flags: Sequence[str] = (),
 ) -> Iterator[str]:
-    """Faults of fields by themselves, and of dtypes, activation and sample size.
+    """Faults of fields by themselves, and of the dtypes.
 
     Args:
         config: the fields by name.
@@ -49,6 +49,10 @@ def values(
     for name in RUNTIME:
         if _dtype_name(config[name]) not in accepted:
             yield f"{name} must be {one_of(accepted)}, got {config[name]!r}"
+
+
+def of_images(config: Mapping[str, Any]) -> Iterator[str]:
+    """Faults of the activation and of the sample size, which networks for images have."""
     if not (isinstance(config["act_fn"], str) and config["act_fn"].lower() in ACTIVATIONS):
         yield f"act_fn must be {one_of(tuple(ACTIVATIONS))}, got {config['act_fn']!r}"
     if not _is_size(config["sample_size"]):
@@ -105,13 +109,13 @@ def blocks(
                 )
 
 
-def image(x: Any, channels: int) -> Iterator[str]:
+def image(x: Any, channels: int, name: str = "x") -> Iterator[str]:
     """Faults of the images that a network is called with."""
     shape = jnp.shape(x)
     if len(shape) != 4 or shape[-1] != channels:
-        yield f"x must be (batch, height, width, {channels}), channels last, got shape {shape}"
+        yield f"{name} must be (batch, height, width, {channels}), channels last, got shape {shape}"
     elif not jnp.issubdtype(jnp.result_type(x), jnp.floating):
-        yield f"x must hold floats, got {jnp.result_type(x)}"
+        yield f"{name} must hold floats, got {jnp.result_type(x)}"
 
 
 def timestep(batch: int, given: ArrayLike) -> Iterator[str]:

@@ -251,11 +251,18 @@ class Model(nn.Module):
         weights = self._find_weights(folder, variant)
         with weights_convert.open_weights(weights) as tensors:
             try:
-                return weights_convert.to_flax(tensors, self.shapes(), put=put)
+                return weights_convert.to_flax(
+                    tensors, self.shapes(), put=put, rename=self._param_name
+                )
             except ValueError as error:
                 raise ValueError(
                     f"{weights} does not match its {self.files.config}: {error}"
                 ) from None
+
+    @classmethod
+    def _param_name(cls, name: str) -> str | None:
+        """A tensor's name here, from that in a file; None for one that is not of this network."""
+        return name
 
     @classmethod
     def _find_weights(cls, folder: Path, variant: str | None) -> Path:
@@ -286,9 +293,12 @@ class Model(nn.Module):
         if found:
             raise ValueError("these are not the params of this model: " + listed(found, "; "))
         weights_convert.save_torch(Path(path), params, variant=variant, stem=self.files.weights)
-        write_json(
-            Path(path) / self.files.config, {"_class_name": type(self).__name__, **self.config}
-        )
+        write_json(Path(path) / self.files.config, {**self._class_entry(), **self.config})
+
+    @classmethod
+    def _class_entry(cls) -> dict[str, Any]:
+        """How a config file names the class."""
+        return {"_class_name": cls.__name__}
 
     @nn.nowrap
     def shapes(self) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from ddpm_jax.models.layers.plain import Image
 
 Context = Float[Array, "b m d"]
 """A sequence that each image attends to, such as the features of a text."""
+NAMES = ("to_q", "to_k", "to_v", "to_out.0")
 MAX_SCORES = 2**24
 """Scores of an image in memory at once: 64 MB, which is 2048 x 1024 tokens in 8 heads."""
 Sequence = Float[Array, "b n c"]
@@ -79,6 +80,8 @@ class Attention(nn.Module):
     """None: as many as `config.head_dim` says; otherwise each has an equal part of the channels."""
     use_bias: bool = True
     """Whether (1) has a bias; (3) has one always."""
+    names: tuple[str, str, str, str] = NAMES
+    """Of the linear maps in the params."""
 
     @nn.compact
     def __call__(
@@ -88,7 +91,9 @@ class Attention(nn.Module):
         mask: Mask | None = None,
     ) -> Sequence:
         """Maps sequences; without a context each attends to itself. `mask` is that of `attend`."""
-        return _attention(self.config, x, context, mask, self.heads, self.use_bias)
+        return _attention(
+            self.config, x, context, mask, self.heads, self.use_bias, names=self.names
+        )
 
 
 class SpatialAttention(nn.Module):
@@ -115,6 +120,7 @@ def _attention(
     mask: Mask | None = None,
     heads: int | None = None,
     use_bias: bool = True,
+    names: tuple[str, str, str, str] = NAMES,
 ) -> Sequence:
     """Equations (1) to (3).
 
@@ -130,6 +136,6 @@ def _attention(
         y = make_linear(config, heads * head_dim, name, use_bias)(sequence)
         return y.reshape(*y.shape[:2], heads, head_dim)
 
-    q, k, v = project(x, "to_q"), project(context, "to_k"), project(context, "to_v")
+    q, k, v = map(project, (x, context, context), names[:3])
     h = attend(q, k, v, mask).reshape(*x.shape[:2], heads * head_dim)
-    return make_linear(config, channels, "to_out.0")(h)
+    return make_linear(config, channels, names[3])(h)

@@ -30,27 +30,29 @@ ACTIVATIONS: dict[str, Activation] = {
 
 @dataclass(frozen=True, kw_only=True)
 class LayerConfig:
-    """The choices that all layers of a model share."""
+    """The choices that all layers of a model share; a model without some kind of layer leaves its
+    choices at the defaults.
+    """
 
-    groups: int
+    groups: int = 32
     """Groups of every GroupNorm (mid-block attention may have its own number)."""
-    eps: float
+    eps: float = 1e-5
     """Added to the variance in every GroupNorm, to avoid division by 0 for constant inputs."""
-    activation: Activation
+    activation: Activation = nn.silu
     """Nonlinearity of the residual blocks."""
-    scale_shift: bool
+    scale_shift: bool = False
     """True: the embedding scales and shifts after the second norm. False: it is added before it."""
-    head_dim: int | None
+    head_dim: int | None = None
     """Channels of one attention head; None: one head over all channels."""
-    dropout: float
+    dropout: float = 0.0
     """Dropout rate in a residual block; 0 unless the model is called to train."""
-    train: bool
+    train: bool = False
     """Training mode. On a CPU, convolutions then use another program."""
     dtype: Dtype
     """Dtype of the images inside the network."""
     param_dtype: Dtype
     """Dtype of the parameters that `init` makes."""
-    remat: bool
+    remat: bool = False
     """The backward pass recomputes the inside of blocks instead of storing it."""
 
     @property

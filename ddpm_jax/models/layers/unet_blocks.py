@@ -3,14 +3,14 @@
     skips = h, then those of every down block
     y     = up_blocks(mid_block(down_blocks(h)), skips)
 
-Each block is a sequence of residual blocks, with or without attention; each also gets the embedding
-of the timestep, and attentions a context. An up block ends at the size of the next skip, which for
-an odd size is not twice its own.
+Each block is a sequence of residual blocks, with or without attention; each may get the embedding
+of the timestep, and attentions a context. The blocks of an autoencoder have neither, and no skips.
+An up block ends at the size of the next skip, which for an odd size is not twice its own.
 
 Reference: Ho et al. 2020, appendix B, arXiv:2006.11239.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import jax.numpy as jnp
@@ -24,6 +24,8 @@ from ddpm_jax.models.layers.plain import Image, Output, double
 from ddpm_jax.models.layers.resnet import ResnetBlock
 from ddpm_jax.models.layers.transformer import SpatialTransformer
 
+Embedding = Float[Array, "b e"]
+"""Of the timestep, and the class."""
 MakeAttention = Callable[[str], nn.Module]
 """From a name to a module that is called with an image and a context."""
 Resampler = Literal["conv", "resnet"]
@@ -43,7 +45,7 @@ class DownBlock(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Image, emb: Float[Array, "b e"], context: Context | None = None
+        self, x: Image, emb: Embedding | None = None, context: Context | None = None
     ) -> tuple[Output, list[Float[Array, "b _ _ _"]]]:
         """Maps images; also returns the skips, the inputs of the up path, first to last."""
         skips: list[Array] = []
@@ -69,7 +71,7 @@ class MidBlock(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Image, emb: Float[Array, "b e"] | None, context: Context | None = None
+        self, x: Image, emb: Embedding | None = None, context: Context | None = None
     ) -> Image:
         """Maps images."""
         config, scale, features = self.config, self.output_scale, x.shape[-1]
@@ -93,17 +95,18 @@ class UpBlock(nn.Module):
     def __call__(
         self,
         x: Image,
-        skips: list[Float[Array, "b h w _"]],
-        emb: Float[Array, "b e"],
+        skips: Sequence[Float[Array, "b h w _"]] = (),
+        emb: Embedding | None = None,
         context: Context | None = None,
         size: tuple[int, int] | None = None,
     ) -> Output:
-        """Maps images; the last of `skips` is used first.
+        """Maps images; the last of `skips` is used first. Without skips none is concatenated.
 
         The output has `size`, as far as it is resampled; None: twice that of x.
         """
-        for i, skip in enumerate(reversed(skips)):
-            x = jnp.concatenate([x, skip], axis=-1)
+        for i in range(self.layers):
+            if skips:
+                x = jnp.concatenate([x, skips[-1 - i]], axis=-1)
             x = make_resnet(self.config, self.features, f"resnets.{i}")(x, emb)
             if self.attention is not None:
                 x = self.attention(f"attentions.{i}")(x, context)
@@ -166,7 +169,7 @@ def make_transformer(config: LayerConfig, heads: int, **options: Any) -> MakeAtt
 
 def through(
     h: Image,
-    emb: Float[Array, "b e"],
+    emb: Embedding,
     context: Context | None,
     *,
     down: Iterable[DownBlock],

@@ -38,6 +38,7 @@ def faults(config: Mapping[str, Any]) -> Iterator[str]:
         *checks.values(
             config, choices=CHOICES, counts=COUNTS, optional_counts=OPTIONAL_COUNTS, flags=FLAGS
         ),
+        *checks.of_images(config),
         *checks.numbers(config),
         *checks.blocks(config, BLOCKS, plain_name),
     ]

@@ -88,6 +88,7 @@ def faults(config: Mapping[str, Any]) -> Iterator[str]:
                 "remat",
             ),
         ),
+        *checks.of_images(config),
         *checks.numbers(config),
         *checks.blocks(config, {"down_block_types": tuple(DOWN), "up_block_types": tuple(UP)}),
     ]

@@ -182,8 +182,6 @@ class UNet2DConditionModel(Model):
             groups=self.norm_num_groups,
             eps=self.norm_eps,
             activation=ACTIVATIONS[self.act_fn.lower()],
-            scale_shift=False,
-            head_dim=None,
             dropout=self.dropout if train else 0.0,
             train=train,
             dtype=jnp.dtype(self.dtype),

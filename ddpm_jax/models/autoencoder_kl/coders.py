@@ -1,0 +1,63 @@
+"""The encoder and the decoder: a UNet's two halves, without skips, embedding or context."""
+
+from flax import linen as nn
+
+from ddpm_jax.models.layers.basic import make_conv, make_norm
+from ddpm_jax.models.layers.config import LayerConfig
+from ddpm_jax.models.layers.plain import Image, Output
+from ddpm_jax.models.layers.unet_blocks import DownBlock, MidBlock, UpBlock, make_attention
+
+
+class Encoder(nn.Module):
+    """From images to the parameters of a distribution, at a size halved between the widths."""
+
+    config: LayerConfig
+    widths: tuple[int, ...]
+    layers: int
+    features: int
+    """Channels of the output."""
+
+    @nn.compact
+    def __call__(self, x: Image) -> Output:
+        """Maps images; an odd size is halved to the smaller one."""
+        config, last = self.config, len(self.widths) - 1
+        h = make_conv(config.exact, self.widths[0], "conv_in")(x).astype(config.dtype)
+        for i, width in enumerate(self.widths):
+            resampler = None if i == last else "conv"
+            block = DownBlock(
+                config, width, self.layers, None, resampler, 0, name=f"down_blocks.{i}"
+            )
+            h, _ = block(h)
+        h = _middle(config)(h)
+        return _end(config, h, self.features)
+
+
+class Decoder(nn.Module):
+    """From latents to images."""
+
+    config: LayerConfig
+    widths: tuple[int, ...]
+    """Of the levels, the largest image's first, as in the encoder."""
+    layers: int
+    features: int
+    """Channels of the images."""
+
+    @nn.compact
+    def __call__(self, x: Image) -> Output:
+        """Maps latents."""
+        config, last = self.config, len(self.widths) - 1
+        h = make_conv(config.exact, self.widths[-1], "conv_in")(x).astype(config.dtype)
+        h = _middle(config)(h)
+        for i, width in enumerate(reversed(self.widths)):
+            resampler = None if i == last else "conv"
+            h = UpBlock(config, width, self.layers + 1, None, resampler, name=f"up_blocks.{i}")(h)
+        return _end(config, h, self.features)
+
+
+def _middle(config: LayerConfig) -> MidBlock:
+    return MidBlock(config, make_attention(config, config.groups), 1.0, name="mid_block")
+
+
+def _end(config: LayerConfig, h: Image, features: int) -> Output:
+    h = make_norm(config.exact, "conv_norm_out", nn.silu)(h)  # whatever the blocks' activation
+    return make_conv(config.exact, features, "conv_out")(h)

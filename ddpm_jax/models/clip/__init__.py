@@ -1,0 +1,1 @@
+"""CLIP: the text encoder of Stable Diffusion."""
