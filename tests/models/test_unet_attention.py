@@ -172,7 +172,7 @@ def test_blocks_with_transformers_attend_to_a_context(name: str):
     assert np.abs(a - b).max() > 1e-3
 
 
-@pytest.mark.parametrize("length", [1, 10, 13])
+@pytest.mark.parametrize("length", [1, 13])
 def test_a_long_sequence_in_parts(length: int, monkeypatch: pytest.MonkeyPatch):
     """The same result and gradient as at once, also where the parts are not equal."""
     q, k, v = (jnp.asarray(draw(2, n, 3, 4, seed=n)) for n in (length, 7, 8))

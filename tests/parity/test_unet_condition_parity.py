@@ -82,9 +82,12 @@ def difference(config: dict[str, Any], dtype: str, inputs: Any) -> float:
     peer = torch_unet.make(config, kind=torch_unet.ConditionalTorchUNet)
     peer = peer.double() if dtype == "float64" else peer
     model = UNet2DConditionModel(**config, dtype=dtype, param_dtype=dtype)
-    params = to_flax(torch_unet.tensors(peer), model.shapes())
-    ours = jax.jit(model.apply)({"params": params}, *inputs)
     theirs = torch_unet.call_conditional(peer, *inputs)
+    params = to_flax(
+        torch_unet.tensors(peer), model.shapes(), put=lambda path, array: jax.device_put(array)
+    )
+    del peer  # of full width both are large
+    ours = jax.jit(model.apply)({"params": params}, *inputs)
     assert ours.shape == theirs.shape
     assert ours.dtype == dtype
     return float(np.abs(ours - theirs).max() / theirs.std())
@@ -117,24 +120,10 @@ def test_small_activations_show_the_eps_of_every_norm():
     assert difference(config, "float32", (1e-3 * x, timestep, context)) <= FLOAT32
 
 
-@pytest.mark.slow  # 4 GB twice; fast: the same with tiny widths
-@pytest.mark.parametrize(
-    ("config", "width"),
-    [
-        ({"cross_attention_dim": 768}, 768),
-        (
-            {
-                "cross_attention_dim": 1024,
-                "attention_head_dim": (5, 10, 20, 20),
-                "use_linear_projection": True,
-            },
-            1024,
-        ),
-    ],
-    ids=["1.x", "2.x"],
-)
-def test_the_full_width_of_stable_diffusion(config: dict[str, Any], width: int):
+@pytest.mark.slow  # 8 GB and minutes; fast: the same with tiny widths
+def test_the_full_width_of_stable_diffusion():
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((1, 32, 32, 4)).astype(np.float32)
-    context = rng.standard_normal((1, 77, width)).astype(np.float32)
+    x = rng.standard_normal((1, 16, 16, 4)).astype(np.float32)
+    context = rng.standard_normal((1, 77, 768)).astype(np.float32)
+    config = {"cross_attention_dim": 768}
     assert difference(config, "float32", (x, jnp.float32(981), context)) <= FLOAT32
