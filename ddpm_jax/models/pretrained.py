@@ -93,19 +93,18 @@ class Model(nn.Module):
         raise NotImplementedError
 
     @nn.nowrap
-    def _check_bound(self, *inputs: str) -> None:
-        """TypeError if the model is called as a function; `inputs` follow x and timestep."""
+    def _check_bound(self, denoise: str, apply: str) -> None:
+        """TypeError if the model is called as a function, with the arguments of both methods."""
         if self.scope is None:
-            given = ", ".join(("x", "timestep", *inputs))
             raise TypeError(
-                f"a model has no params: write model.denoise(params, x, timestep), or "
-                f'model.apply({{"params": params}}, {given})'
+                f"a model has no params: write model.denoise(params, {denoise}), or "
+                f'model.apply({{"params": params}}, {apply})'
             )
 
     @nn.nowrap
-    def _check_rng(self, train: bool) -> None:
-        rate = getattr(self, "dropout", 0.0)
-        if train and rate and not (self.is_initializing() or self.has_rng("dropout")):
+    def _check_rng(self, dropout: float) -> None:
+        """ValueError if dropout at this rate has no key."""
+        if dropout and not (self.is_initializing() or self.has_rng("dropout")):
             raise ValueError('dropout needs a key: apply(..., train=True, rngs={"dropout": key})')
 
     @classmethod
@@ -164,8 +163,7 @@ class Model(nn.Module):
         """
         path = folder / cls.files.config
         config = read_json(path)
-        found = config.get("_class_name", cls.__name__)
-        found = found[-1] if isinstance(found, list) and found else found  # [file, class] if custom
+        found = cls._named_class(config)
         if found not in cls.files.classes:
             raise ValueError(f"{path} is the config of a {found}, not of a {cls.__name__}")
         return config
@@ -294,6 +292,12 @@ class Model(nn.Module):
             raise ValueError("these are not the params of this model: " + listed(found, "; "))
         weights_convert.save_torch(Path(path), params, variant=variant, stem=self.files.weights)
         write_json(Path(path) / self.files.config, {**self._class_entry(), **self.config})
+
+    @classmethod
+    def _named_class(cls, config: Mapping[str, Any]) -> Any:
+        """The class that a config file names; this one if it names none."""
+        found = config.get("_class_name", cls.__name__)
+        return found[-1] if isinstance(found, list) and found else found  # [file, class] if custom
 
     @classmethod
     def _class_entry(cls) -> dict[str, Any]:

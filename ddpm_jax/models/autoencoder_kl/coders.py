@@ -2,10 +2,16 @@
 
 from flax import linen as nn
 
-from ddpm_jax.models.layers.basic import make_conv, make_norm
 from ddpm_jax.models.layers.config import LayerConfig
 from ddpm_jax.models.layers.plain import Image, Output
-from ddpm_jax.models.layers.unet_blocks import DownBlock, MidBlock, UpBlock, make_attention
+from ddpm_jax.models.layers.unet_blocks import (
+    DownBlock,
+    MidBlock,
+    UpBlock,
+    begin,
+    end,
+    make_attention,
+)
 
 
 class Encoder(nn.Module):
@@ -21,7 +27,7 @@ class Encoder(nn.Module):
     def __call__(self, x: Image) -> Output:
         """Maps images; an odd size is halved to the smaller one."""
         config, last = self.config, len(self.widths) - 1
-        h = make_conv(config.exact, self.widths[0], "conv_in")(x).astype(config.dtype)
+        h = begin(config, x, self.widths[0])
         for i, width in enumerate(self.widths):
             resampler = None if i == last else "conv"
             block = DownBlock(
@@ -29,7 +35,7 @@ class Encoder(nn.Module):
             )
             h, _ = block(h)
         h = _middle(config)(h)
-        return _end(config, h, self.features)
+        return end(config, h, self.features, nn.silu)  # whatever the blocks' activation
 
 
 class Decoder(nn.Module):
@@ -46,18 +52,13 @@ class Decoder(nn.Module):
     def __call__(self, x: Image) -> Output:
         """Maps latents."""
         config, last = self.config, len(self.widths) - 1
-        h = make_conv(config.exact, self.widths[-1], "conv_in")(x).astype(config.dtype)
+        h = begin(config, x, self.widths[-1])
         h = _middle(config)(h)
         for i, width in enumerate(reversed(self.widths)):
             resampler = None if i == last else "conv"
             h = UpBlock(config, width, self.layers + 1, None, resampler, name=f"up_blocks.{i}")(h)
-        return _end(config, h, self.features)
+        return end(config, h, self.features, nn.silu)  # whatever the blocks' activation
 
 
 def _middle(config: LayerConfig) -> MidBlock:
     return MidBlock(config, make_attention(config, config.groups), 1.0, name="mid_block")
-
-
-def _end(config: LayerConfig, h: Image, features: int) -> Output:
-    h = make_norm(config.exact, "conv_norm_out", nn.silu)(h)  # whatever the blocks' activation
-    return make_conv(config.exact, features, "conv_out")(h)

@@ -19,7 +19,6 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int, Shaped
 
 from ddpm_jax.hub.component import ComponentFiles
-from ddpm_jax.hub.files import read_json
 from ddpm_jax.models import checks
 from ddpm_jax.models.clip.layers import ACTIVATIONS, Encoder
 from ddpm_jax.models.layers.basic import make_layer_norm
@@ -117,12 +116,13 @@ class CLIPTextModel(Model):
         Raises:
             ValueError: it is missing, is not a JSON object, or belongs to another class.
         """
-        path = folder / cls.files.config
-        config = read_json(path)
-        named = config.get("architectures") or list(cls.files.classes)
-        if not set(named) & set(cls.files.classes):
-            raise ValueError(f"{path} is the config of a {named[0]}, not of a {cls.__name__}")
+        config = super().read_config(folder)
         return {name: config[name] for name in cls._config_fields() if name in config}
+
+    @classmethod
+    def _named_class(cls, config: Mapping[str, Any]) -> Any:
+        named = config.get("architectures") or [cls.__name__]
+        return cls.__name__ if cls.__name__ in named else named[0]
 
     @classmethod
     def _class_entry(cls) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from ddpm_jax.models.layers.attention import Context, SpatialAttention
-from ddpm_jax.models.layers.basic import make_conv
-from ddpm_jax.models.layers.config import LayerConfig
+from ddpm_jax.models.layers.basic import make_conv, make_norm
+from ddpm_jax.models.layers.config import Activation, LayerConfig
 from ddpm_jax.models.layers.plain import Image, Output, double
 from ddpm_jax.models.layers.resnet import ResnetBlock
 from ddpm_jax.models.layers.transformer import SpatialTransformer
@@ -165,6 +165,17 @@ def make_transformer(config: LayerConfig, heads: int, **options: Any) -> MakeAtt
     """
     block = nn.remat(SpatialTransformer) if config.remat else SpatialTransformer
     return lambda name: block(config, heads, name=name, **options)
+
+
+def begin(config: LayerConfig, x: Image, features: int) -> Output:
+    """The first convolution, in float32 at least."""
+    return make_conv(config.exact, features, "conv_in")(x).astype(config.dtype)
+
+
+def end(config: LayerConfig, h: Image, features: int, activation: Activation) -> Output:
+    """The last norm, activation and convolution, in float32 at least."""
+    h = make_norm(config.exact, "conv_norm_out", activation)(h)
+    return make_conv(config.exact, features, "conv_out")(h)
 
 
 def through(

@@ -23,9 +23,8 @@ from jaxtyping import Array, Shaped
 
 from ddpm_jax.hub.class_names import CLASS_NAMES
 from ddpm_jax.hub.component import MODEL_INDEX, ComponentFiles
-from ddpm_jax.models.layers.basic import make_conv, make_norm
 from ddpm_jax.models.layers.plain import Image
-from ddpm_jax.models.layers.unet_blocks import through
+from ddpm_jax.models.layers.unet_blocks import begin, end, through
 from ddpm_jax.models.pretrained import Model
 from ddpm_jax.models.unet_2d import config as unet_config
 from ddpm_jax.models.unet_2d import parts
@@ -171,7 +170,7 @@ class UNet2DModel(Model):
                 model without classes.
             TypeError: it is called as a function: a model has no params.
         """
-        self._check_bound("class_labels")
+        self._check_bound("x, timestep", "x, timestep, class_labels")
         return self._evaluate(x, timestep, class_labels, train)
 
     @nn.compact
@@ -180,14 +179,14 @@ class UNet2DModel(Model):
     ) -> Image:
         config = self.config
         check_inputs(config, x, timestep, class_labels)
-        self._check_rng(train)
+        self._check_rng(self.dropout if train else 0.0)
         layer = parts.layer_config(config, self.dtype, self.param_dtype, self.remat, train)
         x = jnp.asarray(x, layer.exact.dtype)
         x = 2 * x - 1 if self.center_input_sample else x
         timestep = jnp.broadcast_to(jnp.asarray(timestep), x.shape[:1])
         emb = parts.embed(config, layer.exact, timestep, class_labels)
 
-        h = make_conv(layer.exact, self.block_out_channels[0], "conv_in")(x).astype(layer.dtype)
+        h = begin(layer, x, self.block_out_channels[0])
         h = through(
             h,
             emb,
@@ -196,8 +195,7 @@ class UNet2DModel(Model):
             mid=None if self.mid_block_type is None else parts.mid_block(config, layer),
             up=parts.up_blocks(config, layer),
         )
-        h = make_norm(layer.exact, "conv_norm_out", nn.silu)(h)
-        output = make_conv(layer.exact, self.out_channels, "conv_out")(h)
+        output = end(layer, h, self.out_channels, nn.silu)
         if self.time_embedding_type == "fourier":
             output = output / timestep.astype(jnp.float32)[:, None, None, None]
         return output

@@ -22,7 +22,6 @@ from jaxtyping import Array, Shaped
 from ddpm_jax.hub.component import ComponentFiles
 from ddpm_jax.models import checks
 from ddpm_jax.models.layers.attention import Context
-from ddpm_jax.models.layers.basic import make_conv, make_norm
 from ddpm_jax.models.layers.config import ACTIVATIONS, LayerConfig
 from ddpm_jax.models.layers.embeddings import EmbeddingMLP, sinusoid
 from ddpm_jax.models.layers.plain import Image
@@ -31,6 +30,8 @@ from ddpm_jax.models.layers.unet_blocks import (
     MakeAttention,
     MidBlock,
     UpBlock,
+    begin,
+    end,
     make_transformer,
     through,
 )
@@ -149,13 +150,13 @@ class UNet2DConditionModel(Model):
             ValueError: at trace time, for wrong shapes or dtypes.
             TypeError: it is called as a function: a model has no params.
         """
-        self._check_bound("context")
+        self._check_bound("x, timestep, context", "x, timestep, context")
         return self._evaluate(x, timestep, context, train)
 
     @nn.compact
     def _evaluate(self, x: Any, timestep: ArrayLike, context: Any, train: bool) -> Image:
         self._check_inputs(x, timestep, context)
-        self._check_rng(train)
+        self._check_rng(self.dropout if train else 0.0)
         layer, activation = self._layer_config(train), ACTIVATIONS[self.act_fn.lower()]
         widths = self.block_out_channels
         x = jnp.asarray(x, layer.exact.dtype)
@@ -164,7 +165,7 @@ class UNet2DConditionModel(Model):
         waves = sinusoid(times, widths[0], self.flip_sin_to_cos, self.freq_shift)
         mlp = EmbeddingMLP(layer.exact, 4 * widths[0], activation, name="time_embedding")
 
-        h = make_conv(layer.exact, widths[0], "conv_in")(x).astype(layer.dtype)
+        h = begin(layer, x, widths[0])
         h = through(
             h,
             mlp(waves),
@@ -173,8 +174,7 @@ class UNet2DConditionModel(Model):
             mid=self._mid_block(layer),
             up=self._up_blocks(layer),
         )
-        h = make_norm(layer.exact, "conv_norm_out", activation)(h)
-        return make_conv(layer.exact, self.out_channels, "conv_out")(h)
+        return end(layer, h, self.out_channels, activation)
 
     @nn.nowrap
     def _layer_config(self, train: bool) -> LayerConfig:
