@@ -63,6 +63,7 @@ class CLIPTokenizer:
         config="tokenizer_config.json",
         classes=("CLIPTokenizer", "CLIPTokenizerFast"),
         others=(TOKENIZER, VOCAB, MERGES, SPECIAL, ADDED),
+        library="transformers",
     )
 
     def __init__(

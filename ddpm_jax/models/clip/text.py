@@ -107,6 +107,7 @@ class CLIPTextModel(Model):
         config="config.json",
         classes=("CLIPTextModel",),
         weights=TRANSFORMERS,
+        library="transformers",
     )
 
     @classmethod
