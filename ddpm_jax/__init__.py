@@ -20,6 +20,19 @@ from ddpm_jax.models import Posterior as Posterior
 from ddpm_jax.models import UNet2DConditionModel as UNet2DConditionModel
 from ddpm_jax.models import UNet2DModel as UNet2DModel
 from ddpm_jax.pipelines.base import DiffusionPipeline as DiffusionPipeline
+from ddpm_jax.pipelines.base import LoadOptions as LoadOptions
+from ddpm_jax.pipelines.call import RunOptions as RunOptions
+from ddpm_jax.pipelines.image_to_image import (
+    StableDiffusionImg2ImgPipeline as StableDiffusionImg2ImgPipeline,
+)
+from ddpm_jax.pipelines.inpaint import (
+    StableDiffusionInpaintPipeline as StableDiffusionInpaintPipeline,
+)
+from ddpm_jax.pipelines.stable_diffusion import PromptOptions as PromptOptions
+from ddpm_jax.pipelines.stable_diffusion import StableDiffusionPipeline as StableDiffusionPipeline
+from ddpm_jax.pipelines.stable_diffusion import (
+    StableDiffusionPipelineOutput as StableDiffusionPipelineOutput,
+)
 from ddpm_jax.pipelines.unconditional import CallOptions as CallOptions
 from ddpm_jax.pipelines.unconditional import DDIMPipeline as DDIMPipeline
 from ddpm_jax.pipelines.unconditional import DDPMPipeline as DDPMPipeline
@@ -58,7 +71,10 @@ from ddpm_jax.text.tokenizer import CLIPTokenizer as CLIPTokenizer
 __all__ = [
     # pipelines
     "DDPMPipeline", "DDIMPipeline", "PNDMPipeline", "DiffusionPipeline", "ImagePipelineOutput",
-    "CallOptions",
+    "CallOptions", "RunOptions", "LoadOptions",
+    # text to image
+    "StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline",
+    "StableDiffusionPipelineOutput", "PromptOptions",
     # models
     "UNet2DModel", "UNet2DConditionModel", "AutoencoderKL", "Posterior", "CLIPTextModel", "Model",
     "CLIPTokenizer", "HubOptions",

@@ -21,6 +21,9 @@ from ddpm_jax.hub.files import listed, read_json, write_json
 from weights_convert import find_weights
 from weights_convert.names import OLD_CLASSES
 
+LAYOUT = "0.35.0"
+"""The version of diffusers whose layout is written. diffusers' own loading reads it."""
+
 T = TypeVar("T")
 
 
@@ -113,7 +116,8 @@ def write(folder: str | os.PathLike[str], pipeline: str, components: Mapping[str
         name: [None, None] if one is None else list(one) if isinstance(one, tuple) else one
         for name, one in components.items()
     }
-    write_json(Path(folder) / MODEL_INDEX, {"_class_name": pipeline, **entries})
+    own = {"_class_name": pipeline, "_diffusers_version": LAYOUT}
+    write_json(Path(folder) / MODEL_INDEX, own | entries)
 
 
 @contextmanager
