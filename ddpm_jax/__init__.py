@@ -17,6 +17,7 @@ from ddpm_jax.models import AutoencoderKL as AutoencoderKL
 from ddpm_jax.models import CLIPTextModel as CLIPTextModel
 from ddpm_jax.models import Model as Model
 from ddpm_jax.models import Posterior as Posterior
+from ddpm_jax.models import StableDiffusionSafetyChecker as StableDiffusionSafetyChecker
 from ddpm_jax.models import UNet2DConditionModel as UNet2DConditionModel
 from ddpm_jax.models import UNet2DModel as UNet2DModel
 from ddpm_jax.pipelines.base import DiffusionPipeline as DiffusionPipeline
@@ -59,8 +60,8 @@ __all__ = [
     "DDPMPipeline", "DDIMPipeline", "PNDMPipeline", "DiffusionPipeline", "ImagePipelineOutput",
     "CallOptions",
     # models
-    "UNet2DModel", "UNet2DConditionModel", "AutoencoderKL", "Posterior", "CLIPTextModel", "Model",
-    "HubOptions",
+    "UNet2DModel", "UNet2DConditionModel", "AutoencoderKL", "Posterior", "CLIPTextModel",
+    "StableDiffusionSafetyChecker", "Model", "HubOptions",
     # schedulers
     "DDPMScheduler", "DDIMScheduler", "PNDMScheduler", "EulerDiscreteScheduler",
     "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler", "LMSDiscreteScheduler", "Scheduler",

@@ -2,6 +2,9 @@
 
 from ddpm_jax.models.autoencoder_kl.model import AutoencoderKL as AutoencoderKL
 from ddpm_jax.models.autoencoder_kl.model import Posterior as Posterior
+from ddpm_jax.models.clip.safety import (
+    StableDiffusionSafetyChecker as StableDiffusionSafetyChecker,
+)
 from ddpm_jax.models.clip.text import CLIPTextModel as CLIPTextModel
 from ddpm_jax.models.pretrained import Model as Model
 from ddpm_jax.models.unet_2d.model import UNet2DModel as UNet2DModel
@@ -12,6 +15,7 @@ __all__ = [
     "CLIPTextModel",
     "Model",
     "Posterior",
+    "StableDiffusionSafetyChecker",
     "UNet2DConditionModel",
     "UNet2DModel",
 ]
