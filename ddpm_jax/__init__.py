@@ -15,6 +15,7 @@ from ddpm_jax.images import to_pil as to_pil
 from ddpm_jax.images import to_uint8 as to_uint8
 from ddpm_jax.models import AutoencoderKL as AutoencoderKL
 from ddpm_jax.models import CLIPTextModel as CLIPTextModel
+from ddpm_jax.models import DPTForDepthEstimation as DPTForDepthEstimation
 from ddpm_jax.models import Model as Model
 from ddpm_jax.models import Posterior as Posterior
 from ddpm_jax.models import StableDiffusionSafetyChecker as StableDiffusionSafetyChecker
@@ -61,7 +62,7 @@ __all__ = [
     "CallOptions",
     # models
     "UNet2DModel", "UNet2DConditionModel", "AutoencoderKL", "Posterior", "CLIPTextModel",
-    "StableDiffusionSafetyChecker", "Model", "HubOptions",
+    "StableDiffusionSafetyChecker", "DPTForDepthEstimation", "Model", "HubOptions",
     # schedulers
     "DDPMScheduler", "DDIMScheduler", "PNDMScheduler", "EulerDiscreteScheduler",
     "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler", "LMSDiscreteScheduler", "Scheduler",

@@ -1,4 +1,5 @@
-"""The safety checker and its input against diffusers' and transformers', on random weights."""
+"""The safety checker, DPT and their inputs against diffusers' and transformers', on random
+weights."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from ddpm_jax import pixels
-from ddpm_jax.models import StableDiffusionSafetyChecker
+from ddpm_jax.models import DPTForDepthEstimation, StableDiffusionSafetyChecker
 from tests.parity import torch_unet
 
 torch = pytest.importorskip("torch")
@@ -48,7 +49,7 @@ def test_safety_checker(act: str, dtype: str, tmp_path: Path):
     config = transformers.CLIPConfig(vision_config=vision, projection_dim=16)
     peer = torch_unet.make({"config": config}, kind=kind)
     for parameter in peer.parameters():
-        parameter += 0.1 * torch.randn_like(parameter)
+        parameter += 0.05 * torch.randn_like(parameter)
     for embeds in (peer.concept_embeds, peer.special_care_embeds):
         embeds[:] = torch.randn_like(embeds)
     x = np.random.default_rng(0).standard_normal((40, 30, 30, 3)).astype(dtype)
@@ -78,6 +79,70 @@ def test_safety_checker(act: str, dtype: str, tmp_path: Path):
     for (name, one), two in zip(peer.named_parameters(), again.parameters(), strict=True):
         assert torch.equal(one, two), name
     assert torch.equal(features, again.visual_projection(again.vision_model(as_torch(x))[1]))
+
+
+DEPTH: dict[str, Any] = {
+    "is_hybrid": True,
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 37,
+    "backbone_out_indices": [0, 0, 0, 2],
+    "neck_hidden_sizes": [32, 64, 24, 40],
+    "reassemble_factors": [1, 1, 1, 0.5],
+    "fusion_hidden_size": 12,
+    "backbone_featmap_shape": [1, 96, 24, 24],
+}
+BACKBONE: dict[str, Any] = {
+    "embedding_size": 6,
+    "hidden_sizes": [32, 64, 96],
+    "depths": [1, 2, 1],
+    "num_groups": 2,
+    "layer_type": "bottleneck",
+    "global_padding": "same",
+    "embedding_dynamic_padding": True,
+    "out_features": ["stage1", "stage2", "stage3"],
+}
+
+
+@pytest.mark.parametrize(
+    "fields", [{"image_size": 32}, {"image_size": 96, "qkv_bias": False, "hidden_act": "silu"}]
+)
+def test_depth(fields: dict[str, Any], dtype: str, tmp_path: Path):
+    """Read from the folder that transformers writes, and written for it."""
+    kind, side = transformers.DPTForDepthEstimation, fields["image_size"]
+    backbone = transformers.BitConfig(**BACKBONE)
+    config = transformers.DPTConfig(**DEPTH | fields, backbone_config=backbone)
+    peer = torch_unet.make({"config": config}, kind=kind)
+    for parameter in peer.parameters():
+        parameter += 0.05 * torch.randn_like(parameter)
+    x = np.random.default_rng(0).standard_normal((2, side, side, 3)).astype(dtype)
+    peer = peer.to(getattr(torch, dtype))
+    # About half of the pixels are cut off at 0.
+    last, seen = peer.head.head[4], []
+    hook = last.register_forward_hook(lambda _, __, output: seen.append(output))
+    peer(as_torch(x))
+    hook.remove()
+    last.bias -= seen[0].median()
+    theirs = peer(as_torch(x)).predicted_depth.numpy()
+    assert 0.3 < (theirs == 0).mean() < 0.7
+
+    peer.save_pretrained(tmp_path)
+    model, params = DPTForDepthEstimation.from_pretrained(tmp_path, dtype=dtype, param_dtype=dtype)
+    run = jax.jit(lambda p, x, model: model.apply({"params": p}, x), static_argnums=2)
+    ours = run(params, x, model)
+    assert difference(ours, theirs) <= TOLERANCES[dtype]
+    if dtype == "float32":
+        half = run(params, x, model.clone(dtype="bfloat16"))
+        assert half.dtype == ours.dtype
+        assert 0 < np.abs(half - ours).mean() < 0.05 * theirs.std()
+
+    model.save_pretrained(tmp_path / "back", params)
+    again = kind.from_pretrained(tmp_path / "back", dtype=getattr(torch, dtype))
+    for (name, one), two in zip(peer.named_parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, two), name
+    back = again(as_torch(x)).predicted_depth.detach().numpy()
+    assert difference(back, theirs) <= TOLERANCES[dtype]
 
 
 @pytest.mark.parametrize(
