@@ -15,8 +15,10 @@ from ddpm_jax.images import to_pil as to_pil
 from ddpm_jax.images import to_uint8 as to_uint8
 from ddpm_jax.models import AutoencoderKL as AutoencoderKL
 from ddpm_jax.models import CLIPTextModel as CLIPTextModel
+from ddpm_jax.models import DPTForDepthEstimation as DPTForDepthEstimation
 from ddpm_jax.models import Model as Model
 from ddpm_jax.models import Posterior as Posterior
+from ddpm_jax.models import StableDiffusionSafetyChecker as StableDiffusionSafetyChecker
 from ddpm_jax.models import UNet2DConditionModel as UNet2DConditionModel
 from ddpm_jax.models import UNet2DModel as UNet2DModel
 from ddpm_jax.pipelines.base import DiffusionPipeline as DiffusionPipeline
@@ -76,8 +78,8 @@ __all__ = [
     "StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline",
     "StableDiffusionPipelineOutput", "PromptOptions",
     # models
-    "UNet2DModel", "UNet2DConditionModel", "AutoencoderKL", "Posterior", "CLIPTextModel", "Model",
-    "CLIPTokenizer", "HubOptions",
+    "UNet2DModel", "UNet2DConditionModel", "AutoencoderKL", "Posterior", "CLIPTextModel",
+    "CLIPTokenizer", "StableDiffusionSafetyChecker", "DPTForDepthEstimation", "Model", "HubOptions",
     # schedulers
     "DDPMScheduler", "DDIMScheduler", "PNDMScheduler", "EulerDiscreteScheduler",
     "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler", "LMSDiscreteScheduler", "Scheduler",

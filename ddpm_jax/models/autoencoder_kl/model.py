@@ -155,7 +155,7 @@ class AutoencoderKL(Model):
         Raises:
             ValueError: at trace time, for wrong shapes or dtypes.
         """
-        _check(checks.image(images, self.in_channels, "images"))
+        checks.refuse(checks.image(images, self.in_channels, "images"))
         moments = self.quant_conv(self.encoder(jnp.asarray(images, self.quant_conv.dtype)))
         mean, log_var = jnp.split(moments, 2, axis=-1)
         return Posterior(mean, jnp.exp(jnp.clip(log_var, *LOG_VAR) / 2))
@@ -172,7 +172,7 @@ class AutoencoderKL(Model):
         Raises:
             ValueError: at trace time, for wrong shapes or dtypes.
         """
-        _check(checks.image(latents, self.latent_channels, "latents"))
+        checks.refuse(checks.image(latents, self.latent_channels, "latents"))
         return self.decoder(self.post_quant_conv(jnp.asarray(latents, self.quant_conv.dtype)))
 
     def __call__(self, images: Shaped[Array | np.ndarray, "..."]) -> Output:
@@ -182,8 +182,3 @@ class AutoencoderKL(Model):
     @nn.nowrap
     def _example_inputs(self) -> tuple[Any, ...]:
         return (jnp.zeros((1, self.factor, self.factor, self.in_channels)),)
-
-
-def _check(found: Iterator[str]) -> None:
-    if faults := list(found):
-        raise ValueError("; ".join(faults))
