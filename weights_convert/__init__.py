@@ -10,6 +10,8 @@ from weights_convert.files import open_weights as open_weights
 from weights_convert.files import weight_files as weight_files
 from weights_convert.rules import to_flax as to_flax
 from weights_convert.rules import to_torch as to_torch
+from weights_convert.single_file import SingleFile as SingleFile
+from weights_convert.single_file import open_single_file as open_single_file
 from weights_convert.tensors import Checkpoint as Checkpoint
 from weights_convert.write import save_flax as save_flax
 from weights_convert.write import save_orbax as save_orbax
@@ -20,6 +22,8 @@ __all__ = [
     "Stem",
     "find_weights",
     "open_weights",
+    "SingleFile",
+    "open_single_file",
     "weight_files",
     "to_flax",
     "to_torch",

@@ -157,6 +157,11 @@ def open_weights(path: str | Path) -> Checkpoint:
         return _from_flax(open_orbax(path), path)
     if path.name.endswith(".json"):
         return _open_shards(path)
+    return open_file(path)
+
+
+def open_file(path: Path, *, training: bool = False) -> Checkpoint:
+    """Like `open_weights`, of one file. `training` is that of `open_torch_zip`."""
     with path.open("rb") as file:
         start = file.read(max(len(_GIT_LFS), 9))
     if start.startswith(_GIT_LFS):
@@ -169,7 +174,7 @@ def open_weights(path: str | Path) -> Checkpoint:
         is_flax = metadata(path).get("format") == "flax"
         return _from_flax(checkpoint, path) if is_flax else checkpoint
     if start.startswith(b"PK"):
-        return open_torch_zip(path)
+        return open_torch_zip(path, training=training)
     if start[:1] == b"\x80":
         raise ValueError(
             f"{path} is in the old format, from before torch 1.6: load and save it again with torch"
