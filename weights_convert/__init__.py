@@ -2,7 +2,9 @@
 executes nothing that a file contains.
 """
 
+from weights_convert.convert import Part as Part
 from weights_convert.convert import Report as Report
+from weights_convert.convert import SingleOptions as SingleOptions
 from weights_convert.convert import convert as convert
 from weights_convert.files import Stem as Stem
 from weights_convert.files import find_weights as find_weights
@@ -32,4 +34,6 @@ __all__ = [
     "save_orbax",
     "convert",
     "Report",
+    "Part",
+    "SingleOptions",
 ]

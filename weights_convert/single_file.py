@@ -88,9 +88,12 @@ class SingleFile:
 
 
 def is_single_file(path: Path) -> bool:
-    """Whether a weight file is in this layout. ValueError if it is no weight file."""
-    with open_file(path, training=True) as checkpoint:
-        return any(name.startswith(tuple(_PARTS)) for name in checkpoint)
+    """Whether a file is in this layout. A file that cannot be read is not."""
+    try:
+        with open_file(path, training=True) as checkpoint:
+            return any(name.startswith(tuple(_PARTS)) for name in checkpoint)
+    except ValueError:
+        return False
 
 
 def open_single_file(
@@ -143,7 +146,7 @@ def _found(
         if missing or not averages:
             raise ValueError(f"has no moving average (EMA) of {listed(missing) or 'a UNet'}")
         parts[_UNET] = {name: average for name, average in averages.items() if average}
-    tensors = {_PARTS[prefix][0]: _PARTS[prefix][1](inside) for prefix, inside in parts.items()}
+    tensors = {name: turn(parts[p]) for p, (name, turn) in _PARTS.items() if p in parts}
     if len(tensors) < len(parts):
         raise ValueError(f"has one network under two prefixes, of {', '.join(parts)}")
     shapes = {name: ldm_configs.shapes_of(inside) for name, inside in tensors.items()}

@@ -13,7 +13,7 @@ transformers: Any = pytest.importorskip("transformers")
 
 from diffusers.loaders import single_file_utils as theirs  # noqa: E402
 
-from weights_convert import open_single_file  # noqa: E402
+from weights_convert import convert, open_single_file  # noqa: E402
 
 UNETS: list[dict[str, Any]] = [
     {
@@ -130,3 +130,29 @@ def test_a_checkpoint_that_torch_wrote(tmp_path: Path):
     with open_single_file(tmp_path / "sd.ckpt") as file:
         equal(file.components["vae"], tensors(arrays(model)))
         assert file.global_step == 12
+
+
+@pytest.mark.parametrize(
+    ("channels", "name"),
+    [
+        (4, "StableDiffusionPipeline"),
+        (9, "StableDiffusionInpaintPipeline"),
+        (8, "StableDiffusionInstructPix2PixPipeline"),
+        (5, "StableDiffusionDepth2ImgPipeline"),
+    ],
+)
+def test_diffusers_loads_the_folder(tmp_path: Path, channels: int, name: str):
+    parts = ldm.small()
+    parts["unet"]["conv_in.weight"] = np.ones((32, channels, 3, 3), np.float32)
+    convert(ldm.save(tmp_path / "sd.safetensors", ldm.one_file(parts)), tmp_path / "out")
+    left = {"tokenizer": None}
+    if channels == 5:
+        left |= {"depth_estimator": None, "feature_extractor": None}
+    pipe = diffusers.DiffusionPipeline.from_pretrained(tmp_path / "out", **left)
+    assert type(pipe).__name__ == name
+    equal(arrays(pipe.unet), tensors(parts["unet"]))
+    equal(arrays(pipe.vae), tensors(parts["vae"]))
+    found = {n.removeprefix("text_model."): one for n, one in arrays(pipe.text_encoder).items()}
+    wanted = {n.removeprefix("text_model."): one for n, one in parts["text_encoder"].items()}
+    equal(found, tensors(wanted))
+    assert pipe.scheduler.config.steps_offset == 1

@@ -12,6 +12,7 @@ import numpy as np
 import torch_files
 from safetensors.numpy import save_file
 
+from ddpm_jax.models import AutoencoderKL, CLIPTextModel, Model, UNet2DConditionModel
 from weights_convert import to_torch
 
 Arrays = dict[str, np.ndarray[Any, Any]]
@@ -186,3 +187,48 @@ def save_ckpt(path: Path, state: Arrays, step: int = 875_000) -> Path:
         "state_dict": torch_files.dictionary(items),
     }
     return torch_files.write_zip(path, torch_files.state_dict(top), records)
+
+
+SMALL: dict[str, Model] = {
+    "unet": UNet2DConditionModel(
+        sample_size=64,
+        block_out_channels=(32, 64),
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=64,
+    ),
+    "vae": AutoencoderKL(
+        block_out_channels=(32, 32),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        sample_size=512,
+    ),
+    "text_encoder": CLIPTextModel(
+        vocab_size=20,
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=1,
+        max_position_embeddings=7,
+        projection_dim=64,
+        bos_token_id=0,
+        eos_token_id=2,
+    ),
+}
+"""Networks of version 1 that are found from their shapes alone."""
+
+
+def small() -> dict[str, Arrays]:
+    """Their tensors in diffusers' names."""
+    return {name: random_state(model.shapes()) for name, model in SMALL.items()}
+
+
+def one_file(parts: Mapping[str, Arrays]) -> Arrays:
+    """Such tensors as those of one file."""
+    text = {CLIP + name: one for name, one in parts.get("text_encoder", {}).items()}
+    unet, vae = (
+        turn(parts[name]) if name in parts else {}
+        for name, turn in (("unet", unet_ldm), ("vae", vae_ldm))
+    )
+    return {**unet, **vae, **text}

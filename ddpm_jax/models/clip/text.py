@@ -10,7 +10,6 @@ Reference: Radford et al. 2021, arXiv:2103.00020.
 
 from collections.abc import Iterator, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -24,7 +23,7 @@ from ddpm_jax.models.clip.layers import ACTIVATIONS, Encoder
 from ddpm_jax.models.layers.basic import make_layer_norm
 from ddpm_jax.models.layers.config import LayerConfig
 from ddpm_jax.models.layers.embeddings import Embedding
-from ddpm_jax.models.pretrained import Model
+from ddpm_jax.models.pretrained import Model, ModelT
 from weights_convert.files import TRANSFORMERS
 
 PREFIX = "text_model."
@@ -111,14 +110,14 @@ class CLIPTextModel(Model):
     )
 
     @classmethod
-    def read_config(cls, folder: Path) -> dict[str, Any]:
-        """The fields in a component's folder; what transformers writes beside them is left out.
+    def from_config(cls: type[ModelT], config: Mapping[str, Any], **overrides: Any) -> ModelT:
+        """The model of a transformers config; keys that it does not read are left out.
 
         Raises:
-            ValueError: it is missing, is not a JSON object, or belongs to another class.
+            ValueError: a faulty config.
         """
-        config = super().read_config(folder)
-        return {name: config[name] for name in cls._config_fields() if name in config}
+        known = {name: config[name] for name in cls._config_fields() if name in config}
+        return super().from_config(known, **overrides)
 
     @classmethod
     def _named_class(cls, config: Mapping[str, Any]) -> Any:
