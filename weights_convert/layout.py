@@ -28,6 +28,7 @@ from weights_convert.files import (
     TRANSFORMERS,
     Stem,
     chosen,
+    fallbacks,
     find_weights,
     open_weights,
 )
@@ -160,12 +161,10 @@ def _pipeline(src: Path, network: Path, scheduler: Path, variant: str | None) ->
     networks = {NETWORK: network} | {n: path for n, path in others.items() if _has_weights(path)}
     copies |= {name: path for name, path in others.items() if name not in networks}
     copies |= {f"{name}/{CONFIG}": path / CONFIG for name, path in networks.items()}
-    having = [name for name, path in networks.items() if _has_variant(path, variant)]
+    present = {name: _has_variant(path, variant) for name, path in networks.items()}
     return Layout(
-        # where none has the variant, the first is asked for it and says what there is
         networks=tuple(
-            _network(path, variant if name in having or not having else None, name)
-            for name, path in networks.items()
+            _network(networks[name], one, name) for name, one in fallbacks(present, variant).items()
         ),
         copies=copies,
         made={} if index is None else {INDEX: index},

@@ -108,11 +108,11 @@ class Convert:
         revision, variant = self.revision, self.variant
         try:
             index = pipeline_folder.read(hub.pipeline(self.src, (), revision=revision))
-            names = index.components if self.component is None else (self.component,)
-            wanted = [files for folder, files in _components().items() if folder in names]
-            return hub.pipeline(self.src, wanted, revision=revision, variant=variant)
         except ValueError:  # not a pipeline, but it may be a component
             return hub.component(self.src, UNet2DModel.files, revision=revision, variant=variant)
+        names = index.components if self.component is None else (self.component,)
+        wanted = [files for folder, files in _components().items() if folder in names]
+        return hub.pipeline(self.src, wanted, revision=revision, variant=variant)
 
 
 def _models() -> list[type["Model"]]:
