@@ -44,7 +44,7 @@ _UNET_RESNET = {
     "out_layers.3": "conv2",
     "skip_connection": "conv_shortcut",
 }
-_UNET_MIDDLE = {"0": "resnets.0", "1": "attentions.0", "2": "resnets.1"}
+_UNET_MIDDLE = {"0": ("resnets", "0"), "1": ("attentions", "0"), "2": ("resnets", "1")}
 _TRANSFORMER = ("norm.", "proj_in.", "transformer_blocks.", "proj_out.")
 _RESAMPLED = re.compile(r"input_blocks\.(\d+)\.0\.op\.")
 _UNET_BLOCK = re.compile(r"(input|output)_blocks\.(\d+)\.([012])\.(.+)")
@@ -112,20 +112,18 @@ def unet(tensors: Tensors) -> dict[str, Stored]:
         if module in _UNET_ENDS:
             return f"{_UNET_ENDS[module]}.{leaf}"
         if name.startswith("middle_block."):
-            _, number, rest = name.split(".", 2)
-            return _in_unet_block(f"mid_block.{_UNET_MIDDLE.get(number)}", rest)
-        if not (found := _UNET_BLOCK.fullmatch(name)):
+            number, _, rest = name.removeprefix("middle_block.").partition(".")
+            return _in_unet_block("mid_block", *_UNET_MIDDLE.get(number, ("", "")), rest)
+        found = _UNET_BLOCK.fullmatch(name)
+        if not found or name.startswith("input_blocks.0."):
             return None
         side, number, slot, rest = found.groups()
-        down = side == "input"
-        level, layer = divmod(int(number) - down, per_level)
-        if level < 0:
-            return None
-        block = f"{'down' if down else 'up'}_blocks.{level}"
-        if rest in (f"{'op' if down else 'conv'}.{leaf}" for leaf in ("weight", "bias")):
-            return f"{block}.{'down' if down else 'up'}samplers.0.conv.{leaf}"
-        kind = {"0": "resnets", "1": "attentions"}.get(slot)
-        return _in_unet_block(f"{block}.{kind}.{layer}", rest)
+        way, conv = ("down", "op") if side == "input" else ("up", "conv")
+        level, layer = divmod(int(number) - (way == "down"), per_level)
+        if rest == f"{conv}.{leaf}":
+            return f"{way}_blocks.{level}.{way}samplers.0.conv.{leaf}"
+        kind = {"0": "resnets", "1": "attentions"}.get(slot, "")
+        return _in_unet_block(f"{way}_blocks.{level}", kind, str(layer), rest)
 
     return _renamed(tensors, renamed)
 
@@ -137,12 +135,13 @@ def _blocks_per_level(names: Collection[str]) -> int:
     return min(found, default=max(1, len(blocks)))
 
 
-def _in_unet_block(block: str, rest: str) -> str | None:
+def _in_unet_block(block: str, kind: str, layer: str, rest: str) -> str | None:
     """A name inside a residual block or an attention; the latter have the same names."""
     module, _, leaf = rest.rpartition(".")
-    if ".resnets." in block and module in _UNET_RESNET:
-        return f"{block}.{_UNET_RESNET[module]}.{leaf}"
-    return f"{block}.{rest}" if ".attentions." in block and rest.startswith(_TRANSFORMER) else None
+    if kind == "resnets":
+        return _joined(block, kind, layer, _UNET_RESNET.get(module), leaf)
+    known = kind == "attentions" and rest.startswith(_TRANSFORMER)
+    return f"{block}.{kind}.{layer}.{rest}" if known else None
 
 
 def vae(tensors: Tensors) -> dict[str, Stored]:
@@ -155,25 +154,18 @@ def vae(tensors: Tensors) -> dict[str, Stored]:
         module, _, leaf = name.rpartition(".")
         if module in _VAE_ENDS:
             return f"{_VAE_ENDS[module]}.{leaf}"
-        if found := _VAE_MID.fullmatch(module):
-            block, inside = _VAE_MIDDLE.get(found[2], ("", {}))
-            return (
-                f"{found[1]}.mid_block.{block}.{inside[found[3]]}.{leaf}"
-                if found[3] in inside
-                else None
-            )
+        if (found := _VAE_MID.fullmatch(module)) and found[2] in _VAE_MIDDLE:
+            block, inside = _VAE_MIDDLE[found[2]]
+            return _joined(found[1], "mid_block", block, inside.get(found[3]), leaf)
         if not (found := _VAE_BLOCK.fullmatch(module)):
             return None
         number, layer, inner = found.groups()
-        down = name.startswith("encoder")
-        block = (
-            f"encoder.down_blocks.{number}" if down else f"decoder.up_blocks.{last - int(number)}"
-        )
+        coder, way = ("encoder", "down") if name.startswith("encoder") else ("decoder", "up")
+        level = int(number) if way == "down" else last - int(number)
+        block = f"{coder}.{way}_blocks.{level}"
         if layer is None:
-            return f"{block}.{'down' if down else 'up'}samplers.0.conv.{leaf}"
-        return (
-            f"{block}.resnets.{layer}.{_VAE_RESNET[inner]}.{leaf}" if inner in _VAE_RESNET else None
-        )
+            return f"{block}.{way}samplers.0.conv.{leaf}"
+        return _joined(block, "resnets", layer, _VAE_RESNET.get(inner), leaf)
 
     return with_current_names(_renamed(kept, renamed))  # the attention's 1x1 convolutions: linear
 
@@ -226,6 +218,12 @@ def _thirds(name: str, tensor: Stored) -> dict[str, Stored]:
         return tensor.mapped(shape, lambda array: array[k * width : (k + 1) * width].copy())
 
     return {f"{module}.self_attn.{part}_proj.{leaf}": third(k) for k, part in enumerate("qkv")}
+
+
+def _joined(*parts: str | None) -> str | None:
+    """A name from its parts; None if one of them is not known."""
+    known = [part for part in parts if part]
+    return ".".join(known) if len(known) == len(parts) else None
 
 
 def _has_part(name: str, parts: Collection[str]) -> bool:

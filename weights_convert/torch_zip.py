@@ -105,7 +105,9 @@ def _of_training(found: Any) -> tuple[Any, int | None]:
     if not isinstance(found, dict):
         return found, None
     top = cast(dict[Any, Any], found)
-    tensors = {n: v for n, v in top.items() if isinstance(v, StridedTensor) or "." in str(n)}
+    named = {name: value for name, value in top.items() if isinstance(name, str)}
+    # What is no tensor has a plain name, unless it is one that this reader does not know.
+    tensors = {n: v for n, v in named.items() if isinstance(v, StridedTensor) or "." in n}
     step = top.get("global_step")
     return top.get("state_dict", tensors), step if type(step) is int else None
 

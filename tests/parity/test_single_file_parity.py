@@ -14,6 +14,8 @@ transformers: Any = pytest.importorskip("transformers")
 from diffusers.loaders import single_file_utils as theirs  # noqa: E402
 
 from weights_convert import convert, open_single_file  # noqa: E402
+from weights_convert import ldm as names  # noqa: E402
+from weights_convert.tensors import Stored  # noqa: E402
 
 UNETS: list[dict[str, Any]] = [
     {
@@ -79,6 +81,44 @@ def test_vae(tmp_path: Path, config: dict[str, Any]):
     with open_single_file(ldm.save(tmp_path / "sd.safetensors", state)) as file:
         equal(file.components["vae"], wanted)
     assert set(wanted) == set(arrays(model))
+
+
+FULL = {
+    "block_out_channels": (320, 640, 1280, 1280),
+    "down_block_types": (*("CrossAttnDownBlock2D",) * 3, "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", *("CrossAttnUpBlock2D",) * 3),
+}
+FULL_VAE = {
+    "block_out_channels": (128, 256, 512, 512),
+    "layers_per_block": 2,
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "turn", "prefix", "count"),
+    [
+        ("UNet2DConditionModel", FULL, "unet", ldm.UNET, 686),
+        ("UNet2DConditionModel", FULL | {"use_linear_projection": True}, "unet", ldm.UNET, 686),
+        ("AutoencoderKL", FULL_VAE, "vae", ldm.VAE, 248),
+    ],
+)
+def test_the_names_at_full_size(kind: str, config: Any, turn: str, prefix: str, count: int):
+    with torch.device("meta"):
+        state = getattr(diffusers, kind)(**config).state_dict()
+    shapes = {name: tuple(one.shape) for name, one in state.items()}
+    blank = {name: np.broadcast_to(np.float32(0), shape) for name, shape in shapes.items()}
+
+    def read() -> Any:
+        raise AssertionError("only shapes are needed")
+
+    original = {
+        name.removeprefix(prefix): Stored(one.shape, one.dtype, read)
+        for name, one in getattr(ldm, f"{turn}_ldm")(blank).items()
+    }
+    assert len(original) == count
+    assert {n: one.shape for n, one in getattr(names, turn)(original).items()} == shapes
 
 
 def text_encoder(layers: int) -> Any:

@@ -15,7 +15,6 @@ from ddpm_jax.models import AutoencoderKL, CLIPTextModel, UNet2DConditionModel
 from weights_convert import ldm as names
 from weights_convert import open_single_file, to_flax
 from weights_convert.ldm_configs import Shapes
-from weights_convert.rules import flat, torch_tensors
 from weights_convert.tensors import Stored
 from weights_convert.unpickle import Inert, StridedTensor, loads
 
@@ -29,7 +28,6 @@ UNET: dict[str, Any] = {
     "norm_num_groups": 4,
     "attention_head_dim": 2,
 }
-LINEAR = {"use_linear_projection": True, "attention_head_dim": (1, 1, 1)}
 VAE: dict[str, Any] = {
     "block_out_channels": (4, 8, 8),
     "down_block_types": ("DownEncoderBlock2D",) * 3,
@@ -85,6 +83,12 @@ def whole(unet: ldm.Arrays, vae: ldm.Arrays, text: ldm.Arrays) -> ldm.Arrays:
     return {**original, **ldm.ema_ldm(original), **ldm.vae_ldm(vae), **clip, **ldm.BUFFERS}
 
 
+def linear(unet: ldm.Arrays) -> ldm.Arrays:
+    """With the projections of version 2."""
+    ends = ("proj_in.weight", "proj_out.weight")
+    return {name: one[..., 0, 0] if name.endswith(ends) else one for name, one in unet.items()}
+
+
 def equal(found: Any, wanted: ldm.Arrays) -> None:
     assert set(found) == set(wanted)
     for name, array in wanted.items():
@@ -127,8 +131,8 @@ def test_the_moving_average(tmp_path: Path, whole, unet):
     ("step", "given", "wanted"),
     [(875_000, None, "epsilon"), (1, None, "v_prediction"), (1, "epsilon", "epsilon")],
 )
-def test_version_two(tmp_path: Path, vae, text, step: int, given: str | None, wanted: str):
-    unet = state_of(UNet2DConditionModel(**UNET | LINEAR), 3)
+def test_version_two(tmp_path: Path, unet, vae, text, step: int, given: str | None, wanted: str):
+    unet = linear(unet)
     state = {**ldm.unet_ldm(unet), **ldm.vae_ldm(vae, "vae."), **ldm.open_clip_ldm(text)}
     overrides = {} if given is None else {"scheduler": {"prediction_type": given}}
     path = ldm.save_ckpt(tmp_path / "sd2.ckpt", state, step)
@@ -153,15 +157,18 @@ def test_version_two(tmp_path: Path, vae, text, step: int, given: str | None, wa
     [(9, "inpaint"), (5, "depth2img"), (8, "instruct_pix2pix"), (7, None)],
 )
 def test_kinds(tmp_path: Path, unet, channels: int, kind: str | None):
-    state = ldm.unet_ldm({**unet, "conv_in.weight": np.zeros((8, channels, 3, 3), np.float32)})
+    """All but text to image predict eps, in version 2 too."""
+    start = {"conv_in.weight": np.zeros((8, channels, 3, 3), np.float32)}
+    state = ldm.unet_ldm({**linear(unet), **start})
     path = ldm.save(tmp_path / "sd.safetensors", state)
     if kind is None:
         with pytest.raises(ValueError, match=r"takes 7 channels: must be one of 4 \(text2img"):
             open_single_file(path)
         return
     with open_single_file(path) as file:
-        assert (file.kind, file.absent) == (kind, ("vae", "text_encoder"))
+        assert (file.version, file.kind, file.absent) == (2, kind, ("vae", "text_encoder"))
         assert file.configs["unet"]["in_channels"] == channels
+        assert file.configs["scheduler"]["prediction_type"] == "epsilon"
         assert set(file.configs) == {"unet", "scheduler"}
 
 
@@ -185,41 +192,6 @@ def unread(*shape: int) -> Stored:
     return Stored(shape, np.dtype(np.float32), read)
 
 
-FULL = {
-    "block_out_channels": (320, 640, 1280, 1280),
-    "down_block_types": (*("CrossAttnDownBlock2D",) * 3, "DownBlock2D"),
-    "up_block_types": ("UpBlock2D", *("CrossAttnUpBlock2D",) * 3),
-}
-FULL_VAE = {
-    "block_out_channels": (128, 256, 512, 512),
-    "layers_per_block": 2,
-    "down_block_types": ("DownEncoderBlock2D",) * 4,
-    "up_block_types": ("UpDecoderBlock2D",) * 4,
-}
-
-
-@pytest.mark.parametrize(
-    ("model", "there", "back", "prefix", "count"),
-    [
-        (
-            UNet2DConditionModel(**FULL, cross_attention_dim=768),
-            ldm.unet_ldm,
-            names.unet,
-            ldm.UNET,
-            686,
-        ),
-        (AutoencoderKL(**FULL_VAE), ldm.vae_ldm, names.vae, ldm.VAE, 248),
-    ],
-    ids=["unet", "vae"],
-)
-def test_the_names_at_full_size(model: Any, there: Any, back: Any, prefix: str, count: int):
-    shapes = {name: one.shape for name, one in torch_tensors(flat(model.shapes())).items()}
-    blank = {name: np.broadcast_to(np.float32(0), shape) for name, shape in shapes.items()}
-    original = {name.removeprefix(prefix): unread(*one.shape) for name, one in there(blank).items()}
-    assert len(original) == count
-    assert {name: one.shape for name, one in back(original).items()} == shapes
-
-
 def refused(tmp_path: Path, state: ldm.Arrays, message: str, **options: Any) -> None:
     path = ldm.save(tmp_path / "sd.safetensors", state)
     with pytest.raises(ValueError, match=message) as caught:
@@ -235,7 +207,10 @@ def test_what_is_refused(tmp_path: Path, unet, vae):
     other = {f"part{i:02}.a.weight": ONE for i in range(12)}
     refused(tmp_path, other, "its names begin with part00, .*part09 and 2 more, not with model")
     refused(tmp_path, {**original, ldm.UNET + "label_emb.0.weight": ONE}, r"has: label_emb\.0")
-    for name in ("input_blocks.1.1.qkv.weight", "middle_block.3.norm.bias", "output_blocks.0.x"):
+    for name in (
+        *("input_blocks.1.1.qkv.weight", "input_blocks.0.1.norm.bias", "input_blocks.1.0.x.bias"),
+        *("middle_block.3.norm.bias", "middle_block.odd", "output_blocks.0.x"),
+    ):
         refused(tmp_path, {**original, ldm.UNET + name: ONE}, f"has: {name}")
     for name in ("encoder.down.0.attn.0.q.weight", "decoder.mid.attn_2.q.bias", "encoder.x.b"):
         refused(tmp_path, {**ldm.vae_ldm(vae), ldm.VAE + name: ONE}, f"has: {name}")
@@ -331,7 +306,7 @@ def test_a_tensor_of_a_foreign_storage_is_no_tensor(tmp_path: Path):
 def test_a_checkpoint_without_a_state_dict(tmp_path: Path, vae):
     """Its tensors stand beside other things."""
     items, records = torch_files.entries(ldm.vae_ldm(vae))
-    top = {**items, "epoch": torch_files.number(1), "callbacks": torch_files.named("some thing")}
+    top = {**items, "epoch": torch_files.number(1), "callbacks": torch_files.named("a.b thing")}
     path = torch_files.write_zip(tmp_path / "a.ckpt", torch_files.state_dict(top), records)
     with open_single_file(path) as file:
         equal(file.components["vae"], vae)
