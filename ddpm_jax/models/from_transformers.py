@@ -24,8 +24,10 @@ class TransformersModel(Model):
 
     @classmethod
     def from_config(cls: type[ModelT], config: Mapping[str, Any], **overrides: Any) -> ModelT:
-        """The model of a config, with or without sections. As `Model.from_config` otherwise."""
-        return super().from_config(cls._flat(config), **overrides)
+        """The model of a config, with or without sections; fields of others are left out. As
+        `Model.from_config` otherwise.
+        """
+        return super().from_config(cls._known(config), **overrides)
 
     @property
     def config(self) -> Config:
@@ -44,9 +46,13 @@ class TransformersModel(Model):
         Raises:
             ValueError: the file is missing, is not a JSON object, or belongs to another class.
         """
+        return cls._known(super().read_config(folder))
+
+    @classmethod
+    def _known(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields of a config that the network reads."""
         known: Iterable[str] = {*cls._config_fields(), *cls.fixed_fields}
-        fields = cls._flat(super().read_config(folder))
-        return {name: value for name, value in fields.items() if name in known}
+        return {name: value for name, value in cls._flat(config).items() if name in known}
 
     @classmethod
     def _flat(cls, config: Mapping[str, Any]) -> dict[str, Any]:

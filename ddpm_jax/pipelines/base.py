@@ -242,9 +242,13 @@ class DiffusionPipeline(ABC):
                 parts[key] = one.kind.read(paths[key])
         with faults_of(paths.get("unet", folder)):
             kind.check(parts)
-        for key, one in wanted.items():
-            if one.is_model:
-                params[key] = parts[key].read_params(paths[key], options.get("variant"), sharding)
+        networks = {one.files: key for key, one in wanted.items() if one.is_model}
+        entries = {
+            files: [file.name for file in paths[key].iterdir()] for files, key in networks.items()
+        }
+        for files, variant in hub.variants(entries, options.get("variant")).items():
+            key = networks[files]
+            params[key] = parts[key].read_params(paths[key], variant, sharding)
         pipe = kind._assembled(params, parts)
         pipe.class_names = class_names.read(folder)
         return pipe
