@@ -24,6 +24,9 @@ from ddpm_jax.models import UNet2DModel as UNet2DModel
 from ddpm_jax.pipelines.base import DiffusionPipeline as DiffusionPipeline
 from ddpm_jax.pipelines.base import LoadOptions as LoadOptions
 from ddpm_jax.pipelines.call import RunOptions as RunOptions
+from ddpm_jax.pipelines.depth_to_image import (
+    StableDiffusionDepth2ImgPipeline as StableDiffusionDepth2ImgPipeline,
+)
 from ddpm_jax.pipelines.image_to_image import (
     StableDiffusionImg2ImgPipeline as StableDiffusionImg2ImgPipeline,
 )
@@ -76,7 +79,7 @@ __all__ = [
     "CallOptions", "RunOptions", "LoadOptions",
     # text to image
     "StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline",
-    "StableDiffusionPipelineOutput", "PromptOptions",
+    "StableDiffusionDepth2ImgPipeline", "StableDiffusionPipelineOutput", "PromptOptions",
     # models
     "UNet2DModel", "UNet2DConditionModel", "AutoencoderKL", "Posterior", "CLIPTextModel",
     "CLIPTokenizer", "StableDiffusionSafetyChecker", "DPTForDepthEstimation", "Model", "HubOptions",

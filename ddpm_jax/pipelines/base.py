@@ -22,6 +22,7 @@ from ddpm_jax.models import Model
 from ddpm_jax.models.pretrained import Placement
 from ddpm_jax.pipelines.inputs import kind_of
 from ddpm_jax.schedulers import SCHEDULERS, Scheduler
+from ddpm_jax.text.tokenizer import CLIPTokenizer
 
 T = TypeVar("T")
 PipelineT = TypeVar("PipelineT", bound="DiffusionPipeline")
@@ -81,7 +82,7 @@ class LoadOptions(hub.HubOptions, total=False):
     scheduler: Scheduler | None
     """Replaces the folder's scheduler, which is then not read."""
     tokenizer: Any
-    """A `CLIPTokenizer`."""
+    """A `CLIPTokenizer`, or the name of a folder that has one."""
     unet: tuple[Model, Any]
     """(model, params)."""
     vae: tuple[Model, Any]
@@ -90,6 +91,12 @@ class LoadOptions(hub.HubOptions, total=False):
     """(model, params)."""
     safety_checker: tuple[Model, Any] | None
     """(model, params); None turns it off."""
+    depth_estimator: tuple[Model, Any]
+    """(model, params)."""
+
+
+REPLACEABLE = set(LoadOptions.__annotations__) - set(hub.HubOptions.__annotations__)
+"""The options that are components."""
 
 
 class DiffusionPipeline(ABC):
@@ -123,20 +130,21 @@ class DiffusionPipeline(ABC):
                     raise ValueError(
                         f"params must be a nested dict of arrays, got {kind_of(given)}"
                     )
-        self.parts = parts | {"scheduler": self._adopted(parts["scheduler"])}
+        own = {name: parts[name] for name in self.declared()}
+        self.parts = own | {"scheduler": self._adopted(own["scheduler"])}
         self.check(self.parts)
         self._params = dict(params)
         self.class_names: dict[int, str] = {}
 
     @classmethod
     def declared(cls) -> dict[str, Component[Any]]:
-        """The declared components by name, the scheduler last."""
-        found = {
-            name: value
-            for base in reversed(cls.__mro__)
-            for name, value in vars(base).items()
-            if isinstance(value, Component)
+        """The declared components by name, the scheduler last. A class that sets one to None has
+        none.
+        """
+        values = {
+            name: value for base in reversed(cls.__mro__) for name, value in vars(base).items()
         }
+        found = {name: value for name, value in values.items() if isinstance(value, Component)}
         return {name: found[name] for name in sorted(found, key=lambda name: name == "scheduler")}
 
     @classmethod
@@ -213,8 +221,8 @@ class DiffusionPipeline(ABC):
             sharding: placement of the params, see `UNet2DModel.from_pretrained`. Default: the
                 default device.
             **options: components that replace the folder's, see `LoadOptions`: scheduler,
-                tokenizer, unet, vae, text_encoder, safety_checker; and of the hub: revision,
-                variant, cache_dir, token, local_files_only.
+                tokenizer, unet, vae, text_encoder, safety_checker, depth_estimator; and of the hub:
+                revision, variant, cache_dir, token, local_files_only.
 
         Raises:
             TypeError: an unknown option.
@@ -222,12 +230,12 @@ class DiffusionPipeline(ABC):
                 network has an unsupported class; or weights do not match their config.
             OSError: a network has no weights, or the files cannot be fetched from the hub.
         """
-        given = {key: value for key, value in options.items() if key in _REPLACEABLE}
-        remote: Any = {key: value for key, value in options.items() if key not in _REPLACEABLE}
+        given = {key: value for key, value in options.items() if key in REPLACEABLE}
+        remote: Any = {key: value for key, value in options.items() if key not in REPLACEABLE}
         index = pipeline_folder.read(hub.pipeline(name, (), **remote))  # before any weights
         named = supported_class(index)
         kind = named if inspect.isabstract(cls) else cls
-        given, params = kind._given(given)
+        given, params = kind._given(given, **remote)
         wanted = kind._wanted(index, given)
         folder = hub.pipeline(name, [one.files for one in wanted.values()], **remote)
         _check_present(folder, wanted)
@@ -254,7 +262,9 @@ class DiffusionPipeline(ABC):
         return pipe
 
     @classmethod
-    def _given(cls, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _given(
+        cls, options: Mapping[str, Any], **remote: Unpack[hub.HubOptions]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """The given components, and the params of those that are networks."""
         declared = cls.declared()
         unknown = sorted(set(options) - set(declared))
@@ -265,6 +275,9 @@ class DiffusionPipeline(ABC):
         for name, value in options.items():
             if value is None and not declared[name].optional:
                 continue
+            if declared[name].kind is CLIPTokenizer and not isinstance(value, CLIPTokenizer):
+                named: Any = value
+                value = CLIPTokenizer.from_pretrained(named, **remote)
             parts[name] = value
             if declared[name].is_model and value is not None:
                 if not (isinstance(value, tuple) and len(value) == 2):
@@ -342,9 +355,6 @@ class DiffusionPipeline(ABC):
         return {}
 
 
-_REPLACEABLE = set(LoadOptions.__annotations__) - set(hub.HubOptions.__annotations__)
-
-
 def _check_present(folder: Path, wanted: Mapping[str, Component[Any]]) -> None:
     """Raises ValueError that names every component whose files are not in a folder."""
     missing = [
@@ -367,7 +377,7 @@ def supported_class(index: pipeline_folder.ModelIndex) -> type[DiffusionPipeline
         ValueError: it is not supported. Its networks may mean something else, such as latents or
             another forward process, so that no other pipeline can take its place.
     """
-    kinds = {kind.__name__: kind for kind in _concrete(DiffusionPipeline)}
+    kinds = {kind.__name__: kind for kind in concrete(DiffusionPipeline)}
     if index.pipeline not in kinds:
         raise ValueError(
             f"{index.path.parent} is a {index.pipeline}, which is not supported; supported "
@@ -376,8 +386,9 @@ def supported_class(index: pipeline_folder.ModelIndex) -> type[DiffusionPipeline
     return kinds[index.pipeline]
 
 
-def _concrete(base: type[DiffusionPipeline]) -> Iterator[type[DiffusionPipeline]]:
+def concrete(base: type[PipelineT]) -> Iterator[type[PipelineT]]:
+    """All classes below one that are no base themselves."""
     for kind in base.__subclasses__():
         if not inspect.isabstract(kind):
             yield kind
-        yield from _concrete(kind)
+        yield from concrete(kind)

@@ -8,7 +8,7 @@ from typing import Any, Unpack
 
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Int
+from jaxtyping import Array, Float, Int
 
 from ddpm_jax.pipelines.pictures import Pictures, pictures
 from ddpm_jax.pipelines.prompts import Texts
@@ -25,7 +25,33 @@ from ddpm_jax.sampling.keys import noised
 from ddpm_jax.tables.table import Table
 
 
-class StableDiffusionImg2ImgPipeline(StableDiffusion):
+class ImageToImage(StableDiffusion):
+    """Base of the pipelines that begin with a noised image."""
+
+    def _pictures(self, image: Any) -> Pictures:
+        return pictures(
+            image,
+            channels=self.vae.in_channels,
+            latent_channels=self.vae.latent_channels,
+            factor=self.vae.factor,
+        )
+
+    def _shape_of(self, found: Pictures) -> tuple[int, int, int]:
+        """(h, w, c) of the latents of pictures."""
+        unit = 1 if found.latent else self.vae.factor
+        height, width = found.size
+        return height // unit, width // unit, self.vae.latent_channels
+
+    def _noised(
+        self, found: Pictures, table: Table, keys: Keys, x_T: Latents | None
+    ) -> Float[Array, "b h w c"]:
+        """Latents at the first level of a table, or the user's own."""
+        if x_T is not None:
+            return x_T
+        return noised(table, self._latents(found, rows_of(found, len(keys)), keys), keys)
+
+
+class StableDiffusionImg2ImgPipeline(ImageToImage):
     """Image to image."""
 
     @classmethod
@@ -67,28 +93,11 @@ class StableDiffusionImg2ImgPipeline(StableDiffusion):
         start = skipped(num_inference_steps, strength, options)
 
         def begin(table: Table, keys: Keys, x_T: Latents | None) -> Beginning:
-            if x_T is not None:
-                return Beginning(x_T=x_T)
-            latents = self._latents(found, rows_of(found, len(keys)), keys)
-            return Beginning(x_T=noised(table, latents, keys))
+            return Beginning(x_T=self._noised(found, table, keys, x_T))
 
         run = {"num_inference_steps": num_inference_steps, "start": start}
         shape = self._shape_of(found)
         return self._call(prompt, key, run, begin, shape, pictures=len(found.values), **options)
-
-    def _pictures(self, image: Any) -> Pictures:
-        return pictures(
-            image,
-            channels=self.vae.in_channels,
-            latent_channels=self.vae.latent_channels,
-            factor=self.vae.factor,
-        )
-
-    def _shape_of(self, found: Pictures) -> tuple[int, int, int]:
-        """(h, w, c) of the latents of pictures."""
-        unit = 1 if found.latent else self.vae.factor
-        height, width = found.size
-        return height // unit, width // unit, self.vae.latent_channels
 
 
 def rows_of(found: Pictures, count: int) -> Int[np.ndarray, "b"]:

@@ -9,10 +9,13 @@ Text encoder, loop and decoder are three compiled programs.
 Reference: Rombach et al. 2022, arXiv:2112.10752.
 """
 
+import os
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias, TypeVar, Unpack
 
 import jax
@@ -23,9 +26,18 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Key
 from PIL.Image import Image
 
+import weights_convert
 from ddpm_jax.guidance.known import WithKnown
-from ddpm_jax.models import AutoencoderKL, CLIPTextModel, UNet2DConditionModel
-from ddpm_jax.pipelines.base import Component, DiffusionPipeline
+from ddpm_jax.hub.files import faults_of, listed, write_json
+from ddpm_jax.images import to_uint8
+from ddpm_jax.models import (
+    AutoencoderKL,
+    CLIPTextModel,
+    StableDiffusionSafetyChecker,
+    UNet2DConditionModel,
+)
+from ddpm_jax.models.pretrained import Placement
+from ddpm_jax.pipelines.base import REPLACEABLE, Component, DiffusionPipeline, LoadOptions, concrete
 from ddpm_jax.pipelines.call import (
     RunOptions,
     check_output_type,
@@ -38,8 +50,9 @@ from ddpm_jax.pipelines.inputs import Inputs, count_of, first_noise, image_keys,
 from ddpm_jax.pipelines.latents import Decoder, encode
 from ddpm_jax.pipelines.pictures import Pictures
 from ddpm_jax.pipelines.prompts import Prompts, Texts, check_prompts, encode_prompts
+from ddpm_jax.pixels import CLIP_MEAN, CLIP_STD
 from ddpm_jax.sampling.keys import encoding_noise
-from ddpm_jax.schedulers import Scheduler
+from ddpm_jax.schedulers import DDIMScheduler, Scheduler
 from ddpm_jax.tables.table import Table
 from ddpm_jax.text.tokenizer import CLIPTokenizer
 
@@ -47,6 +60,22 @@ PipelineT = TypeVar("PipelineT", bound="StableDiffusion")
 LatentOutputType: TypeAlias = Literal["pil", "np", "jax", "latent"]
 STEPS, GUIDANCE_SCALE = 50, 7.5
 """The defaults of all pipelines."""
+
+CLIP_PROCESSOR = {
+    "image_processor_type": "CLIPImageProcessor",
+    "crop_size": {"height": 224, "width": 224},
+    "do_center_crop": True,
+    "do_convert_rgb": True,
+    "do_normalize": True,
+    "do_rescale": True,
+    "do_resize": True,
+    "image_mean": list(CLIP_MEAN),
+    "image_std": list(CLIP_STD),
+    "resample": 3,
+    "rescale_factor": 1 / 255,
+    "size": {"shortest_edge": 224},
+}
+"""The settings of a safety checker's images, for diffusers."""
 
 
 class PromptOptions(RunOptions, total=False):
@@ -120,7 +149,8 @@ class StableDiffusion(DiffusionPipeline):
         tokenizer: of the text encoder.
         scheduler: any scheduler. As in diffusers, `steps_offset` becomes 1 and `clip_sample` False
             here; a scheduler that is assigned later stays as it is.
-        params: {"unet": params, "vae": params, "text_encoder": params}.
+        params: {"unet": params, "vae": params, "text_encoder": params}, and of the safety checker.
+        safety_checker: makes images black that it flags; None: none is checked.
 
     Raises:
         ValueError: a component is not of these classes, or two do not fit together.
@@ -134,6 +164,8 @@ class StableDiffusion(DiffusionPipeline):
     """The network of the prompts."""
     tokenizer = Component(CLIPTokenizer)
     """The tokenizer of the prompts."""
+    safety_checker = Component(StableDiffusionSafetyChecker, optional=True)
+    """The network that flags images, or None."""
     unread = ("feature_extractor", "image_encoder")
     scheduler_fields: ClassVar[Mapping[str, Any]] = {"steps_offset": 1, "clip_sample": False}
     """What the constructor makes of the scheduler's config."""
@@ -147,6 +179,8 @@ class StableDiffusion(DiffusionPipeline):
         tokenizer: CLIPTokenizer,
         scheduler: Scheduler,
         params: Mapping[str, Any],
+        safety_checker: StableDiffusionSafetyChecker | None = None,
+        **parts: Any,
     ):
         super().__init__(
             params,
@@ -155,7 +189,76 @@ class StableDiffusion(DiffusionPipeline):
             text_encoder=text_encoder,
             tokenizer=tokenizer,
             scheduler=scheduler,
+            safety_checker=safety_checker,
+            **parts,
         )
+
+    @classmethod
+    def from_single_file(
+        cls: type[PipelineT],
+        path: str | os.PathLike[str],
+        *,
+        ema: bool = False,
+        configs: Mapping[str, Mapping[str, Any]] | None = None,
+        dtype: Any = jnp.float32,
+        param_dtype: Any = jnp.float32,
+        sharding: Placement = None,
+        **options: Unpack[LoadOptions],
+    ) -> PipelineT:
+        """A pipeline from one file in the layout of the original code, `.safetensors` or `.ckpt`.
+
+        No code of a `.ckpt` runs.
+
+        Args:
+            path: the file.
+            ema: take the UNet's moving average where the file has both; False takes its other
+                weights, which in most published files are the average already.
+            configs: fields that no shape tells, by component, such as {"scheduler":
+                {"prediction_type": "v_prediction"}}.
+            dtype: as in `from_pretrained`.
+            param_dtype: as in `from_pretrained`.
+            sharding: as in `from_pretrained`.
+            **options: components that replace the file's or that it lacks, see `LoadOptions`. Such
+                files have no tokenizer: pass one, or the name of a folder that has one.
+
+        Raises:
+            TypeError: an unknown option.
+            ValueError: the file is damaged, of another layout or lacks a component; or as the
+                constructor.
+            OSError: the file does not exist.
+        """
+        given = {key: value for key, value in options.items() if key in REPLACEABLE}
+        remote: Any = {key: value for key, value in options.items() if key not in REPLACEABLE}
+        parts, params = cls._given(given, **remote)
+        declared = cls.declared()
+        opened = weights_convert.open_single_file(
+            Path(path),
+            ema=ema,
+            without_depth_estimator="depth_estimator" in parts,
+            overrides=configs,
+        )
+        with opened as file:
+            missing = [
+                name
+                for name, one in declared.items()
+                if not (one.optional or name in parts or name in file.configs)
+            ]
+            if missing:
+                raise ValueError(f"{path} has no {listed(missing)}: pass {missing[0]}=")
+            wanted = [name for name in file.components if name in declared and name not in parts]
+            for name in wanted:
+                with faults_of(path):
+                    model = declared[name].kind.from_config(file.configs[name])
+                parts[name] = model.clone(dtype=dtype, param_dtype=param_dtype)
+            if "scheduler" not in parts:
+                parts["scheduler"] = DDIMScheduler.from_config(file.configs["scheduler"])
+            parts: dict[str, Any] = {**dict.fromkeys(declared), **parts}
+            with faults_of(path):
+                cls.check(parts)
+            for name in wanted:
+                model, source = parts[name], f"the {name} of {path}"
+                params[name] = model.take_params(file.components[name], source, sharding)
+        return cls._assembled(params, parts)
 
     @classmethod
     def _assembled(
@@ -194,7 +297,7 @@ class StableDiffusion(DiffusionPipeline):
         if unet.in_channels not in accepted:
             others = [
                 kind.__name__
-                for kind in StableDiffusion.__subclasses__()
+                for kind in concrete(StableDiffusion)
                 if kind is not cls and unet.in_channels in kind.channels(latent)
             ]
             hint = f": it is for {' or '.join(others)}" if others else ""
@@ -369,9 +472,12 @@ class StableDiffusion(DiffusionPipeline):
         if output_type != "latent":
             decoder = Decoder(self.vae, inputs.place(self.params["vae"]), known)
         images = run_table(denoise, params, chosen, inputs, decoder, **rest)
-        if output_type == "latent":
-            return self._output(images, None, return_dict)
-        return self._output(converted(output_type, images), None, return_dict)
+        flags = None
+        if output_type != "latent":
+            images, flags = self._checked(images)
+            images = converted(output_type, images)
+        result = StableDiffusionPipelineOutput(images, flags)
+        return result if return_dict else (images, flags)
 
     def _conditions(
         self, prompts: Prompts, clip_skip: int, rows: np.ndarray
@@ -383,9 +489,47 @@ class StableDiffusion(DiffusionPipeline):
         found = {"context": context} | ({} if negative is None else {"negative": negative})
         return {name: features[rows] for name, features in found.items()}
 
-    def _output(self, images: Any, flags: list[bool] | None, return_dict: bool) -> TextOutput:
-        result = StableDiffusionPipelineOutput(images, flags)
-        return result if return_dict else (images, flags)
+    def _checked(
+        self, images: Float[Array, "b h w c"]
+    ) -> tuple[Float[Array, "b h w c"], list[bool] | None]:
+        """Images, black where the safety checker flags them, and its flags."""
+        checker = self.safety_checker
+        if checker is None:
+            return images, None
+        pixels = checker.preprocess(to_uint8(images))
+        flags = _flagged(checker, self.params["safety_checker"], jnp.asarray(pixels))
+        if flags.any():
+            warnings.warn(
+                f"the safety checker made {int(flags.sum())} of {len(flags)} images black: try "
+                "another prompt or key",
+                stacklevel=4,
+            )
+        return jnp.where(flags[:, None, None, None], 0, images), flags.tolist()
+
+    def _written(self, folder: Path) -> dict[str, Any]:
+        """What diffusers wants of a pipeline: settings of its image processors."""
+        checked = self.safety_checker is not None
+        processor = None
+        if checked:
+            processor = "transformers", "CLIPImageProcessor"
+            write_processor(folder, CLIP_PROCESSOR)
+        return {
+            "feature_extractor": processor,
+            "image_encoder": None,
+            "requires_safety_checker": checked,
+        }
+
+
+def write_processor(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Writes the settings of an image processor into a pipeline's folder."""
+    target = folder / "feature_extractor"
+    target.mkdir(exist_ok=True)
+    write_json(target / "preprocessor_config.json", settings)
+
+
+@partial(jax.jit, static_argnames="model")
+def _flagged(model: StableDiffusionSafetyChecker, params: Any, pixels: Array) -> Any:
+    return model.apply({"params": params}, pixels)
 
 
 class StableDiffusionPipeline(StableDiffusion):

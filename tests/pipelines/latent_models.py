@@ -57,6 +57,8 @@ def networks(channels: int = 4, **fields: Any) -> dict[str, dj.Model]:
         num_hidden_layers=2,
         num_attention_heads=2,
         max_position_embeddings=TOKENS,
+        bos_token_id=0,
+        eos_token_id=2,
     )
     return {"unet": dj.UNet2DConditionModel(**(unet | fields)), "vae": vae, "text_encoder": text}
 
@@ -77,3 +79,29 @@ def parts(channels: int = 4, **fields: Any) -> dict[str, Any]:
             **BETAS, skip_prk_steps=True, set_alpha_to_one=False, steps_offset=1
         ),
     }
+
+
+def checker() -> tuple[dj.StableDiffusionSafetyChecker, dict[str, Any]]:
+    """A safety checker that flags nothing."""
+    model = dj.StableDiffusionSafetyChecker(
+        projection_dim=8,
+        vision_hidden_size=8,
+        vision_intermediate_size=16,
+        vision_num_hidden_layers=1,
+        vision_num_attention_heads=2,
+        vision_image_size=8,
+        vision_patch_size=4,
+    )
+    thresholds = ("concept_embeds_weights", "special_care_embeds_weights")
+    params = drawn(model)
+    return model, params | {name: jnp.ones_like(params[name]) for name in thresholds}
+
+
+def depth_estimator() -> tuple[dj.DPTForDepthEstimation, dict[str, Any]]:
+    """A DPT whose depth lies above 0, where it is cut off."""
+    from models.test_dpt import TINY
+
+    model = dj.DPTForDepthEstimation.from_config(TINY)
+    params = drawn(model)
+    params["head"]["head.4"]["bias"] += 5
+    return model, params

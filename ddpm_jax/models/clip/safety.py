@@ -71,6 +71,7 @@ class StableDiffusionSafetyChecker(TransformersModel):
         config="config.json",
         classes=("StableDiffusionSafetyChecker",),
         weights=TRANSFORMERS,
+        library="stable_diffusion",
     )
     model_type = "clip"
     sections: ClassVar[Mapping[str, str]] = {"vision_config": "vision_"}

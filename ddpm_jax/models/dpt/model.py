@@ -139,6 +139,7 @@ class DPTForDepthEstimation(TransformersModel):
         config="config.json",
         classes=("DPTForDepthEstimation",),
         weights=TRANSFORMERS,
+        library="transformers",
     )
     model_type = "dpt"
     sections: ClassVar[Mapping[str, str]] = {"backbone_config": "bit_"}
