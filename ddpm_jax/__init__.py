@@ -21,6 +21,8 @@ from ddpm_jax.models import Posterior as Posterior
 from ddpm_jax.models import StableDiffusionSafetyChecker as StableDiffusionSafetyChecker
 from ddpm_jax.models import UNet2DConditionModel as UNet2DConditionModel
 from ddpm_jax.models import UNet2DModel as UNet2DModel
+from ddpm_jax.models import decode_tiled as decode_tiled
+from ddpm_jax.models import encode_tiled as encode_tiled
 from ddpm_jax.pipelines.base import DiffusionPipeline as DiffusionPipeline
 from ddpm_jax.pipelines.base import LoadOptions as LoadOptions
 from ddpm_jax.pipelines.call import RunOptions as RunOptions
@@ -81,8 +83,9 @@ __all__ = [
     "StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline",
     "StableDiffusionDepth2ImgPipeline", "StableDiffusionPipelineOutput", "PromptOptions",
     # models
-    "UNet2DModel", "UNet2DConditionModel", "AutoencoderKL", "Posterior", "CLIPTextModel",
-    "CLIPTokenizer", "StableDiffusionSafetyChecker", "DPTForDepthEstimation", "Model", "HubOptions",
+    "UNet2DModel", "UNet2DConditionModel", "AutoencoderKL", "Posterior", "decode_tiled",
+    "encode_tiled", "CLIPTextModel", "CLIPTokenizer", "StableDiffusionSafetyChecker",
+    "DPTForDepthEstimation", "Model", "HubOptions",
     # schedulers
     "DDPMScheduler", "DDIMScheduler", "PNDMScheduler", "EulerDiscreteScheduler",
     "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler", "LMSDiscreteScheduler", "Scheduler",

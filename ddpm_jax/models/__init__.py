@@ -2,6 +2,8 @@
 
 from ddpm_jax.models.autoencoder_kl.model import AutoencoderKL as AutoencoderKL
 from ddpm_jax.models.autoencoder_kl.model import Posterior as Posterior
+from ddpm_jax.models.autoencoder_kl.tiling import decode_tiled as decode_tiled
+from ddpm_jax.models.autoencoder_kl.tiling import encode_tiled as encode_tiled
 from ddpm_jax.models.clip.safety import (
     StableDiffusionSafetyChecker as StableDiffusionSafetyChecker,
 )
@@ -20,4 +22,6 @@ __all__ = [
     "StableDiffusionSafetyChecker",
     "UNet2DConditionModel",
     "UNet2DModel",
+    "decode_tiled",
+    "encode_tiled",
 ]

@@ -48,6 +48,12 @@ class Posterior(NamedTuple):
         return self.mean + self.std * noise
 
 
+def posterior(moments: Float[Array | np.ndarray, "b h w c2"]) -> Posterior:
+    """The distribution with this mean and log variance, which are halves of the channels."""
+    mean, log_var = jnp.split(jnp.asarray(moments), 2, axis=-1)
+    return Posterior(mean, jnp.exp(jnp.clip(log_var, *LOG_VAR) / 2))
+
+
 class AutoencoderKL(Model):
     """Images to latents and back.
 
@@ -155,10 +161,15 @@ class AutoencoderKL(Model):
         Raises:
             ValueError: at trace time, for wrong shapes or dtypes.
         """
+        return posterior(self.moments(images))
+
+    def moments(self, images: Shaped[Array | np.ndarray, "..."]) -> Output:
+        """The mean and the log variance of an image's latents, which `posterior` takes apart.
+
+        Takes and raises as `encode`; (b, h // factor, w // factor, 2 latent_channels), float32.
+        """
         checks.refuse(checks.image(images, self.in_channels, "images"))
-        moments = self.quant_conv(self.encoder(jnp.asarray(images, self.quant_conv.dtype)))
-        mean, log_var = jnp.split(moments, 2, axis=-1)
-        return Posterior(mean, jnp.exp(jnp.clip(log_var, *LOG_VAR) / 2))
+        return self.quant_conv(self.encoder(jnp.asarray(images, self.quant_conv.dtype)))
 
     def decode(self, latents: Shaped[Array | np.ndarray, "..."]) -> Output:
         """Images from latents that are not scaled, equation (2).
