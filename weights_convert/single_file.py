@@ -182,8 +182,8 @@ def _parts(
     depth = _DEPTH.removesuffix(".")
     if depth in others and not without_depth_estimator:
         raise ValueError(
-            f"has a depth estimator ({_DEPTH}), which is not read from such a file: leave it out, "
-            "and take the depth estimator from a folder"
+            f"has a depth estimator ({_DEPTH}), which is not read from such a file: leave it out "
+            "(without_depth_estimator), and take one from a folder"
         )
     if others - {depth}:
         warnings.warn(

@@ -21,20 +21,26 @@ TEXT = {
     "text_model.final_layer_norm.bias": numbered(4),
 }
 VAE = {"decoder.conv_in.weight": numbered(4, 2, 3, 3), "encoder.conv_norm_out.bias": numbered(3)}
+CHECKER = {
+    "concept_embeds": numbered(3, 4),
+    "vision_model.vision_model.embeddings.class_embedding": numbered(4),
+}
 CONFIGS = {
     "vae": {"_class_name": "AutoencoderKL"},
     "text_encoder": {"architectures": ["CLIPTextModel"], "model_type": "clip_text_model"},
+    "safety_checker": {"architectures": ["StableDiffusionSafetyChecker"], "model_type": "clip"},
 }
 
 
 def stable_diffusion(folder: Path) -> Path:
-    """A pipeline of three networks, one of them of transformers, and of two other folders."""
+    """A pipeline of four networks, two of them of transformers, and of two other folders."""
     parts = {
         "vae": ["diffusers", "AutoencoderKL"],
         "text_encoder": ["transformers", "CLIPTextModel"],
         "tokenizer": ["transformers", "CLIPTokenizer"],
         "feature_extractor": ["transformers", "CLIPImageProcessor"],
-        "safety_checker": NULL,
+        "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"],
+        "image_encoder": NULL,
     }
     pipeline(folder, **{**INDEX, **parts, "requires_safety_checker": False})
     for name, config in CONFIGS.items():
@@ -42,6 +48,7 @@ def stable_diffusion(folder: Path) -> Path:
         (folder / name / "config.json").write_text(json.dumps(config))
     save_file(VAE, folder / "vae" / WEIGHTS)
     save_file(TEXT, folder / "text_encoder" / "model.safetensors")
+    save_file(CHECKER, folder / "safety_checker" / "model.safetensors")
     for name in ("tokenizer", "feature_extractor"):
         (folder / name).mkdir()
         (folder / name / "config.json").write_text("{}")
@@ -53,9 +60,10 @@ def test_every_network_there_and_back(tmp_path: Path, kind: Kind):
     source = stable_diffusion(tmp_path / "src")
     report = convert(source, tmp_path / "there", to=kind)
     names = [part.destination.parent.name for part in report.parts]
-    assert names == ["unet", "vae", "text_encoder"]
-    assert str(report).count("\n") == 2
-    for part, stem in zip(report.parts, (DIFFUSERS, DIFFUSERS, TRANSFORMERS), strict=True):
+    assert names == ["unet", "vae", "text_encoder", "safety_checker"]
+    assert str(report).count("\n") == 3
+    stems = (DIFFUSERS, DIFFUSERS, TRANSFORMERS, TRANSFORMERS)
+    for part, stem in zip(report.parts, stems, strict=True):
         assert part.destination == find_weights(part.destination.parent, stem=stem)
     convert(tmp_path / "there", tmp_path / "back", to="diffusers")
     assert files(tmp_path / "back") == files(source)
@@ -72,7 +80,7 @@ def test_every_network_there_and_back(tmp_path: Path, kind: Kind):
 
 def test_each_in_another_dtype(tmp_path: Path):
     report = convert(stable_diffusion(tmp_path / "src"), tmp_path / "out", dtype="float16")
-    assert [dict(part.dtypes) for part in report.parts] == [{"float16": n} for n in (2, 2, 3)]
+    assert [dict(part.dtypes) for part in report.parts] == [{"float16": n} for n in (2, 2, 3, 2)]
     for part in report.parts:
         with open_weights(part.destination) as weights:
             assert set(weights.dtypes.values()) == {np.dtype(np.float16)}
@@ -95,7 +103,8 @@ def test_a_component_without_the_variant_is_read_as_it_is(tmp_path: Path):
     save_file(half, source / "text_encoder" / "model.fp16.safetensors")
     report = convert(source, tmp_path / "out", variant="fp16")
     dtypes = {part.destination.parent.name: set(part.dtypes) for part in report.parts}
-    assert dtypes == {"unet": {"float32"}, "vae": {"float32"}, "text_encoder": {"float16"}}
+    others = {key: {"float32"} for key in ("unet", "vae", "safety_checker")}
+    assert dtypes == {**others, "text_encoder": {"float16"}}
     for variant in ("ema", None):
         (source / "text_encoder" / "model.safetensors").unlink(missing_ok=True)
         with pytest.raises(FileNotFoundError, match="no weights"):
@@ -111,7 +120,7 @@ def test_one_component(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     convert(source / "text_encoder", tmp_path / "b", to="diffusers")
     for name in ("a", "b"):
         assert files(tmp_path / name) == {"config.json", "model.safetensors"}
-    for name in ("safety_checker", "..", "unet/x"):
+    for name in ("image_encoder", "..", "unet/x"):
         with pytest.raises(ValueError, match="has no component"):
             convert(source, tmp_path / "out", component=name)
 
