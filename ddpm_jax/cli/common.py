@@ -38,3 +38,4 @@ Assignments: TypeAlias = Annotated[
     tuple[str, ...], tyro.conf.arg(name="set", metavar="FIELD=VALUE ...", help_behavior_hint="")
 ]
 Labels: TypeAlias = Annotated[tuple[str, ...], _named("CLASS ...")]
+Prompts: TypeAlias = Annotated[tuple[str, ...], _named("TEXT ...")]

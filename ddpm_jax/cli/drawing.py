@@ -4,7 +4,8 @@ All batches have the same size, so they share one compiled program. The last bat
 its last image.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -17,8 +18,8 @@ from ddpm_jax._typing import AnyArray
 from ddpm_jax.cli.image_files import SampledImage
 from ddpm_jax.images import to_pil
 from ddpm_jax.models import UNet2DModel
-from ddpm_jax.pipelines.generate import generate, moving, with_inputs
-from ddpm_jax.pipelines.inputs import Inputs, image_shape, make_inputs
+from ddpm_jax.pipelines.generate import Preview, generate, moving, with_inputs
+from ddpm_jax.pipelines.inputs import make_inputs
 from ddpm_jax.sampling.segments import out_of_memory
 from ddpm_jax.tables.table import Table
 
@@ -30,30 +31,26 @@ LARGEST_BATCH = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawing:
-    """A model and all settings that determine its images.
+class Drawing(ABC):
+    """All settings that determine a seed's images.
 
     Attributes:
-        model: the network.
-        params: its params.
         table: the scheduler's table.
         seed: the key of image i is fold_in(key(seed), i).
-        labels: the class of image i is labels[i % len(labels)]; empty for a model without classes.
-        negative: the class that guidance moves away from, or None.
-        guidance: its scale; up to 1 there is none.
         batch_size: number of images that are computed together.
         every: store the predicted images after every `every` evaluations; None: never.
     """
 
-    model: UNet2DModel
-    params: Any
     table: Table
     seed: int
-    labels: Sequence[int]
-    negative: int | None
-    guidance: float
     batch_size: int
     every: int | None
+
+    @abstractmethod
+    def generate(
+        self, indices: np.ndarray, keys: Any, advanced: Advanced, preview: Preview | None
+    ) -> AnyArray:
+        """One batch of images (B, H, W, C) in [0, 1], by their indices and keys."""
 
     def draw(self, indices: Sequence[int]) -> Iterator[list[SampledImage]]:
         """The images of these indices, one batch at a time.
@@ -77,36 +74,20 @@ class Drawing:
             raise
 
     def _run(self, indices: Sequence[int], advanced: Advanced) -> list[SampledImage]:
-        inputs = self._inputs(indices)
-        denoise, params = with_inputs(self.model, self.params, inputs, self.guidance)
+        padded = np.resize(indices, self.batch_size)
+        padded[len(indices) :] = indices[-1]
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(self.seed), padded)
         steps: list[list[Image.Image]] = []
 
         def store(_evaluations: int, images: np.ndarray) -> None:
             steps.append(_pil(images)[: len(indices)])
 
-        images = generate(
-            denoise,
-            params,
-            self.table,
-            inputs,
-            advanced=advanced,
-            preview=None if self.every is None else store,
-            preview_every=self.every or 1,
-        )
+        images = self.generate(padded, keys, advanced, None if self.every is None else store)
         last = _pil(images)[: len(indices)]
         steps[-1:] = [last]  # the sample itself instead of the network's last prediction
         return [
             SampledImage(*one) for one in zip(indices, last, zip(*steps, strict=True), strict=True)
         ]
-
-    def _inputs(self, indices: Sequence[int]) -> Inputs:
-        padded = np.resize(indices, self.batch_size)
-        padded[len(indices) :] = indices[-1]
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(self.seed), padded)
-        labels = np.asarray(self.labels)[padded % len(self.labels)] if self.labels else None
-        return make_inputs(
-            self.model, self.table, keys, class_labels=labels, negative_labels=self.negative
-        )
 
     def _advice(self) -> str:
         if self.batch_size > 1:
@@ -114,9 +95,78 @@ class Drawing:
         return "out of memory with a batch size of 1: try --dtype bfloat16"
 
 
-def default_batch_size(model: UNet2DModel, num: int) -> int:
-    """A batch size that suits most machines, at most `num`."""
-    height, width, _ = image_shape(model)
+@dataclass(frozen=True, kw_only=True)
+class LabelDrawing(Drawing):
+    """Images of a model with one network.
+
+    Attributes:
+        model: the network.
+        params: its params.
+        labels: the class of image i is labels[i % len(labels)]; empty for a model without classes.
+        negative: the class that guidance moves away from, or None.
+        guidance: its scale; up to 1 there is none.
+    """
+
+    model: UNet2DModel
+    params: Any
+    labels: Sequence[int]
+    negative: int | None
+    guidance: float
+
+    def generate(
+        self, indices: np.ndarray, keys: Any, advanced: Advanced, preview: Preview | None
+    ) -> AnyArray:
+        """As `Drawing.generate`."""
+        labels = np.asarray(self.labels)[indices % len(self.labels)] if self.labels else None
+        inputs = make_inputs(
+            self.model, self.table, keys, class_labels=labels, negative_labels=self.negative
+        )
+        denoise, params = with_inputs(self.model, self.params, inputs, self.guidance)
+        return generate(
+            denoise,
+            params,
+            self.table,
+            inputs,
+            advanced=advanced,
+            preview=preview,
+            preview_every=self.every or 1,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptDrawing(Drawing):
+    """Images of a pipeline with prompts.
+
+    Attributes:
+        pipe: the pipeline.
+        prompts: of all images, in sequence.
+        num: images of each prompt.
+        options: of all calls.
+    """
+
+    pipe: Any
+    prompts: Sequence[str]
+    num: int
+    options: Mapping[str, Any]
+
+    def generate(
+        self, indices: np.ndarray, keys: Any, advanced: Advanced, preview: Preview | None
+    ) -> AnyArray:
+        """As `Drawing.generate`."""
+        return self.pipe(
+            [self.prompts[i // self.num] for i in indices],
+            keys,
+            table=self.table,
+            output_type="np",
+            advanced=advanced,
+            callback=preview,
+            callback_every=self.every or 1,
+            **self.options,
+        ).images
+
+
+def default_batch_size(height: int, width: int, num: int) -> int:
+    """A batch size that suits most machines, at most `num`, for images of a size."""
     return max(1, min(num, LARGEST_BATCH, BATCH_PIXELS // (height * width)))
 
 

@@ -5,8 +5,10 @@ import json
 from pathlib import Path
 
 from ddpm_jax.hub import hub
-from ddpm_jax.models import UNet2DModel
+from ddpm_jax.models import Model, UNet2DModel
+from ddpm_jax.pipelines.base import DiffusionPipeline
 from weights_convert import find_weights
+from weights_convert.files import chosen
 
 
 def fingerprint(model: str, revision: str | None, variant: str | None) -> dict[str, str]:
@@ -22,6 +24,35 @@ def fingerprint(model: str, revision: str | None, variant: str | None) -> dict[s
     folder = hub.component(model, files, revision=revision, variant=variant)
     weights = find_weights(folder, variant)
     return {"config": _sum(folder / files.config), "weights": _weights_sum(weights)}
+
+
+def fingerprints(
+    folder: Path, kind: type[DiffusionPipeline], variant: str | None
+) -> dict[str, str]:
+    """The sums of all files in a pipeline's folder that its images depend on, by component.
+
+    That of a component is the sum of a list with its files' names and sums.
+    """
+    sums: dict[str, str] = {}
+    for name, one in kind.declared().items():
+        part = folder / one.files.folder
+        if name == "scheduler" or not part.is_dir():
+            continue
+        files = [part / file for file in one.files.own("") if (part / file).is_file()]
+        lines = [f"{_sum(file)}  {file.name}\n" for file in files]
+        if issubclass(one.kind, Model):
+            weights = one.kind.files.weights
+            present = [file.name for file in part.iterdir()]
+            own = variant if weights and chosen(present, variant, weights) else None
+            found = find_weights(part, own, weights) if weights else part
+            lines.append(f"{_weights_sum(found)}  {found.name}\n")
+        sums[name] = hashlib.sha256("".join(lines).encode()).hexdigest()
+    return sums
+
+
+def file_sum(file: Path) -> str:
+    """The sum of one file."""
+    return _sum(file)
 
 
 def _weights_sum(weights: Path) -> str:

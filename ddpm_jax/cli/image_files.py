@@ -4,9 +4,9 @@ Each file stores the settings of its run, so a later run knows which files it ca
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from PIL import Image
 
@@ -15,6 +15,10 @@ from ddpm_jax.cli import provenance
 STRIP = "-steps"
 NOT_COMPARED = {"Software", "image", "versions", "model", "revision", "variant"}
 NUMBERED = re.compile(rf"(\d{{5,}})({STRIP})?\.png")
+
+
+Each: TypeAlias = Callable[[int], Mapping[str, str] | None]
+"""The settings of one image by its number; None for a number that is not made."""
 
 
 class SampledImage(NamedTuple):
@@ -36,17 +40,25 @@ def places(folder: Path, index: int, *, strips: bool) -> list[Path]:
     return [folder / f"{index:05d}{end}.png" for end in (("", STRIP) if strips else ("",))]
 
 
-def usable_files(folder: Path, settings: Mapping[str, str]) -> dict[str, bool]:
+def usable_files(folder: Path, settings: Mapping[str, str], each: Each) -> dict[str, bool]:
     """For each image file in a folder, whether it is complete and its index matches its name.
+
+    Files of images that are not made are left alone.
 
     Raises:
         ValueError: a file was made with other settings or by another program.
     """
     files = [file for file in folder.iterdir() if NUMBERED.fullmatch(file.name)]
-    return {file.name: _usable(file, settings) for file in files}
+    numbers = {file: int(NUMBERED.sub(r"\1", file.name)) for file in files}
+    own = {file: each(number) for file, number in numbers.items()}
+    return {
+        file.name: _usable(file, numbers[file], {**settings, **one})
+        for file, one in own.items()
+        if one is not None
+    }
 
 
-def _usable(file: Path, settings: Mapping[str, str]) -> bool:
+def _usable(file: Path, number: int, settings: Mapping[str, str]) -> bool:
     try:
         found = provenance.read_png(file)
     except ValueError:
@@ -54,9 +66,7 @@ def _usable(file: Path, settings: Mapping[str, str]) -> bool:
             raise
         return False
     _same_settings(file, found, settings)
-    number = NUMBERED.fullmatch(file.name)
-    right = number is not None and found.get("image") == str(int(number[1]))
-    return right and provenance.is_complete(file)
+    return found.get("image") == str(number) and provenance.is_complete(file)
 
 
 def _same_settings(file: Path, found: Mapping[str, str], settings: Mapping[str, str]) -> None:

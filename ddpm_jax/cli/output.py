@@ -7,8 +7,12 @@ from pathlib import Path
 
 from ddpm_jax.cli import provenance
 from ddpm_jax.cli.common import counted
-from ddpm_jax.cli.image_files import STRIP, SampledImage, places, usable_files
+from ddpm_jax.cli.image_files import STRIP, Each, SampledImage, places, usable_files
 from ddpm_jax.images import make_grid
+
+
+def _no_more(_number: int) -> Mapping[str, str]:
+    return {}
 
 
 class Grid:
@@ -53,8 +57,10 @@ class Folder:
 
     if_interrupted = "run the same command again to make the missing images"
 
-    def __init__(self, path: Path, settings: Mapping[str, str], *, strips: bool):
-        """Creates the folder.
+    def __init__(
+        self, path: Path, settings: Mapping[str, str], *, strips: bool, each: Each = _no_more
+    ):
+        """Creates the folder. `each` has settings of single images.
 
         Raises:
             ValueError: it contains images made with other settings.
@@ -63,8 +69,8 @@ class Folder:
         if path.exists() and not path.is_dir():
             raise ValueError(f"{path} is a file: --out must be a folder, or a name ending in .png")
         _writable(path)
-        self._path, self._settings, self._strips = path, settings, strips
-        self._usable = usable_files(path, settings)
+        self._path, self._settings, self._strips, self._each = path, settings, strips, each
+        self._usable = usable_files(path, settings, each)
 
     def missing(self, num: int) -> list[int]:
         """The indices without a file, or without a strip if strips are requested.
@@ -86,7 +92,8 @@ class Folder:
         for number, image, steps in sampled:
             images = [image, make_grid(steps, len(steps))] if self._strips else [image]
             for file, content in zip(self._places(number), images, strict=True):
-                provenance.save_png(content, file, self._settings, str(number))
+                own = {**self._settings, **(self._each(number) or {})}
+                provenance.save_png(content, file, own, str(number))
 
     def report(self, num: int, made: int, seconds: float) -> str:
         """A line with the path of the folder."""

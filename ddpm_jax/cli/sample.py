@@ -1,19 +1,27 @@
 """`ddpm-jax sample`: generate images from a model."""
 
+import json
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ddpm_jax.cli import cache
-from ddpm_jax.cli.common import Labels, OptionalCount, OptionalName, OptionalNumber, OptionError
+from ddpm_jax.cli.common import (
+    Labels,
+    OptionalCount,
+    OptionalName,
+    OptionalNumber,
+    OptionError,
+    Prompts,
+)
 from ddpm_jax.cli.output import Folder, Grid
 from ddpm_jax.cli.schedule import Schedule, scheduler_json
 
 if TYPE_CHECKING:
+    from ddpm_jax.cli.drawing import Drawing
+    from ddpm_jax.cli.prompted import Job
     from ddpm_jax.schedulers import Scheduler
-    from ddpm_jax.tables.table import Table
 
 LARGEST_SEED = 2**32 - 1
 """Without jax's x64 mode a key has 32 bits of seed: a larger seed would repeat a smaller one."""
@@ -24,16 +32,45 @@ class Sample(Schedule):
     """Generate images from a model, as one grid or as a folder of files."""
 
     EXAMPLES: ClassVar[str] = """\
+  ddpm-jax sample --prompt "a person with green hair and glasses"
+  ddpm-jax sample --model sd --prompts-from cats.txt --num 4 --out cats/
+  ddpm-jax sample --model sd --prompt "a winter night" --image day.png --strength 0.6
   ddpm-jax sample
   ddpm-jax sample --model google/ddpm-cifar10-32 --scheduler euler --steps 30 --out cifar.png
   ddpm-jax sample --num 1000 --batch-size 100 --seed 1 --out digits/
   ddpm-jax sample --num 4 --save-every 5 --out digits.png"""
 
-    model: str = "digits"
-    """A hub id, a local folder, or the bundled "digits" or "emoji"."""
+    model: OptionalName = None
+    """A hub id, a local folder, or the bundled "digits", "emoji" or "avatars". By default "digits",
+    and "avatars" with a prompt."""
 
-    num: int = 16
-    """Number of images."""
+    prompt: Prompts = ()
+    """What the images show: one text or several, for models of text to image."""
+
+    prompts_from: OptionalName = None
+    """A text file with a prompt on each line."""
+
+    negative: OptionalName = None
+    """What guidance moves away from; by default the empty text."""
+
+    image: OptionalName = None
+    """An image to begin with: image to image, or with --mask inpainting."""
+
+    mask: OptionalName = None
+    """An image of the size of --image: the white part is made anew."""
+
+    strength: OptionalNumber = None
+    """With --image: the part of the steps that is run, above 0 and at most 1. By default 0.8, and 1
+    with --mask."""
+
+    height: OptionalCount = None
+    """Of images from prompts, in pixels; by default the model's own."""
+
+    width: OptionalCount = None
+    """As --height."""
+
+    num: OptionalCount = None
+    """Number of images, by default 16; with prompts of each prompt, by default 1."""
 
     batch_size: OptionalCount = None
     """Images computed together. The default depends on the image size and is at most 64."""
@@ -46,8 +83,8 @@ class Sample(Schedule):
     default all classes."""
 
     guidance: OptionalNumber = None
-    """For models that were trained with dropped labels: the scale of classifier-free guidance. Up
-    to 1, the default, there is none."""
+    """The scale of classifier-free guidance. Up to 1 there is none. By default 7.5 with prompts,
+    and 1 for models with classes, which must have been trained with dropped labels."""
 
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Dtype of the network's computation."""
@@ -76,63 +113,73 @@ class Sample(Schedule):
         """Generate the missing images, and print their path."""
         self._check()
         began = time.perf_counter()
-        from ddpm_jax.cli.loading import classes_of, no_class_of, read_network, scheduler_config
+        from ddpm_jax.cli.prompted import job, prompts_of
 
-        network = read_network(self.model, self.revision)
-        scheduler = self.make(scheduler_config(self.model, self.revision, self.scheduler_config))
-        table = self.table(scheduler)
-        labels = classes_of(network, self.labels)
-        negative = no_class_of(network) if (self.guidance or 1) > 1 else None
-        target = self._target(self._settings(scheduler, labels))
-        wanted = target.missing(self.num)
+        prompts = prompts_of(self.prompt, self.prompts_from)
+        found = job(self, self.model or "avatars", prompts) if prompts else self._labelled()
+        target = self._target(found)
+        wanted = target.missing(found.total)
         if wanted:
             if not self.no_cache:
                 cache.use(cache.folder())
-            self._draw(table, wanted, target, labels, negative)
-        print(target.report(self.num, len(wanted), time.perf_counter() - began))
+            try:
+                for sampled in found.drawing().draw(wanted):
+                    target.save(sampled)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(f"interrupted; {target.if_interrupted}") from None
+        print(target.report(found.total, len(wanted), time.perf_counter() - began))
 
-    def _draw(
-        self,
-        table: "Table",
-        wanted: list[int],
-        target: Grid | Folder,
-        labels: tuple[int, ...],
-        negative: int | None,
-    ) -> None:
-        import jax.numpy as jnp
+    def _labelled(self) -> "Job":
+        """The run of a model without prompts."""
+        from ddpm_jax.cli.loading import classes_of, no_class_of, read_network, scheduler_config
+        from ddpm_jax.cli.prompted import Job, prompt_class
 
-        from ddpm_jax.cli.drawing import Drawing, default_batch_size
-        from ddpm_jax.models import UNet2DModel
+        model = self.model or "digits"
+        if prompt_class(model, self.revision) is not None:
+            raise OptionError(f"{model} makes images from prompts: pass --prompt")
+        network = read_network(model, self.revision)
+        scheduler = self.make(scheduler_config(model, self.revision, self.scheduler_config))
+        table = self.table(scheduler)
+        labels = classes_of(network, self.labels)
+        negative = no_class_of(network) if (self.guidance or 1) > 1 else None
+        num = 16 if self.num is None else self.num
 
-        model, params = UNet2DModel.from_pretrained(
-            self.model, revision=self.revision, variant=self.variant, dtype=jnp.dtype(self.dtype)
-        )
-        drawing = Drawing(
-            model=model,
-            params=params,
-            table=table,
-            seed=self.seed,
-            labels=labels,
-            negative=negative,
-            guidance=self.guidance or 1.0,
-            batch_size=min(self.num, self.batch_size or default_batch_size(model, self.num)),
-            every=self.save_every,
-        )
-        try:
-            for sampled in drawing.draw(wanted):
-                target.save(sampled)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(f"interrupted; {target.if_interrupted}") from None
+        def drawing() -> "Drawing":
+            import jax.numpy as jnp
 
-    def _settings(self, scheduler: "Scheduler", labels: tuple[int, ...]) -> dict[str, str]:
+            from ddpm_jax.cli.drawing import LabelDrawing, default_batch_size
+            from ddpm_jax.models import UNet2DModel
+            from ddpm_jax.pipelines.inputs import image_shape
+
+            unet, params = UNet2DModel.from_pretrained(
+                model, revision=self.revision, variant=self.variant, dtype=jnp.dtype(self.dtype)
+            )
+            height, width, _ = image_shape(unet)
+            return LabelDrawing(
+                model=unet,
+                params=params,
+                table=table,
+                seed=self.seed,
+                labels=labels,
+                negative=negative,
+                guidance=self.guidance or 1.0,
+                batch_size=min(num, self.batch_size or default_batch_size(height, width, num)),
+                every=self.save_every,
+            )
+
+        return Job(num, self._settings(model, scheduler, labels), lambda _number: {}, drawing)
+
+    def _settings(
+        self, model: str, scheduler: "Scheduler", labels: tuple[int, ...]
+    ) -> dict[str, str]:
         """All settings that determine an image's pixels, except its index, as text by name."""
         from ddpm_jax.cli.fingerprint import fingerprint
 
         given = {
-            "model": self.model,
+            "model": model,
             "revision": self.revision,
             "variant": self.variant,
-            **fingerprint(self.model, self.revision, self.variant),
+            **fingerprint(model, self.revision, self.variant),
             "scheduler": scheduler_json(scheduler),
             "steps": self.steps,
             **self.options(),
@@ -143,14 +190,32 @@ class Sample(Schedule):
         }
         return {name: str(value) for name, value in given.items() if value is not None}
 
-    def _target(self, settings: Mapping[str, str]) -> Grid | Folder:
+    def _target(self, job: "Job") -> Grid | Folder:
         out, every = Path(self.out), self.save_every
         if out.suffix.lower() == ".png":
+            prompts = list(
+                dict.fromkeys((job.each(i) or {}).get("prompt") for i in range(job.total))
+            )
+            own = (
+                {"prompt": str(prompts[0])}
+                if len(prompts) == 1
+                else {"prompts": json.dumps(prompts)}
+            )
+            settings = job.settings | (own if prompts[0] is not None else {})
             return Grid(out, settings, columns=self.columns, strips=every is not None)
-        return Folder(out, settings, strips=every is not None)
+        return Folder(out, job.settings, strips=every is not None, each=job.each)
 
     def _check(self) -> None:
-        least = {"num": 1, "batch_size": 1, "columns": 1, "save_every": 1, "steps": 1, "seed": 0}
+        least = {
+            "height": 1,
+            "width": 1,
+            "num": 1,
+            "batch_size": 1,
+            "columns": 1,
+            "save_every": 1,
+            "steps": 1,
+            "seed": 0,
+        }
         faults = [
             f"--{name.replace('_', '-')} must be at least {low}, got {getattr(self, name)}"
             for name, low in least.items()
@@ -158,6 +223,17 @@ class Sample(Schedule):
         ]
         if self.seed > LARGEST_SEED:
             faults.append(f"--seed must be at most {LARGEST_SEED}, got {self.seed}")
+        if not (self.prompt or self.prompts_from):
+            for_prompts = ("negative", "image", "mask", "strength", "height", "width")
+            needs = [f"--{name}" for name in for_prompts if getattr(self, name) is not None]
+            if needs:
+                faults.append(f"{', '.join(needs)}: only with --prompt or --prompts-from")
+        elif self.labels:
+            faults.append("--labels are of models without prompts: leave them out")
+        if self.mask is not None and self.image is None:
+            faults.append("--mask needs --image")
+        if self.strength is not None and self.image is None:
+            faults.append("--strength needs --image")
         if not self.out:
             faults.append("--out must not be empty: pass a name ending in .png, or a folder")
         ending = Path(self.out).suffix.lower()

@@ -63,8 +63,8 @@ class Schedule:
         with option_errors() if fields else nullcontext():
             return cls.from_config({} if config is None else config, **fields)
 
-    def table(self, scheduler: Scheduler) -> "Table":
-        """The table of the run.
+    def table(self, scheduler: Scheduler, start: int = 0) -> "Table":
+        """The table of the run, without the first `start` steps.
 
         Raises:
             OptionError: the scheduler refuses the number of steps or an option.
@@ -74,7 +74,7 @@ class Schedule:
         if refused:
             raise OptionError(f"the {self.scheduler} scheduler has no option {', '.join(refused)}")
         with option_errors():
-            return scheduler.table(self.steps, **options)
+            return scheduler.table(self.steps, start=start, **options)
 
     def options(self) -> dict[str, Any]:
         """The options for `table`. Options at their default of zero are left out.

@@ -122,16 +122,17 @@ class DiffusionPipeline(ABC):
     """Components in a folder that are not needed here."""
 
     def __init__(self, params: Mapping[str, Any], **parts: Any):
-        for name, component in self.declared().items():
-            component.check(parts[name])
-            if component.is_model and parts[name] is not None:
+        declared = self.declared()
+        own: dict[str, Any] = {name: parts.get(name) for name in declared}
+        for name, component in declared.items():
+            component.check(own[name])
+            if component.is_model and own[name] is not None:
                 given = params.get(name)
                 if not isinstance(given, Mapping):
                     raise ValueError(
                         f"params must be a nested dict of arrays, got {kind_of(given)}"
                     )
-        own = {name: parts[name] for name in self.declared()}
-        self.parts = own | {"scheduler": self._adopted(own["scheduler"])}
+        self.parts = own | {"scheduler": self.adopted(own["scheduler"])}
         self.check(self.parts)
         self._params = dict(params)
         self.class_names: dict[int, str] = {}
@@ -148,7 +149,7 @@ class DiffusionPipeline(ABC):
         return {name: found[name] for name in sorted(found, key=lambda name: name == "scheduler")}
 
     @classmethod
-    def _adopted(cls, scheduler: Scheduler) -> Scheduler:
+    def adopted(cls, scheduler: Scheduler) -> Scheduler:
         """A scheduler as the constructor converts it."""
         own = cls.scheduler_class
         if own is None or isinstance(scheduler, own):

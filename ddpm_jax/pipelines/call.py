@@ -40,6 +40,9 @@ class RunOptions(TypedDict, total=False):
     the last one. `images` are the predicted clean images, a NumPy array as for "np"."""
     callback_every: int
     """See `callback`; the default is 1."""
+    advanced: Callable[[int], object] | None
+    """Called during the run with the number of evaluations since the last call, such as the
+    `update` of a progress bar of one's own, which takes the place of ours."""
 
 
 def check_output_type(given: Any, accepted: Any = OutputType) -> None:
@@ -94,19 +97,20 @@ def run_table(
     progress: bool = True,
     callback: Preview | None = None,
     callback_every: int = 1,
+    advanced: Callable[[int], object] | None = None,
 ) -> Float[Array, "b h w c"]:
-    """`generate` with a progress bar."""
+    """`generate` with a progress bar, or the caller's."""
     from tqdm.auto import tqdm
 
     every = count_of("callback_every", callback_every)
-    with tqdm(total=len(table), disable=not progress) as bar:
+    with tqdm(total=len(table), disable=not progress or advanced is not None) as bar:
         return generate(
             denoise,
             params,
             table,
             inputs,
             decode,
-            advanced=moving(bar),
+            advanced=advanced or moving(bar),
             preview=callback,
             preview_every=every,
         )

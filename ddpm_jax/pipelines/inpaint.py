@@ -79,7 +79,7 @@ class StableDiffusionInpaintPipeline(StableDiffusion):
                 ranges.
         """
         given = np.shape(image)[-3:-1] if hasattr(image, "shape") else (None, None)
-        size = self._size(*(a or b for a, b in zip((height, width), given, strict=True)))
+        size = self.image_size(*(a or b for a, b in zip((height, width), given, strict=True)))
         found = pictures(
             image,
             channels=self.vae.in_channels,

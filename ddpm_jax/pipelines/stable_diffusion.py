@@ -192,6 +192,12 @@ class StableDiffusion(DiffusionPipeline):
             safety_checker=safety_checker,
             **parts,
         )
+        if self.scheduler != scheduler:
+            fields = ", ".join(f"{name}={one}" for name, one in self.scheduler_fields.items())
+            warnings.warn(
+                f"the scheduler's config is changed to {fields}, as Stable Diffusion was trained",
+                stacklevel=2,
+            )
 
     @classmethod
     def from_single_file(
@@ -272,14 +278,11 @@ class StableDiffusion(DiffusionPipeline):
         return self._params
 
     @classmethod
-    def _adopted(cls, scheduler: Scheduler) -> Scheduler:
+    def adopted(cls, scheduler: Scheduler) -> Scheduler:
+        """A scheduler with `scheduler_fields`."""
         config = scheduler.config
         changed = {k: v for k, v in cls.scheduler_fields.items() if config.get(k, v) != v}
-        if not changed:
-            return scheduler
-        words = ", ".join(f"{k}={v} instead of {config[k]}" for k, v in changed.items())
-        warnings.warn(f"Stable Diffusion's scheduler has {words}: changed", stacklevel=5)
-        return type(scheduler).from_config(config, **changed)
+        return type(scheduler).from_config(config, **changed) if changed else scheduler
 
     @classmethod
     @abstractmethod
@@ -342,10 +345,10 @@ class StableDiffusion(DiffusionPipeline):
         factor, channels = self.vae.factor, self.vae.latent_channels
         if x_T is not None and height is None and width is None and np.ndim(x_T) == 4:
             return (*np.shape(x_T)[1:3], channels)
-        size = self._size(height, width)
+        size = self.image_size(height, width)
         return size[0] // factor, size[1] // factor, channels
 
-    def _size(self, height: int | None, width: int | None) -> tuple[int, int]:
+    def image_size(self, height: int | None, width: int | None) -> tuple[int, int]:
         """(H, W) of the images; what is not given is the network's own size."""
         own, factor = self.unet.sample_size, self.vae.factor
         if own is None and (height is None or width is None):

@@ -65,7 +65,7 @@ def test_same_images_as_the_pipeline(tiny: Path, tmp_path: Path):
 
 def test_last_batch_is_padded_not_compiled(tiny: Path, count_compilations):
     model, params = UNet2DModel.from_pretrained(tiny)
-    draw = drawing.Drawing(
+    draw = drawing.LabelDrawing(
         model=model,
         params=params,
         table=DDIM.table(2),

@@ -322,7 +322,7 @@ def test_folders_whose_parts_do_not_fit(
 def test_early_schedulers_are_repaired(text: Any):
     """The first fine-tunes have other steps in their config, and clip."""
     given = text.components | {"scheduler": dj.DDIMScheduler(steps_offset=0, clip_sample=True)}
-    with pytest.warns(UserWarning, match="steps_offset=1 instead of 0, clip_sample=False"):
+    with pytest.warns(UserWarning, match="config is changed to steps_offset=1, clip_sample=False"):
         pipe = dj.StableDiffusionPipeline(**given)
     assert pipe.scheduler == dj.DDIMScheduler(steps_offset=1, clip_sample=False)
     pipe.scheduler = dj.DDIMScheduler()

@@ -1,0 +1,195 @@
+"""`ddpm-jax sample` with prompts: what is made, and by which pipeline."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax.numpy as jnp
+from PIL import Image, ImageOps
+
+from ddpm_jax.cli.common import OptionError, option_errors
+from ddpm_jax.cli.drawing import Drawing, PromptDrawing, default_batch_size
+from ddpm_jax.cli.fingerprint import file_sum, fingerprints
+from ddpm_jax.cli.image_files import Each
+from ddpm_jax.cli.loading import scheduler_config
+from ddpm_jax.cli.schedule import scheduler_json
+from ddpm_jax.hub import hub, pipeline_folder
+from ddpm_jax.hub.component import MODEL_INDEX
+from ddpm_jax.pipelines.base import supported_class
+from ddpm_jax.pipelines.depth_to_image import StableDiffusionDepth2ImgPipeline
+from ddpm_jax.pipelines.image_to_image import StableDiffusionImg2ImgPipeline, skipped
+from ddpm_jax.pipelines.inpaint import StableDiffusionInpaintPipeline
+from ddpm_jax.pipelines.stable_diffusion import (
+    GUIDANCE_SCALE,
+    StableDiffusion,
+    StableDiffusionPipeline,
+)
+
+if TYPE_CHECKING:
+    from ddpm_jax.cli.sample import Sample
+
+DEFAULT_STRENGTH = {
+    StableDiffusionImg2ImgPipeline: 0.8,
+    StableDiffusionDepth2ImgPipeline: 0.8,
+    StableDiffusionInpaintPipeline: 1.0,
+}
+"""Of the pipelines that take an image."""
+
+
+class Job(NamedTuple):
+    """A run of `sample`, before any weights are read.
+
+    Attributes:
+        total: number of images.
+        settings: all that determines their pixels, but their index, as text by name.
+        each: settings of single images.
+        drawing: reads the weights.
+    """
+
+    total: int
+    settings: dict[str, str]
+    each: Each
+    drawing: Callable[[], Drawing]
+
+
+def prompt_class(model: str, revision: str | None) -> type[StableDiffusion] | None:
+    """The pipeline class of a model that makes images from prompts; None for other models.
+
+    Raises:
+        ValueError: its pipeline is not supported; or as `hub.pipeline`.
+    """
+    if Path(model).is_dir() and not (Path(model) / MODEL_INDEX).is_file():
+        return None  # a network alone
+    index = pipeline_folder.read(hub.pipeline(model, (), revision=revision))
+    kind = supported_class(index)
+    return kind if issubclass(kind, StableDiffusion) else None
+
+
+def prompts_of(texts: Sequence[str], file: str | None) -> list[str]:
+    """The prompts of the command line: texts, or the lines of a file that are not blank.
+
+    Raises:
+        OptionError: both are given, the file cannot be read, or it has no prompt.
+    """
+    if file is None:
+        return list(texts)
+    if texts:
+        raise OptionError("pass --prompt or --prompts-from, not both")
+    try:
+        lines = Path(file).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise OptionError(f"--prompts-from {file} cannot be read: {error}") from None
+    found = [line.strip() for line in lines if line.strip()]
+    if not found:
+        raise OptionError(f"--prompts-from {file} has no prompt: it needs one on each line")
+    return found
+
+
+def job(given: "Sample", model: str, prompts: list[str]) -> Job:
+    """The run of these prompts.
+
+    Raises:
+        OptionError: an option is refused for this model.
+        ValueError: the model does not exist, or its pipeline is not supported.
+    """
+    named = prompt_class(model, given.revision)
+    if named is None:
+        raise OptionError(f"{model} makes images without prompts: leave out --prompt")
+    kind = _kind(given, named)
+    options = _options(given, kind)
+    strength = options.get("strength", 1.0)
+    config = scheduler_config(model, given.revision, given.scheduler_config)
+    scheduler = kind.adopted(given.make(config))
+    with option_errors():
+        start = skipped(given.steps, strength, {})
+    table = given.table(scheduler, start=start)
+    wanted = [one.files for one in kind.declared().values() if not one.optional]
+    folder = hub.pipeline(model, wanted, revision=given.revision, variant=given.variant)
+    num = given.num or 1
+    settings = {
+        "model": model,
+        "revision": given.revision,
+        "variant": given.variant,
+        **fingerprints(folder, kind, given.variant),
+        "pipeline": kind.__name__,
+        "scheduler": scheduler_json(scheduler),
+        "steps": given.steps,
+        **given.options(),
+        "seed": given.seed,
+        "negative": given.negative,
+        "guidance": options["guidance_scale"],
+        "height": given.height,
+        "width": given.width,
+        "image_sha256": None if given.image is None else file_sum(Path(given.image)),
+        "mask_sha256": None if given.mask is None else file_sum(Path(given.mask)),
+        "strength": None if given.image is None else strength,
+        "dtype": given.dtype,
+    }
+
+    def each(number: int) -> Mapping[str, str] | None:
+        return {"prompt": prompts[number // num]} if number < num * len(prompts) else None
+
+    def drawing() -> Drawing:
+        pipe: Any = kind.from_pretrained(
+            model,
+            scheduler=scheduler,
+            dtype=jnp.dtype(given.dtype),
+            revision=given.revision,
+            variant=given.variant,
+        )
+        total = num * len(prompts)
+        with option_errors():
+            height, width = pipe.image_size(given.height, given.width)
+        if "image" in options and "mask_image" not in options:
+            width, height = options["image"].size
+        return PromptDrawing(
+            table=table,
+            seed=given.seed,
+            batch_size=min(total, given.batch_size or default_batch_size(height, width, total)),
+            every=given.save_every,
+            pipe=pipe,
+            prompts=prompts,
+            num=num,
+            options=options,
+        )
+
+    texts = {name: str(value) for name, value in settings.items() if value is not None}
+    return Job(num * len(prompts), texts, each, drawing)
+
+
+def _kind(given: "Sample", named: type[StableDiffusion]) -> type[StableDiffusion]:
+    """The pipeline for these options, whatever the folder names."""
+    if given.mask is not None:
+        return StableDiffusionInpaintPipeline
+    if given.image is not None:
+        depth = named is StableDiffusionDepth2ImgPipeline
+        return named if depth else StableDiffusionImg2ImgPipeline
+    if named is StableDiffusionDepth2ImgPipeline:
+        raise OptionError("this model needs --image, whose depth it keeps")
+    return StableDiffusionPipeline
+
+
+def _options(given: "Sample", kind: type[StableDiffusion]) -> dict[str, Any]:
+    """The options of the pipeline's call."""
+    found: dict[str, Any] = {
+        "guidance_scale": GUIDANCE_SCALE if given.guidance is None else given.guidance,
+        "negative_prompt": given.negative,
+    }
+    sizes = {"height": given.height, "width": given.width}
+    if given.image is None:
+        return found | sizes
+    found["image"] = _opened(given.image, "--image", "RGB")
+    if given.mask is not None:
+        found |= {"mask_image": _opened(given.mask, "--mask", "L"), **sizes}
+    elif any(sizes.values()):
+        raise OptionError("--height and --width are those of --image: leave them out")
+    default = DEFAULT_STRENGTH[kind]  # pyright: ignore[reportArgumentType]
+    return found | {"strength": default if given.strength is None else given.strength}
+
+
+def _opened(file: str, option: str, mode: str) -> Image.Image:
+    try:
+        with Image.open(file) as image:
+            return ImageOps.exif_transpose(image).convert(mode)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise OptionError(f"{option} {file} cannot be read: {error}") from None

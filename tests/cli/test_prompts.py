@@ -1,0 +1,132 @@
+"""`ddpm-jax sample` with prompts, on a small random model."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from cli.sampling import complaint, names, pixels
+from PIL import Image
+from pipelines.latent_models import SIZE, parts
+
+import ddpm_jax as dj
+from ddpm_jax.cli import main
+from ddpm_jax.cli.provenance import read_png
+
+ALWAYS = ["sample", "--no-cache", "--steps", "3", "--scheduler", "pndm"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sd")
+    dj.StableDiffusionPipeline(**parts()).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "day.png"
+    random = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
+    Image.fromarray(random).save(path)
+    return path
+
+
+def run(model: Path, *argv: str) -> int:
+    return main([*ALWAYS, "--model", str(model), *argv])
+
+
+def expected(model: Path, kind: Any, prompts: list[str], **options: Any) -> list[np.ndarray]:
+    pipe = kind.from_pretrained(model)
+    keys = dj.sample_keys(jax.random.key(4), len(prompts))
+    call = {"num_inference_steps": 3, "progress": False}
+    return [np.asarray(image) for image in pipe(prompts, keys, **call, **options).images]
+
+
+def test_prompts_into_a_folder(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Two images of each prompt; a longer list continues; a changed one is refused."""
+    file, out = tmp_path / "prompts.txt", tmp_path / "out"
+    file.write_text("a cat\n\n  dog\n")
+    argv = ["--prompts-from", str(file), "--num", "2", "--seed", "4", "--batch-size", "2"]
+    assert run(model, *argv, "--out", str(out)) == 0
+    assert names(out) == [f"0000{i}.png" for i in range(4)]
+    prompts = ["a cat", "a cat", "dog", "dog"]
+    for i, image in enumerate(expected(model, dj.StableDiffusionPipeline, prompts)):
+        assert np.abs(pixels(out / f"0000{i}.png").astype(int) - image).max() <= 1
+        assert read_png(out / f"0000{i}.png")["prompt"] == prompts[i]
+    before = (out / "00000.png").stat().st_mtime_ns
+    file.write_text("a cat\ndog\nhat\n")
+    (out / "00002.png").unlink()
+    capsys.readouterr()
+    assert run(model, *argv, "--out", str(out)) == 0
+    assert "3 images" not in capsys.readouterr().err
+    assert names(out) == [f"0000{i}.png" for i in range(6)]
+    assert (out / "00000.png").stat().st_mtime_ns == before
+    file.write_text("hat\ndog\n")
+    capsys.readouterr()
+    assert run(model, *argv, "--out", str(out)) == 1
+    assert "was made with prompt a cat, not hat: pass another folder" in capsys.readouterr().err
+
+
+def test_one_prompt_into_a_grid(model: Path, tmp_path: Path):
+    out = tmp_path / "a.png"
+    argv = ["--prompt", "a cat", "--negative", "dog", "--guidance", "3", "--width", str(SIZE + 4)]
+    assert run(model, *argv, "--seed", "4", "--out", str(out)) == 0
+    stored = read_png(out)
+    wanted = {"prompt": "a cat", "negative": "dog", "guidance": "3.0", "width": str(SIZE + 4)}
+    assert wanted.items() <= stored.items()
+    assert stored["pipeline"] == "StableDiffusionPipeline"
+    assert {"unet", "vae", "text_encoder", "tokenizer"} <= set(stored)
+    assert run(model, "--prompt", "a cat", "dog", "--out", str(tmp_path / "b.png")) == 0
+    assert read_png(tmp_path / "b.png")["prompts"] == '["a cat", "dog"]'
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_images(model: Path, tmp_path: Path, picture: Path, masked: bool):
+    out, mask = tmp_path / "out", tmp_path / "mask.png"
+    white = Image.new("L", (SIZE, SIZE))
+    white.paste(255, (0, 0, SIZE, SIZE // 2))
+    white.save(mask)
+    argv = ["--prompt", "a cat", "--image", str(picture), "--strength", "0.7", "--seed", "4"]
+    argv += ["--mask", str(mask)] if masked else []
+    assert run(model, *argv, "--out", str(out)) == 0
+    kind: Any = dj.StableDiffusionImg2ImgPipeline
+    given: dict[str, Any] = {"image": Image.open(picture), "strength": 0.7}
+    if masked:
+        kind, given = dj.StableDiffusionInpaintPipeline, given | {"mask_image": white}
+    (image,) = expected(model, kind, ["a cat"], **given)
+    assert np.abs(pixels(out / "00000.png").astype(int) - image).max() <= 1
+    assert {"image_sha256", "strength"} <= set(read_png(out / "00000.png"))
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        ("--model {model}", "makes images from prompts: pass --prompt"),
+        ("--model digits --prompt cat", "digits makes images without prompts: leave out --prompt"),
+        ("--negative cat", "--negative: only with --prompt or --prompts-from"),
+        ("--model {model} --prompt a --mask m.png", "--mask needs --image"),
+        ("--model {model} --prompt a --strength 0.5", "--strength needs --image"),
+        ("--model {model} --prompt a --image none.png", "--image none.png cannot be read"),
+        ("--model {model} --prompt a --image {image} --height 8", "are those of --image"),
+        ("--model {model} --prompt a --image {image} --strength 0", "strength must be above 0"),
+        ("--model {model} --prompt a --labels 3", "--labels are of models without prompts"),
+        ("--model {model} --prompt a --height 0", "--height must be at least 1"),
+        ("--model {model} --prompt a --height 15 --out {out}", "must be multiples of 2, got 15x16"),
+        ("--model {model} --prompts-from none.txt", "--prompts-from none.txt cannot be read"),
+        ("--model {model} --prompts-from {empty}", "has no prompt: it needs one on each line"),
+        ("--model {model} --prompts-from {empty} --prompt a", "not both"),
+    ],
+)
+def test_refused_options(
+    model: Path,
+    picture: Path,
+    tmp_path: Path,
+    argv: str,
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+):
+    (tmp_path / "empty.txt").write_text("\n")
+    places = {"empty": tmp_path / "empty.txt", "out": tmp_path / "a.png"}
+    given = argv.format(model=model, image=picture, **places)
+    assert words in complaint(f"sample --no-cache {given}", capsys, code=2)
