@@ -59,6 +59,7 @@ tools_install() { # one environment for all that follows but the wheel and the o
     # The CPU build where the index has one; it must be there before diffusers asks for torch.
     install .venv torch==2.13.0
     install .venv -e '.[test,parity,notebooks,dev]'
+    install .venv --no-deps open_clip_torch # for CLIP's vocabulary
     .venv/bin/pip list
 }
 

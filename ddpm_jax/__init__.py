@@ -53,6 +53,7 @@ from ddpm_jax.tables.table import Row as Row
 from ddpm_jax.tables.table import Table as Table
 from ddpm_jax.tables.table import pad as pad
 from ddpm_jax.tables.table import stack as stack
+from ddpm_jax.text.tokenizer import CLIPTokenizer as CLIPTokenizer
 
 __all__ = [
     # pipelines
@@ -60,7 +61,7 @@ __all__ = [
     "CallOptions",
     # models
     "UNet2DModel", "UNet2DConditionModel", "AutoencoderKL", "Posterior", "CLIPTextModel", "Model",
-    "HubOptions",
+    "CLIPTokenizer", "HubOptions",
     # schedulers
     "DDPMScheduler", "DDIMScheduler", "PNDMScheduler", "EulerDiscreteScheduler",
     "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler", "LMSDiscreteScheduler", "Scheduler",

@@ -17,13 +17,13 @@ REPOSITORY = ROOT.parent
 
 FLOORS = {
     0: "_typing _version checked extras tables hub images",
-    1: "schedulers sampling models guidance",
+    1: "schedulers sampling models guidance text",
     2: "likelihood pipelines",
     3: "training evaluation",
     4: "cli",
 }
 FLOOR = {module: floor for floor, modules in FLOORS.items() for module in modules.split()}
-HOST_ROOMS = ("tables.schedules", "tables.spacing", "images", "hub")
+HOST_ROOMS = ("tables.schedules", "tables.spacing", "images", "hub", "text")
 """Rooms that need no jax at all."""
 
 
@@ -107,7 +107,9 @@ def modules_after(statement: str) -> set[str]:
 
 def test_import_loads_no_optional_thing():
     """`.ci/import_time.py` measures the seconds; this says which modules would cost them."""
-    heavy = "huggingface_hub optax orbax scipy tqdm tyro torch diffusers matplotlib sklearn".split()
+    heavy = (
+        "huggingface_hub tokenizers optax orbax scipy tqdm tyro torch diffusers matplotlib sklearn"
+    ).split()
     ours = modules_after("import ddpm_jax")
     base = modules_after("import jax, flax")
     assert not (ours - base) & set(heavy)

@@ -20,6 +20,8 @@ class ComponentFiles:
     """Its folder in a pipeline, which is also its name in `model_index.json`."""
     config: str
     """The name of its config file."""
+    others: tuple[str, ...] = ()
+    """Further files of its folder. A folder with one of them needs no config."""
     classes: tuple[str, ...] = ()
     """The accepted class names, the current one first; empty: the reader of the config decides."""
     weights: Stem | None = None
@@ -34,3 +36,7 @@ class ComponentFiles:
     def configs(self, subfolder: str | None) -> list[str]:
         """The possible paths of its config, in search order."""
         return [prefix + self.config for prefix in self.prefixes(subfolder)]
+
+    def own(self, prefix: str) -> list[str]:
+        """The paths of all its files but weights, with this prefix."""
+        return [prefix + name for name in (self.config, *self.others)]

@@ -96,7 +96,7 @@ def component(
     if files.weights and weights:
         _note(str(name))
     for prefix in files.prefixes(subfolder):
-        if (root / prefix / files.config).is_file():
+        if any((root / name).is_file() for name in files.own(prefix)):
             return root / prefix
     raise ValueError(_missing(str(root), files.configs(subfolder), _listing(root)))
 
@@ -198,11 +198,12 @@ def _component_files(
     weights: bool,
 ) -> list[str]:
     """The files of one component in a repository: its config first, then its weights."""
-    found = [prefix for prefix in files.prefixes(subfolder) if prefix + files.config in names]
-    if not found:
+    prefixes = files.prefixes(subfolder)
+    own = {prefix: [name for name in files.own(prefix) if name in names] for prefix in prefixes}
+    prefix = next((prefix for prefix in prefixes if own[prefix]), None)
+    if prefix is None:
         raise ValueError(_missing("the repository", files.configs(subfolder), names))
-    prefix = found[0]
-    chosen = [prefix + files.config]
+    chosen = own[prefix]
     if subfolder is None:
         chosen += [name for name in files.companions if name in names]
     if files.weights and weights:

@@ -1,0 +1,1 @@
+"""Texts to the ids of a text encoder's tokens."""
