@@ -31,13 +31,13 @@ def caption(person: Person, rng: np.random.Generator) -> str:
     clothes = f"{_spelled(rng, person['clothing'])} {_one(rng, CLOTHES)}"
     has = _has(person, said, rng)
     rng.shuffle(has)
+    noun = _with_article(f"{mood} {_one(rng, NOUNS)}".strip())
     if rng.random() < 0.4:
         listed = [_bare(one) for one in has] + [clothes] * said["clothing"] + [mood] * bool(mood)
         rng.shuffle(listed)
-        return ", ".join(listed)
-    noun = f"a {mood} {_one(rng, NOUNS)}".replace("  ", " ")
+        return ", ".join(listed) or noun
     has = f" with {_joined(has)}" if has else ""
-    wears = f" {_one(rng, VERBS)} a {clothes}" if said["clothing"] else ""
+    wears = f" {_one(rng, VERBS)} {_with_article(clothes)}" if said["clothing"] else ""
     return (noun + wears + has) if rng.random() < 0.5 else noun + has + wears
 
 
@@ -47,7 +47,7 @@ def full_caption(person: Person) -> str:
     worn = ("a beard" if person["beard"] != NONE else "", _glasses(person), _hat(person))
     return (
         f"a {person['mouth']} person with {_joined(has + [one for one in worn if one])}, "
-        f"wearing a {person['clothing']} shirt"
+        f"wearing {_with_article(person['clothing'])} shirt"
     )
 
 
@@ -79,6 +79,10 @@ def _glasses(person: Person) -> str:
 
 def _hat(person: Person) -> str:
     return "" if person["hat"] == NONE else f"a {person['hat']} hat"
+
+
+def _with_article(phrase: str) -> str:
+    return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
 
 
 def _bare(phrase: str) -> str:

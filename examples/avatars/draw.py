@@ -117,9 +117,7 @@ def masks(options: Options) -> dict[str, np.ndarray]:
     image = picture({**options, **_in_colors(PROBES | bare)}).astype(int)
     pure = np.sort(image, axis=-1)
     clear = pure[..., 2] - pure[..., 1] > 200  # not mixed half and half with another color
-    return {
-        part: clear & (image.argmax(-1) == channel) for channel, part in enumerate(PROBES)
-    }
+    return {part: clear & (image.argmax(-1) == channel) for channel, part in enumerate(PROBES)}
 
 
 @cache

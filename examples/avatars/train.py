@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
-from tokenizers import Tokenizer
 
 from ddpm_jax.models import AutoencoderKL, CLIPTextModel, UNet2DConditionModel
 from ddpm_jax.schedulers import DDIMScheduler, DDPMScheduler
+from ddpm_jax.text.tokenizer import CLIPTokenizer
 from ddpm_jax.training import (
     Ema,
     Loss,
@@ -103,7 +102,7 @@ class Pictures:
         mean: np.ndarray,
         std: np.ndarray,
         scale: float,
-        tokenizer: Tokenizer,
+        tokenizer: CLIPTokenizer,
         size: int = BATCH,
     ):
         self.people, self.tokenizer, self.size = people, tokenizer, size
@@ -119,7 +118,7 @@ class Pictures:
         ]
         return {
             "image": self.mean[chosen] + self.std[chosen] * noise,
-            "ids": tokens.encode(self.tokenizer, texts),
+            "ids": self.tokenizer(texts),
         }
 
 
@@ -128,14 +127,14 @@ def main(args: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Trains the text-to-image model of the avatars.")
     parser.add_argument("data", type=Path, help="what draw.py wrote")
     parser.add_argument("run", type=Path, help="the folder of train_vae.py")
-    parser.add_argument("--steps", type=int, default=8000, help="updates (default 8000)")
+    parser.add_argument("--steps", type=int, default=6000, help="updates (default 6000)")
     given = parser.parse_args(args)
     vae = AutoencoderKL.read_model(given.run / "vae")
     tokenizer = learned_tokenizer(given.run / "tokenizer")
     latents = np.load(given.run / "latents.npz")
     people = read_people(np.load(given.data))
     pictures = Pictures(people, latents["mean"], latents["std"], vae.scaling_factor, tokenizer)
-    networks = make_networks(tokenizer.get_vocab_size())
+    networks = make_networks(tokenizer.vocab_size)
     state = train(networks, pictures, given.run, given.steps)
     save(networks, state.ema, given.run)
 
@@ -156,12 +155,13 @@ def make_networks(vocabulary: int) -> Networks:
     return Networks(text, UNet2DConditionModel(**UNET))
 
 
-def learned_tokenizer(folder: Path) -> Tokenizer:
+def learned_tokenizer(folder: Path) -> CLIPTokenizer:
     """The tokenizer in a folder, learned from captions of people at random if it is not there."""
-    if not (folder / "tokenizer.json").exists():
+    if not folder.exists():
         rng = np.random.default_rng(2)
-        return tokens.learn((caption(draw_person(rng), rng) for _ in range(20_000)), folder)
-    return Tokenizer.from_file(str(folder / "tokenizer.json"))
+        captions = (caption(draw_person(rng), rng) for _ in range(20_000))
+        tokens.learn(captions).save_pretrained(folder)
+    return CLIPTokenizer.read(folder)
 
 
 def read_people(data: Mapping[str, np.ndarray]) -> list[Person]:

@@ -31,7 +31,7 @@ VAE: dict[str, Any] = {
     "latent_channels": 4,
     "sample_size": 32,
 }
-KL_WEIGHT = 3e-3
+KL_WEIGHT = 1e-3
 BATCH = 16
 
 
@@ -40,7 +40,7 @@ def main(args: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Trains the autoencoder of the avatars.")
     parser.add_argument("data", type=Path, help="what draw.py wrote")
     parser.add_argument("out", type=Path, help="a folder; checkpoints in it are gone on with")
-    parser.add_argument("--steps", type=int, default=2800, help="updates (default 2800)")
+    parser.add_argument("--steps", type=int, default=2200, help="updates (default 2200)")
     given = parser.parse_args(args)
     images = np.load(given.data)["image"]
     train(images, given.out, given.steps)
@@ -63,10 +63,12 @@ def train(images: np.ndarray, out: Path, steps: int, config: dict[str, Any] = VA
     scale = float(1 / np.sqrt(np.mean(std**2) + np.var(mean)))
     AutoencoderKL(**config, scaling_factor=scale).save_pretrained(out / "vae", state.ema)
     np.savez(out / "latents.npz", mean=mean, std=std)
-    print(f"{out / 'vae'}: scaling_factor {scale:.4f}, std of a latent's noise {scale * std.mean():.4f}")
+    print(
+        f"{out / 'vae'}: scaling_factor {scale:.4f}, std of a latent's noise {scale * std.mean():.4f}"
+    )
 
 
-def make_loss(model: AutoencoderKL):  # noqa: ANN201
+def make_loss(model: AutoencoderKL):
     """The loss of equation (1), for `make_update`."""
 
     def loss(params: Any, batch: Any, key: Array) -> tuple[Array, dict[str, Array]]:
