@@ -60,8 +60,10 @@ def main(args: Sequence[str] | None = None) -> None:
     people = [person_to_train_on(rng) for _ in range(given.num)]
     images = np.stack([picture(options(one, rng)) for one in tqdm(people, desc="drawing")])
     columns = [to_numbers(person) for person in people]
-    traits = {name: np.array([row[name] for row in columns], np.int8) for name in TRAITS}
-    np.savez_compressed(given.out, image=images, **traits)
+    arrays: dict[str, Any] = {
+        name: np.array([row[name] for row in columns], np.int8) for name in TRAITS
+    }
+    np.savez_compressed(given.out, image=images, **arrays)
     print(f"{given.out}: {len(images)} avatars of {SIZE}x{SIZE}")
 
 
@@ -149,7 +151,7 @@ def _visible_hair(hair: str, hat: str | None) -> bool:
 
 
 def _in_colors(colors: Mapping[str, Color]) -> dict[str, list[str]]:
-    return {f"{part}Color": ["%02x%02x%02x" % color] for part, color in colors.items()}
+    return {f"{part}Color": [bytes(color).hex()] for part, color in colors.items()}
 
 
 if __name__ == "__main__":

@@ -64,7 +64,10 @@ class Judge:
             ]
             for part in PARTS
         }
-        return colors | {trait: net.predict(features).tolist() for trait, net in self._worn.items()}
+        return colors | {
+            trait: [str(word) for word in net.predict(features)]
+            for trait, net in self._worn.items()
+        }
 
     def _color(self, image: np.ndarray, part: str, person: Person) -> str:
         """Equation (1)."""
@@ -81,12 +84,8 @@ class Judge:
 
 def agreement(read: Mapping[str, Sequence[str]], people: Sequence[Person]) -> dict[str, float]:
     """The share of pictures in which a trait is seen as it was asked for."""
-    return {
-        trait: float(
-            np.mean([one == person[trait] for one, person in zip(seen, people, strict=True)])
-        )
-        for trait, seen in read.items()
-    }
+    asked = {trait: [person[trait] for person in people] for trait in read}
+    return {trait: float(np.mean(np.equal(seen, asked[trait]))) for trait, seen in read.items()}
 
 
 def _group(person: Person) -> str:

@@ -27,24 +27,23 @@ def run(
         batch_of: the batch of update 0, 1, ...; the same whenever it is called.
         steps: in all.
     """
+    # On a named device, as a restored one is: the update is compiled for the one or the other.
+    state = jax.device_put(state, jax.devices()[0])
     with Checkpoints(folder / "checkpoints") as checkpoints:
         if checkpoints.latest() is not None:
             state = checkpoints.restore(state).state
-        first = int(state.step)
         losses, began, saved = [], time.perf_counter(), time.perf_counter()
-        for step in range(first, steps):
+        for step in range(int(state.step), steps):
             state, metrics = update(state, batch_of(step))
-            losses.append(metrics["loss"])
-            if (step + 1) % LOG_UPDATES == 0 or step + 1 == steps:
-                loss, now = float(np.mean(jax.device_get(losses))), time.perf_counter()
-                speed = len(losses) / (now - began)
-                print(f"{step + 1} of {steps}: loss {loss:.5f}, {speed:.2f} updates/s", flush=True)
+            losses.append(float(metrics["loss"]))
+            now, done, last = time.perf_counter(), step + 1, step + 1 == steps
+            if done % LOG_UPDATES == 0 or last:
+                loss, speed = np.mean(losses), len(losses) / (now - began)
+                print(f"{done} of {steps}: loss {loss:.5f}, {speed:.2f} updates/s", flush=True)
                 losses, began = [], now
-            if time.perf_counter() - saved > SAVE_SECONDS:
+            if now - saved > SAVE_SECONDS or last:
                 checkpoints.save(state, {})
-                saved = time.perf_counter()
-        if first < steps:
-            checkpoints.save(state, {})
+                saved = now
     return state
 
 

@@ -11,7 +11,6 @@ under the prompts of others, which is chance; and how far the pictures are from 
 import argparse
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -142,40 +141,42 @@ def _spread(values: np.ndarray) -> dict[str, float]:
 
 def markdown(result: Mapping[str, Any]) -> str:
     """The results as people read them."""
-    sets = ("generated", "drawn", "chance")
-    percent = partial("{:.1%}".format)
+    sets, machine = ("generated", "drawn", "chance"), result["machine"]
     rows = [
-        (trait, *(percent(result[one][trait]) for one in sets), f"at least {least:.0%}")
+        (trait, *(f"{result[one][trait]:.1%}" for one in sets), f"at least {least:.0%}")
         for trait, least in LEAST.items()
     ]
     scales = [
-        (scale, *(percent(shares[trait]) for trait in LEAST))
+        (scale, *(f"{shares[trait]:.1%}" for trait in LEAST))
         for scale, shares in result["scales"].items()
     ]
     near, real = result["cells_from_training"], result["cells_from_training_drawn"]
-    machine = result["machine"]
     met = all(result["generated"][trait] >= least for trait, least in LEAST.items())
-    return f"""# Avatars: do pictures have what their prompts ask for?
-
-{result["prompts"]} prompts whose hair, skin and clothing colors no training picture has together; DDIM,
-{result["steps"]} steps, guidance scale {result["scale"]:g}.
-
-{report.table(("right", *sets, "wanted"), rows)}
-
-{"All criteria are met." if met else "NOT all criteria are met."} "drawn": what the judge reads in pictures that DiceBear drew of the same people.
-"chance": the same pictures under the prompts of others.
-
-By guidance scale, on other prompts:
-
-{report.table(("scale", *LEAST), scales)}
-
-No copies: of the 256 cells of a picture, {near["least"]} at least and {near["median"]:g} in the median differ from the nearest
-training picture, for drawn pictures {real["least"]} and {real["median"]:g}; `nearest.png` shows the {SHOWN} nearest pictures, each before
-the three training pictures nearest to it.
-
-{result["seconds_per_picture"]} s for a picture, in batches of {AT_ONCE}, on {machine["cpu"]}, {machine["cores"]} cores shared with other
-work; jax {machine["versions"]["jax"]}; {result["taken"]}.
-"""
+    lines = [
+        "# Avatars: do pictures have what their prompts ask for?",
+        "",
+        f"{result['prompts']} prompts whose hair, skin and clothing colors no training picture has",
+        f"together; DDIM, {result['steps']} steps, guidance scale {result['scale']:g}.",
+        "",
+        report.table(("as asked for", *sets, "wanted"), rows),
+        "",
+        f'{"All" if met else "NOT all"} criteria are met. "drawn": what is read in pictures that',
+        'DiceBear drew of the same people. "chance": the same pictures under others\' prompts.',
+        "",
+        "By guidance scale, on other prompts:",
+        "",
+        report.table(("scale", *LEAST), scales),
+        "",
+        f"No copies: of a picture's {CELLS} cells, {near['least']} or more differ from the nearest",
+        f"training picture, {near['median']:g} in the median; of drawn ones {real['least']} and",
+        f"{real['median']:g}. `nearest.png` shows the {SHOWN} nearest pictures, each before the",
+        "three training pictures nearest to it.",
+        "",
+        f"{result['seconds_per_picture']} s for a picture, {AT_ONCE} at once, on {machine['cpu']},",
+        f"{machine['cores']} cores that did other work too; jax {machine['versions']['jax']};",
+        f"{result['taken']}.",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

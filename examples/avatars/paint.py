@@ -6,6 +6,7 @@ python -m examples.avatars.paint run "a smiling person with green hair and glass
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +38,8 @@ class Painter:
         vae, self._vae = AutoencoderKL.from_pretrained(folder)
         self.scheduler = dj.DDIMScheduler.from_pretrained(folder)
         self._denoise = guided(unet.denoise)
-        self._shape = (unet.sample_size, unet.sample_size, unet.in_channels)
+        side = cast(int, unet.sample_size)
+        self._shape = (side, side, unet.in_channels)
         self._encode = jax.jit(text.apply)
         scale = vae.scaling_factor
         self._decode = jax.jit(lambda p, z: vae.apply({"params": p}, z / scale, method="decode"))

@@ -8,9 +8,9 @@ replaced by the empty one, which is what guidance moves away from.
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -29,6 +29,7 @@ from ddpm_jax.training import (
     make_train_step,
     make_update,
 )
+from ddpm_jax.training.step import Update
 from examples.avatars import tokens
 from examples.avatars.captions import caption
 from examples.avatars.loop import run, shuffled
@@ -81,7 +82,8 @@ class Networks(NamedTuple):
     ) -> Array:
         """The output for noisy latents, given the tokens of captions."""
         context = self.text_encoder.apply({"params": params["text_encoder"]}, batch["ids"])
-        return self.unet.apply({"params": params["unet"]}, x, timestep, context, train, rngs=rngs)
+        output = self.unet.apply({"params": params["unet"]}, x, timestep, context, train, rngs=rngs)
+        return cast(Array, output)
 
 
 class Pictures:
@@ -135,24 +137,27 @@ def main(args: Sequence[str] | None = None) -> None:
     people = read_people(np.load(given.data))
     pictures = Pictures(people, latents["mean"], latents["std"], vae.scaling_factor, tokenizer)
     networks = make_networks(tokenizer.vocab_size)
-    state = train(networks, pictures, given.run, given.steps)
+    update, first = begin(networks, given.steps)
+    state = run(given.run / "run", first(), update, pictures.batch, given.steps)
     save(networks, state.ema, given.run)
 
 
-def train(networks: Networks, pictures: Pictures, out: Path, steps: int) -> TrainState:
-    """The last state of a run in a folder, which is gone on with if it was begun."""
+def begin(networks: Networks, steps: int) -> tuple[Update, Callable[[], TrainState]]:
+    """The update of a run of `steps` updates, and what makes its first state."""
     adam = Optimizer(learning_rate=1e-3, warmup_steps=300, decay="cosine").make(steps)
     loss = Loss(networks.predict, DDPMScheduler.from_config(SCHEDULER.config), Objective())
     update = make_train_step(make_update(loss, adam, Ema(decay=0.998, power=0.75)))
-    state = init_state(networks.init_params(jax.random.key(0)), adam, jax.random.key(1))
-    return run(out / "run", state, update, pictures.batch, steps)
+    params = networks.init_params(jax.random.key(0))
+    return update, lambda: init_state(params, adam, jax.random.key(1))
 
 
-def make_networks(vocabulary: int) -> Networks:
+def make_networks(
+    vocabulary: int, text: Mapping[str, Any] = TEXT, unet: Mapping[str, Any] = UNET
+) -> Networks:
     """Both, for a tokenizer of some size, whose last two tokens are the special ones."""
     special = {"bos_token_id": vocabulary - 2, "eos_token_id": vocabulary - 1}
-    text = CLIPTextModel(vocab_size=vocabulary, pad_token_id=vocabulary - 1, **special, **TEXT)
-    return Networks(text, UNet2DConditionModel(**UNET))
+    encoder = CLIPTextModel(vocab_size=vocabulary, pad_token_id=vocabulary - 1, **special, **text)
+    return Networks(encoder, UNet2DConditionModel(**unet))
 
 
 def learned_tokenizer(folder: Path) -> CLIPTokenizer:

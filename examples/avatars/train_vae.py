@@ -10,8 +10,9 @@ gives latents a standard deviation of 1, and `latents.npz`, the mean and std of 
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,9 @@ import numpy as np
 from jaxtyping import Array
 
 from ddpm_jax.models import AutoencoderKL
+from ddpm_jax.models.autoencoder_kl.model import Posterior
 from ddpm_jax.training import Ema, Optimizer, init_state, make_train_step, make_update
+from ddpm_jax.training.step import LossFunction
 from examples.avatars.loop import in_parts, run, shuffled
 
 VAE: dict[str, Any] = {
@@ -63,19 +66,19 @@ def train(images: np.ndarray, out: Path, steps: int, config: dict[str, Any] = VA
     scale = float(1 / np.sqrt(np.mean(std**2) + np.var(mean)))
     AutoencoderKL(**config, scaling_factor=scale).save_pretrained(out / "vae", state.ema)
     np.savez(out / "latents.npz", mean=mean, std=std)
-    print(
-        f"{out / 'vae'}: scaling_factor {scale:.4f}, std of a latent's noise {scale * std.mean():.4f}"
-    )
+    noise = scale * std.mean()
+    print(f"{out / 'vae'}: scaling_factor {scale:.4f}, std of the latents' noise {noise:.4f}")
 
 
-def make_loss(model: AutoencoderKL):
+def make_loss(model: AutoencoderKL) -> LossFunction:
     """The loss of equation (1), for `make_update`."""
 
     def loss(params: Any, batch: Any, key: Array) -> tuple[Array, dict[str, Array]]:
         x = batch["image"]
-        mean, std = posterior = model.apply({"params": params}, x, method="encode")
+        apply = partial(model.apply, {"params": params})
+        mean, std = posterior = cast(Posterior, apply(x, method="encode"))
         z = posterior.sample(jax.random.normal(key, mean.shape))
-        error = model.apply({"params": params}, z, method="decode") - x
+        error = cast(Array, apply(z, method="decode")) - x
         kl = 0.5 * (mean**2 + std**2 - 1 - 2 * jnp.log(std)).mean()
         pixels = jnp.abs(error).mean()
         total = pixels + jnp.square(error).mean() + KL_WEIGHT * kl
@@ -93,7 +96,8 @@ def encode(model: AutoencoderKL, params: Any, images: np.ndarray) -> tuple[np.nd
     """Mean and std of the latents of all images, not scaled."""
     encode = jax.jit(lambda x: model.apply({"params": params}, x, method="encode"))
     parts = [encode(to_floats(images[part])) for part in in_parts(len(images), 500)]
-    return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+    mean, std = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return mean, std
 
 
 if __name__ == "__main__":
