@@ -129,7 +129,7 @@ def main(args: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Trains the text-to-image model of the avatars.")
     parser.add_argument("data", type=Path, help="what draw.py wrote")
     parser.add_argument("run", type=Path, help="the folder of train_vae.py")
-    parser.add_argument("--steps", type=int, default=6000, help="updates (default 6000)")
+    parser.add_argument("--steps", type=int, default=4500, help="updates (default 4500)")
     given = parser.parse_args(args)
     vae = AutoencoderKL.read_model(given.run / "vae")
     tokenizer = learned_tokenizer(given.run / "tokenizer")
