@@ -1,6 +1,6 @@
 """Copies a trained model's folder in float16, which halves it.
 
-    python -m examples.avatars.export run avatars
+python -m examples.avatars.export run avatars
 """
 
 import argparse

@@ -83,9 +83,16 @@ class Judge:
 
 
 def agreement(read: Mapping[str, Sequence[str]], people: Sequence[Person]) -> dict[str, float]:
-    """The share of pictures in which a trait is seen as it was asked for."""
-    asked = {trait: [person[trait] for person in people] for trait in read}
-    return {trait: float(np.mean(np.equal(seen, asked[trait]))) for trait, seen in read.items()}
+    """The share of pictures in which a trait is seen as it was asked for; "hat, if any" is that of
+    the people with a hat."""
+    shares: dict[str, float] = {}
+    for trait, seen in read.items():
+        right = np.array([one == person[trait] for one, person in zip(seen, people, strict=True)])
+        shares[trait] = float(right.mean())
+        if trait in WORN:
+            worn = np.array([person[trait] != NONE for person in people])
+            shares[f"{trait}, if any"] = float(right[worn].mean())
+    return shares
 
 
 def _group(person: Person) -> str:

@@ -29,7 +29,9 @@ from examples.avatars.people import Person, draw_person, is_held_out
 
 HERE = Path(__file__).parent
 SCALES = (1.0, 2.0, 3.0, 5.0)
-LEAST = {"hair": 0.9, "skin": 0.9, "clothing": 0.9, "glasses": 0.85, "hat": 0.85}
+LEAST = {"hair": 0.9, "skin": 0.9, "clothing": 0.9} | dict.fromkeys(
+    ("glasses", "glasses, if any", "hat", "hat, if any"), 0.85
+)
 """What is wanted of each trait."""
 CELLS, SHOWN, AT_ONCE = 256, 12, 100
 FAR = 40

@@ -17,7 +17,7 @@ from ddpm_jax.text.tokenizer import CLIPTokenizer
 for package in ("dicebear", "dicebear_styles", "resvg_py"):
     pytest.importorskip(package, reason=f"needs {package}: pip install -e '.[test]'")
 
-from examples.avatars import captions, draw, measure, people, tokens, train, train_vae  # noqa: E402
+from examples.avatars import captions, draw, judge, measure, people, tokens, train, train_vae  # noqa: E402
 from examples.avatars.people import COLORS, NONE, SKINS, TRAITS, Person  # noqa: E402
 
 TEXT = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1} | {
@@ -98,7 +98,7 @@ def test_pictures_have_the_named_colors():
 
 
 def test_held_out_colors_are_not_trained_on_together_but_in_pairs():
-    parts = ("hair", "skin", "clothing")
+    parts = ["hair", "skin", "clothing"]
     colors = itertools.product(*(TRAITS[part] for part in parts))
     whole = [dict(zip(parts, words, strict=True)) for words in colors]
     held = [one for one in whole if people.is_held_out(one)]
@@ -126,6 +126,12 @@ def test_distances_count_cells():
     apart, near = measure.distances(images, training)
     assert apart.tolist() == [0, 2]
     assert near[:, 0].tolist() == [3, 1]
+
+
+def test_agreement_counts_what_is_worn_apart():
+    asked = [{"hat": NONE}, {"hat": "red"}, {"hat": "blue"}]
+    found = judge.agreement({"hat": [NONE, "red", "red"]}, asked)
+    assert found == {"hat": pytest.approx(2 / 3), "hat, if any": 0.5}
 
 
 @pytest.fixture(scope="module")
