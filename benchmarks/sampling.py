@@ -20,7 +20,7 @@ import numpy as np
 import ddpm_jax as dj
 from benchmarks import contenders, report, rounds
 from benchmarks.networks import NETWORKS
-from ddpm_jax.pipelines.generate import Network
+from ddpm_jax.pipelines.generate import Network, Unguided
 
 SCHEDULER = {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02, "clip_sample": True}
 """DDIM's, as the checkpoints have it."""
@@ -61,7 +61,7 @@ class Ours:
         else:
             model, params = dj.UNet2DModel.from_pretrained(weights, dtype=dtype, param_dtype=dtype)
         scheduler = dj.DDIMScheduler(**SCHEDULER)
-        self.denoise, self.params = Network(model), {"unet": params}
+        self.denoise, self.params = Unguided(Network(model)), {"network": {"model": params}}
         self.network = jax.jit(self.denoise)
         table = scheduler.table(STEPS)
         self.timestep, self.table = table.row(0).timestep, jax.device_put(dj.pad(table))

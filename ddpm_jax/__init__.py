@@ -15,11 +15,31 @@ from ddpm_jax.images import to_pil as to_pil
 from ddpm_jax.images import to_uint8 as to_uint8
 from ddpm_jax.models import AutoencoderKL as AutoencoderKL
 from ddpm_jax.models import CLIPTextModel as CLIPTextModel
+from ddpm_jax.models import DPTForDepthEstimation as DPTForDepthEstimation
 from ddpm_jax.models import Model as Model
 from ddpm_jax.models import Posterior as Posterior
+from ddpm_jax.models import StableDiffusionSafetyChecker as StableDiffusionSafetyChecker
 from ddpm_jax.models import UNet2DConditionModel as UNet2DConditionModel
 from ddpm_jax.models import UNet2DModel as UNet2DModel
+from ddpm_jax.models import decode_tiled as decode_tiled
+from ddpm_jax.models import encode_tiled as encode_tiled
 from ddpm_jax.pipelines.base import DiffusionPipeline as DiffusionPipeline
+from ddpm_jax.pipelines.base import LoadOptions as LoadOptions
+from ddpm_jax.pipelines.call import RunOptions as RunOptions
+from ddpm_jax.pipelines.depth_to_image import (
+    StableDiffusionDepth2ImgPipeline as StableDiffusionDepth2ImgPipeline,
+)
+from ddpm_jax.pipelines.image_to_image import (
+    StableDiffusionImg2ImgPipeline as StableDiffusionImg2ImgPipeline,
+)
+from ddpm_jax.pipelines.inpaint import (
+    StableDiffusionInpaintPipeline as StableDiffusionInpaintPipeline,
+)
+from ddpm_jax.pipelines.stable_diffusion import PromptOptions as PromptOptions
+from ddpm_jax.pipelines.stable_diffusion import StableDiffusionPipeline as StableDiffusionPipeline
+from ddpm_jax.pipelines.stable_diffusion import (
+    StableDiffusionPipelineOutput as StableDiffusionPipelineOutput,
+)
 from ddpm_jax.pipelines.unconditional import CallOptions as CallOptions
 from ddpm_jax.pipelines.unconditional import DDIMPipeline as DDIMPipeline
 from ddpm_jax.pipelines.unconditional import DDPMPipeline as DDPMPipeline
@@ -58,10 +78,14 @@ from ddpm_jax.text.tokenizer import CLIPTokenizer as CLIPTokenizer
 __all__ = [
     # pipelines
     "DDPMPipeline", "DDIMPipeline", "PNDMPipeline", "DiffusionPipeline", "ImagePipelineOutput",
-    "CallOptions",
+    "CallOptions", "RunOptions", "LoadOptions",
+    # text to image
+    "StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline",
+    "StableDiffusionDepth2ImgPipeline", "StableDiffusionPipelineOutput", "PromptOptions",
     # models
-    "UNet2DModel", "UNet2DConditionModel", "AutoencoderKL", "Posterior", "CLIPTextModel", "Model",
-    "CLIPTokenizer", "HubOptions",
+    "UNet2DModel", "UNet2DConditionModel", "AutoencoderKL", "Posterior", "decode_tiled",
+    "encode_tiled", "CLIPTextModel", "CLIPTokenizer", "StableDiffusionSafetyChecker",
+    "DPTForDepthEstimation", "Model", "HubOptions",
     # schedulers
     "DDPMScheduler", "DDIMScheduler", "PNDMScheduler", "EulerDiscreteScheduler",
     "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler", "LMSDiscreteScheduler", "Scheduler",

@@ -16,14 +16,14 @@ ROOT = Path(ddpm_jax.__file__).parent
 REPOSITORY = ROOT.parent
 
 FLOORS = {
-    0: "_typing _version checked extras tables hub images",
+    0: "_typing _version checked extras tables hub images pixels",
     1: "schedulers sampling models guidance text",
     2: "likelihood pipelines",
     3: "training evaluation",
     4: "cli",
 }
 FLOOR = {module: floor for floor, modules in FLOORS.items() for module in modules.split()}
-HOST_ROOMS = ("tables.schedules", "tables.spacing", "images", "hub", "text")
+HOST_ROOMS = ("tables.schedules", "tables.spacing", "images", "pixels", "hub", "text")
 """Rooms that need no jax at all."""
 
 

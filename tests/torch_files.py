@@ -16,6 +16,7 @@ STORAGE_NAMES = {
     "bfloat16": "BFloat16Storage",
     "float64": "DoubleStorage",
     "int64": "LongStorage",
+    "int32": "IntStorage",
 }
 
 
@@ -54,10 +55,14 @@ def tensor(
     return named("torch._utils _rebuild_tensor_v2") + b"(" + view + hooks + b"tR"
 
 
+def dictionary(items: Mapping[str, bytes]) -> bytes:
+    """The opcodes of a dict whose values are given as opcodes."""
+    return b"}(" + b"".join(text(name) + value for name, value in items.items()) + b"u"
+
+
 def state_dict(items: Mapping[str, bytes]) -> bytes:
     """The pickle of a dict whose values are given as opcodes."""
-    entries = b"".join(text(name) + value for name, value in items.items())
-    return b"\x80\x02}(" + entries + b"u."
+    return b"\x80\x02" + dictionary(items) + b"."
 
 
 def write_zip(
@@ -77,7 +82,15 @@ def write_zip(
 
 
 def save(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]], **options: Any) -> Path:
-    """As torch.save of a state dict: each array in a storage of its own."""
+    """As torch.save of a state dict."""
+    items, records = entries(arrays)
+    return write_zip(path, state_dict(items), records, **options)
+
+
+def entries(
+    arrays: Mapping[str, np.ndarray[Any, Any]],
+) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """The opcodes of tensors, and the records of their storages, one for each."""
     items: dict[str, bytes] = {}
     records: dict[str, bytes] = {"byteorder": b"little"}
     for key, (name, array) in enumerate(arrays.items()):
@@ -87,4 +100,4 @@ def save(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]], **options: Any)
         kind = STORAGE_NAMES[str(array.dtype)]
         items[name] = tensor(str(key), kind, array.size, 0, array.shape, strides)
         records[f"data/{key}"] = array.tobytes()
-    return write_zip(path, state_dict(items), records, **options)
+    return items, records

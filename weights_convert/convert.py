@@ -1,13 +1,14 @@
-"""Convert a whole folder: the weights under current names in one of three formats, and the configs
-that belong to them.
+"""Convert a whole folder: the weights of every network under current names in one of three formats,
+and the configs that belong to them. A Stable Diffusion in one file becomes such a folder.
 """
 
 import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -15,27 +16,34 @@ import numpy as np
 
 from weights_convert import rules
 from weights_convert.errors import listed
-from weights_convert.files import candidates, open_weights
+from weights_convert.files import DIFFUSERS, TRANSFORMERS, candidates
 from weights_convert.layout import (
     CONFIG,
     INDEX,
     NETWORK,
     SCHEDULER_CONFIG,
     Layout,
+    Network,
+    component_of,
     locate,
     read_config,
 )
 from weights_convert.names import current_config
+from weights_convert.single_file import is_single_file, open_single_file
+from weights_convert.single_layout import single_layout
 from weights_convert.tensors import BFLOAT16, Array, Checkpoint, Stored
 from weights_convert.write import replacing, write_flax, write_orbax_folder, write_torch
 
 Kind: TypeAlias = Literal["flax", "orbax", "diffusers"]
 Dtype: TypeAlias = Literal["float32", "float16", "bfloat16"]
+Leaves: TypeAlias = Mapping[rules.Path, Stored]
+Check: TypeAlias = Callable[[Path, Mapping[str, Any], Checkpoint], None]
+"""Called with a network's weight file, its config and its tensors."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
-    """The result of a conversion: source, destination and sizes. A tensor that is stored under two
+class Part:
+    """One network of a conversion: source, destination and sizes. A tensor that is stored under two
     names counts once.
     """
 
@@ -45,7 +53,6 @@ class Report:
     params: int
     bytes: int
     dtypes: Mapping[str, int]  # how many tensors have which dtype
-    has_config: bool
 
     def __str__(self) -> str:
         dtypes = ", ".join(
@@ -53,34 +60,74 @@ class Report:
             for name, count in sorted(self.dtypes.items())
         )
         size = f"{self.tensors:,} tensors, {self.params:,} params, {dtypes}, {self.bytes:,} bytes"
-        hint = "" if self.has_config else f" (no {CONFIG}: add one to this folder to load it)"
-        return f"{self.source} -> {self.destination}: {size}{hint}"
+        return f"{self.source} -> {self.destination}: {size}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """The result of a conversion: one part for each network, and what the result lacks. As text, it
+    has a line for each.
+    """
+
+    parts: tuple[Part, ...]
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return "\n".join([*map(str, self.parts), *self.notes])
+
+
+@dataclass(frozen=True, kw_only=True)
+class SingleOptions:
+    """What only a Stable Diffusion in one file needs. See `open_single_file` for the first three.
+
+    Attributes:
+        ema: take the moving average.
+        without_depth_estimator: leave the depth estimator out.
+        overrides: fields of configs, by component.
+        prediction_type: "epsilon" or "v_prediction", a short form of an override.
+        tokenizer: a folder with a tokenizer, its own or a pipeline's, to copy from.
+    """
+
+    ema: bool = False
+    without_depth_estimator: bool = False
+    overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    prediction_type: Literal["epsilon", "v_prediction"] | None = None
+    tokenizer: str | Path | None = None
 
 
 def convert(
     src: str | Path,
     dst: str | Path,
     *,
-    to: Kind = "flax",
+    to: Kind | None = None,
     overwrite: bool = False,
     variant: str | None = None,
     dtype: Dtype | None = None,
+    component: str | None = None,
+    single: SingleOptions | None = None,
+    check: Check | None = None,
 ) -> Report:
     """Convert the weights at `src` into the new folder `dst`, with the configs that loading needs.
 
     The stored dtype stays unless one is given. A component becomes a component. A pipeline, nested
-    or flat, becomes a nested pipeline, and its other components are copied unchanged. Peak memory
-    is about two tensors. For orbax it is about 4/3 of the checkpoint, because orbax takes the whole
-    tree at once.
+    or flat, becomes a nested pipeline: every component with weights is converted, and the others
+    are copied. A Stable Diffusion in one file becomes a pipeline too. Peak memory is about two
+    tensors. For orbax it is about 4/3 of the largest component, because orbax takes the whole tree
+    at once.
 
     Args:
-        src: a component's folder, a pipeline's folder, a weight file, an index of shards or an
-            orbax folder.
+        src: a component's folder, a pipeline's folder, a weight file, an index of shards, an orbax
+            folder, or a Stable Diffusion in one file.
         dst: the folder to create. It appears only when it is complete.
         to: "flax" (our safetensors), "orbax", or "diffusers" (a folder that diffusers loads).
+            Default: "diffusers" from a Stable Diffusion in one file, else "flax".
         overwrite: overwrite an earlier result at `dst`.
-        variant: which of the weights in a folder to read ("fp16").
+        variant: which of the weights in a folder to read ("fp16"). Of a pipeline, a component
+            without it is read as it is.
         dtype: "float32", "float16" or "bfloat16". Every tensor is rounded to it.
+        component: convert only this component of a pipeline, into a component's folder.
+        single: options of a Stable Diffusion in one file.
+        check: raises for weights that do not fit their config; called before anything is written.
 
     Raises:
         ValueError: weights, configs or names cannot be converted; a number is too large for
@@ -89,30 +136,84 @@ def convert(
         OSError: `src` is missing, or `dst` exists or cannot be written.
     """
     src, dst = Path(src), Path(os.path.abspath(dst))
-    if to not in get_args(Kind):
+    if to is not None and to not in get_args(Kind):
         raise ValueError(f"to={to!r}: must be one of {', '.join(get_args(Kind))}")
     if dtype is not None and dtype not in get_args(Dtype):
         raise ValueError(f"dtype={dtype!r}: must be one of {', '.join(get_args(Dtype))}")
-    layout = locate(src, variant)
-    _check_destination(src, layout, dst, overwrite)
-    with open_weights(layout.weights) as checkpoint:
-        if not checkpoint:
-            raise ValueError(f"{layout.weights} contains no tensors")
-        leaves = _leaves(layout.weights, checkpoint)
-        if dtype is not None:
-            wanted = BFLOAT16 if dtype == "bfloat16" else np.dtype(dtype)
-            leaves = {path: _cast(path, leaf, wanted) for path, leaf in leaves.items()}
+    with ExitStack() as opened:
+        is_single = src.is_file() and is_single_file(src)
+        if is_single:
+            layout = _single(src, variant, component, single or SingleOptions(), opened)
+        elif single is not None and single != SingleOptions():
+            raise ValueError(
+                f"{src} is not a Stable Diffusion in one file: ema, without_depth_estimator, "
+                "overrides, prediction_type and tokenizer are for these"
+            )
+        else:
+            layout = locate(src if component is None else component_of(src, component), variant)
+        _check_destination(src, layout, dst, overwrite)
+        planned = [
+            (network, _planned(network, opened.enter_context(network.open()), dtype, check))
+            for network in layout.networks
+        ]
         dst.parent.mkdir(parents=True, exist_ok=True)
         with replacing(dst) as partial:
-            written = _write(partial, layout, leaves, to)
-    return Report(
-        source=layout.weights,
-        destination=dst / written.relative_to(partial),
+            _write_others(partial, layout)
+            kind: Kind = to or ("diffusers" if is_single else "flax")
+            written = [_write(partial, network, leaves, kind) for network, leaves in planned]
+        parts = [
+            _part(network, leaves, dst / path.relative_to(partial))
+            for (network, leaves), path in zip(planned, written, strict=True)
+        ]
+    return Report(parts=tuple(parts), notes=layout.notes)
+
+
+def _single(
+    src: Path, variant: str | None, component: str | None, options: SingleOptions, opened: ExitStack
+) -> Layout:
+    if variant is not None:
+        raise ValueError(
+            f"variant={variant!r} selects among the files of a folder, but {src} is one checkpoint"
+        )
+    overrides = dict(options.overrides)
+    if (predicted := options.prediction_type) is not None:
+        scheduler = {**overrides.get("scheduler", {}), "prediction_type": predicted}
+        overrides["scheduler"] = scheduler
+    file = opened.enter_context(
+        open_single_file(
+            src,
+            ema=options.ema,
+            without_depth_estimator=options.without_depth_estimator,
+            overrides=overrides,
+        )
+    )
+    tokenizer = None if options.tokenizer is None else Path(options.tokenizer)
+    return single_layout(file, tokenizer, component)
+
+
+def _planned(
+    network: Network, checkpoint: Checkpoint, dtype: Dtype | None, check: Check | None
+) -> Leaves:
+    """What will be written of a network; nothing is read yet."""
+    if not checkpoint:
+        raise ValueError(f"{network.weights} contains no tensors")
+    if check is not None:
+        check(network.weights, network.config, checkpoint)
+    leaves = _leaves(network.weights, checkpoint)
+    if dtype is None:
+        return leaves
+    wanted = BFLOAT16 if dtype == "bfloat16" else np.dtype(dtype)
+    return {path: _cast(path, leaf, wanted) for path, leaf in leaves.items()}
+
+
+def _part(network: Network, leaves: Leaves, written: Path) -> Part:
+    return Part(
+        source=network.weights,
+        destination=written,
         tensors=len(leaves),
         params=sum(tensor.size for tensor in leaves.values()),
         bytes=sum(tensor.nbytes for tensor in leaves.values()),
         dtypes=Counter(str(tensor.dtype) for tensor in leaves.values()),
-        has_config=any(Path(place).name == CONFIG for place in layout.copies),
     )
 
 
@@ -138,8 +239,8 @@ def _cast(path: rules.Path, leaf: Stored, dtype: np.dtype[Any]) -> Stored:
     return Stored(leaf.shape, dtype, read)
 
 
-def _write(folder: Path, layout: Layout, leaves: Mapping[rules.Path, Stored], to: Kind) -> Path:
-    """Fill the new folder; returns the weight file or orbax folder in it."""
+def _write_others(folder: Path, layout: Layout) -> None:
+    """Copy and make all files of the new folder but the weights."""
     for place, origin in layout.copies.items():
         target = folder / place
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -151,12 +252,17 @@ def _write(folder: Path, layout: Layout, leaves: Mapping[rules.Path, Stored], to
             config = read_config(origin)
             if (current := current_config(config)) != config:
                 _write_json(target, current)
-    component = folder / layout.subfolder
+    for place, content in layout.made.items():
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        _write_json(folder / place, content)
+
+
+def _write(folder: Path, network: Network, leaves: Leaves, to: Kind) -> Path:
+    """Write a network's weights; returns the weight file or orbax folder."""
+    component = folder / network.subfolder
     component.mkdir(parents=True, exist_ok=True)
-    if layout.index is not None:
-        _write_json(folder / INDEX, layout.index)
     if to == "diffusers":
-        return write_torch(component, rules.torch_tensors(leaves))
+        return write_torch(component, rules.torch_tensors(leaves), stem=network.stem)
     return write_flax(component, leaves) if to == "flax" else write_orbax_folder(component, leaves)
 
 
@@ -166,7 +272,10 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 def _check_destination(src: Path, layout: Layout, dst: Path, overwrite: bool) -> None:
     """Raises unless `dst` is new or empty, or is an earlier result and `overwrite` is set."""
-    target, sources = dst.resolve(), {src.resolve(), layout.weights.resolve()}
+    target, sources = (
+        dst.resolve(),
+        {src.resolve(), *(n.weights.resolve() for n in layout.networks)},
+    )
     for source in sources:
         if target == source or target in source.parents or source in target.parents:
             raise ValueError(
@@ -184,8 +293,9 @@ def _check_replaceable(dst: Path, layout: Layout) -> None:
     """Overwriting removes the old folder, so all files in it must come from a conversion."""
     if dst.is_symlink() or not dst.is_dir():
         raise ValueError(f"{dst} is not a folder and is not overwritten")
-    known = {CONFIG, INDEX, SCHEDULER_CONFIG, NETWORK, "scheduler", *candidates(None)}
-    known |= {place.partition("/")[0] for place in layout.copies}
+    known = {CONFIG, INDEX, SCHEDULER_CONFIG, NETWORK, "scheduler"}
+    known |= {name for stem in (DIFFUSERS, TRANSFORMERS) for name in candidates(None, stem)}
+    known |= {place.partition("/")[0] for place in (*layout.copies, *layout.made)}
     strange = sorted(entry.name for entry in dst.iterdir() if entry.name not in known)
     if strange:
         raise ValueError(

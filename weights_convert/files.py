@@ -15,10 +15,10 @@ decide its format. Models of transformers use another stem, `TRANSFORMERS`, in t
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from weights_convert.errors import listed
 from weights_convert.orbax_io import is_orbax, open_orbax
@@ -39,6 +39,8 @@ DIFFUSERS = Stem("diffusion_pytorch_model", "diffusion_pytorch_model")
 TRANSFORMERS = Stem("model", "pytorch_model")
 FLAX_FILE = "diffusion_flax_model.safetensors"
 ORBAX_FOLDER = "diffusion_flax_model.orbax"
+
+Name = TypeVar("Name")
 
 _VARIANT = re.compile(r"[\w-][\w.-]*", re.ASCII)
 _GIT_LFS = b"version https://git-lfs"
@@ -104,6 +106,16 @@ def chosen(names: Iterable[str], variant: str | None, stem: Stem = DIFFUSERS) ->
     return next((name for name in candidates(variant, stem) if name in present), None)
 
 
+def fallbacks(present: Mapping[Name, bool], variant: str | None) -> dict[Name, str | None]:
+    """The variant to read of each component of a pipeline, from which of them have it.
+
+    A component without it is read as it is. If none has it, all are asked for it, and the first
+    that is read says what there is.
+    """
+    some = any(present.values())
+    return {name: variant if has or not some else None for name, has in present.items()}
+
+
 def candidates(variant: str | None, stem: Stem = DIFFUSERS) -> list[str]:
     """The names to look for, the preferred one first. Only torch's formats have variants."""
     dot = f".{variant}" if variant else ""
@@ -157,6 +169,11 @@ def open_weights(path: str | Path) -> Checkpoint:
         return _from_flax(open_orbax(path), path)
     if path.name.endswith(".json"):
         return _open_shards(path)
+    return open_file(path)
+
+
+def open_file(path: Path, *, training: bool = False) -> Checkpoint:
+    """Like `open_weights`, of one file. `training` is that of `open_torch_zip`."""
     with path.open("rb") as file:
         start = file.read(max(len(_GIT_LFS), 9))
     if start.startswith(_GIT_LFS):
@@ -169,7 +186,7 @@ def open_weights(path: str | Path) -> Checkpoint:
         is_flax = metadata(path).get("format") == "flax"
         return _from_flax(checkpoint, path) if is_flax else checkpoint
     if start.startswith(b"PK"):
-        return open_torch_zip(path)
+        return open_torch_zip(path, training=training)
     if start[:1] == b"\x80":
         raise ValueError(
             f"{path} is in the old format, from before torch 1.6: load and save it again with torch"

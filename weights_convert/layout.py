@@ -8,44 +8,83 @@ and the files to copy with the weights.
                 scheduler_config.json
     file        <weights>, and config.json if it is in that folder    as a component
 
-`id2label.json`, the names of a pipeline's classes, is copied too.
+Every component of a pipeline that has a config.json and weights is a network, and is converted; the
+folders of others are copied. `id2label.json`, the names of a pipeline's classes, is copied too.
 """
 
 import json
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 from weights_convert.errors import listed
-from weights_convert.files import find_weights
+from weights_convert.files import (
+    DIFFUSERS,
+    FLAX_FILE,
+    ORBAX_FOLDER,
+    TRANSFORMERS,
+    Stem,
+    chosen,
+    fallbacks,
+    find_weights,
+    open_weights,
+)
 from weights_convert.names import OLD_CLASSES
 from weights_convert.orbax_io import is_orbax
+from weights_convert.tensors import Checkpoint
 
 NETWORK, NETWORK_CLASS = "unet", "UNet2DModel"
-"""The component that is converted, and its class if its config names none; others are copied."""
+"""The component that every pipeline has, and its class if its config names none."""
 
 CONFIG = "config.json"
 INDEX = "model_index.json"
 SCHEDULER_CONFIG = "scheduler_config.json"
 CLASS_NAMES = "id2label.json"
 
+_STEMS = (DIFFUSERS, TRANSFORMERS)
+
 # The pipeline of each scheduler, for a folder that has both components but no model_index.json.
 _PIPELINES = {"DDIMScheduler": "DDIMPipeline", "PNDMScheduler": "PNDMPipeline"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
-    """Where the weights are, their subfolder in the output, and the files to copy."""
+class Network:
+    """The weights of one component, and where they go."""
 
     weights: Path
+    """The file, index of shards or orbax folder that is read."""
+    open: Callable[[], Checkpoint]
+    config: dict[str, Any]
+    """Empty if there is none."""
     subfolder: str = ""
+    """In the output."""
+
+    @property
+    def stem(self) -> Stem:
+        """The name that the library of its class gives to weights."""
+        return _stem(self.config)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """What is converted, what is copied with it, and what is made."""
+
+    networks: tuple[Network, ...]
     # path in the output -> file or folder
     copies: dict[str, Path] = field(default_factory=dict[str, Path])
-    index: dict[str, Any] | None = None  # the content of the output's model_index.json
+    # path in the output -> the content of a JSON file
+    made: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    notes: tuple[str, ...] = ()
+    """What the result lacks, as sentences."""
 
 
 def locate(src: Path, variant: str | None) -> Layout:
     """Find the weights at `src` and the files to copy with them.
+
+    Of a pipeline, a component without this variant is read as it is; one must have it.
 
     Raises:
         FileNotFoundError: `src` does not exist, or has no weights.
@@ -60,8 +99,15 @@ def locate(src: Path, variant: str | None) -> Layout:
         return _pipeline(src, src / NETWORK, src / "scheduler" / SCHEDULER_CONFIG, variant)
     if (src / INDEX).is_file() or (src / SCHEDULER_CONFIG).is_file():
         return _pipeline(src, src, src / SCHEDULER_CONFIG, variant)
-    weights = find_weights(src, variant)
-    return Layout(weights=weights, copies={CONFIG: _config(src)})
+    network = _network(src, variant)
+    return Layout(networks=(network,), copies={CONFIG: src / CONFIG})
+
+
+def component_of(src: Path, name: str) -> Path:
+    """The folder of one component in a pipeline's folder."""
+    if not _is_component(src, name):
+        raise ValueError(f"{src} has no component {name!r}")
+    return src / name
 
 
 def _lone_weights(src: Path, variant: str | None) -> Layout:
@@ -70,20 +116,75 @@ def _lone_weights(src: Path, variant: str | None) -> Layout:
             f"variant={variant!r} selects among the files of a folder, but {src} is one checkpoint"
         )
     config = src.parent / CONFIG
-    return Layout(weights=src, copies={CONFIG: config} if config.is_file() else {})
+    found = config.is_file()
+    network = Network(
+        weights=src, open=partial(open_weights, src), config=read_config(config) if found else {}
+    )
+    note = f"no {CONFIG}: add one to this folder to load it"
+    return Layout(
+        networks=(network,),
+        copies={CONFIG: config} if found else {},
+        notes=() if found else (note,),
+    )
+
+
+def _network(folder: Path, variant: str | None, subfolder: str = "") -> Network:
+    """The network in a component's folder. Raises as `locate`."""
+    config = read_config(_config(folder))
+    weights = _weights(folder, variant, _stem(config))
+    return Network(
+        weights=weights, open=partial(open_weights, weights), config=config, subfolder=subfolder
+    )
+
+
+def _stem(config: dict[str, Any]) -> Stem:
+    of_transformers = "_class_name" not in config and "architectures" in config
+    return TRANSFORMERS if of_transformers else DIFFUSERS
+
+
+def _weights(folder: Path, variant: str | None, stem: Stem) -> Path:
+    """The weights in a folder, by the names of their library, else by those of the other."""
+    names = [entry.name for entry in folder.iterdir()]
+    found = [one for one in (stem, *_STEMS) if chosen(names, variant, one)]
+    return find_weights(folder, variant, found[0] if found else stem)
 
 
 def _pipeline(src: Path, network: Path, scheduler: Path, variant: str | None) -> Layout:
-    copies = {f"{NETWORK}/{CONFIG}": _config(network)}
+    copies: dict[str, Path] = {}
     if scheduler.is_file():
         copies[f"scheduler/{SCHEDULER_CONFIG}"] = scheduler
     if (src / CLASS_NAMES).is_file():
         copies[CLASS_NAMES] = src / CLASS_NAMES
+    _config(network)
     index = _index(src, network / CONFIG, scheduler)
-    if index is not None:
-        copies |= _other_components(src, index)
-    weights = find_weights(network, variant)
-    return Layout(weights=weights, subfolder=NETWORK, copies=copies, index=index)
+    others = {} if index is None else _other_components(src, index)
+    networks = {NETWORK: network} | {n: path for n, path in others.items() if _has_weights(path)}
+    copies |= {name: path for name, path in others.items() if name not in networks}
+    copies |= {f"{name}/{CONFIG}": path / CONFIG for name, path in networks.items()}
+    present = {name: _has_variant(path, variant) for name, path in networks.items()}
+    return Layout(
+        networks=tuple(
+            _network(networks[name], one, name) for name, one in fallbacks(present, variant).items()
+        ),
+        copies=copies,
+        made={} if index is None else {INDEX: index},
+    )
+
+
+def _has_weights(folder: Path) -> bool:
+    """Whether a component is a network: it has a config, and weights of any variant."""
+    stems = {name for stem in _STEMS for name in stem}
+    named = re.compile(
+        rf"(?:{'|'.join(sorted(stems))})[\w.-]*\.(?:safetensors|bin)"
+        rf"|{re.escape(FLAX_FILE)}|{re.escape(ORBAX_FOLDER)}"
+    )
+    names = [entry.name for entry in folder.iterdir()]
+    return CONFIG in names and any(named.fullmatch(name) for name in names)
+
+
+def _has_variant(folder: Path, variant: str | None) -> bool:
+    names = {entry.name for entry in folder.iterdir()}
+    return any(chosen(names, variant, stem) for stem in _STEMS)
 
 
 def _config(folder: Path) -> Path:
@@ -115,7 +216,7 @@ def _index(src: Path, network: Path, scheduler: Path) -> dict[str, Any] | None:
 
 
 def _other_components(src: Path, index: dict[str, Any]) -> dict[str, Path]:
-    """The folders of the index's other components, which are copied unchanged."""
+    """The folders of the index's other components."""
     needed = [
         name
         for name, entry in index.items()

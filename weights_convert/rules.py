@@ -10,6 +10,7 @@ A Flax tree mirrors torch's modules. An element of a module list keeps its dot (
     weight (C,)           norm          scale        unchanged
     time_proj.weight (C,) fourier       weight       unchanged
     bias (C,)                           bias         unchanged
+    one of `BARE`         bare          its name     unchanged
 
 Each rule has an inverse, so `to_torch(to_flax(s)) == s` bit for bit, in the stored dtype.
 """
@@ -30,6 +31,14 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float16), BFLOAT16, np.dtype(np.floa
 
 BUFFERS = ("position_ids",)
 """Tensors that torch saves and the network computes: they are no parameters and are left out."""
+
+BARE = frozenset(
+    {
+        "class_embedding", "cls_token", "concept_embeds", "concept_embeds_weights",
+        "position_embeddings", "special_care_embeds", "special_care_embeds_weights",
+    }
+)  # fmt: skip
+"""Parameters that belong to a module of several, not to a layer of their own."""
 
 _TO_FLAX_AXES = {("kernel", 4): (2, 3, 1, 0), ("kernel", 2): (1, 0)}
 _TO_TORCH_AXES = {("kernel", 4): (3, 2, 0, 1), ("kernel", 2): (1, 0)}
@@ -161,7 +170,8 @@ def flat(params: Params, parents: Path = ()) -> dict[Path, Any]:
 
 
 def torch_name(path: Path) -> str:
-    """The torch name of a Flax path. In torch every leaf except `bias` is named `weight`.
+    """The torch name of a Flax path. In torch every leaf except `bias` and those of `BARE` is named
+    `weight`.
 
     >>> torch_name(("down_blocks.0", "attentions.1", "to_out.0", "kernel"))
     'down_blocks.0.attentions.1.to_out.0.weight'
@@ -186,7 +196,9 @@ def components(name: str) -> Path:
 
 
 def _flax_leaf(module: str, leaf: str, rank: int) -> str | None:
-    """The Flax name of a torch leaf ("weight" or "bias") of a module, or None without a rule."""
+    """The Flax name of a torch leaf of a module, or None without a rule."""
+    if leaf in BARE:
+        return leaf
     if leaf == "bias":
         return "bias" if rank == 1 else None
     if leaf != "weight":

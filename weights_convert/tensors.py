@@ -54,8 +54,16 @@ class Checkpoint(Mapping[str, Any]):  # Any, not Array: a runtime type checker w
     close its files. Do not read from several threads at once.
     """
 
-    def __init__(self, stored: Mapping[str, Stored], close: Callable[[], None] = _nothing) -> None:
+    def __init__(
+        self,
+        stored: Mapping[str, Stored],
+        close: Callable[[], None] = _nothing,
+        *,
+        global_step: int | None = None,
+    ) -> None:
         self.stored = stored
+        self.global_step = global_step
+        """The optimizer steps that a training program's checkpoint states, or None."""
         self._close = close
 
     @property

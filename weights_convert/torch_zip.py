@@ -6,6 +6,9 @@ bytes per storage.
     archive/byteorder       "little" or "big"; absent in older files, which are little-endian
 
 torch does not compress records, so a tensor is read directly from its position in the file.
+
+A training program's checkpoint (.ckpt) has the state dict as an item of the pickle, "state_dict",
+beside objects of its own, which are not needed.
 """
 
 import zipfile
@@ -28,8 +31,13 @@ LOCAL_HEADER = 30  # bytes before the name in a zip's local header
 Records = Mapping[str, zipfile.ZipInfo]
 
 
-def open_torch_zip(path: Path) -> Checkpoint:
-    """Open a .bin or .pt file that holds a flat state dict, without torch.
+def open_torch_zip(path: Path, *, training: bool = False) -> Checkpoint:
+    """Open a .bin, .pt or .ckpt file, without torch.
+
+    Args:
+        path: the file.
+        training: the file may be a training program's checkpoint. Its other objects are left out,
+            whatever classes they name. Otherwise the file must hold a flat state dict.
 
     Raises:
         ValueError: the zip is damaged or truncated, the pickle contains more than tensors, a tensor
@@ -39,11 +47,13 @@ def open_torch_zip(path: Path) -> Checkpoint:
     with ExitStack() as opened:
         file = opened.enter_context(path.open("rb"))
         try:
-            records, state = _read_directory(file)
-            stored = {name: _stored(file, path, records, name, v) for name, v in state.items()}
+            records, pickled = _read_directory(file)
+            found = loads(pickled, inert=training)
+            state, step = _of_training(found) if training else (found, None)
+            stored = {n: _stored(file, path, records, n, v) for n, v in _flat(state).items()}
         except (ValueError, zipfile.BadZipFile, EOFError, NotImplementedError) as error:
             raise ValueError(f"{path}: {_reason(error)}") from None
-        return Checkpoint(stored, opened.pop_all().close)
+        return Checkpoint(stored, opened.pop_all().close, global_step=step)
 
 
 def _reason(error: Exception) -> str:
@@ -52,8 +62,8 @@ def _reason(error: Exception) -> str:
     return f"not a torch file, or truncated: {error}"
 
 
-def _read_directory(file: BinaryIO) -> tuple[dict[str, zipfile.ZipInfo], dict[str, StridedTensor]]:
-    """The zip's records, by their name in the archive folder, and the pickled state dict."""
+def _read_directory(file: BinaryIO) -> tuple[dict[str, zipfile.ZipInfo], bytes]:
+    """The zip's records, by their name in the archive folder, and the pickle."""
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
         roots = [e.filename.removesuffix("data.pkl") for e in entries if _is_pickle(e.filename)]
@@ -68,7 +78,7 @@ def _read_directory(file: BinaryIO) -> tuple[dict[str, zipfile.ZipInfo], dict[st
         pickled = archive.read(records["data.pkl"])
     if order != b"little":
         raise ValueError(f"byte order {order!r}: only little-endian files are supported")
-    return records, _flat(loads(pickled))
+    return records, pickled
 
 
 def _is_pickle(name: str) -> bool:
@@ -86,6 +96,20 @@ def _check_plain(records: Records) -> None:
     ]
     if odd:
         raise ValueError(f"records that are compressed or encrypted: {listed(sorted(odd))}")
+
+
+def _of_training(found: Any) -> tuple[Any, int | None]:
+    """The state dict of a training program's checkpoint, and the number of its optimizer steps. In
+    a file without "state_dict", the tensors stand beside what else there is.
+    """
+    if not isinstance(found, dict):
+        return found, None
+    top = cast(dict[Any, Any], found)
+    named = {name: value for name, value in top.items() if isinstance(name, str)}
+    # What is no tensor has a plain name, unless it is one that this reader does not know.
+    tensors = {n: v for n, v in named.items() if isinstance(v, StridedTensor) or "." in n}
+    step = top.get("global_step")
+    return top.get("state_dict", tensors), step if type(step) is int else None
 
 
 def _flat(state: Any) -> dict[str, StridedTensor]:

@@ -4,7 +4,7 @@ executed.
 `pickle.load` calls any callable that a file names. This reader interprets the opcodes itself
 (`pickletools.genops` only splits the bytes), has its own stack, and has no code that imports or
 calls. A file may name only the few globals that a state dict of tensors needs. Any other global is
-an error that names it.
+an error that names it, or, in a checkpoint of a training program, an `Inert` placeholder.
 """
 
 import pickletools
@@ -38,6 +38,13 @@ class Global:
 
 
 @dataclass(frozen=True)
+class Inert:
+    """What stands in place of a global that is not needed, and of all that is made with it."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class Storage:
     """One record of the zip: `numel` items of `dtype` in data/`key`."""
 
@@ -56,14 +63,19 @@ class StridedTensor:
     strides: tuple[int, ...]
 
 
-def loads(data: bytes) -> Any:
+def loads(data: bytes, *, inert: bool = False) -> Any:
     """The object in a pickle: dicts, lists, tuples, numbers, strings and `StridedTensor`.
+
+    Args:
+        data: the pickle.
+        inert: a global that no state dict needs becomes `Inert`, and so does everything that is
+            called, built or filled with it. Without it, such a global is an error.
 
     Raises:
         ValueError: the pickle is damaged, or it uses a global or an opcode that no state dict
             needs.
     """
-    machine = _Machine()
+    machine = _Machine(inert)
     try:
         for opcode, argument, _ in pickletools.genops(data):
             if opcode.name == "STOP":
@@ -77,7 +89,8 @@ def loads(data: bytes) -> Any:
 class _Machine:
     """The stack, marks and memo while a pickle is read."""
 
-    def __init__(self) -> None:
+    def __init__(self, inert: bool) -> None:
+        self.inert = inert
         self.stack: list[Any] = []
         self.marked: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
@@ -87,6 +100,8 @@ class _Machine:
             self.stack.append(argument)
         elif opcode in _ACTIONS:
             _ACTIONS[opcode](self, argument)
+        elif self.inert and opcode in _OF_OBJECTS:
+            _OF_OBJECTS[opcode](self, argument)
         else:
             raise ValueError(f"its pickle uses the opcode {opcode}, which no state dict needs")
 
@@ -123,13 +138,18 @@ class _Machine:
     def set_items(self, items: list[Any]) -> None:
         if len(items) % 2:
             raise TypeError
+        if type(self.stack[-1]) is Inert:
+            return
         _exactly(self.stack[-1], dict).update(zip(items[::2], items[1::2], strict=True))
 
     def append_items(self, items: list[Any]) -> None:
+        if type(self.stack[-1]) is Inert:
+            return
         _exactly(self.stack[-1], list).extend(items)
 
     def named(self, name: Any) -> None:
-        self.stack.append(_allowed(name))
+        known = name in STORAGES or name in _BUILDERS
+        self.stack.append(Inert(name) if self.inert and not known else _allowed(name))
 
     def stack_named(self, _: Any) -> None:
         attribute, module = self.stack.pop(), self.stack.pop()
@@ -137,12 +157,26 @@ class _Machine:
 
     def reduce(self, _: Any) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
-        self.stack.append(_built(_exactly(function, Global), _exactly(arguments, tuple)))
+        placeholders = [
+            one for one in (function, *_exactly(arguments, tuple)) if type(one) is Inert
+        ]
+        if placeholders:
+            self.stack.append(placeholders[0])
+            return
+        self.stack.append(_built(_exactly(function, Global), arguments))
 
     def build(self, _: Any) -> None:
         """Ignore `_metadata` of a state dict: it contains module versions, which are not needed."""
         self.stack.pop()
-        _exactly(self.stack[-1], dict)
+        if type(self.stack[-1]) is not Inert:
+            _exactly(self.stack[-1], dict)
+
+    def instance(self, parts: list[Any]) -> None:
+        """An object of a class, which is the first of the parts."""
+        kind = parts[0]
+        if type(kind) not in (Global, Inert):
+            raise TypeError
+        self.stack.append(Inert(kind.name))
 
     def persistent(self, _: Any) -> None:
         self.stack.append(_storage(self.stack.pop()))
@@ -204,9 +238,11 @@ def extent(tensor: StridedTensor) -> int:
     )
 
 
-def _storage(reference: Any) -> Storage:
+def _storage(reference: Any) -> Storage | Inert:
     """The storage of a persistent id ("storage", type, key, device, number of items)."""
     kind, storage_type, key, _, numel = _exactly(reference, tuple)
+    if type(storage_type) is Inert:
+        return storage_type
     if kind != "storage" or type(numel) is not int or numel < 0:
         raise TypeError
     return Storage(_exactly(key, str), STORAGES[_exactly(storage_type, Global).name], numel)
@@ -270,3 +306,20 @@ _ACTIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "BUILD": _Machine.build,
     "BINPERSID": _Machine.persistent,
 }
+
+_OF_OBJECTS: dict[str, Callable[[_Machine, Any], None]] = {
+    "BINBYTES": lambda machine, value: machine.stack.append(value),
+    "SHORT_BINBYTES": lambda machine, value: machine.stack.append(value),
+    "NEWOBJ": lambda machine, _: machine.instance([machine.stack.pop(-2), machine.stack.pop()]),
+    "NEWOBJ_EX": lambda machine, _: machine.instance(
+        [machine.stack.pop(-3), machine.stack.pop(), machine.stack.pop()]
+    ),
+    "OBJ": lambda machine, _: machine.instance(machine.pop_mark()),
+    "INST": lambda machine, name: machine.instance([Inert(name), machine.pop_mark()]),
+    "EMPTY_SET": _fixed(lambda: Inert("builtins set")),
+    "ADDITEMS": lambda machine, _: machine.append_items(machine.pop_mark()),
+    "FROZENSET": lambda machine, _: machine.instance(
+        [Inert("builtins frozenset"), machine.pop_mark()]
+    ),
+}
+"""Opcodes of objects that are no tensors: they leave placeholders."""

@@ -1,5 +1,6 @@
 """`ddpm-jax convert`: a checkpoint in another layout."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -9,17 +10,22 @@ import tyro
 from ddpm_jax.cli.common import OptionalName
 
 if TYPE_CHECKING:
+    from ddpm_jax.hub.component import ComponentFiles
+    from ddpm_jax.models import Model
     from weights_convert import Checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
 class Convert:
-    """Convert a checkpoint to Flax or orbax, or back to a folder that diffusers loads."""
+    """Convert a checkpoint to Flax or orbax, or back to a folder that diffusers loads. A Stable
+    Diffusion in one file becomes such a folder.
+    """
 
     EXAMPLES: ClassVar[str] = """\
   ddpm-jax convert google/ddpm-cat-256 cat --to flax
   ddpm-jax convert cat cat-for-torch --to diffusers
-  ddpm-jax convert diffusion_pytorch_model.bin converted --to orbax --overwrite"""
+  ddpm-jax convert diffusion_pytorch_model.bin converted --to orbax --overwrite
+  ddpm-jax convert v1-5-pruned-emaonly.ckpt sd15 --tokenizer clip-vit-large-patch14"""
 
     src: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SRC")]
     """A pipeline's or a component's folder, a weight file, a hub id or a bundled name."""
@@ -27,8 +33,11 @@ class Convert:
     dst: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DST")]
     """The folder to create; it appears only when it is complete."""
 
-    to: Literal["flax", "orbax", "diffusers"] = "flax"
-    """The layout of the weights."""
+    to: Annotated[
+        Literal["flax", "orbax", "diffusers"] | None, tyro.conf.arg(help_behavior_hint="")
+    ] = None
+    """The layout of the weights. Default: diffusers from a Stable Diffusion in one file, else
+    flax."""
 
     dtype: Annotated[
         Literal["float32", "float16", "bfloat16"] | None, tyro.conf.arg(help_behavior_hint="")
@@ -44,21 +53,43 @@ class Convert:
     variant: OptionalName = None
     """Which of the source's weight files, such as fp16."""
 
+    component: OptionalName = None
+    """Convert only this component of a pipeline, such as vae."""
+
+    tokenizer: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")] = None
+    """Of a Stable Diffusion in one file: a folder to copy the tokenizer from."""
+
+    ema: bool = False
+    """Of a Stable Diffusion in one file: take the moving average of its weights."""
+
+    prediction_type: Annotated[
+        Literal["epsilon", "v_prediction"] | None, tyro.conf.arg(help_behavior_hint="")
+    ] = None
+    """Of a Stable Diffusion in one file: what it predicts, if the file does not say it."""
+
+    without_depth_estimator: bool = False
+    """Of a Stable Diffusion in one file: leave its depth estimator out."""
+
     def run(self) -> None:
         """Convert, and print a summary."""
         import weights_convert
 
-        source = self._source()
-        if not self.dst.exists() or self.overwrite:
-            _check_weights(source, self.variant)
         try:
             report = weights_convert.convert(
-                source,
+                self._source(),
                 self.dst,
                 to=self.to,
                 overwrite=self.overwrite,
                 variant=self.variant,
                 dtype=self.dtype,
+                component=self.component,
+                single=weights_convert.SingleOptions(
+                    ema=self.ema,
+                    without_depth_estimator=self.without_depth_estimator,
+                    prediction_type=self.prediction_type,
+                    tokenizer=self.tokenizer,
+                ),
+                check=_check_weights,
             )
         except FileExistsError:
             raise FileExistsError(f"{self.dst} exists: pass --overwrite to replace it") from None
@@ -66,9 +97,8 @@ class Convert:
 
     def _source(self) -> Path:
         """The local path of SRC. A hub repository is downloaded."""
-        from ddpm_jax.hub import hub
+        from ddpm_jax.hub import hub, pipeline_folder
         from ddpm_jax.models import UNet2DModel
-        from ddpm_jax.schedulers import Scheduler
 
         local = Path(self.src)
         if local.exists() and self.src not in hub.bundled_names():
@@ -77,46 +107,53 @@ class Convert:
             return local
         revision, variant = self.revision, self.variant
         try:
-            wanted = [UNet2DModel.files, Scheduler.files]
-            return hub.pipeline(self.src, wanted, revision=revision, variant=variant)
+            index = pipeline_folder.read(hub.pipeline(self.src, (), revision=revision))
         except ValueError:  # not a pipeline, but it may be a component
             return hub.component(self.src, UNet2DModel.files, revision=revision, variant=variant)
+        names = index.components if self.component is None else (self.component,)
+        wanted = [files for folder, files in _components().items() if folder in names]
+        return hub.pipeline(self.src, wanted, revision=revision, variant=variant)
 
 
-def _check_weights(source: Path, variant: str | None) -> None:
-    """Check that the weights match their config, if it is the config of a `UNet2DModel`.
+def _models() -> list[type["Model"]]:
+    from ddpm_jax import models
 
-    Raises:
-        ValueError: lists every tensor that is missing, is unexpected or has a wrong shape.
-        OSError: the source does not exist or has no weights.
+    found = [getattr(models, name) for name in models.__all__]
+    kinds = [one for one in found if isinstance(one, type) and issubclass(one, models.Model)]
+    return [kind for kind in kinds if kind is not models.Model]
+
+
+def _components() -> dict[str, "ComponentFiles"]:
+    """The files of every component that is fetched from a hub repository, by folder."""
+    from ddpm_jax.hub.component import ComponentFiles
+    from ddpm_jax.schedulers import Scheduler
+    from ddpm_jax.text.tokenizer import CLIPTokenizer
+
+    images = ComponentFiles(folder="feature_extractor", config="preprocessor_config.json")
+    known = (Scheduler.files, CLIPTokenizer.files, images, *(kind.files for kind in _models()))
+    return {files.folder: files for files in known}
+
+
+def _check_weights(weights: Path, config: Mapping[str, Any], checkpoint: "Checkpoint") -> None:
+    """Raises ValueError, with every fault, if weights do not match the config of a network that
+    this library has.
     """
-    from ddpm_jax.hub.files import read_json
-    from ddpm_jax.models import UNet2DModel
-    from weights_convert import open_weights
-    from weights_convert.layout import CONFIG, locate
-
-    found = locate(source, variant)
-    path = next((path for place, path in found.copies.items() if Path(place).name == CONFIG), None)
-    config = {} if path is None else read_json(path)
-    if config.get("_class_name") not in UNet2DModel.files.classes:
-        return
-    with open_weights(found.weights) as checkpoint:
-        try:
-            _compare(checkpoint, config)
-        except ValueError as error:
-            raise ValueError(f"{found.weights} does not match {path}: {error}") from None
-
-
-def _compare(checkpoint: "Checkpoint", config: dict[str, Any]) -> None:
     import numpy as np
 
-    from ddpm_jax.models import UNet2DModel
     from weights_convert import to_flax
 
+    named = config.get("_class_name") or next(iter(config.get("architectures") or []), None)
+    kind = next((kind for kind in _models() if named in kind.files.classes), None)
+    if kind is None:
+        return
     # Only shapes and dtypes are compared: a broadcast zero replaces each tensor, and none is read.
     dtypes = checkpoint.dtypes
     shapes = {
         name: np.broadcast_to(np.zeros((), dtypes[name]), shape)
         for name, shape in checkpoint.shapes.items()
     }
-    to_flax(shapes, UNet2DModel.from_config(config).shapes(), put=lambda path, array: None)
+    try:
+        expected = kind.from_config(config).shapes()
+        to_flax(shapes, expected, put=lambda path, array: None, rename=kind._param_name)
+    except ValueError as error:
+        raise ValueError(f"{weights} does not match its config: {error}") from None

@@ -1,8 +1,10 @@
 """Classifier-free guidance: away from what a network predicts without its condition.
 
-    output = negative + scale (conditional - negative)
+    (1)  output = negative + scale (conditional - negative)
+    (2)  output <- (1 - rescale) output + rescale output std(conditional) / std(output)
 
-Reference: Ho & Salimans 2022, arXiv:2207.12598, equation 6 with scale = 1 + w.
+Reference: (1) Ho & Salimans 2022, arXiv:2207.12598, equation 6 with scale = 1 + w; (2) Lin et al.
+2023, arXiv:2305.08891, equations 15 and 16.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,15 +31,24 @@ class Guided:
         guided = negative + params["scale"] * (conditional - negative)
         # Learned variances, in the second half of the channels, are those of the condition.
         channels = x.shape[-1]
-        return jnp.concatenate([guided[..., :channels], conditional[..., channels:]], axis=-1)
+        guided, variances = guided[..., :channels], conditional[..., channels:]
+        if (rescale := params.get("rescale")) is not None:
+            ratio = _std(conditional[..., :channels]) / _std(guided)
+            guided = (1 - rescale) * guided + rescale * ratio * guided
+        return jnp.concatenate([guided, variances], axis=-1)
+
+
+def _std(images: Float[Array, "b h w c"]) -> Float[Array, "b 1 1 1"]:
+    return images.std(axis=(1, 2, 3), keepdims=True, ddof=1)
 
 
 def guided(network: Callable[..., Any]) -> Guided:
     """`denoise` for `ddpm_jax.sample`, from a conditional network.
 
     Its params are {"network": the network's params, "context": (B, ...) conditions, "negative":
-    (B, ...) conditions to move away from, "scale": the guidance scale, a number}. The scale is
-    data: another value compiles nothing. At 1 the output is the conditional one.
+    (B, ...) conditions to move away from, "scale": the guidance scale, a number}, and "rescale" in
+    [0, 1] where equation (2) is wanted. The scale is data: another value compiles nothing. At 1 the
+    output is the conditional one.
 
     Args:
         network: network(params, x, timestep, context) -> (B, H, W, C), or (B, H, W, 2 C) with a

@@ -26,6 +26,8 @@ class ComponentFiles:
     """The accepted class names, the current one first; empty: the reader of the config decides."""
     weights: Stem | None = None
     """The names of its weight files; None: it has no weights."""
+    library: str = "diffusers"
+    """The library that has its class."""
     companions: tuple[str, ...] = (MODEL_INDEX,)
     """Files of the pipeline's folder that are fetched with it, if they exist."""
 

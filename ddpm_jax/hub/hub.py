@@ -17,7 +17,7 @@ A component is found in each of these layouts, here for a network and a schedule
 import os
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import TypedDict, Unpack
@@ -26,6 +26,7 @@ from ddpm_jax.hub import download
 from ddpm_jax.hub.component import MODEL_INDEX, ComponentFiles
 from ddpm_jax.hub.files import listed
 from weights_convert import weight_files
+from weights_convert.files import chosen, fallbacks
 
 Name = str | os.PathLike[str]
 
@@ -36,7 +37,8 @@ class HubOptions(TypedDict, total=False):
     revision: str | None
     """Branch, tag or commit of a hub repository."""
     variant: str | None
-    """Which weights: "fp16" for `diffusion_pytorch_model.fp16.safetensors`."""
+    """Which weights: "fp16" for `diffusion_pytorch_model.fp16.safetensors`. Of a pipeline, a
+    component without it is read as it is; one must have it."""
     cache_dir: str | os.PathLike[str] | None
     """The folder of cached downloads; the default is huggingface_hub's cache."""
     token: str | bool | None
@@ -106,7 +108,8 @@ def pipeline(
 ) -> Path:
     """The local folder with `model_index.json` and these components.
 
-    Arguments and errors as in `component`. In a local folder the components are not checked here.
+    Arguments and errors as in `component`. A component without the variant is fetched as it is; one
+    must have it. In a local folder the components are not checked here.
     """
     choose = partial(_pipeline_files, components=tuple(components), variant=options.get("variant"))
     root = _root(name, choose, options)
@@ -114,6 +117,20 @@ def pipeline(
         raise ValueError(_missing(str(root), [MODEL_INDEX], _listing(root)))
     _note(str(name))
     return root
+
+
+def variants(
+    entries: Mapping[ComponentFiles, Iterable[str]], variant: str | None
+) -> dict[ComponentFiles, str | None]:
+    """The variant to read of each component: None for those without it, if others have it.
+
+    `entries` are the names in each component's folder.
+    """
+    present = {
+        files: files.weights is not None and chosen(names, variant, files.weights) is not None
+        for files, names in entries.items()
+    }
+    return fallbacks(present, variant)
 
 
 def root_of(folder: Path, files: ComponentFiles) -> Path:
@@ -198,21 +215,29 @@ def _component_files(
     weights: bool,
 ) -> list[str]:
     """The files of one component in a repository: its config first, then its weights."""
-    prefixes = files.prefixes(subfolder)
-    own = {prefix: [name for name in files.own(prefix) if name in names] for prefix in prefixes}
-    prefix = next((prefix for prefix in prefixes if own[prefix]), None)
-    if prefix is None:
-        raise ValueError(_missing("the repository", files.configs(subfolder), names))
-    chosen = own[prefix]
+    prefix = _prefix(names, files, subfolder)
+    needed = [name for name in files.own(prefix) if name in names]
     if subfolder is None:
-        chosen += [name for name in files.companions if name in names]
+        needed += [name for name in files.companions if name in names]
     if files.weights and weights:
-        inside = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
+        inside = _below(prefix, names)
         try:
-            chosen += [prefix + file for file in weight_files(inside, variant, files.weights)]
+            needed += [prefix + file for file in weight_files(inside, variant, files.weights)]
         except FileNotFoundError as error:
             raise ValueError(f"{error}{other_variants(inside)}") from None
-    return chosen
+    return needed
+
+
+def _prefix(names: Sequence[str], files: ComponentFiles, subfolder: str | None) -> str:
+    """Where a component is in a repository."""
+    for prefix in files.prefixes(subfolder):
+        if any(name in names for name in files.own(prefix)):
+            return prefix
+    raise ValueError(_missing("the repository", files.configs(subfolder), names))
+
+
+def _below(prefix: str, names: Sequence[str]) -> list[str]:
+    return [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
 
 
 def _pipeline_files(
@@ -220,12 +245,14 @@ def _pipeline_files(
 ) -> list[str]:
     if MODEL_INDEX not in names:
         raise ValueError(_missing("the repository", [MODEL_INDEX], names))
-    chosen = [MODEL_INDEX]
-    for files in components:
-        chosen += _component_files(
-            names, files=files, subfolder=None, variant=variant, weights=True
-        )
-    return chosen
+    needed = [MODEL_INDEX]
+    entries = {
+        files: {name.partition("/")[0] for name in _below(_prefix(names, files, None), names)}
+        for files in components
+    }
+    for files, one in variants(entries, variant).items():
+        needed += _component_files(names, files=files, subfolder=None, variant=one, weights=True)
+    return needed
 
 
 def _listing(folder: Path) -> list[str]:

@@ -21,6 +21,9 @@ from ddpm_jax.hub.files import listed, read_json, write_json
 from weights_convert import find_weights
 from weights_convert.names import OLD_CLASSES
 
+LAYOUT = "0.35.0"
+"""The version of diffusers whose layout is written. diffusers' own loading reads it."""
+
 T = TypeVar("T")
 
 
@@ -61,8 +64,10 @@ def read(folder: str | os.PathLike[str]) -> ModelIndex:
     )
 
 
-def check(index: ModelIndex, components: Collection[ComponentFiles]) -> None:
-    """Checks that the folder has only these components, in supported classes.
+def check(
+    index: ModelIndex, components: Collection[ComponentFiles], unread: Collection[str] = ()
+) -> None:
+    """Checks that the folder has only these components, in supported classes, and `unread` ones.
 
     Raises:
         ValueError: it has other components, or components of other classes. Lists all faults.
@@ -73,7 +78,7 @@ def check(index: ModelIndex, components: Collection[ComponentFiles]) -> None:
         for name, found in index.components.items()
         if name in known and known[name].classes and found not in known[name].classes
     ]
-    others = sorted(set(index.components) - set(known))
+    others = sorted(set(index.components) - set(known) - set(unread))
     if others:
         named = listed(f"{name} ({index.components[name]})" for name in others)
         faults.append(f"it has components that this pipeline does not support: {named}")
@@ -101,10 +106,18 @@ def named_class(
     return kinds[found]
 
 
-def write(folder: str | os.PathLike[str], pipeline: str, components: Mapping[str, str]) -> None:
-    """Writes the index into a folder in diffusers' format, with class names by component."""
-    entries = {name: ["diffusers", one] for name, one in components.items()}
-    write_json(Path(folder) / MODEL_INDEX, {"_class_name": pipeline, **entries})
+def write(folder: str | os.PathLike[str], pipeline: str, components: Mapping[str, Any]) -> None:
+    """Writes the index into a folder in diffusers' format.
+
+    Components are given by name as (library, class), None for an absent one; other values, such as
+    flags of a pipeline, are written as they are.
+    """
+    entries = {
+        name: [None, None] if one is None else list(one) if isinstance(one, tuple) else one
+        for name, one in components.items()
+    }
+    own = {"_class_name": pipeline, "_diffusers_version": LAYOUT}
+    write_json(Path(folder) / MODEL_INDEX, own | entries)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """The faults of a network's config and inputs, as sentences: what several networks share."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -109,6 +109,16 @@ def blocks(
                 )
 
 
+def transformer(config: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Faults of the norms and of the heads of a transformer, whose fields have this prefix."""
+    names = ("layer_norm_eps", "hidden_size", "num_attention_heads")
+    eps, width, heads = (config[prefix + name] for name in names)
+    if not (is_number(eps) and eps >= 0):
+        yield f"{prefix}layer_norm_eps must be a number of at least 0, got {eps!r}"
+    if is_count(width) and is_count(heads) and width % heads:
+        yield (f"{prefix}num_attention_heads {heads} does not divide {prefix}hidden_size {width}")
+
+
 def image(x: Any, channels: int, name: str = "x") -> Iterator[str]:
     """Faults of the images that a network is called with."""
     shape = jnp.shape(x)
@@ -123,6 +133,20 @@ def timestep(batch: int, given: ArrayLike) -> Iterator[str]:
     shape = jnp.shape(given)
     if shape not in ((), (batch,)):
         yield f"timestep must be a scalar or of shape ({batch},), got shape {shape}"
+
+
+def square(x: Any, side: int, channels: int, name: str) -> Iterator[str]:
+    """Faults of the images of a network that takes one size only."""
+    found = list(image(x, channels, name))
+    yield from found
+    if not found and jnp.shape(x)[1:3] != (side, side):
+        yield f"{name} must be of {side} x {side}, got shape {jnp.shape(x)}"
+
+
+def refuse(found: Iterable[str]) -> None:
+    """ValueError with all faults, if there are any."""
+    if faults := list(found):
+        raise ValueError("; ".join(faults))
 
 
 def is_count(value: Any) -> bool:

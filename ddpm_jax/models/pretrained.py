@@ -233,6 +233,24 @@ class Model(nn.Module):
             ValueError: they do not match the model.
             OSError: there are none.
         """
+        weights = self._find_weights(folder, variant)
+        with weights_convert.open_weights(weights) as tensors:
+            return self.take_params(tensors, f"{weights}", sharding)
+
+    @nn.nowrap
+    def take_params(
+        self, tensors: Mapping[str, Any], source: str, sharding: Placement = None
+    ) -> dict[str, Any]:
+        """The params from tensors under torch's names. One tensor is read at a time.
+
+        Args:
+            tensors: such as an open checkpoint.
+            source: where they are from, for messages.
+            sharding: as in `from_pretrained`.
+
+        Raises:
+            ValueError: they do not match the model.
+        """
         if not (
             sharding is None or callable(sharding) or isinstance(sharding, Sharding | jax.Device)
         ):
@@ -246,16 +264,10 @@ class Model(nn.Module):
             target = sharding(path, array.shape) if callable(sharding) else sharding
             return jax.device_put(array.astype(dtype, copy=False), target)
 
-        weights = self._find_weights(folder, variant)
-        with weights_convert.open_weights(weights) as tensors:
-            try:
-                return weights_convert.to_flax(
-                    tensors, self.shapes(), put=put, rename=self._param_name
-                )
-            except ValueError as error:
-                raise ValueError(
-                    f"{weights} does not match its {self.files.config}: {error}"
-                ) from None
+        try:
+            return weights_convert.to_flax(tensors, self.shapes(), put=put, rename=self._param_name)
+        except ValueError as error:
+            raise ValueError(f"{source} does not match its {self.files.config}: {error}") from None
 
     @classmethod
     def _param_name(cls, name: str) -> str | None:

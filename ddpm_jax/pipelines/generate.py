@@ -1,7 +1,7 @@
 """Image generation: run a table from inputs on the devices, and decode its samples.
 
     denoise   the network, with guidance if any
-    inputs    x_T, keys and labels, on the devices
+    inputs    x_T, keys and conditions, on the devices
     decode    samples to images in [0, 1]: a rescaling of [-1, 1], or a decoder of latents
 
 The pipelines, the command line and the sample grids of training all call `generate`.
@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Shaped
 from ddpm_jax._typing import AnyArray, Registers
 from ddpm_jax.guidance.classifier_free import guided
 from ddpm_jax.images import to_unit
-from ddpm_jax.models import UNet2DModel
+from ddpm_jax.models import Model
 from ddpm_jax.pipelines.inputs import Inputs
 from ddpm_jax.sampling import segments
 from ddpm_jax.tables.table import Table
@@ -37,60 +37,65 @@ Preview: TypeAlias = Callable[[int, Float[np.ndarray, "b h w c"]], None]
 
 
 @dataclass(frozen=True)
-class Conditional:
-    """network(params, x, timestep, labels) of a model with classes, for `guided`."""
+class Network:
+    """network(params, x, timestep, condition) of a model, for `guided` and `Unguided`.
 
-    model: UNet2DModel
+    Its params are {"model": the model's params, "channels": (B, H, W, c) channels that the model
+    takes beside x, if any}. Networks of equal models are equal, so all pipelines with one config
+    share compiled programs.
+    """
+
+    model: Model
 
     def __call__(
         self,
-        params: Any,
+        params: Mapping[str, Any],
         x: Float[Array, "b h w c"],
         timestep: Float[Array, ""],
-        labels: Shaped[Array, "b ..."],
+        condition: Shaped[Array, "b ..."] | None,
     ) -> Float[Array, "b h w d"]:
         """The model's output."""
-        output = self.model.apply({"params": params}, x, timestep, class_labels=labels)
-        return cast(Array, output)
+        if (channels := params.get("channels")) is not None:
+            # Guidance evaluates every image twice.
+            channels = jnp.concatenate([channels] * (len(x) // len(channels)))
+            x = jnp.concatenate([x, channels.astype(x.dtype)], axis=-1)
+        given = () if condition is None else (condition,)
+        output = self.model.apply({"params": params["model"]}, x, timestep, *given)
+        return cast(Array, output)  # apply returns a pair only for mutable collections
 
 
 @dataclass(frozen=True)
-class Network:
-    """`denoise` of a model: its params are {model.files.folder: params, "labels": labels}.
-
-    Networks of equal models are equal, so all pipelines with one config share compiled programs.
+class Unguided:
+    """`denoise` of a network without guidance: its params are {"network": params, "context":
+    (B, ...) conditions, if any}.
     """
 
-    model: UNet2DModel
+    network: Network
 
     def __call__(
         self, params: Mapping[str, Any], x: Float[Array, "b h w c"], timestep: Float[Array, ""]
     ) -> Float[Array, "b h w d"]:
-        """The model's output."""
-        variables = {"params": params[self.model.files.folder]}
-        output = self.model.apply(variables, x, timestep, class_labels=params.get("labels"))
-        return cast(Array, output)  # apply returns a pair only for mutable collections
-
-    def params(self, params: Any, inputs: Inputs) -> dict[str, Any]:
-        """The first argument of `__call__`: the model's params and the labels of the inputs."""
-        labels = {} if inputs.labels is None else {"labels": inputs.labels}
-        return {self.model.files.folder: params, **labels}
+        """The network's output."""
+        return self.network(params["network"], x, timestep, params.get("context"))
 
 
 def with_inputs(
-    model: UNet2DModel, params: Any, inputs: Inputs, guidance_scale: float = 1.0
+    model: Model, params: Any, inputs: Inputs, guidance_scale: float = 1.0
 ) -> tuple[Callable[..., Array], dict[str, Any]]:
     """`denoise` of a model and its params, for these inputs.
 
     Up to a scale of 1 there is no guidance, and the program is that of the network alone.
     """
-    if guidance_scale <= 1 or inputs.labels is None:
-        network = Network(model)
-        return network, network.params(params, inputs)
-    assert inputs.negative is not None
+    conditions = dict(inputs.conditions)
+    network = {"model": params} | {
+        name: conditions.pop(name) for name in ("channels",) if name in conditions
+    }
+    if guidance_scale <= 1 or "context" not in conditions:
+        conditions.pop("negative", None)
+        return Unguided(Network(model)), {"network": network, **conditions}
+    assert "negative" in conditions
     scale = jnp.float32(guidance_scale)
-    conditions = {"context": inputs.labels, "negative": inputs.negative, "scale": scale}
-    return guided(Conditional(model)), {"network": params, **conditions}
+    return guided(Network(model)), {"network": network, **conditions, "scale": scale}
 
 
 def moving(bar: "tqdm[Any]") -> Callable[[int], None]:

@@ -1,11 +1,12 @@
 """The inputs of a run, checked on the host and converted to one form on the devices.
 
-The form: one key for each image, a starting point, and labels. Later code has no special cases.
+The form: one key for each image, a starting point, and conditions. Later code has no special
+cases.
 """
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -35,8 +36,9 @@ class Inputs:
         count: number of requested images. Later rows repeat the last image and are dropped.
         x_T: register 0 at row 0.
         keys: one for each row.
-        labels: one for each row, or None.
-        negative: the labels that guidance moves away from, or None.
+        conditions: arrays with one entry for each row, by name. "context" is what the network is
+            conditioned on, "negative" what guidance moves away from, and "channels" what the
+            network takes beside the noisy images.
         place: copies params or a table to all devices of the inputs. Arrays that are already there
             are not copied.
     """
@@ -44,9 +46,8 @@ class Inputs:
     count: int
     x_T: Float[Array, "b h w c"]
     keys: Key[Array, "b"]
-    labels: Shaped[Array, "b ..."] | None
-    place: Callable[[Any], Any]
-    negative: Shaped[Array, "b ..."] | None = None
+    place: Callable[[Any], Any] = jax.device_put
+    conditions: Mapping[str, Shaped[Array, "b ..."]] = field(default_factory=dict)
 
 
 def make_inputs(
@@ -73,27 +74,29 @@ def make_inputs(
     count = keys.shape[0]
     if start is not None and start.shape[0] != count:
         raise ValueError(f"x_T has {start.shape[0]} images, but the batch size is {count}")
-    labels, negative = (
-        None if given is None else image_labels(model, given, count)
-        for given in (class_labels, negative_labels)
-    )
-    if start is None and table.timestep[0] == 0:
+    labels = {"context": class_labels, "negative": negative_labels}
+    conditions = {
+        name: image_labels(model, given, count)
+        for name, given in labels.items()
+        if given is not None
+    }
+    if start is None:
+        start = first_noise(table, keys, image_shape(model))
+    inputs = Inputs(count=count, x_T=start, keys=keys, conditions=conditions)
+    return inputs if sharding is None else sharded(inputs, sharding)
+
+
+def first_noise(
+    table: Table, keys: Key[Array, "b"], shape: tuple[int, int, int]
+) -> Float[Array, "b h w c"]:
+    """The prior. A table that begins at timestep 0 is warned of."""
+    if table.timestep[0] == 0:
         warnings.warn(
             "the run begins at timestep 0, where the network expects almost no noise: choose "
             'timestep_spacing="trailing" or more steps',
-            stacklevel=4,
+            stacklevel=5,
         )
-    if start is None:
-        start = prior(table, keys, image_shape(model))
-    inputs = Inputs(
-        count=count,
-        x_T=start,
-        keys=keys,
-        labels=labels,
-        negative=negative,
-        place=jax.device_put,
-    )
-    return inputs if sharding is None else sharded(inputs, sharding)
+    return prior(table, keys, shape)
 
 
 def sharded(inputs: Inputs, sharding: NamedSharding) -> Inputs:
@@ -106,12 +109,13 @@ def sharded(inputs: Inputs, sharding: NamedSharding) -> Inputs:
     split, whole = batch_sharding(sharding), NamedSharding(sharding.mesh, PartitionSpec())
     rows = np.arange(-(-inputs.count // shards(split)) * shards(split))
     rows = np.minimum(rows, inputs.count - 1)
-    return Inputs(
-        count=inputs.count,
+    return replace(
+        inputs,
         x_T=jax.device_put(inputs.x_T[rows], split),
         keys=jax.device_put(inputs.keys[rows], split),
-        labels=None if inputs.labels is None else jax.device_put(inputs.labels[rows], split),
-        negative=None if inputs.negative is None else jax.device_put(inputs.negative[rows], split),
+        conditions={
+            name: jax.device_put(one[rows], split) for name, one in inputs.conditions.items()
+        },
         place=partial(_on_mesh, whole=whole),
     )
 

@@ -7,7 +7,7 @@ scheduler. Any scheduler may be assigned later.
 import inspect
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict, TypeVar, Unpack, get_args
+from typing import Any, NamedTuple, TypeAlias, TypeVar, Unpack
 
 import jax
 import numpy as np
@@ -17,27 +17,30 @@ from jaxtyping import Array, Float
 from PIL.Image import Image
 
 from ddpm_jax.hub import class_names
-from ddpm_jax.images import to_pil
 from ddpm_jax.models import UNet2DModel
-from ddpm_jax.pipelines.base import DiffusionPipeline
-from ddpm_jax.pipelines.generate import Preview, generate, moving, with_inputs
+from ddpm_jax.pipelines.base import Component, DiffusionPipeline
+from ddpm_jax.pipelines.call import (
+    OutputType,
+    RunOptions,
+    check_output_type,
+    chosen_table,
+    converted,
+    run_table,
+)
+from ddpm_jax.pipelines.generate import decode_pixels, with_inputs
 from ddpm_jax.pipelines.inputs import Labels, check_channels, check_pil, count_of, make_inputs
 from ddpm_jax.schedulers import DDIMScheduler, PNDMScheduler, Scheduler
 from ddpm_jax.tables.table import Table
 
 UNET = UNet2DModel.files.folder
 PipelineT = TypeVar("PipelineT", bound="UnconditionalPipeline")
-OutputType: TypeAlias = Literal["pil", "np", "jax"]
 
 
-class CallOptions(TypedDict, total=False):
+class CallOptions(RunOptions, total=False):
     """Options of a call, the same for all pipelines with one network."""
 
     batch_size: int | None
     """Number of images. Default: the number of keys or of rows of x_T, or one."""
-    table: Table | None
-    """Any table of a scheduler. It replaces the number of steps and the scheduler's options. With
-    `start=` and `x_T` a run is image to image."""
     class_labels: Labels | None
     """For class-conditional models: one label, or one for each image. A label is a number, or a
     name of `pipe.class_names`."""
@@ -47,24 +50,8 @@ class CallOptions(TypedDict, total=False):
     default, there is none. Each evaluation then takes a batch of twice the size."""
     negative_labels: Labels | None
     """What guidance moves away from; the default is the class that means "no class"."""
-    x_T: ArrayLike | None
-    """(B, H, W, C) starting point, already multiplied by `table.init_scale`. It replaces the noise
-    that is drawn from the key."""
     output_type: OutputType
     """"pil", the default; "np" or "jax" for float32 arrays (B, H, W, C) in [0, 1]."""
-    return_dict: bool
-    """False returns the tuple (images,)."""
-    sharding: NamedSharding | None
-    """Splits the batch over a mesh's devices: NamedSharding(mesh, P("batch")). The batch is padded
-    to a multiple of the parts; the padding is dropped at the end. Params that are not on the mesh
-    are copied to it at each call. To avoid the copy, load them with `sharding=`."""
-    progress: bool
-    """Show a progress bar of network evaluations; the default is True."""
-    callback: Preview | None
-    """Called as callback(evaluations, images) after every `callback_every` evaluations and after
-    the last one. `images` are the predicted clean images, a NumPy array as for "np"."""
-    callback_every: int
-    """See `callback`; the default is 1."""
 
 
 class ImagePipelineOutput(NamedTuple):
@@ -99,33 +86,22 @@ class UnconditionalPipeline(DiffusionPipeline):
         ValueError: a component is not of these classes.
     """
 
-    model_classes = (UNet2DModel,)
+    unet = Component(UNet2DModel)
+    """The model. Another may be assigned."""
 
     def __init__(self, *, unet: UNet2DModel, params: Any, scheduler: Scheduler):
-        super().__init__({UNET: unet}, {UNET: params}, scheduler)
+        super().__init__({UNET: params}, unet=unet, scheduler=scheduler)
 
     @classmethod
-    def _check_network(cls, model: Any) -> None:
-        check_channels(model.config)
+    def check(cls, parts: Mapping[str, Any]) -> None:
+        """Raises ValueError unless the network predicts its input."""
+        check_channels(parts[UNET].config)
 
     @classmethod
     def _assembled(
-        cls: type[PipelineT],
-        models: Mapping[str, Any],
-        params: Mapping[str, Any],
-        scheduler: Scheduler,
+        cls: type[PipelineT], params: Mapping[str, Any], parts: Mapping[str, Any]
     ) -> PipelineT:
-        return cls(unet=models[UNET], params=params[UNET], scheduler=scheduler)
-
-    @property
-    def unet(self) -> UNet2DModel:
-        """The model. Another may be assigned."""
-        return self._models[UNET]  # pyright: ignore[reportReturnType]
-
-    @unet.setter
-    def unet(self, unet: UNet2DModel) -> None:
-        self._check_network(unet)
-        self._models[UNET] = unet
+        return cls(params=params[UNET], **parts)
 
     @property
     def params(self) -> Any:
@@ -135,11 +111,6 @@ class UnconditionalPipeline(DiffusionPipeline):
     @params.setter
     def params(self, params: Any) -> None:
         self._params[UNET] = params
-
-    @property
-    def components(self) -> dict[str, Any]:
-        """The components, by the constructor's argument names."""
-        return {"unet": self.unet, "params": self.params, "scheduler": self.scheduler}
 
     def __repr__(self) -> str:
         count = sum(int(np.prod(np.shape(leaf))) for leaf in jax.tree.leaves(self.params))
@@ -165,19 +136,15 @@ class UnconditionalPipeline(DiffusionPipeline):
         output_type: OutputType = "pil",
         return_dict: bool = True,
         sharding: NamedSharding | None = None,
-        progress: bool = True,
-        callback: Preview | None = None,
-        callback_every: int = 1,
+        **rest: Any,
     ) -> Output:
         """Generates images; `run` is the number of steps and the scheduler's options."""
-        from tqdm.auto import tqdm
-
-        if output_type not in get_args(OutputType):
-            raise ValueError(f'output_type must be "pil", "np" or "jax", got {output_type!r}')
+        check_output_type(output_type)
         if output_type == "pil":
             check_pil(self.unet)
-        callback_every = count_of("callback_every", callback_every)
-        chosen = self._table(table, run)
+        count_of("callback_every", rest.get("callback_every", 1))
+        default_steps = inspect.signature(type(self).__call__).parameters["num_inference_steps"]
+        chosen = chosen_table(self.scheduler, table, run, default_steps.default)
         if guidance_scale > 1 and negative_labels is None:
             negative_labels = self._no_class(class_labels)
         inputs = make_inputs(
@@ -192,18 +159,9 @@ class UnconditionalPipeline(DiffusionPipeline):
         )
         params = inputs.place(self.params)
         denoise, params = with_inputs(self.unet, params, inputs, guidance_scale)
-        with tqdm(total=len(chosen), disable=not progress) as bar:
-            images = generate(
-                denoise,
-                params,
-                chosen,
-                inputs,
-                advanced=moving(bar),
-                preview=callback,
-                preview_every=callback_every,
-            )
-        converted = _as(output_type, images)
-        return ImagePipelineOutput(converted) if return_dict else (converted,)
+        images = run_table(denoise, params, chosen, inputs, decode_pixels, **rest)
+        result = converted(output_type, images)
+        return ImagePipelineOutput(result) if return_dict else (result,)
 
     def _numbers(self, labels: Labels | None) -> Any:
         """Labels with names replaced by numbers."""
@@ -224,27 +182,6 @@ class UnconditionalPipeline(DiffusionPipeline):
                 "names no class that means no class: pass negative_labels"
             )
         return found
-
-    def _table(self, table: Table | None, run: Mapping[str, Any]) -> Table:
-        """The given table, or the scheduler's. Options of 0, False or None are not passed on."""
-        defaults = inspect.signature(type(self).__call__).parameters
-        if table is not None:
-            if not isinstance(table, Table):
-                raise ValueError(f"table must be a ddpm_jax.Table, got {type(table).__name__}")
-            also = [f"{k}={v}" for k, v in run.items() if v != defaults[k].default]
-            if also:
-                raise ValueError(f"table= replaces {', '.join(also)}: pass one or the other")
-            return table
-        steps = run["num_inference_steps"]
-        wanted = {k: v for k, v in run.items() if v and k != "num_inference_steps"}
-        accepted = inspect.signature(self.scheduler.table).parameters
-        refused = sorted(set(wanted) - set(accepted))
-        if refused:
-            raise ValueError(
-                f"{type(self.scheduler).__name__} has no option {' or '.join(refused)}: "
-                f"leave out {' and '.join(f'{name}={wanted[name]}' for name in refused)}"
-            )
-        return self.scheduler.table(steps, **wanted)
 
 
 class DDPMPipeline(UnconditionalPipeline):
@@ -335,10 +272,3 @@ class PNDMPipeline(UnconditionalPipeline):
     ) -> Output:
         """Generates images. Arguments, results and errors as in `DDPMPipeline`."""
         return self._call(key, {"num_inference_steps": num_inference_steps}, **options)
-
-
-def _as(output_type: OutputType, images: Float[Array, "b h w c"]) -> Any:
-    if output_type == "jax":
-        return images
-    host = np.asarray(images)
-    return host if output_type == "np" else to_pil(host)

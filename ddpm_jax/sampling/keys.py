@@ -1,8 +1,9 @@
 """All randomness: one key per image, and one function that draws noise.
 
-The prior is drawn from fold_in(key, 0), the noise of row i from fold_in(key, i + 1), always in
-float32. So a key gives the same initial noise for every scheduler and number of steps, no draw is
-used twice, and an image's noise does not depend on the batch or the number of devices.
+The prior is drawn from fold_in(key, 0), the noise of row i from fold_in(key, i + 1), and that of an
+encoded image's latents from the last numbers, always in float32. So a key gives the same initial
+noise for every scheduler and number of steps, no draw is used twice, and an image's noise does not
+depend on the batch or the number of devices.
 """
 
 from functools import partial
@@ -95,6 +96,18 @@ def noise(keys: Keys, i: int | Leaf, shape: tuple[int, ...]) -> Float[Array, "b 
         return jax.random.normal(jax.random.fold_in(key, i + 1), shape, jnp.float32)
 
     return jax.vmap(draw)(typed)
+
+
+def encoding_noise(keys: Keys, shape: tuple[int, ...], draw: int = 0) -> Float[Array, "b h w c"]:
+    """Unit noise for the latents of given images, from fold_in(key, 2**32 - 1 - draw): a draw of
+    its own, which no row uses.
+
+    Args:
+        keys: (B,) one key per image.
+        shape: (H, W, C) of an image's latents.
+        draw: 0, or 1 for a second one.
+    """
+    return noise(keys, 2**32 - 2 - draw, shape)
 
 
 def _image_shape(shape: Any) -> tuple[int, ...]:

@@ -2,6 +2,9 @@
 
 `denoise(params, x, timestep) -> output` is static and compared by identity: define it once. Put all
 values that change between calls in `params`, which may be any pytree.
+
+A `denoise` with a method `replaced(params, i, row, x) -> x` gets register 0 replaced before it
+evaluates row i (`ddpm_jax.guidance.known`).
 """
 
 from collections.abc import Callable, Mapping
@@ -150,7 +153,7 @@ def advance(
 @partial(jax.jit, static_argnames="denoise")
 def _scan(denoise: Denoise, params: Any, table: Table, x_T: Array, keys: Any) -> AnyArray:
     def body(registers: Registers, i: Array) -> tuple[Registers, None]:
-        row, output, drawn = _evaluate(denoise, params, table, registers, keys, i)
+        row, registers, output, drawn = _evaluate(denoise, params, table, registers, keys, i)
         return step(row, registers, output, drawn), None
 
     registers, _ = lax.scan(body, table.init(x_T), jnp.arange(len(table)))
@@ -163,7 +166,7 @@ def _scan_with_history(
 ) -> tuple[AnyArray, Array]:
     def body(carry: tuple[Registers, Array], i: Array) -> tuple[tuple[Registers, Array], None]:
         registers, previews = carry
-        row, output, drawn = _evaluate(denoise, params, table, registers, keys, i)
+        row, registers, output, drawn = _evaluate(denoise, params, table, registers, keys, i)
         previews = previews.at[i // every].set(predict_x0(row, registers, output))
         return (step(row, registers, output, drawn), previews), None
 
@@ -183,7 +186,7 @@ def _advance(
     stop: Array,
 ) -> Registers:
     def body(i: Array, registers: Registers) -> Registers:
-        row, output, drawn = _evaluate(denoise, params, table, registers, keys, i)
+        row, registers, output, drawn = _evaluate(denoise, params, table, registers, keys, i)
         return step(row, registers, output, drawn)
 
     return lax.fori_loop(start, stop, body, registers)
@@ -191,12 +194,17 @@ def _advance(
 
 def _evaluate(
     denoise: Denoise, params: Any, table: Table, registers: Registers, keys: Any, i: Array
-) -> tuple[Row, Array, AnyArray | None]:
-    """Row i, the network's output there, and the row's noise: the body of every loop."""
+) -> tuple[Row, Registers, Array, AnyArray | None]:
+    """Row i, the registers and the network's output there, and the row's noise: the body of every
+    loop.
+    """
     row, x = table.row(i), registers[0]
+    if (replaced := getattr(denoise, "replaced", None)) is not None:
+        x = replaced(params, i, row, x)
+        registers = (x, *registers[1:])
     output = denoise(params, row.in_scale.astype(x.dtype) * x, row.timestep)
     drawn = None if row.noise_scale is None else noise(keys, i, x.shape[1:])
-    return row, output, drawn
+    return row, registers, output, drawn
 
 
 def _check_denoise(denoise: Denoise, params: Any) -> None:

@@ -63,6 +63,7 @@ class CLIPTokenizer:
         config="tokenizer_config.json",
         classes=("CLIPTokenizer", "CLIPTokenizerFast"),
         others=(TOKENIZER, VOCAB, MERGES, SPECIAL, ADDED),
+        library="transformers",
     )
 
     def __init__(
@@ -233,9 +234,9 @@ def checked_texts(texts: Any, name: str) -> list[str]:
     given = [texts] if isinstance(texts, str) else texts
     if not isinstance(given, Sequence) or isinstance(given, bytes):
         raise ValueError(f"{name} must be a text or a list of texts, got {type(texts).__name__}")
-    wrong = next((one for one in given if not isinstance(one, str)), None)
-    if wrong is not None or not given:
-        got = "an empty list" if not given else f"{type(wrong).__name__} {wrong!r:.80}"
+    wrong = [one for one in given if not isinstance(one, str)]
+    if wrong or not given:
+        got = f"{type(wrong[0]).__name__} {wrong[0]!r:.80}" if wrong else "an empty list"
         raise ValueError(f"{name} must be a text or a list of texts, got {got}")
     return list(given)
 

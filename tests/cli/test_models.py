@@ -10,6 +10,7 @@ import pytest
 from cli.sampling import complaint
 from PIL import Image
 from pipelines.models import pipeline
+from weights import ldm_files
 
 from ddpm_jax import DDIMPipeline, DDIMScheduler, UNet2DModel
 from ddpm_jax.cli import info, main
@@ -129,3 +130,36 @@ def test_convert_refuses_weights_of_another_config(
     assert (
         main(["convert", str(source), str(out), "--to", to]) == 0
     )  # other classes are not checked
+
+
+def test_convert_a_stable_diffusion_in_one_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    state = ldm_files.one_file(ldm_files.small())
+    path = ldm_files.save(tmp_path / "sd.safetensors", state)
+    argv = ["convert", str(path), str(tmp_path / "out")]
+    assert main([*argv, "--dtype", "float16"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[2] for line in lines[:3]] == [
+        str(tmp_path / "out" / name)
+        for name in (
+            "unet/diffusion_pytorch_model.safetensors:",
+            "vae/diffusion_pytorch_model.safetensors:",
+            "text_encoder/model.safetensors:",
+        )
+    ]
+    assert lines[3:] == [
+        "without tokenizer: add a folder for each, and name it in model_index.json"
+    ]
+    whole = [
+        "convert",
+        str(tmp_path / "out"),
+        str(tmp_path / "flax"),
+        "--component",
+        "text_encoder",
+    ]
+    assert main(whole) == 0
+    assert names_in(tmp_path / "flax") == ["config.json", "diffusion_flax_model.safetensors"]
+    capsys.readouterr()
+    bias = "cond_stage_model.transformer.text_model.encoder.layers.1.mlp.fc1.bias"
+    ldm_files.save(path, {name: one for name, one in state.items() if name != bias})
+    error = complaint(" ".join([*argv, "--overwrite"]), capsys, 1)
+    assert "missing: text_model.encoder.layers.1.mlp.fc1.bias" in error

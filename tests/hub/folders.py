@@ -38,6 +38,25 @@ SHARDED = {
     f"unet/{WEIGHTS}.safetensors.index.json": b"{}",
     f"unet/{WEIGHTS}.bin": b"torch",
 }
+STABLE_DIFFUSION = {
+    "model_index.json": b"""{"_class_name": "StableDiffusionPipeline",
+        "unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "scheduler": ["diffusers", "PNDMScheduler"], "safety_checker": [null, null]}""",
+    "unet/config.json": CONFIG,
+    f"unet/{WEIGHTS}.fp16.safetensors": b"half",
+    f"unet/{WEIGHTS}.safetensors": b"safe",
+    "vae/config.json": b'{"vae": 1}',
+    f"vae/{WEIGHTS}.bin": b"vae",
+    "text_encoder/config.json": b'{"text": 1}',
+    "text_encoder/model.safetensors": b"text",
+    "text_encoder/pytorch_model.fp16.bin": b"half text",
+    "scheduler/scheduler_config.json": SCHEDULER,
+    "tokenizer/vocab.json": b"vocab",
+    "tokenizer/merges.txt": b"merges",
+    "safety_checker/model.safetensors": b"not in the index",
+}
 
 
 def write(folder: Path, files: dict[str, bytes]) -> Path:

@@ -9,15 +9,29 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hub.folders import BOTH, CONFIG, FLAT, INDEX, NESTED, SCHED, SHARDED, UNET, WEIGHTS
+from hub.folders import (
+    BOTH,
+    CONFIG,
+    FLAT,
+    INDEX,
+    NESTED,
+    SCHED,
+    SHARDED,
+    STABLE_DIFFUSION,
+    UNET,
+    WEIGHTS,
+)
 from hub.server import HubServer, Repository, commit
 
+import ddpm_jax as dj
+from ddpm_jax.cli.convert import Convert
 from ddpm_jax.hub import download, hub
 
 REPOSITORIES = {
     "google/nested": NESTED,
     "google/flat": FLAT,
     "google/sharded": SHARDED,
+    "google/sd": STABLE_DIFFUSION,
     "google/empty": {"README.md": b""},
     "google/weightless": {k: v for k, v in FLAT.items() if WEIGHTS not in k},
     "google/ddpm-cifar10-32": FLAT,
@@ -174,6 +188,37 @@ def test_repository_without_a_model(served: HubServer):
 def test_missing_variant(served: HubServer):
     with pytest.raises(ValueError, match="google/nested: no weights of variant 'ema'"):
         hub.component("google/nested", UNET, variant="ema")
+
+
+def test_a_component_without_the_variant_is_fetched_as_it_is(served: HubServer):
+    parts = [dj.UNet2DConditionModel.files, dj.AutoencoderKL.files, dj.CLIPTextModel.files, SCHED]
+    hub.pipeline("google/sd", parts, variant="fp16")
+    weights = [f"unet/{WEIGHTS}.fp16.safetensors", f"vae/{WEIGHTS}.bin"]
+    weights.append("text_encoder/pytorch_model.fp16.bin")
+    configs = [name for name in STABLE_DIFFUSION if name.endswith("x.json") or "config" in name]
+    assert served.downloaded == paths("google/sd", *configs, *weights)
+    for wanted, variant in ((parts, "ema"), ([dj.AutoencoderKL.files, SCHED], "fp16")):
+        with pytest.raises(ValueError, match=f"google/sd: no weights of variant '{variant}'"):
+            hub.pipeline("google/sd", wanted, variant=variant)
+    with pytest.raises(ValueError, match="google/sd: no weights of variant 'fp16'"):
+        hub.component("google/sd", dj.AutoencoderKL.files, variant="fp16")
+
+
+def test_convert_fetches_every_component_of_the_index(served: HubServer, tmp_path: Path):
+    folder = Convert(src="google/sd", dst=tmp_path / "out")._source()
+    weights = [
+        f"unet/{WEIGHTS}.safetensors",
+        f"vae/{WEIGHTS}.bin",
+        "text_encoder/model.safetensors",
+    ]
+    others = [name for name in STABLE_DIFFUSION if not name.endswith((".safetensors", ".bin"))]
+    assert served.downloaded == paths("google/sd", *others, *weights)
+    assert (folder / "tokenizer" / "merges.txt").is_file()
+    served.requests.clear()
+    cached = Convert(src="google/sd", dst=tmp_path / "out", component="vae", variant="fp16")
+    with pytest.raises(ValueError, match="no weights of variant 'fp16'"):
+        cached._source()
+    assert served.downloaded == []
 
 
 # Without a network.

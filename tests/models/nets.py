@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddpm_jax.models import UNet2DModel
+from ddpm_jax.models import Model
 
 TINY: dict[str, Any] = {
     "in_channels": 2,
@@ -41,7 +41,7 @@ CAT: dict[str, Any] = CIFAR10 | {
 """google/ddpm-cat-256 and the other models of that size."""
 
 
-def params_of(model: UNet2DModel, seed: int = 0) -> dict[str, Any]:
+def params_of(model: Model, seed: int = 0) -> dict[str, Any]:
     """Random params without the zeros and ones of initial norms, made on the host."""
     rng = np.random.default_rng(seed)
 

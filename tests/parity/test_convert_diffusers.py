@@ -120,7 +120,7 @@ def test_the_variant_that_we_write(tmp_path: Path) -> None:
 
 def test_bfloat16(tmp_path: Path) -> None:
     network().bfloat16().save_pretrained(tmp_path / "given")
-    report = convert(tmp_path / "given", tmp_path / "ours", to="diffusers")
+    (report,) = convert(tmp_path / "given", tmp_path / "ours", to="diffusers").parts
     assert set(report.dtypes) == {"bfloat16"}
     ours = loaded(tmp_path / "ours", torch_dtype=torch.bfloat16).state_dict()
     for name, tensor in network().bfloat16().state_dict().items():

@@ -199,3 +199,30 @@ def test_unknown_output_type() -> None:
     assert (
         type(pipeline()(num_inference_steps=1, output_type="banana").images).__name__ == "ndarray"
     )
+
+
+# The autoencoder.
+
+
+def tiled(sample_size: int) -> Any:
+    vae = diffusers.AutoencoderKL(
+        block_out_channels=(4, 4),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        norm_num_groups=2,
+        sample_size=sample_size,
+    )
+    vae.enable_tiling()
+    return vae.requires_grad_(False)
+
+
+def test_a_tile_with_less_than_a_latent_pixel() -> None:
+    """The tiles begin at 0 and 12."""
+    assert tiled(16).encode(torch.zeros(1, 3, 16, 18)).latent_dist.mean.shape[-1] == 9
+    with pytest.raises(RuntimeError, match="Kernel size"):
+        tiled(16).encode(torch.zeros(1, 3, 16, 25))
+
+
+def test_an_overlap_of_no_whole_latent_pixels() -> None:
+    """Tiles of 5, which begin at 0, 3, 6 and 9, give 8, 8, 8 and 4 pixels."""
+    assert tiled(10).decode(torch.zeros(1, 4, 5, 11)).sample.shape[-1] == 28

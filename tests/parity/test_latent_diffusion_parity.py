@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from ddpm_jax.models import AutoencoderKL, CLIPTextModel
+from ddpm_jax.models import AutoencoderKL, CLIPTextModel, decode_tiled, encode_tiled
 from tests.parity import torch_unet
 from weights_convert import to_flax
 
@@ -41,6 +41,14 @@ def difference(ours: Any, theirs: Any) -> float:
     return float(np.abs(ours - theirs).max() / theirs.std())
 
 
+def torchs(x: Any) -> Any:
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(np.asarray(x), -1, 1)))
+
+
+def back(x: Any) -> np.ndarray:
+    return np.moveaxis(x.numpy(), 1, -1)
+
+
 @pytest.mark.parametrize("fields", CODERS, ids=range(len(CODERS)))
 @pytest.mark.parametrize("sides", [(16, 16), (13, 18)])
 def test_autoencoder(fields: dict[str, Any], sides: tuple[int, int], dtype: str):
@@ -56,12 +64,6 @@ def test_autoencoder(fields: dict[str, Any], sides: tuple[int, int], dtype: str)
     def run(method: str, x: Any) -> Any:
         return jax.jit(lambda p, x: model.apply({"params": p}, x, method=method))(params, x)
 
-    def torchs(x: Any) -> Any:
-        return torch.from_numpy(np.ascontiguousarray(np.moveaxis(np.asarray(x), -1, 1)))
-
-    def back(x: Any) -> np.ndarray:
-        return np.moveaxis(x.numpy(), 1, -1)
-
     ours, theirs = run("encode", x), peer.encode(torchs(x)).latent_dist
     noise = rng.standard_normal(ours.mean.shape).astype(dtype)
     drawn = theirs.mean + theirs.std * torchs(noise)
@@ -70,6 +72,25 @@ def test_autoencoder(fields: dict[str, Any], sides: tuple[int, int], dtype: str)
     assert difference(ours.sample(noise), back(drawn)) <= TOLERANCES[dtype]
     decoded = peer.decode(torchs(noise)).sample
     assert difference(run("decode", noise), back(decoded)) <= TOLERANCES[dtype]
+
+
+@pytest.mark.parametrize("sides", [(52, 34), (32, 58)])
+def test_tiled_autoencoder(sides: tuple[int, int], dtype: str):
+    """Tiles of 32 with an overlap of 8; the last ones are shorter, some than the overlap."""
+    config = {"block_out_channels": (8, 8, 16), "norm_num_groups": 4, "sample_size": 32}
+    config |= {"down_block_types": ("DownEncoderBlock2D",) * 3}
+    config |= {"up_block_types": ("UpDecoderBlock2D",) * 3}
+    peer = torch_unet.make(config, kind=diffusers.AutoencoderKL).to(getattr(torch, dtype))
+    peer.enable_tiling()
+    model = AutoencoderKL(**config, dtype=dtype, param_dtype=dtype)
+    params = to_flax(torch_unet.tensors(peer), model.shapes())
+    images = np.random.default_rng(0).standard_normal((2, *sides, 3)).astype(dtype)
+    ours, theirs = encode_tiled(model, params, images), peer.encode(torchs(images)).latent_dist
+    assert difference(ours.mean, back(theirs.mean)) <= TOLERANCES[dtype]
+    assert difference(ours.std, back(theirs.std)) <= TOLERANCES[dtype]
+    decoded = peer.decode(theirs.mean).sample
+    ours = decode_tiled(model, params, back(theirs.mean))
+    assert difference(ours, back(decoded)) <= TOLERANCES[dtype]
 
 
 @pytest.mark.parametrize("act", ["quick_gelu", "gelu"])

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ from hub.server import HubServer, Repository
 from pipelines.models import FILES, edit, pipeline, same_params
 
 import ddpm_jax as dj
+from ddpm_jax.pipelines.base import Component
 
 
 @pytest.fixture
@@ -158,3 +160,24 @@ def test_from_the_hub(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     )
     assert same_params(pipe.params, pipeline(dj.DDPMPipeline).params)
     assert same_params(again.params, pipe.params)
+
+
+def test_a_component_without_the_variant_is_read_as_it_is(folder: Path, monkeypatch):
+    """A pipeline of two networks, of which one has the variant."""
+    vae = dj.AutoencoderKL(block_out_channels=(4,), norm_num_groups=2)
+    coder = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 3.0), vae.shapes())
+    vae.save_pretrained(folder / "vae", coder)
+    pipe = pipeline(dj.DDPMPipeline)
+    changed = jax.tree.map(lambda leaf: leaf + 1, pipe.params)
+    pipe.unet.save_pretrained(folder / "unet", changed, variant="fp16")
+    edit(folder / "model_index.json", vae=["diffusers", "AutoencoderKL"])
+    kind = dj.DDPMPipeline
+    coded = Component(dj.AutoencoderKL)
+    coded.__set_name__(kind, "vae")
+    monkeypatch.setattr(kind, "vae", coded, raising=False)
+    monkeypatch.setattr(kind, "_assembled", lambda params, parts: SimpleNamespace(params=params))
+    found: Any = kind.from_pretrained(folder, variant="fp16")
+    assert same_params(found.params["unet"], changed)
+    assert same_params(found.params["vae"], coder)
+    with pytest.raises(FileNotFoundError, match="no weights of variant 'ema'"):
+        kind.from_pretrained(folder, variant="ema")

@@ -10,7 +10,7 @@ import pytest
 import torch_files
 from weights.folders import DIGITS, ROOT, WEIGHTS, component, files
 
-from weights_convert import Report, convert, find_weights
+from weights_convert import Part, convert, find_weights
 from weights_convert.__main__ import main
 
 
@@ -25,14 +25,13 @@ def test_the_command_prints_a_summary(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_a_report_of_two_dtypes() -> None:
-    report = Report(
+    report = Part(
         source=Path("a"),
         destination=Path("b"),
         tensors=3,
         params=1000,
         bytes=3000,
         dtypes={"float32": 2, "bfloat16": 1},
-        has_config=True,
     )
     assert str(report) == "a -> b: 3 tensors, 1,000 params, 1 bfloat16, 2 float32, 3,000 bytes"
 

@@ -23,7 +23,7 @@ KINDS: list[Kind] = ["flax", "orbax", "diffusers"]
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_digits_there_and_back(tmp_path: Path, kind: Kind) -> None:
-    report = convert(DIGITS, tmp_path / "there", to=kind)
+    (report,) = convert(DIGITS, tmp_path / "there", to=kind).parts
     assert (report.tensors, report.params, report.bytes) == (268, 1_623_169, 6_492_676)
     assert report.dtypes == {"float32": 268}
     assert report.destination == find_weights(tmp_path / "there" / "unet")
@@ -162,7 +162,7 @@ def test_the_variant_is_read_in_its_dtype(tmp_path: Path) -> None:
     source = component(tmp_path / "src")
     half = {"conv_in.bias": numbered(3).astype(np.float16)}
     save_file(half, source / "diffusion_pytorch_model.fp16.safetensors")
-    report = convert(source, tmp_path / "out", variant="fp16")
+    (report,) = convert(source, tmp_path / "out", variant="fp16").parts
     assert report.dtypes == {"float16": 1}
     with open_weights(report.destination) as checkpoint:
         assert checkpoint.dtypes == {"conv_in.bias": np.float16}
@@ -189,7 +189,7 @@ def test_memory_is_two_tensors(tmp_path: Path) -> None:
 def test_permissions_are_those_of_new_files(tmp_path: Path) -> None:
     before = os.umask(0o022)
     try:
-        report = convert(component(tmp_path / "src"), tmp_path / "out")
+        (report,) = convert(component(tmp_path / "src"), tmp_path / "out").parts
     finally:
         os.umask(before)
     assert stat.S_IMODE(report.destination.stat().st_mode) == 0o644
@@ -198,7 +198,7 @@ def test_permissions_are_those_of_new_files(tmp_path: Path) -> None:
 
 def test_written_params_equal_the_source(tmp_path: Path) -> None:
     source = component(tmp_path / "src")
-    report = convert(source, tmp_path / "out")
+    (report,) = convert(source, tmp_path / "out").parts
     with open_weights(source / WEIGHTS) as given, open_weights(report.destination) as written:
         ours, theirs = flat(to_flax(written)), flat(to_flax(given))
     assert ours.keys() == theirs.keys()
@@ -208,7 +208,7 @@ def test_written_params_equal_the_source(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 def test_weights_in_another_dtype(tmp_path: Path, dtype: Dtype):
-    report = convert(DIGITS, tmp_path / "cast", to="diffusers", dtype=dtype)
+    (report,) = convert(DIGITS, tmp_path / "cast", to="diffusers", dtype=dtype).parts
     assert report.dtypes == {dtype: report.tensors}
     written = load_file(tmp_path / "cast" / "unet" / WEIGHTS)
     for name, tensor in load_file(DIGITS / "unet" / WEIGHTS).items():

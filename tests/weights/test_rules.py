@@ -61,6 +61,10 @@ def test_a_linear_layer_becomes_in_by_out() -> None:
             ("down_blocks.0", "attentions.1", "to_out.0", "bias"),
         ),
         ("weight", (4,), ("scale",)),
+        ("concept_embeds", (3, 4), ("concept_embeds",)),
+        ("concept_embeds_weights", (3,), ("concept_embeds_weights",)),
+        ("embeddings.class_embedding", (4,), ("embeddings", "class_embedding")),
+        ("embeddings.cls_token", (1, 1, 4), ("embeddings", "cls_token")),
     ],
 )
 def test_leaves_with_unchanged_axes(
@@ -69,6 +73,9 @@ def test_leaves_with_unchanged_axes(
     params = to_flax({name: numbered(*shape)})
     assert set(flat(params)) == {path}
     np.testing.assert_array_equal(flat(params)[path], numbered(*shape))
+    back = to_torch(params)
+    assert set(back) == {name}
+    np.testing.assert_array_equal(back[name], numbered(*shape))
 
 
 def test_an_embedding_made_of_layers_is_linear() -> None:

@@ -251,13 +251,15 @@ def test_a_damaged_pickle_is_a_value_error_or_harmless(changes: list[tuple[int, 
     pickled = bytearray(GOOD)
     for at, byte in changes:
         pickled[at] = byte
-    with contextlib.suppress(ValueError):
-        loads(bytes(pickled))
+    for inert in (False, True):
+        with contextlib.suppress(ValueError):
+            loads(bytes(pickled), inert=inert)
 
 
 @pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=60))
 def test_arbitrary_bytes_are_a_value_error_or_harmless(data: bytes) -> None:
-    with contextlib.suppress(ValueError):
-        loads(data)
+    for inert in (False, True):
+        with contextlib.suppress(ValueError):
+            loads(data, inert=inert)

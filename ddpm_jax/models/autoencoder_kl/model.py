@@ -48,6 +48,12 @@ class Posterior(NamedTuple):
         return self.mean + self.std * noise
 
 
+def posterior(moments: Float[Array | np.ndarray, "b h w c2"]) -> Posterior:
+    """The distribution with this mean and log variance, which are halves of the channels."""
+    mean, log_var = jnp.split(jnp.asarray(moments), 2, axis=-1)
+    return Posterior(mean, jnp.exp(jnp.clip(log_var, *LOG_VAR) / 2))
+
+
 class AutoencoderKL(Model):
     """Images to latents and back.
 
@@ -155,10 +161,15 @@ class AutoencoderKL(Model):
         Raises:
             ValueError: at trace time, for wrong shapes or dtypes.
         """
-        _check(checks.image(images, self.in_channels, "images"))
-        moments = self.quant_conv(self.encoder(jnp.asarray(images, self.quant_conv.dtype)))
-        mean, log_var = jnp.split(moments, 2, axis=-1)
-        return Posterior(mean, jnp.exp(jnp.clip(log_var, *LOG_VAR) / 2))
+        return posterior(self.moments(images))
+
+    def moments(self, images: Shaped[Array | np.ndarray, "..."]) -> Output:
+        """The mean and the log variance of an image's latents, which `posterior` takes apart.
+
+        Takes and raises as `encode`; (b, h // factor, w // factor, 2 latent_channels), float32.
+        """
+        checks.refuse(checks.image(images, self.in_channels, "images"))
+        return self.quant_conv(self.encoder(jnp.asarray(images, self.quant_conv.dtype)))
 
     def decode(self, latents: Shaped[Array | np.ndarray, "..."]) -> Output:
         """Images from latents that are not scaled, equation (2).
@@ -172,7 +183,7 @@ class AutoencoderKL(Model):
         Raises:
             ValueError: at trace time, for wrong shapes or dtypes.
         """
-        _check(checks.image(latents, self.latent_channels, "latents"))
+        checks.refuse(checks.image(latents, self.latent_channels, "latents"))
         return self.decoder(self.post_quant_conv(jnp.asarray(latents, self.quant_conv.dtype)))
 
     def __call__(self, images: Shaped[Array | np.ndarray, "..."]) -> Output:
@@ -182,8 +193,3 @@ class AutoencoderKL(Model):
     @nn.nowrap
     def _example_inputs(self) -> tuple[Any, ...]:
         return (jnp.zeros((1, self.factor, self.factor, self.in_channels)),)
-
-
-def _check(found: Iterator[str]) -> None:
-    if faults := list(found):
-        raise ValueError("; ".join(faults))

@@ -10,7 +10,6 @@ Reference: Radford et al. 2021, arXiv:2103.00020.
 
 from collections.abc import Iterator, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -21,10 +20,10 @@ from jaxtyping import Array, Float, Int, Shaped
 from ddpm_jax.hub.component import ComponentFiles
 from ddpm_jax.models import checks
 from ddpm_jax.models.clip.layers import ACTIVATIONS, Encoder
+from ddpm_jax.models.from_transformers import TransformersModel
 from ddpm_jax.models.layers.basic import make_layer_norm
 from ddpm_jax.models.layers.config import LayerConfig
 from ddpm_jax.models.layers.embeddings import Embedding
-from ddpm_jax.models.pretrained import Model
 from weights_convert.files import TRANSFORMERS
 
 PREFIX = "text_model."
@@ -67,7 +66,7 @@ class TextEmbeddings(nn.Module):
         return tokens.reshape(*ids.shape, self.width) + positions[None]
 
 
-class CLIPTextModel(Model):
+class CLIPTextModel(TransformersModel):
     """Token ids to their features: `model.apply({"params": params}, ids)`.
 
     The fields are those of transformers' config that the text encoder reads, and four that are kept
@@ -107,26 +106,9 @@ class CLIPTextModel(Model):
         config="config.json",
         classes=("CLIPTextModel",),
         weights=TRANSFORMERS,
+        library="transformers",
     )
-
-    @classmethod
-    def read_config(cls, folder: Path) -> dict[str, Any]:
-        """The fields in a component's folder; what transformers writes beside them is left out.
-
-        Raises:
-            ValueError: it is missing, is not a JSON object, or belongs to another class.
-        """
-        config = super().read_config(folder)
-        return {name: config[name] for name in cls._config_fields() if name in config}
-
-    @classmethod
-    def _named_class(cls, config: Mapping[str, Any]) -> Any:
-        named = config.get("architectures") or [cls.__name__]
-        return cls.__name__ if cls.__name__ in named else named[0]
-
-    @classmethod
-    def _class_entry(cls) -> dict[str, Any]:
-        return {"architectures": [cls.__name__], "model_type": "clip_text_model"}
+    model_type = "clip_text_model"
 
     @classmethod
     def _param_name(cls, name: str) -> str | None:
@@ -144,17 +126,9 @@ class CLIPTextModel(Model):
             "num_attention_heads",
             "max_position_embeddings",
         )
-        found = list(
-            checks.values(fields, choices={"hidden_act": tuple(ACTIVATIONS)}, counts=counts)
-        )
-        yield from found
-        eps, width, heads = (
-            fields[name] for name in ("layer_norm_eps", "hidden_size", "num_attention_heads")
-        )
-        if not (checks.is_number(eps) and eps >= 0):
-            yield f"layer_norm_eps must be a number of at least 0, got {eps!r}"
-        if not found and width % heads:
-            yield f"num_attention_heads {heads} does not divide hidden_size {width}"
+        choices = {"hidden_act": tuple(ACTIVATIONS)}
+        yield from checks.values(fields, choices=choices, counts=counts)
+        yield from checks.transformer(fields)
 
     @nn.compact
     def __call__(

@@ -67,7 +67,7 @@ class Linear(nn.Module):
 
 
 class Conv(nn.Module):
-    """Convolution with bias; kernel (size, size, in, features)."""
+    """Convolution; kernel (size, size, in, features)."""
 
     features: int
     dtype: Dtype
@@ -80,20 +80,23 @@ class Conv(nn.Module):
     """Training mode, see `ddpm_jax.models.layers.cpu`."""
     doubled: bool = False
     """Convolves the image at twice its size (nearest neighbor); size 3, stride 1, padding 1."""
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self, x: Image) -> Output:
         """Maps images."""
         shape = (self.size, self.size, x.shape[-1], self.features)
-        bias_init = uniform_bias(math.prod(shape[:3]))
         kernel = self.param("kernel", uniform, shape, self.param_dtype)
-        bias = self.param("bias", bias_init, (self.features,), self.param_dtype)
         x = x.astype(self.dtype)
         if self.doubled:
             y = convolve_doubled(x, kernel, self.train)
         else:
             edge = (self.size // 2, self.size // 2)
             y = convolve(x, kernel, self.stride, self.padding or (edge, edge), self.train)
+        if not self.use_bias:
+            return y
+        bias_init = uniform_bias(math.prod(shape[:3]))
+        bias = self.param("bias", bias_init, (self.features,), self.param_dtype)
         return y + _as_channels(bias, y)
 
 

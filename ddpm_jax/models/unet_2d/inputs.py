@@ -19,8 +19,7 @@ def check_inputs(
     if not found:
         batch = jnp.shape(x)[0]
         found = [*checks.timestep(batch, timestep), *_labels(config, batch, class_labels)]
-    if found:
-        raise ValueError("; ".join(found))
+    checks.refuse(found)
 
 
 def _image(config: Config, x: Any) -> Iterator[str]:

@@ -243,8 +243,7 @@ class UNet2DConditionModel(Model):
         width = self.cross_attention_dim
         if len(shape) != 3 or shape[0] != batch or shape[2] != width or not shape[1]:
             found.append(f"context must be of shape ({batch}, tokens, {width}), got shape {shape}")
-        if found:
-            raise ValueError("; ".join(found))
+        checks.refuse(found)
 
     @nn.nowrap
     def _example_inputs(self) -> tuple[Any, ...]:

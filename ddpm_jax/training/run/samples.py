@@ -6,12 +6,13 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Int32
 from PIL import Image
 
 from ddpm_jax.hub.files import replacing
 from ddpm_jax.images import make_grid
 from ddpm_jax.models import UNet2DModel
-from ddpm_jax.pipelines.generate import Network, generate
+from ddpm_jax.pipelines.generate import generate, with_inputs
 from ddpm_jax.pipelines.inputs import Inputs
 from ddpm_jax.sampling.keys import prior, sample_keys
 from ddpm_jax.schedulers import DDPMScheduler, Scheduler
@@ -46,7 +47,7 @@ class Sampler:
         shape: tuple[int, int, int],
         place: Callable[[Any], Any] = jax.device_put,
     ):
-        self.network = Network(model)
+        self.model = model
         # "trailing" begins at the last timestep, the others a little before it.
         self.table = kind.from_config(scheduler.config, timestep_spacing="trailing").table(steps)
         keys = sample_keys(jax.random.key(seed), num)
@@ -55,15 +56,19 @@ class Sampler:
             count=num,
             x_T=place(prior(self.table, keys, shape)),
             keys=place(keys),
-            labels=None if classes is None else place(np.arange(num, dtype=np.int32) % classes),
+            conditions={} if classes is None else {"context": place(_each_class(num, classes))},
             place=place,
         )
 
     def grid(self, params: Any) -> Image.Image:
         """The grid, as people look at it."""
-        params = self.network.params(params, self.inputs)
-        images = generate(self.network, params, self.table, self.inputs)
+        denoise, params = with_inputs(self.model, params, self.inputs)
+        images = generate(denoise, params, self.table, self.inputs)
         return make_grid(np.nan_to_num(np.asarray(images)))
+
+
+def _each_class(num: int, classes: int) -> Int32[np.ndarray, "b"]:
+    return np.arange(num, dtype=np.int32) % classes
 
 
 def save_image(image: Image.Image, path: Path) -> None:

@@ -1,0 +1,50 @@
+"""Inpainting with any network: the known part of the images is put back before every evaluation.
+
+    (1)  x <- mask x + (1 - mask) (alpha known + sigma noise)
+
+alpha and sigma are those of the row, and the noise is one draw for all rows. Row 0 is left as it
+is. After the last row the known part itself takes its place: `put_back`.
+
+Reference: Song et al. 2021, arXiv:2011.13456, appendix I.2; Avrahami et al. 2023,
+arXiv:2206.02779, section 4.1.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ddpm_jax.sampling.forward import add_noise
+from ddpm_jax.tables.table import Row
+
+
+@dataclass(frozen=True)
+class WithKnown:
+    """`denoise` with known parts. Its params are those of the inner one and {"mask": (B, H, W, 1),
+    1 where the images are made, "known": (B, H, W, C), "noise": (B, H, W, C) of unit variance}.
+    """
+
+    denoise: Callable[..., Array]
+
+    def __call__(
+        self, params: Mapping[str, Any], x: Float[Array, "b h w c"], timestep: Float[Array, ""]
+    ) -> Float[Array, "b h w d"]:
+        """The output of the inner `denoise`."""
+        return self.denoise(params, x, timestep)
+
+    def replaced(
+        self, params: Mapping[str, Any], i: Any, row: Row, x: Float[Array, "b h w c"]
+    ) -> Float[Array, "b h w c"]:
+        """Equation (1)."""
+        level = jnp.asarray(row.level)
+        noised = add_noise(params["known"], params["noise"], level[0], level[1])
+        return jnp.where(i > 0, put_back(x, params["mask"], noised), x)
+
+
+def put_back(
+    x: Float[Array, "b h w c"], mask: Float[Array, "b h w 1"], known: Float[Array, "b h w c"]
+) -> Float[Array, "b h w c"]:
+    """The images with their known part, where the mask is 0."""
+    return mask * x + (1 - mask) * known

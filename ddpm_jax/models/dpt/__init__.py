@@ -1,0 +1,1 @@
+"""DPT: the depth estimator of Stable Diffusion 2."""

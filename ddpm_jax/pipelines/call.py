@@ -1,0 +1,120 @@
+"""What the calls of all pipelines share: the options of a run, its table, and its result."""
+
+from collections.abc import Callable, Mapping
+from inspect import signature
+from typing import Any, Literal, TypeAlias, TypedDict, get_args
+
+import numpy as np
+from jax.sharding import NamedSharding
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from ddpm_jax.images import to_pil
+from ddpm_jax.pipelines.generate import Decode, Preview, generate, moving
+from ddpm_jax.pipelines.inputs import Inputs, count_of
+from ddpm_jax.schedulers import Scheduler
+from ddpm_jax.tables.table import Table
+
+OutputType: TypeAlias = Literal["pil", "np", "jax"]
+
+
+class RunOptions(TypedDict, total=False):
+    """Options of a call, the same for all pipelines."""
+
+    table: Table | None
+    """Any table of a scheduler. It replaces the number of steps and the scheduler's options. With
+    `start=` and `x_T` a run is image to image."""
+    x_T: ArrayLike | None
+    """(B, H, W, C) starting point, already multiplied by `table.init_scale`. It replaces the noise
+    that is drawn from the key."""
+    return_dict: bool
+    """False returns a plain tuple."""
+    sharding: NamedSharding | None
+    """Splits the batch over a mesh's devices: NamedSharding(mesh, P("batch")). The batch is padded
+    to a multiple of the parts; the padding is dropped at the end. Params that are not on the mesh
+    are copied to it at each call. To avoid the copy, load them with `sharding=`."""
+    progress: bool
+    """Show a progress bar of network evaluations; the default is True."""
+    callback: Preview | None
+    """Called as callback(evaluations, images) after every `callback_every` evaluations and after
+    the last one. `images` are the predicted clean images, a NumPy array as for "np"."""
+    callback_every: int
+    """See `callback`; the default is 1."""
+
+
+def check_output_type(given: Any, accepted: Any = OutputType) -> None:
+    """Raises ValueError unless an output type is one of a Literal's."""
+    *most, last = (f'"{name}"' for name in get_args(accepted))
+    if given not in get_args(accepted):
+        raise ValueError(f"output_type must be {', '.join(most)} or {last}, got {given!r}")
+
+
+def chosen_table(
+    scheduler: Scheduler, table: Table | None, run: Mapping[str, Any], default_steps: int
+) -> Table:
+    """The given table, or the scheduler's. Options of 0, False or None are not passed on.
+
+    Args:
+        scheduler: of the pipeline.
+        table: the call's option.
+        run: `num_inference_steps`, and options of the scheduler's `table`.
+        default_steps: of the pipeline.
+
+    Raises:
+        ValueError: `table` is not a table, or stands beside options that it replaces; or the
+            scheduler lacks an option.
+    """
+    steps = run["num_inference_steps"]
+    wanted = {k: v for k, v in run.items() if v and k != "num_inference_steps"}
+    if table is not None:
+        if not isinstance(table, Table):
+            raise ValueError(f"table must be a ddpm_jax.Table, got {type(table).__name__}")
+        also = wanted if steps == default_steps else {"num_inference_steps": steps, **wanted}
+        if also:
+            listed = ", ".join(f"{k}={v}" for k, v in also.items())
+            raise ValueError(f"table= replaces {listed}: pass one or the other")
+        return table
+    accepted = signature(scheduler.table).parameters
+    refused = sorted(set(wanted) - set(accepted))
+    if refused:
+        raise ValueError(
+            f"{type(scheduler).__name__} has no option {' or '.join(refused)}: "
+            f"leave out {' and '.join(f'{name}={wanted[name]}' for name in refused)}"
+        )
+    return scheduler.table(steps, **wanted)
+
+
+def run_table(
+    denoise: Callable[..., Array],
+    params: Any,
+    table: Table,
+    inputs: Inputs,
+    decode: Decode,
+    *,
+    progress: bool = True,
+    callback: Preview | None = None,
+    callback_every: int = 1,
+) -> Float[Array, "b h w c"]:
+    """`generate` with a progress bar."""
+    from tqdm.auto import tqdm
+
+    every = count_of("callback_every", callback_every)
+    with tqdm(total=len(table), disable=not progress) as bar:
+        return generate(
+            denoise,
+            params,
+            table,
+            inputs,
+            decode,
+            advanced=moving(bar),
+            preview=callback,
+            preview_every=every,
+        )
+
+
+def converted(output_type: str, images: Float[Array, "b h w c"]) -> Any:
+    """Images in [0, 1] as "pil", "np" or "jax"."""
+    if output_type == "jax":
+        return images
+    host = np.asarray(images)
+    return host if output_type == "np" else to_pil(host)

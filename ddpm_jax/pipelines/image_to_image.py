@@ -1,0 +1,122 @@
+"""Image to image with Stable Diffusion: a table that starts in the middle, from a noised image.
+
+Reference: Meng et al. 2022 (SDEdit), arXiv:2108.01073.
+"""
+
+import math
+from typing import Any, Unpack
+
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int
+
+from ddpm_jax.pipelines.pictures import Pictures, pictures
+from ddpm_jax.pipelines.prompts import Texts
+from ddpm_jax.pipelines.stable_diffusion import (
+    STEPS,
+    Beginning,
+    Keys,
+    Latents,
+    PromptOptions,
+    StableDiffusion,
+    TextOutput,
+)
+from ddpm_jax.sampling.keys import noised
+from ddpm_jax.tables.table import Table
+
+
+class ImageToImage(StableDiffusion):
+    """Base of the pipelines that begin with a noised image."""
+
+    def _pictures(self, image: Any) -> Pictures:
+        return pictures(
+            image,
+            channels=self.vae.in_channels,
+            latent_channels=self.vae.latent_channels,
+            factor=self.vae.factor,
+        )
+
+    def _shape_of(self, found: Pictures) -> tuple[int, int, int]:
+        """(h, w, c) of the latents of pictures."""
+        unit = 1 if found.latent else self.vae.factor
+        height, width = found.size
+        return height // unit, width // unit, self.vae.latent_channels
+
+    def _noised(
+        self, found: Pictures, table: Table, keys: Keys, x_T: Latents | None
+    ) -> Float[Array, "b h w c"]:
+        """Latents at the first level of a table, or the user's own."""
+        if x_T is not None:
+            return x_T
+        return noised(table, self._latents(found, rows_of(found, len(keys)), keys), keys)
+
+
+class StableDiffusionImg2ImgPipeline(ImageToImage):
+    """Image to image."""
+
+    @classmethod
+    def channels(cls, latent: int) -> dict[int, str]:
+        """Latents alone."""
+        return {latent: "latents"}
+
+    def __call__(
+        self,
+        prompt: Texts | None,
+        key: ArrayLike,
+        *,
+        image: Any,
+        strength: float = 0.8,
+        num_inference_steps: int = STEPS,
+        **options: Unpack[PromptOptions],
+    ) -> TextOutput:
+        """Generates images from prompts and images.
+
+        Args:
+            prompt: as in `StableDiffusionPipeline`.
+            key: as in `StableDiffusionPipeline`.
+            image: a PIL image (scaled down to multiples of the autoencoder's factor), a list of
+                them, or an array (H, W, 3) or (K, H, W, 3) in [0, 1]; or latents (K, h, w, c). One
+                for all prompts, or one for each.
+            strength: above 0 and at most 1: the part of the steps that is run. The image is noised
+                to the level where they begin; with `x_T` it is not encoded.
+            num_inference_steps: steps of the scheduler, of which the last strength * steps are run.
+            **options: see `PromptOptions`.
+
+        Returns:
+            Images, as `StableDiffusionPipeline`.
+
+        Raises:
+            TypeError: as `StableDiffusionPipeline`.
+            ValueError: as `StableDiffusionPipeline`; or the images have a wrong size or range.
+        """
+        found = self._pictures(image)
+        start = skipped(num_inference_steps, strength, options)
+
+        def begin(table: Table, keys: Keys, x_T: Latents | None) -> Beginning:
+            return Beginning(x_T=self._noised(found, table, keys, x_T))
+
+        run = {"num_inference_steps": num_inference_steps, "start": start}
+        shape = self._shape_of(found)
+        return self._call(prompt, key, run, begin, shape, pictures=len(found.values), **options)
+
+
+def rows_of(found: Pictures, count: int) -> Int[np.ndarray, "b"]:
+    """The picture of each row: all rows of one picture are neighbours."""
+    return np.arange(count) * len(found.values) // count
+
+
+def skipped(steps: int, strength: float, options: PromptOptions) -> int:
+    """How many of the first steps are left out.
+
+    Raises:
+        ValueError: the strength is outside (0, 1], or leaves no step.
+    """
+    if not 0 < strength <= 1:
+        raise ValueError(f"strength must be above 0 and at most 1, got {strength}")
+    if options.get("table") is not None:
+        return 0  # a table says itself where it begins
+    # Rounded first: 50 * 0.58 is 28.999999999999996.
+    run = math.floor(round(steps * strength, 6))
+    if steps >= 1 and run < 1:
+        raise ValueError(f"strength {strength} of {steps} steps leaves none: raise one of them")
+    return steps - run

@@ -1,0 +1,445 @@
+"""The pipelines with prompts on small random models: what they make, compile and refuse."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+from pipelines.latent_models import FACTOR, SIZE, TOKENS, WIDTH, checker, depth_estimator, parts
+from pipelines.models import edit, same_params
+
+import ddpm_jax as dj
+
+KEY = jax.random.key(0)
+LATENTS = SIZE // FACTOR
+QUIET: dict[str, Any] = {"output_type": "np", "progress": False, "num_inference_steps": 3}
+IMAGE = np.random.default_rng(0).random((SIZE, SIZE, 3), np.float32)
+MASK = np.zeros((SIZE, SIZE), np.float32)
+MASK[:8, 4:12] = 1
+
+
+@pytest.fixture(scope="module")
+def text() -> dj.StableDiffusionPipeline:
+    return dj.StableDiffusionPipeline(**parts())
+
+
+@pytest.fixture(scope="module")
+def image(text: Any) -> dj.StableDiffusionImg2ImgPipeline:
+    return dj.StableDiffusionImg2ImgPipeline.from_pipe(text)
+
+
+@pytest.fixture(scope="module")
+def inpaint(text: Any) -> dj.StableDiffusionInpaintPipeline:
+    return dj.StableDiffusionInpaintPipeline.from_pipe(text)
+
+
+@pytest.fixture(scope="module")
+def depth() -> dj.StableDiffusionDepth2ImgPipeline:
+    model, params = depth_estimator()
+    given = parts(5)
+    given["params"] = given["params"] | {"depth_estimator": params}
+    return dj.StableDiffusionDepth2ImgPipeline(**given, depth_estimator=model)
+
+
+def test_images_are_those_of_the_functions(text: dj.StableDiffusionPipeline):
+    """Tokenizer, text encoder, `dj.guided`, `dj.sample` and the decoder give the same."""
+    found = text(["a cat", "dog"], KEY, negative_prompt="hat", guidance_scale=3.0, **QUIET).images
+    p, model = text.params, text.text_encoder
+    ids = text.tokenizer(["a cat", "dog", "hat", "hat"])
+    context, negative = np.split(np.asarray(model.apply({"params": p["text_encoder"]}, ids)), 2)
+    table = text.scheduler.table(3)
+    x_T = dj.prior(table, dj.sample_keys(KEY, 2), (LATENTS, LATENTS, 4))
+    params = {"network": p["unet"], "context": context, "negative": negative, "scale": 3.0}
+    z = dj.sample(dj.guided(text.unet.denoise), params, table, x_T)
+    scaled = z / text.vae.scaling_factor
+    expected = text.vae.apply({"params": p["vae"]}, scaled, method="decode")
+    np.testing.assert_allclose(found, np.clip(np.asarray(expected) / 2 + 0.5, 0, 1), atol=2e-5)
+
+
+def test_one_program_for_all_prompts(text: Any, count_compilations: Any):
+    text("a cat", KEY, **QUIET)
+    dj_euler = dj.DDIMScheduler.from_config(text.scheduler.config)
+    with count_compilations() as compiled:
+        text("hat", KEY, **(QUIET | {"num_inference_steps": 5}), guidance_scale=2.0)
+        text("dog", jax.random.key(1), negative_prompt="cat", **QUIET)
+    assert compiled.count == 0
+    assert dj_euler is not text.scheduler
+
+
+def test_images_of_prompts_and_keys(text: Any):
+    """Images of a prompt are neighbours, and each is that of its prompt and key alone."""
+    prompts = ["a cat", "dog"]
+    found = text(prompts, KEY, num_images_per_prompt=2, **QUIET).images
+    keys = dj.sample_keys(KEY, 4)
+    assert found.shape == (4, SIZE, SIZE, 3)
+    for i, prompt in enumerate(np.repeat(prompts, 2)):
+        alone = text(str(prompt), keys[i : i + 1], **QUIET).images
+        np.testing.assert_allclose(found[i], alone[0], atol=1e-5)
+
+
+def test_prompts_and_guidance_matter(text: Any):
+    plain, other, more = (
+        text(prompt, KEY, guidance_scale=scale, **QUIET).images
+        for prompt, scale in (("a cat", 1.0), ("dog", 1.0), ("a cat", 7.5))
+    )
+    assert np.abs(plain - other).max() > 0.01
+    assert np.abs(plain - more).max() > 0.01
+    # Up to 1 there is no guidance, whatever the negative prompt is.
+    half = text("a cat", KEY, guidance_scale=0.5, negative_prompt="dog", **QUIET).images
+    np.testing.assert_array_equal(plain, half)
+
+
+def test_embeddings_in_place_of_prompts(text: Any):
+    params = {"params": text.params["text_encoder"]}
+    features = text.text_encoder.apply(params, text.tokenizer(["a cat", ""]))
+    found = text(
+        None, KEY, prompt_embeds=features[:1], negative_prompt_embeds=features[1:], **QUIET
+    ).images
+    np.testing.assert_allclose(found, text("a cat", KEY, **QUIET).images, atol=1e-5)
+    mixed = text(None, KEY, prompt_embeds=features[:1], **QUIET).images
+    np.testing.assert_allclose(found, mixed, atol=1e-5)
+
+
+def test_clip_skip_is_for_both_prompts(text: Any):
+    params = {"params": text.params["text_encoder"]}
+    features = text.text_encoder.apply(params, text.tokenizer(["a cat", "hat"]), 1)
+    expected = text(
+        None, KEY, prompt_embeds=features[:1], negative_prompt_embeds=features[1:], **QUIET
+    ).images
+    found = text("a cat", KEY, negative_prompt="hat", clip_skip=1, **QUIET).images
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_sizes(text: Any):
+    """A height alone is a height; the network's own size is the width."""
+    images = text("a cat", KEY, height=SIZE + 2 * FACTOR, **QUIET).images
+    assert images.shape == (1, SIZE + 2 * FACTOR, SIZE, 3)
+    x_T = jnp.ones((1, LATENTS, LATENTS - 3, 4))
+    assert text("a cat", KEY, x_T=x_T, **QUIET).images.shape[1:3] == (SIZE, SIZE - 3 * FACTOR)
+
+
+def test_output_types_and_previews(text: Any):
+    seen: list[np.ndarray] = []
+    call = QUIET | {"output_type": "latent"}
+    latents = text("a cat", KEY, **call).images
+    assert latents.shape == (1, LATENTS, LATENTS, 4)
+    pictures = text(
+        "a cat", KEY, **(QUIET | {"output_type": "pil"}), callback=lambda _i, x: seen.append(x)
+    )
+    assert pictures.images[0].size == (SIZE, SIZE)
+    assert pictures.nsfw_content_detected is None
+    assert [one.shape for one in seen] == [(1, SIZE, SIZE, 3)] * len(text.scheduler.table(3))
+    images, flags = text("a cat", KEY, return_dict=False, **QUIET)
+    np.testing.assert_allclose(seen[-1], images, atol=0.2)
+    assert flags is None
+    # Latents are taken as an image too.
+    image = dj.StableDiffusionImg2ImgPipeline.from_pipe(text)
+    assert image("dog", KEY, image=latents, strength=0.4, **QUIET).images.shape == images.shape
+
+
+def test_image_to_image_at_low_strength_is_like_the_image(image: Any):
+    run = QUIET | {"num_inference_steps": 50}
+    image.scheduler = dj.DDIMScheduler.from_config(image.scheduler.config)
+    found = image("a cat", KEY, image=IMAGE, strength=0.02, **run).images[0]
+    more = image("a cat", KEY, image=IMAGE, strength=1, **QUIET).images[0]
+    vae, params = image.vae, {"params": image.params["vae"]}
+    around = np.asarray(vae.apply(params, 2 * IMAGE[None] - 1))[0]
+    around = np.clip(around / 2 + 0.5, 0, 1)
+    assert np.abs(found - around).mean() < np.abs(more - around).mean()
+
+
+def test_the_strength_is_not_cut_by_rounding(image: Any):
+    """50 * 0.58 is 28.999999999999996: 29 steps are run."""
+    steps: list[int] = []
+    image.scheduler = dj.DDIMScheduler.from_config(image.scheduler.config)
+    image(
+        "a cat",
+        KEY,
+        image=IMAGE,
+        strength=0.58,
+        **(QUIET | {"num_inference_steps": 50}),
+        callback=lambda i, _x: steps.append(i),
+        callback_every=50,
+    )
+    assert steps == [29]
+
+
+def test_images_of_several_prompts(image: Any):
+    """Image i belongs to prompt i, with several images of each."""
+    images = np.stack([IMAGE, IMAGE[::-1]])
+    found = image(["a cat", "dog"], KEY, image=images, num_images_per_prompt=2, **QUIET).images
+    keys = dj.sample_keys(KEY, 4)
+    for i in range(4):
+        prompt = ["a cat", "dog"][i // 2]
+        alone = image(prompt, keys[i : i + 1], image=images[i // 2], **QUIET).images
+        np.testing.assert_allclose(found[i], alone[0], atol=1e-5)
+    assert image("a cat", KEY, image=images, **QUIET).images.shape[0] == 2
+
+
+def test_pil_images_are_scaled(image: Any):
+    picture = Image.fromarray((255 * IMAGE).astype(np.uint8)).resize((SIZE + 1, 2 * SIZE + 1))
+    assert image("a cat", KEY, image=picture, **QUIET).images.shape == (1, 2 * SIZE, SIZE, 3)
+    both = [picture.convert("RGBA"), picture.convert("L")]
+    assert image("a cat", KEY, image=both, **QUIET).images.shape == (2, 2 * SIZE, SIZE, 3)
+
+
+@pytest.mark.parametrize("channels", [4, 9])
+def test_inpainting_keeps_what_is_known(channels: int):
+    pipe = dj.StableDiffusionInpaintPipeline(**parts(channels))
+    call = {"mask_image": MASK, "image": IMAGE, **(QUIET | {"output_type": "latent"})}
+    found, other = (np.asarray(pipe(p, KEY, **call).images) for p in ("a cat", "dog hat"))
+    kept = MASK[::FACTOR, ::FACTOR] < 0.5
+    assert np.abs(found - other)[0, ~kept].max() > 0.01
+    if channels == 4:
+        np.testing.assert_array_equal(found[0, kept], other[0, kept])
+    picture = Image.fromarray((255 * MASK).astype(np.uint8))
+    as_pil = Image.fromarray((255 * IMAGE).round().astype(np.uint8))
+    again = pipe("a cat", KEY, **(call | {"mask_image": picture, "image": as_pil})).images
+    np.testing.assert_allclose(found, again, atol=0.05)
+
+
+def test_a_mask_of_ones_is_text_to_image(text: Any, inpaint: Any):
+    found = inpaint("a cat", KEY, image=IMAGE, mask_image=np.ones_like(MASK), **QUIET).images
+    np.testing.assert_allclose(found, text("a cat", KEY, **QUIET).images, atol=1e-5)
+
+
+def test_depth(depth: Any):
+    """Estimated from the image, or given; a constant depth is 0 everywhere."""
+    call = {"image": IMAGE, **QUIET}
+    ramp = np.linspace(3, 5, SIZE)[:, None] * np.ones(SIZE)
+    estimated, given, scaled, flat = (
+        depth("a cat", KEY, depth_map=one, **call).images
+        for one in (None, ramp, 10 * ramp - 7, np.full((3, 3), 4.0))
+    )
+    np.testing.assert_allclose(given, scaled, atol=1e-5)
+    assert np.isfinite(flat).all()
+    for one in (estimated, flat):
+        assert np.abs(one - given).max() > 0.01
+
+
+def test_the_safety_checker_makes_images_black(text: Any, recwarn: pytest.WarningsRecorder):
+    model, params = checker()
+    given = text.components | {"safety_checker": model}
+    given["params"] = text.params | {"safety_checker": params}
+    pipe = dj.StableDiffusionPipeline(**given)
+    recwarn.clear()
+    out = pipe(["a cat", "dog"], KEY, **QUIET)
+    assert out.nsfw_content_detected == [False, False]
+    assert not recwarn.list
+    every = params | {"concept_embeds_weights": params["concept_embeds_weights"] * 0 - 1}
+    pipe.params["safety_checker"] = every
+    with pytest.warns(UserWarning, match="made 2 of 2 images black"):
+        black = pipe(["a cat", "dog"], KEY, **QUIET)
+    assert black.nsfw_content_detected == [True, True]
+    assert not black.images.any()
+    # Latents are not checked.
+    latent = QUIET | {"output_type": "latent"}
+    assert pipe("a cat", KEY, **latent).nsfw_content_detected is None
+
+
+# Folders.
+
+
+def test_a_folder_and_back(text: Any, tmp_path: Path):
+    model, params = checker()
+    given = text.components | {"safety_checker": model}
+    given["params"] = text.params | {"safety_checker": params}
+    pipe = dj.StableDiffusionPipeline(**given)
+    pipe.save_pretrained(tmp_path)
+    again = dj.DiffusionPipeline.from_pretrained(tmp_path)
+    assert type(again) is dj.StableDiffusionPipeline
+    assert same_params(again.params, pipe.params)
+    assert again.scheduler == pipe.scheduler
+    assert again.parts["unet"] == pipe.unet
+    assert again.parts["tokenizer"]("a cat!").tolist() == pipe.tokenizer("a cat!").tolist()
+    # Another class takes the same parts; the safety checker can be turned off.
+    with pytest.warns(UserWarning, match="has a safety_checker, which is turned off"):
+        other = dj.StableDiffusionImg2ImgPipeline.from_pretrained(tmp_path, safety_checker=None)
+    assert other.parts["safety_checker"] is None
+    other.save_pretrained(tmp_path / "other")
+    index = json.loads((tmp_path / "other" / "model_index.json").read_text())
+    assert index["safety_checker"] == [None, None]
+    assert index["_class_name"] == "StableDiffusionImg2ImgPipeline"
+
+
+def test_components_in_place_of_the_folders(text: Any, tmp_path: Path):
+    text.save_pretrained(tmp_path)
+    vae = dj.AutoencoderKL.from_pretrained(tmp_path)
+    changed = vae[0], jax.tree.map(lambda leaf: leaf + 1, vae[1])
+    for name in ("vae", "tokenizer"):
+        for file in (tmp_path / name).iterdir():
+            file.unlink()
+    with pytest.raises(ValueError, match="lacks the folders vae, tokenizer"):
+        dj.StableDiffusionPipeline.from_pretrained(tmp_path)
+    pipe = dj.StableDiffusionPipeline.from_pretrained(
+        tmp_path, vae=changed, tokenizer=text.tokenizer
+    )
+    assert same_params(pipe.components["params"]["vae"], changed[1])
+    with pytest.raises(ValueError, match="vae must be a pair of a model and its params"):
+        dj.StableDiffusionPipeline.from_pretrained(tmp_path, vae=vae[0])  # pyright: ignore
+
+
+def test_unets_and_the_pipelines_that_feed_them(text: Any, tmp_path: Path):
+    nine = parts(9)
+    for kind in (dj.StableDiffusionPipeline, dj.StableDiffusionDepth2ImgPipeline):
+        with pytest.raises(ValueError, match=r"got 9: it is for StableDiffusionInpaintPipeline$"):
+            kind(**nine)
+    with pytest.raises(ValueError, match=r"in_channels 5 \(latents, depth\), got 4: it is for"):
+        dj.StableDiffusionDepth2ImgPipeline.from_pipe(text)
+    with pytest.raises(ValueError, match=r"in_channels 4 \(latents\), got 8$"):
+        dj.StableDiffusionPipeline(**parts(8))
+    text.save_pretrained(tmp_path)
+    edit(tmp_path / "model_index.json", _class_name="StableDiffusionInstructPix2PixPipeline")
+    with pytest.raises(ValueError, match="InstructPix2PixPipeline, which is not supported"):
+        dj.DiffusionPipeline.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "words"),
+    [
+        ("model_index.json", {"vae": [None, None]}, "has no vae"),
+        ("model_index.json", {"unet_2": ["diffusers", "UNet"]}, "does not support: unet_2"),
+        ("unet/config.json", {"cross_attention_dim": 12}, "cross_attention_dim 12, but the text"),
+        ("unet/config.json", {"out_channels": 3}, "out_channels 3, but latents have 4"),
+        ("text_encoder/config.json", {"vocab_size": 9}, "tokens, but the text encoder's vocab"),
+        ("tokenizer/tokenizer_config.json", {"model_max_length": 13}, "rows of 13 tokens"),
+    ],
+)
+def test_folders_whose_parts_do_not_fit(
+    text: Any, tmp_path: Path, file: str, changes: dict[str, Any], words: str
+):
+    text.save_pretrained(tmp_path)
+    edit(tmp_path / file, **changes)
+    with pytest.raises(ValueError, match=words) as caught:
+        dj.DiffusionPipeline.from_pretrained(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_early_schedulers_are_repaired(text: Any):
+    """The first fine-tunes have other steps in their config, and clip."""
+    given = text.components | {"scheduler": dj.DDIMScheduler(steps_offset=0, clip_sample=True)}
+    with pytest.warns(UserWarning, match="steps_offset=1 instead of 0, clip_sample=False"):
+        pipe = dj.StableDiffusionPipeline(**given)
+    assert pipe.scheduler == dj.DDIMScheduler(steps_offset=1, clip_sample=False)
+    pipe.scheduler = dj.DDIMScheduler()
+    assert pipe.scheduler == dj.DDIMScheduler()
+
+
+def test_one_file(tmp_path: Path, text: Any):
+    from weights import ldm_files as ldm
+
+    file = ldm.save(tmp_path / "sd.safetensors", ldm.one_file(ldm.small()))
+    with pytest.raises(ValueError, match="has no tokenizer: pass tokenizer="):
+        dj.StableDiffusionPipeline.from_single_file(file)
+    with pytest.raises(TypeError, match="unknown options nothing"):
+        dj.StableDiffusionPipeline.from_single_file(file, tokenizer="x", nothing=1)  # pyright: ignore
+
+
+# Bad input.
+
+
+@pytest.mark.usefixtures("as_users_run")
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"prompt": None}, "pass a prompt, or prompt_embeds"),
+        ({"prompt": 3}, "prompt must be a text or a list of texts, got int"),
+        ({"prompt": ["a", None]}, "got NoneType None"),
+        (
+            {"negative_prompt": ["a", "b"]},
+            "negative prompts must be one, or 1 as the prompts; got 2",
+        ),
+        ({"negative_prompt": 7}, "negative_prompt must be a text"),
+        ({"prompt_embeds": np.zeros((1, TOKENS, WIDTH))}, "pass prompt or prompt_embeds, not both"),
+        (
+            {"prompt": None, "prompt_embeds": np.zeros((1, TOKENS, 9), np.float32)},
+            rf"prompt_embeds must be of shape \(prompts, tokens, {WIDTH}\), got shape",
+        ),
+        (
+            {"prompt": None, "prompt_embeds": np.zeros((1, 3, WIDTH), np.float32)},
+            r"must have equally many tokens, got \[3, 12\]",
+        ),
+        ({"height": 15}, "height and width must be multiples of 2, got 15x16"),
+        ({"width": 0}, "width must be at least 1, got 0"),
+        ({"num_images_per_prompt": 0}, "num_images_per_prompt must be at least 1"),
+        ({"clip_skip": 2}, r"clip_skip must lie in 0\.\.1, got 2"),
+        ({"guidance_rescale": 2}, r"guidance_rescale must lie in \[0, 1\]"),
+        ({"output_type": "pt"}, '"np", "jax" or "latent", got \'pt\''),
+        ({"eta": 0.5}, "PNDMScheduler has no option eta"),
+        ({"x_T": np.zeros((1, 8, 8, 3), np.float32)}, r"x_T must be of shape \(1, 8, 8, 4\)"),
+        ({"callback_every": 0}, "callback_every must be at least 1"),
+    ],
+)
+def test_wrong_arguments(text: Any, monkeypatch: pytest.MonkeyPatch, options: Any, words: str):
+    monkeypatch.setattr("ddpm_jax.pipelines.stable_diffusion.run_table", None)
+    prompt = options.pop("prompt", "a cat") if "prompt" in options else "a cat"
+    with pytest.raises(ValueError, match=words):
+        text(prompt, KEY, **(QUIET | options))
+
+
+@pytest.mark.usefixtures("as_users_run")
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"strength": 0}, "strength must be above 0 and at most 1, got 0"),
+        ({"strength": 1.5}, "strength must be above 0"),
+        ({"strength": 0.2}, "strength 0.2 of 3 steps leaves none"),
+        ({"image": IMAGE[:5]}, "image must have sides that are multiples of 2, got 5x16"),
+        ({"image": 2 * IMAGE}, r"image must lie in \[0, 1\], got"),
+        ({"image": IMAGE[..., :2]}, "image must have 3 channels"),
+        ({"image": "cat.png"}, "image must be a PIL image, a list of them, or an array"),
+        ({"image": (255 * IMAGE).astype(np.uint8)}, "got an array of uint8"),
+        ({"image": IMAGE * np.nan}, "image must be finite"),
+        ({"image": [Image.new("RGB", (16, 16)), Image.new("RGB", (8, 8))]}, "must have one size"),
+        ({"image": Image.new("RGB", (1, 9))}, "must be at least 2x2, got 9x1"),
+    ],
+)
+def test_wrong_images(image: Any, options: Any, words: str):
+    with pytest.raises(ValueError, match=words):
+        image("a cat", KEY, **(QUIET | {"image": IMAGE} | options))
+
+
+@pytest.mark.usefixtures("as_users_run")
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"mask_image": MASK[:8]}, "mask_image must have the size of image, 16x16; got 8x16"),
+        ({"mask_image": 3 * MASK}, r"mask_image must lie in \[0, 1\]"),
+        ({"mask_image": np.stack([MASK] * 3)}, "got 3 masks for 1 images"),
+        ({"height": 8}, "image must be 8x16, got 16x16"),
+        ({"image": np.zeros((8, 8, 4), np.float32)}, "image must have 3 channels"),
+    ],
+)
+def test_wrong_masks(inpaint: Any, options: Any, words: str):
+    with pytest.raises(ValueError, match=words):
+        inpaint("a cat", KEY, **(QUIET | {"image": IMAGE, "mask_image": MASK} | options))
+
+
+def test_images_and_prompts_of_other_numbers(image: Any):
+    with pytest.raises(ValueError, match="images must be one, or 2 as the prompts; got 3"):
+        image(["a", "b"], KEY, image=np.stack([IMAGE] * 3), **QUIET)
+    with pytest.raises(ValueError, match="got 3 keys for a batch of 2 images"):
+        image(["a", "b"], dj.sample_keys(KEY, 3), image=IMAGE, **QUIET)
+
+
+@pytest.mark.usefixtures("as_users_run")
+def test_wrong_depths(depth: Any):
+    for given, words in ((np.zeros(3), r"depth_map must be \(H, W\)"), (MASK * np.nan, "finite")):
+        with pytest.raises(ValueError, match=words):
+            depth("a cat", KEY, image=IMAGE, depth_map=given, **QUIET)
+    with pytest.raises(ValueError, match="got 3 depth maps for 1 images"):
+        depth("a cat", KEY, image=IMAGE, depth_map=np.stack([MASK] * 3), **QUIET)
+    bare = dj.StableDiffusionDepth2ImgPipeline.from_pipe(depth, depth_estimator=None)
+    with pytest.raises(ValueError, match="there is no depth_estimator: pass depth_map"):
+        bare("a cat", KEY, image=IMAGE, **QUIET)
+
+
+def test_a_key_is_needed(text: Any):
+    with pytest.raises(TypeError, match="key"):
+        text("a cat")
+    with pytest.raises(TypeError, match="a key is jax"):
+        text("a cat", 3)

@@ -1,0 +1,246 @@
+"""The names of Stable Diffusion's original code ("LDM") to those of diffusers and transformers.
+
+With i for a level of n, j for a layer of it, and S blocks a level, the last of which resamples:
+
+    time_embed.{0, 2}                            time_embedding.linear_{1, 2}
+    input_blocks.0.0, out.{0, 2}                 conv_in, conv_norm_out, conv_out
+    input_blocks.{1 + S i + j}.{0, 1}            down_blocks.i.{resnets, attentions}.j
+    input_blocks.{S (i + 1)}.0.op                down_blocks.i.downsamplers.0.conv
+    middle_block.{0, 1, 2}                       mid_block.{resnets.0, attentions.0, resnets.1}
+    output_blocks.{S i + j}.{0, 1}               up_blocks.i.{resnets, attentions}.j
+    output_blocks.{S i + S - 1}.{1, 2}.conv      up_blocks.i.upsamplers.0.conv
+
+    encoder.down.i.{block.j, downsample}         encoder.down_blocks.i.{resnets.j, downsamplers.0}
+    decoder.up.{n - 1 - i}.{block.j, upsample}   decoder.up_blocks.i.{resnets.j, upsamplers.0}
+
+    transformer.resblocks.l                      text_model.encoder.layers.l, of OpenCLIP
+
+Each function takes the tensors of one network, without their common prefix, and returns them under
+today's names and in today's layout, unread. It raises ValueError for names that it does not know.
+"""
+
+import re
+from collections.abc import Callable, Collection, Mapping
+
+from weights_convert.errors import listed
+from weights_convert.names import with_current_names
+from weights_convert.rules import BUFFERS
+from weights_convert.tensors import Shape, Stored
+
+Tensors = Mapping[str, Stored]
+
+_UNET_ENDS = {
+    "time_embed.0": "time_embedding.linear_1",
+    "time_embed.2": "time_embedding.linear_2",
+    "input_blocks.0.0": "conv_in",
+    "out.0": "conv_norm_out",
+    "out.2": "conv_out",
+}
+_UNET_RESNET = {
+    "in_layers.0": "norm1",
+    "in_layers.2": "conv1",
+    "emb_layers.1": "time_emb_proj",
+    "out_layers.0": "norm2",
+    "out_layers.3": "conv2",
+    "skip_connection": "conv_shortcut",
+}
+_UNET_MIDDLE = {"0": ("resnets", "0"), "1": ("attentions", "0"), "2": ("resnets", "1")}
+_TRANSFORMER = ("norm.", "proj_in.", "transformer_blocks.", "proj_out.")
+_RESAMPLED = re.compile(r"input_blocks\.(\d+)\.0\.op\.")
+_UNET_BLOCK = re.compile(r"(input|output)_blocks\.(\d+)\.([012])\.(.+)")
+
+_VAE_ENDS = {name: name for name in ("quant_conv", "post_quant_conv")} | {
+    f"{coder}.{old}": f"{coder}.{new}"
+    for coder in ("encoder", "decoder")
+    for old, new in (
+        ("conv_in", "conv_in"),
+        ("norm_out", "conv_norm_out"),
+        ("conv_out", "conv_out"),
+    )
+}
+_VAE_RESNET = {name: name for name in ("norm1", "conv1", "norm2", "conv2")} | {
+    "nin_shortcut": "conv_shortcut"
+}
+_VAE_ATTENTION = {
+    "norm": "group_norm",
+    "q": "to_q",
+    "k": "to_k",
+    "v": "to_v",
+    "proj_out": "to_out.0",
+}
+_VAE_MIDDLE = {
+    "block_1": ("resnets.0", _VAE_RESNET),
+    "attn_1": ("attentions.0", _VAE_ATTENTION),
+    "block_2": ("resnets.1", _VAE_RESNET),
+}
+_VAE_DROPPED = ("loss.", "model_ema.")
+_VAE_BLOCK = re.compile(
+    r"(?:encoder\.down|decoder\.up)\.(\d+)\.(?:block\.(\d+)\.(\w+)|(?:down|up)sample\.conv)"
+)
+_VAE_MID = re.compile(r"(encoder|decoder)\.mid\.(\w+)\.(\w+)")
+
+_TEXT = "text_model."
+_TEXT_PARTS = ("embeddings.", "encoder.", "final_layer_norm.")
+_OTHER_TOWER = ("logit_scale", "text_projection")
+
+_OPEN_CLIP_ENDS = {
+    "token_embedding.weight": "embeddings.token_embedding.weight",
+    "positional_embedding": "embeddings.position_embedding.weight",
+    "ln_final.weight": "final_layer_norm.weight",
+    "ln_final.bias": "final_layer_norm.bias",
+}
+_OPEN_CLIP_LAYER = {
+    "ln_1": "layer_norm1",
+    "attn.out_proj": "self_attn.out_proj",
+    "ln_2": "layer_norm2",
+    "mlp.c_fc": "mlp.fc1",
+    "mlp.c_proj": "mlp.fc2",
+}
+_OPEN_CLIP_DROPPED = ("attn_mask", *_OTHER_TOWER)
+_OPEN_CLIP_BLOCK = re.compile(r"transformer\.resblocks\.(\d+)\.(.+)")
+_IN_PROJ = re.compile(r"attn\.in_proj_(weight|bias)")
+_SD2_LAYERS = 23
+"""Of OpenCLIP's 24; files that training programs wrote back have these only."""
+
+
+def unet(tensors: Tensors) -> dict[str, Stored]:
+    """A UNet's tensors, from those below `model.diffusion_model.`."""
+    per_level = _blocks_per_level(tensors)
+
+    def renamed(name: str) -> str | None:
+        module, _, leaf = name.rpartition(".")
+        if module in _UNET_ENDS:
+            return f"{_UNET_ENDS[module]}.{leaf}"
+        if name.startswith("middle_block."):
+            number, _, rest = name.removeprefix("middle_block.").partition(".")
+            return _in_unet_block("mid_block", *_UNET_MIDDLE.get(number, ("", "")), rest)
+        found = _UNET_BLOCK.fullmatch(name)
+        if not found or name.startswith("input_blocks.0."):
+            return None
+        side, number, slot, rest = found.groups()
+        way, conv = ("down", "op") if side == "input" else ("up", "conv")
+        level, layer = divmod(int(number) - (way == "down"), per_level)
+        if rest == f"{conv}.{leaf}":
+            return f"{way}_blocks.{level}.{way}samplers.0.conv.{leaf}"
+        kind = {"0": "resnets", "1": "attentions"}.get(slot, "")
+        return _in_unet_block(f"{way}_blocks.{level}", kind, str(layer), rest)
+
+    return _renamed(tensors, renamed)
+
+
+def _blocks_per_level(names: Collection[str]) -> int:
+    """S: the first block that downsamples ends a level; with none there is one level."""
+    found = [int(match[1]) for name in names if (match := _RESAMPLED.match(name))]
+    blocks = {name.split(".")[1] for name in names if name.startswith("input_blocks.")}
+    return min(found, default=max(1, len(blocks)))
+
+
+def _in_unet_block(block: str, kind: str, layer: str, rest: str) -> str | None:
+    """A name inside a residual block or an attention; the latter have the same names."""
+    module, _, leaf = rest.rpartition(".")
+    if kind == "resnets":
+        return _joined(block, kind, layer, _UNET_RESNET.get(module), leaf)
+    known = kind == "attentions" and rest.startswith(_TRANSFORMER)
+    return f"{block}.{kind}.{layer}.{rest}" if known else None
+
+
+def vae(tensors: Tensors) -> dict[str, Stored]:
+    """An autoencoder's tensors, from those below `first_stage_model.`; its loss is left out."""
+    kept = {name: t for name, t in tensors.items() if not name.startswith(_VAE_DROPPED)}
+    numbers = [int(found[1]) for name in kept if (found := re.match(r"decoder\.up\.(\d+)\.", name))]
+    last = max(numbers, default=0)
+
+    def renamed(name: str) -> str | None:
+        module, _, leaf = name.rpartition(".")
+        if module in _VAE_ENDS:
+            return f"{_VAE_ENDS[module]}.{leaf}"
+        if (found := _VAE_MID.fullmatch(module)) and found[2] in _VAE_MIDDLE:
+            block, inside = _VAE_MIDDLE[found[2]]
+            return _joined(found[1], "mid_block", block, inside.get(found[3]), leaf)
+        if not (found := _VAE_BLOCK.fullmatch(module)):
+            return None
+        number, layer, inner = found.groups()
+        coder, way = ("encoder", "down") if name.startswith("encoder") else ("decoder", "up")
+        level = int(number) if way == "down" else last - int(number)
+        block = f"{coder}.{way}_blocks.{level}"
+        if layer is None:
+            return f"{block}.{way}samplers.0.conv.{leaf}"
+        return _joined(block, "resnets", layer, _VAE_RESNET.get(inner), leaf)
+
+    return with_current_names(_renamed(kept, renamed))  # the attention's 1x1 convolutions: linear
+
+
+def text(tensors: Tensors) -> dict[str, Stored]:
+    """A text encoder's tensors in transformers' names, with or without their first part."""
+    dropped = (*BUFFERS, *_OTHER_TOWER)
+    kept = {name: t for name, t in tensors.items() if not _has_part(name, dropped)}
+
+    def renamed(name: str) -> str | None:
+        name = name.removeprefix(_TEXT)
+        return _TEXT + name if name.startswith(_TEXT_PARTS) else None
+
+    return _renamed(kept, renamed)
+
+
+def open_clip(tensors: Tensors) -> dict[str, Stored]:
+    """A text encoder's tensors from OpenCLIP's, without the last layer, which Stable Diffusion 2
+    does not use.
+    """
+    matches = {name: _OPEN_CLIP_BLOCK.fullmatch(name) for name in tensors}
+    count = 1 + max((int(match[1]) for match in matches.values() if match), default=-1)
+    layers = count if count == _SD2_LAYERS else count - 1
+    kept: dict[str, Stored] = {}
+    for name, tensor in tensors.items():
+        match = matches[name]
+        if (match and int(match[1]) >= layers) or _has_part(name, _OPEN_CLIP_DROPPED):
+            continue
+        kept |= _thirds(name, tensor) if match and _IN_PROJ.fullmatch(match[2]) else {name: tensor}
+
+    def renamed(name: str) -> str | None:
+        if name in _OPEN_CLIP_ENDS:
+            return _TEXT + _OPEN_CLIP_ENDS[name]
+        if not (match := _OPEN_CLIP_BLOCK.fullmatch(name)):
+            return None
+        module, _, leaf = match[2].rpartition(".")
+        new = module if module.startswith("self_attn.") else _OPEN_CLIP_LAYER.get(module)
+        return new and f"{_TEXT}encoder.layers.{match[1]}.{new}.{leaf}"
+
+    return _renamed(kept, renamed)
+
+
+def _thirds(name: str, tensor: Stored) -> dict[str, Stored]:
+    """The projections to queries, keys and values, which OpenCLIP stores as one tensor."""
+    module, _, leaf = name.partition(".attn.in_proj_")
+    width = tensor.shape[0] // 3
+
+    def third(k: int) -> Stored:
+        shape: Shape = (width, *tensor.shape[1:])
+        return tensor.mapped(shape, lambda array: array[k * width : (k + 1) * width].copy())
+
+    return {f"{module}.self_attn.{part}_proj.{leaf}": third(k) for k, part in enumerate("qkv")}
+
+
+def _joined(*parts: str | None) -> str | None:
+    """A name from its parts; None if one of them is not known."""
+    known = [part for part in parts if part]
+    return ".".join(known) if len(known) == len(parts) else None
+
+
+def _has_part(name: str, parts: Collection[str]) -> bool:
+    """Whether a part of the name is one of these."""
+    return not set(name.split(".")).isdisjoint(parts)
+
+
+def _renamed(tensors: Tensors, rename: Callable[[str], str | None]) -> dict[str, Stored]:
+    """The tensors under new names. ValueError for names without one, or with that of another."""
+    found: dict[str, Stored] = {}
+    faults: list[str] = []
+    for name, tensor in tensors.items():
+        new = rename(name)
+        if new is None or new in found:
+            faults.append(name)
+        else:
+            found[new] = tensor
+    if faults:
+        raise ValueError(f"names that no Stable Diffusion has: {listed(faults)}")
+    return found

@@ -1,0 +1,105 @@
+"""The layout of a Stable Diffusion in one file: the pipeline's folder that it becomes.
+
+unet/, vae/, text_encoder/      config.json and weights, of those that the file has
+scheduler/                      scheduler_config.json
+tokenizer/                      copied from another folder; no such file has one
+model_index.json                of the class that the UNet's input says
+"""
+
+from pathlib import Path
+from typing import Any
+
+from weights_convert.errors import listed
+from weights_convert.layout import CONFIG, INDEX, SCHEDULER_CONFIG, Layout, Network
+from weights_convert.single_file import Kind, SingleFile
+
+_PIPELINES: dict[Kind, str] = {
+    "text2img": "StableDiffusionPipeline",
+    "inpaint": "StableDiffusionInpaintPipeline",
+    "depth2img": "StableDiffusionDepth2ImgPipeline",
+    "instruct_pix2pix": "StableDiffusionInstructPix2PixPipeline",
+}
+_CLASSES = {
+    "unet": ("diffusers", "UNet2DConditionModel"),
+    "vae": ("diffusers", "AutoencoderKL"),
+    "text_encoder": ("transformers", "CLIPTextModel"),
+    "tokenizer": ("transformers", "CLIPTokenizer"),
+    "scheduler": ("diffusers", "DDIMScheduler"),
+}
+_DIFFUSERS = "0.35.0"
+"""The version whose form the index has; diffusers' inpainting pipeline needs one."""
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+
+
+def single_layout(file: SingleFile, tokenizer: Path | None, component: str | None) -> Layout:
+    """The layout of a file's result: a pipeline's folder, or that of one component.
+
+    Raises:
+        ValueError: the file does not have the component, or the tokenizer's folder lacks its files.
+    """
+    names = list(file.components) if component is None else [component]
+    if component is not None and component not in file.components:
+        raise ValueError(
+            f"{file.path} has no component {component!r}: it has {', '.join(file.components)}"
+        )
+    networks = tuple(
+        Network(
+            weights=file.path,
+            open=lambda name=name: file.components[name],
+            config=file.configs[name],
+            subfolder="" if component else name,
+        )
+        for name in names
+    )
+    made = {f"{one.subfolder}/{CONFIG}".removeprefix("/"): one.config for one in networks}
+    if component is not None or file.kind is None:
+        if tokenizer is not None:
+            raise ValueError("a tokenizer is for a whole pipeline, not for single components of it")
+        return Layout(networks=networks, made=made, notes=() if component else _notes(file, True))
+    copies = {} if tokenizer is None else _tokenizer(tokenizer)
+    made[f"scheduler/{SCHEDULER_CONFIG}"] = file.configs["scheduler"]
+    made[INDEX] = _index(file, file.kind, bool(copies))
+    return Layout(networks=networks, copies=copies, made=made, notes=_notes(file, bool(copies)))
+
+
+def _index(file: SingleFile, kind: Kind, tokenizer: bool) -> dict[str, Any]:
+    """The pipeline's index. What the result lacks is [null, null]."""
+    present = {*file.components, "scheduler", *(["tokenizer"] if tokenizer else [])}
+    entries: dict[str, Any] = {
+        name: list(entry) if name in present else [None, None] for name, entry in _CLASSES.items()
+    }
+    if kind == "depth2img":
+        absent = ("depth_estimator", "feature_extractor")
+    else:
+        absent = ("safety_checker", "feature_extractor", "image_encoder")
+        entries["requires_safety_checker"] = False
+    head = {"_class_name": _PIPELINES[kind], "_diffusers_version": _DIFFUSERS}
+    return head | entries | {name: [None, None] for name in absent}
+
+
+def _notes(file: SingleFile, tokenizer: bool) -> tuple[str, ...]:
+    """What to add before the result can be used."""
+    lacking = [*file.absent, *([] if tokenizer else ["tokenizer"])]
+    if file.kind == "depth2img":
+        lacking += ["depth_estimator", "feature_extractor"]
+    note = f"without {listed(lacking)}: add a folder for each, and name it in {INDEX}"
+    return (note,) if lacking else ()
+
+
+def _tokenizer(folder: Path) -> dict[str, Path]:
+    """The files of a tokenizer to copy, from its own folder or that of a pipeline."""
+    folder = folder / "tokenizer" if (folder / "tokenizer").is_dir() else folder
+    found = {name for name in _TOKENIZER_FILES if (folder / name).is_file()}
+    if "tokenizer.json" not in found and not {"vocab.json", "merges.txt"} <= found:
+        raise ValueError(
+            f"{folder} is not a tokenizer's folder: it needs tokenizer.json, or vocab.json and "
+            "merges.txt"
+        )
+    return {f"tokenizer/{name}": folder / name for name in sorted(found)}
