@@ -24,7 +24,6 @@ from examples.avatars import draw
 from examples.avatars.captions import full_caption
 from examples.avatars.judge import Judge, agreement
 from examples.avatars.loop import in_parts
-from examples.avatars.paint import STEPS, Painter
 from examples.avatars.people import Person, draw_person, is_held_out
 
 HERE = Path(__file__).parent
@@ -33,7 +32,7 @@ LEAST = {"hair": 0.9, "skin": 0.9, "clothing": 0.9} | dict.fromkeys(
     ("glasses", "glasses, if any", "hat", "hat, if any"), 0.85
 )
 """What is wanted of each trait."""
-CELLS, SHOWN, AT_ONCE = 256, 12, 100
+STEPS, CELLS, SHOWN, AT_ONCE = 50, 256, 12, 100
 FAR = 40
 """Levels of 255 by which a cell of the 16x16 differs, in some channel, to count as different."""
 
@@ -48,7 +47,10 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=HERE, help="folder of the results")
     given = parser.parse_args(args)
     result, nearest = measured(
-        Painter(given.model), np.load(given.data)["image"], given.num, given.tried
+        dj.DiffusionPipeline.from_pretrained(given.model),
+        np.load(given.data)["image"],
+        given.num,
+        given.tried,
     )
     report.write(given.out / "results.json", result, markdown(result))
     dj.make_grid(nearest / 255.0, columns=4).save(given.out / "nearest.png")
@@ -56,7 +58,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def measured(
-    paint: Painter, training: np.ndarray, num: int, tried: int
+    pipe: Any, training: np.ndarray, num: int, tried: int
 ) -> tuple[dict[str, Any], np.ndarray]:
     """The results, and pictures each with the three training pictures that are nearest to it."""
     rng = np.random.default_rng(7)
@@ -64,11 +66,11 @@ def measured(
     others, people = held_out_people(rng, tried), held_out_people(rng, num)
     scales = {}
     for scale in SCALES:
-        images = _painted(paint, others, scale, jax.random.key(1))
+        images = _painted(pipe, others, scale, jax.random.key(1))
         scales[scale] = agreement(judge.read(images, others), others)
     best = max(scales, key=lambda scale: sum(scales[scale].values()))
     began = time.perf_counter()
-    images = _painted(paint, people, best, jax.random.key(0))
+    images = _painted(pipe, people, best, jax.random.key(0))
     seconds = time.perf_counter() - began
     drawn = np.stack([draw.picture(draw.options(person, rng)) for person in people])
     read = judge.read(images, people)
@@ -121,14 +123,21 @@ def distances(images: np.ndarray, training: np.ndarray) -> tuple[np.ndarray, np.
     return np.take_along_axis(apart, order, 1)[:, 0], np.take_along_axis(near, order, 1)
 
 
-def _painted(paint: Painter, people: Sequence[Person], scale: float, key: Array) -> np.ndarray:
+def _painted(pipe: Any, people: Sequence[Person], scale: float, key: Array) -> np.ndarray:
     """Pictures of the captions that say all."""
     captions = [full_caption(person) for person in people]
     parts = [
-        paint(captions[part], jax.random.fold_in(key, part.start), scale=scale)
+        pipe(
+            captions[part],
+            jax.random.fold_in(key, part.start),
+            num_inference_steps=STEPS,
+            guidance_scale=scale,
+            output_type="np",
+            progress=False,
+        ).images
         for part in in_parts(len(captions), AT_ONCE)
     ]
-    return np.concatenate(parts)
+    return dj.to_uint8(np.concatenate(parts))
 
 
 def _cells(images: np.ndarray) -> np.ndarray:
