@@ -1,0 +1,194 @@
+"""How often do pictures have what their prompts ask for?
+
+    python -m examples.avatars.measure avatars.npz run
+
+The prompts name a hair, a skin and a clothing color that no training picture has together. Writes
+`results.json`, `results.md` and `nearest.png` beside this file: the share of pictures with the
+colors, glasses and hat that were asked for, beside that of drawn pictures, and of the same pictures
+under the prompts of others, which is chance; and how far the pictures are from training pictures.
+"""
+
+import argparse
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array
+
+import ddpm_jax as dj
+from benchmarks import report
+from examples.avatars import draw
+from examples.avatars.captions import full_caption
+from examples.avatars.judge import Judge, agreement
+from examples.avatars.loop import in_parts
+from examples.avatars.people import Person, draw_person, is_held_out
+
+HERE = Path(__file__).parent
+SCALES = (1.0, 2.0, 3.0, 5.0)
+LEAST = {"hair": 0.9, "skin": 0.9, "clothing": 0.9} | dict.fromkeys(
+    ("glasses", "glasses, if any", "hat", "hat, if any"), 0.85
+)
+"""What is wanted of each trait."""
+STEPS, CELLS, SHOWN, AT_ONCE = 50, 256, 12, 100
+FAR = 40
+"""Levels of 255 by which a cell of the 16x16 differs, in some channel, to count as different."""
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Writes the results."""
+    parser = argparse.ArgumentParser(description="Measures the text-to-image model of the avatars.")
+    parser.add_argument("data", type=Path, help="what draw.py wrote")
+    parser.add_argument("model", type=Path, help="the folder of a trained model")
+    parser.add_argument("--num", type=int, default=500, help="prompts (default 500)")
+    parser.add_argument("--tried", type=int, default=100, help="other prompts, to choose the scale")
+    parser.add_argument("--out", type=Path, default=HERE, help="folder of the results")
+    given = parser.parse_args(args)
+    result, nearest = measured(
+        dj.DiffusionPipeline.from_pretrained(given.model),
+        np.load(given.data)["image"],
+        given.num,
+        given.tried,
+    )
+    report.write(given.out / "results.json", result, markdown(result))
+    dj.make_grid(nearest / 255.0, columns=4).save(given.out / "nearest.png")
+    print(markdown(result), end="")
+
+
+def measured(
+    pipe: Any, training: np.ndarray, num: int, tried: int
+) -> tuple[dict[str, Any], np.ndarray]:
+    """The results, and pictures each with the three training pictures that are nearest to it."""
+    rng = np.random.default_rng(7)
+    judge = Judge([draw.person_to_train_on(rng) for _ in range(3000)], rng)
+    others, people = held_out_people(rng, tried), held_out_people(rng, num)
+    scales = {}
+    for scale in SCALES:
+        images = _painted(pipe, others, scale, jax.random.key(1))
+        scales[scale] = agreement(judge.read(images, others), others)
+    best = max(scales, key=lambda scale: sum(scales[scale].values()))
+    began = time.perf_counter()
+    images = _painted(pipe, people, best, jax.random.key(0))
+    seconds = time.perf_counter() - began
+    drawn = np.stack([draw.picture(draw.options(person, rng)) for person in people])
+    read = judge.read(images, people)
+    shuffled = [people[place] for place in rng.permutation(num)]
+    apart, near = distances(images, training)
+    result = {
+        "prompts": num,
+        "steps": STEPS,
+        "scales": {str(scale): shares for scale, shares in scales.items()},
+        "scale": best,
+        "generated": agreement(read, people),
+        "chance": agreement(read, shuffled),
+        "drawn": agreement(judge.read(drawn, people), people),
+        "cells_from_training": _spread(apart),
+        "cells_from_training_drawn": _spread(distances(drawn, training)[0]),
+        "seconds_per_picture": round(seconds / num, 3),
+        "machine": report.machine(),
+        "taken": time.strftime("%Y-%m-%d", time.gmtime()),
+    }
+    closest = np.argsort(apart)[:SHOWN]
+    return result, np.stack([images[closest], *training[near[closest].T]], 1).reshape(
+        -1, *images.shape[1:]
+    )
+
+
+def held_out_people(rng: np.random.Generator, num: int) -> list[Person]:
+    """People whose colors no training picture has together, each with another caption."""
+    found: dict[str, Person] = {}
+    while len(found) < num:
+        person = draw_person(rng)
+        if is_held_out(person):
+            found.setdefault(full_caption(person), person)
+    return list(found.values())
+
+
+def distances(images: np.ndarray, training: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How many of the 256 cells differ from the nearest training picture, (n,), and the places of
+    the three nearest ones by squared distance, (n, 3)."""
+    small, known = (_cells(one) for one in (images, training))
+    norms = np.square(known).sum(1)
+    near = np.concatenate(
+        [
+            np.argpartition(norms[None] - 2 * small[part] @ known.T, 3, axis=1)[:, :3]
+            for part in in_parts(len(small), 50)
+        ]
+    )
+    change = np.abs(small[:, None] - known[near]).reshape(len(small), 3, CELLS, 3).max(-1)
+    apart = (change > FAR / 127.5).sum(-1)
+    order = apart.argsort(1)
+    return np.take_along_axis(apart, order, 1)[:, 0], np.take_along_axis(near, order, 1)
+
+
+def _painted(pipe: Any, people: Sequence[Person], scale: float, key: Array) -> np.ndarray:
+    """Pictures of the captions that say all."""
+    captions = [full_caption(person) for person in people]
+    parts = [
+        pipe(
+            captions[part],
+            jax.random.fold_in(key, part.start),
+            num_inference_steps=STEPS,
+            guidance_scale=scale,
+            output_type="np",
+            progress=False,
+        ).images
+        for part in in_parts(len(captions), AT_ONCE)
+    ]
+    return dj.to_uint8(np.concatenate(parts))
+
+
+def _cells(images: np.ndarray) -> np.ndarray:
+    """(n, 768) floats: each cell of the 16x16 once."""
+    means = images.reshape(len(images), 16, 2, 16, 2, 3).mean((2, 4), dtype=np.float32)
+    return means.reshape(len(images), -1) / 127.5
+
+
+def _spread(values: np.ndarray) -> dict[str, float]:
+    return {"least": int(values.min()), "median": float(np.median(values))}
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """The results as people read them."""
+    sets, machine = ("generated", "drawn", "chance"), result["machine"]
+    rows = [
+        (trait, *(f"{result[one][trait]:.1%}" for one in sets), f"at least {least:.0%}")
+        for trait, least in LEAST.items()
+    ]
+    scales = [
+        (scale, *(f"{shares[trait]:.1%}" for trait in LEAST))
+        for scale, shares in result["scales"].items()
+    ]
+    near, real = result["cells_from_training"], result["cells_from_training_drawn"]
+    met = all(result["generated"][trait] >= least for trait, least in LEAST.items())
+    lines = [
+        "# Avatars: do pictures have what their prompts ask for?",
+        "",
+        f"{result['prompts']} prompts whose hair, skin and clothing colors no training picture has",
+        f"together; DDIM, {result['steps']} steps, guidance scale {result['scale']:g}.",
+        "",
+        report.table(("as asked for", *sets, "wanted"), rows),
+        "",
+        f'{"All" if met else "NOT all"} criteria are met. "drawn": what is read in pictures that',
+        'DiceBear drew of the same people. "chance": the same pictures under others\' prompts.',
+        "",
+        "By guidance scale, on other prompts:",
+        "",
+        report.table(("scale", *LEAST), scales),
+        "",
+        f"No copies: of a picture's {CELLS} cells, {near['least']} or more differ from the nearest",
+        f"training picture, {near['median']:g} in the median; of drawn ones {real['least']} and",
+        f"{real['median']:g}. `nearest.png` shows the {SHOWN} nearest pictures, each before the",
+        "three training pictures nearest to it.",
+        "",
+        f"{result['seconds_per_picture']} s for a picture, {AT_ONCE} at once, on {machine['cpu']},",
+        f"{machine['cores']} cores that did other work too; jax {machine['versions']['jax']};",
+        f"{result['taken']}.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""The avatars: captions and drawn pictures say the same, and both trainings run and resume."""
+
+import itertools
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from ddpm_jax.models import AutoencoderKL, CLIPTextModel, UNet2DConditionModel
+from ddpm_jax.schedulers import DDIMScheduler
+from ddpm_jax.text.tokenizer import CLIPTokenizer
+
+for package in ("dicebear", "dicebear_styles", "resvg_py"):
+    pytest.importorskip(package, reason=f"needs {package}: pip install -e '.[test]'")
+
+from examples.avatars import captions, draw, judge, measure, people, tokens, train, train_vae  # noqa: E402
+from examples.avatars.people import COLORS, NONE, SKINS, TRAITS, Person  # noqa: E402
+
+TEXT = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1} | {
+    "num_attention_heads": 2,
+    "max_position_embeddings": tokens.LENGTH,
+}
+UNET = train.UNET | {
+    "block_out_channels": (8,),
+    "down_block_types": ("CrossAttnDownBlock2D",),
+    "up_block_types": ("CrossAttnUpBlock2D",),
+    "norm_num_groups": 2,
+    "attention_head_dim": 2,
+    "cross_attention_dim": 8,
+}
+VAE = train_vae.VAE | {
+    "block_out_channels": (4,),
+    "down_block_types": ("DownEncoderBlock2D",),
+    "up_block_types": ("UpDecoderBlock2D",),
+    "norm_num_groups": 2,
+}
+
+
+def drawn(count: int, seed: int = 0) -> Iterator[tuple[Person, np.random.Generator]]:
+    rng = np.random.default_rng(seed)
+    return ((people.draw_person(rng), rng) for _ in range(count))
+
+
+def test_captions_say_what_is_there():
+    """Every word of a color, a thing or a mood is the person's own, and each is said some time."""
+    said: set[str] = set()
+    for person, rng in drawn(500):
+        text = captions.caption(person, rng)
+        text = text.replace("gray", "grey").replace("blonde", "blond")
+        said |= set(re.findall(r"[a-z]+", text))
+        allowed = {
+            r"(\w+) hair": {person["hair"], person["length"]},
+            r"(\w+) skin": {person["skin"]},
+            r"(\w+) (?:shirt|top|t-shirt)": {person["clothing"]},
+            r"(\w+) hat\b": {"no"} if person["hat"] == NONE else {"a", person["hat"]},
+            r"\b(short|long)\b": {person["length"]},
+            r"(?<!no )\b((?:sun)?glasses)": {person["glasses"]},
+            r"no (glasses|beard)": {x for x in ("glasses", "beard") if person[x] == NONE},
+            r"(?<!no )(beard)": {person["beard"]},
+            r"(smiling|happy|sad|frowning)": set(captions.MOODS[person["mouth"]]),
+        }
+        for words, own in allowed.items():
+            assert set(re.findall(words, text)) <= own, (text, words)
+    assert {word for trait in TRAITS.values() for word in trait if word != NONE} <= said
+
+
+def test_full_captions_tell_all_people_apart():
+    everyone = [
+        dict(zip(TRAITS, words, strict=True)) for words in itertools.product(*TRAITS.values())
+    ]
+    found = {captions.full_caption(person) for person in everyone[::7]}
+    assert len(found) == len(everyone[::7])
+    assert all(people.from_numbers(people.to_numbers(one)) == one for one in everyone[::97])
+
+
+def test_pictures_have_the_named_colors():
+    for person, rng in drawn(12):
+        options = draw.options(person, rng)
+        image, masks = draw.picture(options), draw.masks(options)
+        assert image.shape == (32, 32, 3)
+        np.testing.assert_array_equal(image[::2, ::2], image[1::2, 1::2])  # cells of 2x2 pixels
+        assert masks["hair"].sum() >= draw.LEAST_HAIR
+        wanted = {
+            "hair": COLORS[person["hair"]],
+            "skin": SKINS[person["skin"]],
+            "clothing": COLORS[person["clothing"]],
+        }
+        for part, color in wanted.items():
+            seen = np.median(image[masks[part]].astype(float), axis=0)
+            named = np.array([*(SKINS if part == "skin" else COLORS).values()])
+            nearest = np.square(named - seen[None]).sum(1).argmin()
+            assert tuple(named[nearest]) == color
+        assert (image == people.BACKGROUND).all(-1).any()
+
+
+def test_held_out_colors_are_not_trained_on_together_but_in_pairs():
+    parts = ["hair", "skin", "clothing"]
+    colors = itertools.product(*(TRAITS[part] for part in parts))
+    whole = [dict(zip(parts, words, strict=True)) for words in colors]
+    held = [one for one in whole if people.is_held_out(one)]
+    assert len(held) == len(whole) // 10
+    for first, second in itertools.combinations(parts, 2):
+        pairs = {(one[first], one[second]) for one in whole if not people.is_held_out(one)}
+        assert len(pairs) == len(TRAITS[first]) * len(TRAITS[second])
+    rng = np.random.default_rng(0)
+    assert not any(people.is_held_out(draw.person_to_train_on(rng)) for _ in range(100))
+
+
+def test_a_file_of_avatars(tmp_path: Path):
+    draw.main([str(tmp_path / "a.npz"), "--num", "3", "--seed", "1"])
+    data = np.load(tmp_path / "a.npz")
+    assert data["image"].shape == (3, 32, 32, 3)
+    rng = np.random.default_rng(1)
+    assert train.read_people(data) == [draw.person_to_train_on(rng) for _ in range(3)]
+
+
+def test_distances_count_cells():
+    rng = np.random.default_rng(0)
+    training = rng.integers(0, 256, (5, 16, 16, 3), np.uint8).repeat(2, 1).repeat(2, 2)
+    images = training[[3, 1]]
+    images[1, :4, :2] ^= 128  # two cells
+    apart, near = measure.distances(images, training)
+    assert apart.tolist() == [0, 2]
+    assert near[:, 0].tolist() == [3, 1]
+
+
+def test_agreement_counts_what_is_worn_apart():
+    asked = [{"hat": NONE}, {"hat": "red"}, {"hat": "blue"}]
+    found = judge.agreement({"hat": [NONE, "red", "red"]}, asked)
+    assert found == {"hat": pytest.approx(2 / 3), "hat, if any": 0.5}
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> CLIPTokenizer:
+    folder = tmp_path_factory.mktemp("avatars") / "tokenizer"
+    return train.learned_tokenizer(folder)
+
+
+def test_a_word_is_a_token(tokenizer: CLIPTokenizer):
+    ids = tokenizer(["a sad person with short blonde hair, wearing an orange t-shirt", ""])
+    begin, end = ids[1, :2]
+    assert ids.shape == (2, tokens.LENGTH)
+    assert (ids[1, 1:] == end).all()
+    assert (
+        ids[0].tolist().index(end) == 1 + len("a sad person with short blonde hair".split()) + 1 + 6
+    )
+    assert ids[0, 0] == begin
+
+
+def test_training_resumes_where_it_was_killed(tokenizer: CLIPTokenizer, tmp_path: Path):
+    """Two updates, and one, then a second in a new call: the same bits."""
+    rng = np.random.default_rng(0)
+    crowd = [person for person, _ in drawn(8)]
+    mean, std = rng.standard_normal((2, 8, 8, 8, 4)).astype(np.float32)
+    pictures = train.Pictures(crowd, mean, abs(std), 0.5, tokenizer, size=2)
+    networks = train.make_networks(tokenizer.vocab_size, TEXT, UNET)
+    update, first = train.begin(networks, steps=10)
+    whole = train.run(tmp_path / "whole", first(), update, pictures.batch, 2)
+    train.run(tmp_path / "killed", first(), update, pictures.batch, 1)
+    resumed = train.run(tmp_path / "killed", first(), update, pictures.batch, 2)
+    assert int(resumed.step) == 2
+    for one, other in zip(jax.tree.leaves(resumed.ema), jax.tree.leaves(whole.ema), strict=True):
+        np.testing.assert_array_equal(one, other)
+    changed = jax.tree.map(lambda a, b: bool((a != b).any()), whole.params, first().params)
+    assert changed["text_encoder"]["text_model"]["encoder"]["layers.0"]["mlp"]["fc1"]["kernel"]
+    assert changed["unet"]["conv_in"]["kernel"]
+    train.save(networks, whole.ema, tmp_path)
+    _, params = UNet2DConditionModel.from_pretrained(tmp_path)
+    np.testing.assert_array_equal(
+        params["conv_in"]["kernel"], whole.ema["unet"]["conv_in"]["kernel"]
+    )
+    assert CLIPTextModel.from_pretrained(tmp_path)[0].eos_token_id == tokenizer.vocab_size - 1
+    assert DDIMScheduler.from_pretrained(tmp_path) == train.SCHEDULER
+
+
+def test_the_autoencoder_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(train_vae, "BATCH", 2)
+    images = np.stack([draw.picture(draw.options(*one))[::4, ::4] for one in drawn(4)])
+    train_vae.train(images, tmp_path, 1, VAE)
+    vae, params = AutoencoderKL.from_pretrained(tmp_path)
+    latents: Any = np.load(tmp_path / "latents.npz")
+    assert latents["mean"].shape == (4, 8, 8, 4)
+    variance = latents["mean"].var() + (latents["std"] ** 2).mean()
+    assert vae.scaling_factor**2 * variance == pytest.approx(1, rel=1e-5)
+    encoded = vae.apply({"params": params}, train_vae.to_floats(images), method="encode")
+    np.testing.assert_allclose(encoded[0], latents["mean"], rtol=1e-5, atol=1e-6)
