@@ -21,6 +21,7 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
+from ddpm_jax.models.layers import cudnn
 from ddpm_jax.models.layers.basic import make_linear, make_norm
 from ddpm_jax.models.layers.config import LayerConfig
 from ddpm_jax.models.layers.plain import Image
@@ -43,10 +44,31 @@ def attend(
 ) -> Float[Array, "b n k d"]:
     """Equation (2); axes are (batch, sequence, heads, head_dim).
 
-    Long sequences are taken some queries at a time, so that no more than `MAX_SCORES` scores of an
-    image are in memory. The mask must leave at least one key for each query. Otherwise the result
-    is NaN.
+    On a GPU, `ddpm_jax.models.layers.cudnn` computes it where it can. Its derivatives, and what it
+    cannot compute, are XLA's: long sequences are taken some queries at a time, so that no more than
+    `MAX_SCORES` scores of an image are in memory. The mask must leave at least one key for each
+    query. Otherwise the result is NaN.
     """
+    if mask is None and cudnn.applies(q, k, v):
+        return _by_cudnn(q, k, v)
+    return _by_xla(q, k, v, mask)
+
+
+@jax.custom_jvp
+def _by_cudnn(q: Array, k: Array, v: Array) -> Array:
+    # The default backend is a GPU, but this program may be compiled for the CPU beside it.
+    return lax.platform_dependent(q, k, v, cuda=cudnn.attend, default=_by_xla)
+
+
+@_by_cudnn.defjvp
+def _by_cudnn_jvp(
+    primals: tuple[Array, Array, Array], tangents: tuple[Array, Array, Array]
+) -> tuple[Array, Array]:
+    """XLA's: cuDNN's call has no forward mode, and no second derivative."""
+    return jax.jvp(_by_xla, primals, tangents)
+
+
+def _by_xla(q: Array, k: Array, v: Array, mask: Array | None = None) -> Array:
     b, n, heads, width = q.shape
     fit = max(1, MAX_SCORES // (k.shape[1] * heads))
     if mask is not None or n <= fit:
