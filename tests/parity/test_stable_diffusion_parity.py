@@ -19,6 +19,7 @@ from diffusers.pipelines.stable_diffusion import (
 from pipelines.latent_models import FACTOR, SIZE, parts
 
 import ddpm_jax as dj
+from ddpm_jax.hub import hub
 from ddpm_jax.sampling.keys import encoding_noise
 
 PROMPTS, NEGATIVE = ["a cat's hat", "dog!"], ["hat", "a dog"]
@@ -116,6 +117,20 @@ def test_text_to_image(folder: Path, scheduler: str, scale: float):
     found = pipe(PROMPTS, KEY, negative_prompt=NEGATIVE, **call, **QUIET).images
     other = pipe(PROMPTS[::-1], KEY, negative_prompt=NEGATIVE, **call, **QUIET).images
     compare(found, expected, other)
+
+
+@pytest.mark.parametrize("steps", [7, 20])
+def test_the_bundled_model(steps: int):
+    """Its own scheduler, float16 weights, diffusers' tokenizer: the same avatars."""
+    folder = hub.BUNDLED / "avatars"
+    prompts = ["a person with green hair and glasses", "a sad person in a red shirt"]
+    call = {"num_inference_steps": steps, "guidance_scale": 3.0, "negative_prompt": ["", "beard"]}
+    x_T = dj.prior(dj.DDIMScheduler().table(1), dj.sample_keys(KEY, 2), (8, 8, 4))
+    reference = diffusers.StableDiffusionPipeline.from_pretrained(folder).to(torch.float32)
+    reference.set_progress_bar_config(disable=True)
+    expected = reference(prompts, latents=torch_images(x_T), output_type="np", **call).images
+    found = dj.DiffusionPipeline.from_pretrained("avatars")(prompts, KEY, **call, **QUIET).images
+    compare(found, expected, found[::-1])
 
 
 @pytest.mark.parametrize("folder", [4], indirect=True, ids=["4channels"])

@@ -443,3 +443,32 @@ def test_a_key_is_needed(text: Any):
         text("a cat")
     with pytest.raises(TypeError, match="a key is jax"):
         text("a cat", 3)
+
+
+def test_pndm_ends_where_it_should_at_any_strength():
+    """With exact predictions the end is alpha_0 x0 + sigma_0 eps, wherever the run begins."""
+    one, scheduler = jnp.ones((1, 1, 1, 1)), parts()["scheduler"]
+    betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
+
+    def denoise(params: Any, x: jax.Array, timestep: jax.Array) -> jax.Array:
+        return jnp.full_like(x, params["eps"])
+
+    for steps, strength in ((50, 0.8), (20, 0.5)):
+        table = scheduler.table(steps, start=steps - int(steps * strength))
+        alpha, sigma = table.level[0]
+        signal = dj.sample(denoise, {"eps": 0.0}, table, alpha * one)
+        noise = dj.sample(denoise, {"eps": 1.0}, table, sigma * one)
+        np.testing.assert_allclose(signal.item(), (1 - betas[0]) ** 0.5, rtol=1e-4)
+        np.testing.assert_allclose(noise.item(), betas[0] ** 0.5, rtol=1e-2)
+
+
+def test_depth_of_another_shape(depth: Any):
+    """Depth is scaled to the latents with its axes in place."""
+    ramp = np.linspace(0, 1, 2 * SIZE)[:, None] * np.ones(SIZE)
+    wide = np.concatenate([IMAGE, IMAGE], axis=1)
+    down, across = (
+        depth("a cat", KEY, image=wide, depth_map=one, **QUIET).images
+        for one in (ramp[::2], ramp.T)
+    )
+    assert down.shape == (1, SIZE, 2 * SIZE, 3)
+    assert np.abs(down - across).max() > 0.01
