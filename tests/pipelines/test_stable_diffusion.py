@@ -9,10 +9,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
-from pipelines.latent_models import FACTOR, SIZE, TOKENS, WIDTH, checker, depth_estimator, parts
+from pipelines.latent_models import (
+    BETAS,
+    FACTOR,
+    SIZE,
+    TOKENS,
+    WIDTH,
+    checker,
+    depth_estimator,
+    parts,
+)
 from pipelines.models import edit, same_params
+from weights import ldm_files as ldm
 
 import ddpm_jax as dj
+from ddpm_jax.text.tokenizer import BOS, EOS
+from weights_convert import to_flax
 
 KEY = jax.random.key(0)
 LATENTS = SIZE // FACTOR
@@ -329,14 +341,50 @@ def test_early_schedulers_are_repaired(text: Any):
     assert pipe.scheduler == dj.DDIMScheduler()
 
 
-def test_one_file(tmp_path: Path, text: Any):
-    from weights import ldm_files as ldm
+@pytest.mark.parametrize("kind", ["safetensors", "ckpt"])
+def test_one_file(tmp_path: Path, kind: str):
+    """All components but the tokenizer come from the file; what it lacks is named."""
+    given = ldm.small()
+    state, file = ldm.one_file(given), tmp_path / f"sd.{kind}"
+    ldm.save(file, state) if kind == "safetensors" else ldm.save_ckpt(file, state)
+    tokens = ["c", "a", "t", "c</w>", "a</w>", "t</w>", BOS, EOS]
+    vocab = {token: i for i, token in enumerate(tokens)}
+    tokenizer = dj.CLIPTokenizer.from_vocabulary(vocab, [], max_length=7)
+    tokenizer.save_pretrained(tmp_path / "pipe" / "tokenizer")
+    pipe = dj.StableDiffusionPipeline.from_single_file(file, tokenizer=tmp_path / "pipe")
+    for name, model in ldm.SMALL.items():
+        assert same_params(pipe.params[name], to_flax(given[name], model.shapes()))
+        assert type(pipe.parts[name]) is type(model)
+    assert pipe.unet.attention_head_dim == 8
+    assert pipe.tokenizer("cat").tolist() == tokenizer("cat").tolist()
+    fields = {**BETAS, "steps_offset": 1, "set_alpha_to_one": False, "clip_sample": False}
+    assert pipe.scheduler == dj.DDIMScheduler(**fields)
+    configs = {"unet": {"attention_head_dim": 2}, "scheduler": {"prediction_type": "v_prediction"}}
+    vae = pipe.vae, pipe.params["vae"]
+    again = dj.StableDiffusionPipeline.from_single_file(
+        file, tokenizer=tokenizer, configs=configs, vae=vae, dtype=jnp.bfloat16
+    )
+    assert again.unet.attention_head_dim == 2
+    assert again.unet.dtype == jnp.bfloat16
+    assert again.scheduler.config.prediction_type == "v_prediction"
+    assert again.params["vae"] is vae[1]
 
-    file = ldm.save(tmp_path / "sd.safetensors", ldm.one_file(ldm.small()))
+
+def test_files_that_lack_something(tmp_path: Path):
+    parts = ldm.small()
+    whole = ldm.save(tmp_path / "sd.safetensors", ldm.one_file(parts))
     with pytest.raises(ValueError, match="has no tokenizer: pass tokenizer="):
-        dj.StableDiffusionPipeline.from_single_file(file)
+        dj.StableDiffusionPipeline.from_single_file(whole)
     with pytest.raises(TypeError, match="unknown options nothing"):
-        dj.StableDiffusionPipeline.from_single_file(file, tokenizer="x", nothing=1)  # pyright: ignore
+        dj.StableDiffusionPipeline.from_single_file(whole, tokenizer="x", nothing=1)  # pyright: ignore
+    with pytest.raises(ValueError, match="has no moving average"):
+        dj.StableDiffusionPipeline.from_single_file(whole, ema=True)
+    del parts["vae"]
+    unet = ldm.save(tmp_path / "unet.safetensors", ldm.one_file(parts))
+    with pytest.raises(ValueError, match="has no tokenizer, vae: pass tokenizer="):
+        dj.StableDiffusionPipeline.from_single_file(unet)
+    with pytest.raises(FileNotFoundError):
+        dj.StableDiffusionPipeline.from_single_file(tmp_path / "none.ckpt")
 
 
 # Bad input.
