@@ -156,7 +156,7 @@ def test_models_that_the_package_brings_along(name: str, size: int):
     files = [file for file in bundled.rglob("*") if file.is_file()]
     assert (bundled / "model_index.json").is_file()
     assert size * 0.9 < sum(file.stat().st_size for file in files) < size
-    assert "## How it was made" in (bundled / "README.md").read_text()
+    assert "- **Data**: " in (bundled / "README.md").read_text()
 
 
 def test_files_that_the_package_brings_along():

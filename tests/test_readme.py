@@ -27,6 +27,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.filterwarnings("ignore:a text of more than")
 def test_python(tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]):
     """All of it, in order, with a model that compiles sooner in place of those it names."""
     monkeypatch.chdir(tmp_path)

@@ -436,7 +436,7 @@ class StableDiffusion(DiffusionPipeline):
             prompt_embeds,
             negative_prompt,
             negative_prompt_embeds,
-            width=self.unet.cross_attention_dim,
+            shape=(self.tokenizer.max_length, self.unet.cross_attention_dim),
             guided=guidance_scale > 1,
         )
         counts = {prompts.count, pictures} - {1}

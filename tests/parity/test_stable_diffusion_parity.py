@@ -3,6 +3,8 @@
 Both run from the same noise: what diffusers draws is replaced by our draws, in its order.
 """
 
+import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,8 @@ SCHEDULERS = {
     "euler": (dj.EulerDiscreteScheduler, diffusers.EulerDiscreteScheduler),
 }
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning",
+    "ignore:In CPU autocast:UserWarning",
 )
 QUIET: dict[str, Any] = {"output_type": "np", "progress": False}
 

@@ -409,7 +409,7 @@ def test_files_that_lack_something(tmp_path: Path):
         ),
         (
             {"prompt": None, "prompt_embeds": np.zeros((1, 3, WIDTH), np.float32)},
-            r"must have equally many tokens, got \[3, 12\]",
+            "must have equally many tokens, got 3 and 12",
         ),
         ({"height": 15}, "height and width must be multiples of 2, got 15x16"),
         ({"width": 0}, "width must be at least 1, got 0"),
