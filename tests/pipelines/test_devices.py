@@ -44,6 +44,18 @@ assert inputs.place(params)["conv_in"]["kernel"] is params["conv_in"]["kernel"]
 noise = dj.noise(inputs.keys, 3, (8, 8, 1))[:10]
 np.testing.assert_array_equal(noise, dj.noise(dj.sample_keys(jax.random.key(0), 10), 3, (8, 8, 1)))
 
+# With prompts: every condition and the known part of an image is split too.
+from pipelines.latent_models import SIZE, parts
+inpaint = dj.StableDiffusionInpaintPipeline(**parts())
+image = np.random.default_rng(0).random((SIZE, SIZE, 3), np.float32)
+mask = (np.arange(SIZE * SIZE).reshape(SIZE, SIZE) % 7 < 3).astype(np.float32)
+call = dict(num_inference_steps=3, output_type="np", progress=False, image=image, mask_image=mask)
+prompts = ["a cat", "dog", "hat"]
+alone = inpaint(prompts, jax.random.key(0), **call).images
+found = inpaint(prompts, jax.random.key(0), sharding=split, **call).images
+assert found.shape == alone.shape == (3, SIZE, SIZE, 3)
+np.testing.assert_allclose(found, alone, atol=1e-4)
+
 for wrong in (P(), P(None, "batch"), P("batch", "other")):
     try:
         pipe(jax.random.key(0), sharding=NamedSharding(mesh, wrong), **call)
