@@ -36,10 +36,10 @@ from ddpm_jax.pipelines.inpaint import (
     StableDiffusionInpaintPipeline as StableDiffusionInpaintPipeline,
 )
 from ddpm_jax.pipelines.stable_diffusion import PromptOptions as PromptOptions
-from ddpm_jax.pipelines.stable_diffusion import StableDiffusionPipeline as StableDiffusionPipeline
 from ddpm_jax.pipelines.stable_diffusion import (
     StableDiffusionPipelineOutput as StableDiffusionPipelineOutput,
 )
+from ddpm_jax.pipelines.text_to_image import StableDiffusionPipeline as StableDiffusionPipeline
 from ddpm_jax.pipelines.unconditional import CallOptions as CallOptions
 from ddpm_jax.pipelines.unconditional import DDIMPipeline as DDIMPipeline
 from ddpm_jax.pipelines.unconditional import DDPMPipeline as DDPMPipeline

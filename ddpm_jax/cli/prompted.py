@@ -19,11 +19,8 @@ from ddpm_jax.pipelines.base import supported_class
 from ddpm_jax.pipelines.depth_to_image import StableDiffusionDepth2ImgPipeline
 from ddpm_jax.pipelines.image_to_image import StableDiffusionImg2ImgPipeline, skipped
 from ddpm_jax.pipelines.inpaint import StableDiffusionInpaintPipeline
-from ddpm_jax.pipelines.stable_diffusion import (
-    GUIDANCE_SCALE,
-    StableDiffusion,
-    StableDiffusionPipeline,
-)
+from ddpm_jax.pipelines.stable_diffusion import GUIDANCE_SCALE, StableDiffusion
+from ddpm_jax.pipelines.text_to_image import StableDiffusionPipeline
 
 if TYPE_CHECKING:
     from ddpm_jax.cli.sample import Sample

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from ddpm_jax.models import DPTForDepthEstimation
 from ddpm_jax.pipelines.base import Component
+from ddpm_jax.pipelines.image_processors import DPT_PROCESSOR, write_processor
 from ddpm_jax.pipelines.image_to_image import ImageToImage, rows_of, skipped
 from ddpm_jax.pipelines.pictures import Pictures, depths
 from ddpm_jax.pipelines.prompts import Texts
@@ -22,24 +23,8 @@ from ddpm_jax.pipelines.stable_diffusion import (
     Latents,
     PromptOptions,
     TextOutput,
-    write_processor,
 )
 from ddpm_jax.tables.table import Table
-
-DPT_PROCESSOR = {
-    "image_processor_type": "DPTImageProcessor",
-    "do_normalize": True,
-    "do_rescale": True,
-    "do_resize": True,
-    "ensure_multiple_of": 1,
-    "image_mean": [0.5, 0.5, 0.5],
-    "image_std": [0.5, 0.5, 0.5],
-    "keep_aspect_ratio": False,
-    "resample": 3,
-    "rescale_factor": 1 / 255,
-    "size": {"height": 384, "width": 384},
-}
-"""The settings of a depth estimator's images, for diffusers."""
 
 
 class StableDiffusionDepth2ImgPipeline(ImageToImage):

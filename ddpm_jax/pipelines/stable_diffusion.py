@@ -1,4 +1,4 @@
-"""Stable Diffusion 1.x and 2.x: the parts that all its pipelines share, and text to image.
+"""Stable Diffusion 1.x and 2.x: what all its pipelines share.
 
     context = text_encoder(tokenizer(prompt))
     z       = the end of the table, from noise, under guided(unet)
@@ -28,7 +28,7 @@ from PIL.Image import Image
 
 import weights_convert
 from ddpm_jax.guidance.known import WithKnown
-from ddpm_jax.hub.files import faults_of, listed, write_json
+from ddpm_jax.hub.files import faults_of, listed
 from ddpm_jax.images import to_uint8
 from ddpm_jax.models import (
     AutoencoderKL,
@@ -46,11 +46,11 @@ from ddpm_jax.pipelines.call import (
     run_table,
 )
 from ddpm_jax.pipelines.generate import with_inputs
-from ddpm_jax.pipelines.inputs import Inputs, count_of, first_noise, image_keys, sharded
+from ddpm_jax.pipelines.image_processors import CLIP_PROCESSOR, write_processor
+from ddpm_jax.pipelines.inputs import Inputs, count_of, image_keys, sharded
 from ddpm_jax.pipelines.latents import Decoder, encode
 from ddpm_jax.pipelines.pictures import Pictures
 from ddpm_jax.pipelines.prompts import Prompts, Texts, check_prompts, encode_prompts
-from ddpm_jax.pixels import CLIP_MEAN, CLIP_STD
 from ddpm_jax.sampling.keys import encoding_noise
 from ddpm_jax.schedulers import DDIMScheduler, Scheduler
 from ddpm_jax.tables.table import Table
@@ -60,22 +60,6 @@ PipelineT = TypeVar("PipelineT", bound="StableDiffusion")
 LatentOutputType: TypeAlias = Literal["pil", "np", "jax", "latent"]
 STEPS, GUIDANCE_SCALE = 50, 7.5
 """The defaults of all pipelines."""
-
-CLIP_PROCESSOR = {
-    "image_processor_type": "CLIPImageProcessor",
-    "crop_size": {"height": 224, "width": 224},
-    "do_center_crop": True,
-    "do_convert_rgb": True,
-    "do_normalize": True,
-    "do_rescale": True,
-    "do_resize": True,
-    "image_mean": list(CLIP_MEAN),
-    "image_std": list(CLIP_STD),
-    "resample": 3,
-    "rescale_factor": 1 / 255,
-    "size": {"shortest_edge": 224},
-}
-"""The settings of a safety checker's images, for diffusers."""
 
 
 class PromptOptions(RunOptions, total=False):
@@ -523,71 +507,6 @@ class StableDiffusion(DiffusionPipeline):
         }
 
 
-def write_processor(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Writes the settings of an image processor into a pipeline's folder."""
-    target = folder / "feature_extractor"
-    target.mkdir(exist_ok=True)
-    write_json(target / "preprocessor_config.json", settings)
-
-
 @partial(jax.jit, static_argnames="model")
 def _flagged(model: StableDiffusionSafetyChecker, params: Any, pixels: Array) -> Any:
     return model.apply({"params": params}, pixels)
-
-
-class StableDiffusionPipeline(StableDiffusion):
-    """Text to image."""
-
-    @classmethod
-    def channels(cls, latent: int) -> dict[int, str]:
-        """Latents alone."""
-        return {latent: "latents"}
-
-    def __call__(
-        self,
-        prompt: Texts | None,
-        key: ArrayLike,
-        *,
-        num_inference_steps: int = STEPS,
-        height: int | None = None,
-        width: int | None = None,
-        guidance_rescale: float = 0.0,
-        **options: Unpack[PromptOptions],
-    ) -> TextOutput:
-        """Generates images from prompts.
-
-        A second call with the same shapes compiles nothing, even with other prompts, another number
-        of steps or another guidance scale. Ctrl-C stops a run between two evaluations.
-
-        Args:
-            prompt: one text or several; None if `prompt_embeds` are given.
-            key: `jax.random.key(seed)`. The key of image i is fold_in(key, i), so the image does
-                not depend on the batch size. Or (B,) keys, to generate chosen images again.
-            num_inference_steps: steps of the scheduler.
-            height: of the images in pixels, a multiple of the autoencoder's factor (8). The default
-                is the network's own size.
-            width: as `height`.
-            guidance_rescale: in [0, 1], how far the guided output gets the standard deviation of
-                the conditional one (Lin et al. 2023, arXiv:2305.08891).
-            **options: see `PromptOptions`: guidance_scale, negative_prompt, num_images_per_prompt,
-                eta, prompt_embeds, negative_prompt_embeds, clip_skip, output_type, table, x_T,
-                return_dict, sharding, progress, callback, callback_every.
-
-        Returns:
-            Images, `num_images_per_prompt` of the first prompt, then of the second.
-
-        Raises:
-            TypeError: `key` is missing or is not a key, or an unknown option.
-            ValueError: an argument is out of range, or does not match another one or the model.
-        """
-        if not 0 <= guidance_rescale <= 1:
-            raise ValueError(f"guidance_rescale must lie in [0, 1], got {guidance_rescale}")
-
-        def begin(table: Table, keys: Keys, x_T: Latents | None) -> Beginning:
-            return Beginning(x_T=first_noise(table, keys, shape) if x_T is None else x_T)
-
-        run = {"num_inference_steps": num_inference_steps}
-        shape = self._latent_shape(options.get("x_T"), height, width)
-        return self._call(
-            prompt, key, run, begin, shape, guidance_rescale=guidance_rescale, **options
-        )
