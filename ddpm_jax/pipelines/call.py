@@ -45,6 +45,19 @@ class RunOptions(TypedDict, total=False):
     `update` of a progress bar of one's own, which takes the place of ours."""
 
 
+def check_rest(rest: Mapping[str, Any]) -> None:
+    """Checks, before any work, the options of a call that go to `run_table`.
+
+    Raises:
+        TypeError: there is no such option.
+        ValueError: `callback_every` is not a count.
+    """
+    unknown = sorted(set(rest) - {"progress", "callback", "callback_every", "advanced"})
+    if unknown:
+        raise TypeError(f"a call got an unexpected keyword argument {unknown[0]!r}")
+    count_of("callback_every", rest.get("callback_every", 1))
+
+
 def check_output_type(given: Any, accepted: Any = OutputType) -> None:
     """Raises ValueError unless an output type is one of a Literal's."""
     *most, last = (f'"{name}"' for name in get_args(accepted))
@@ -102,7 +115,6 @@ def run_table(
     """`generate` with a progress bar, or the caller's."""
     from tqdm.auto import tqdm
 
-    every = count_of("callback_every", callback_every)
     with tqdm(total=len(table), disable=not progress or advanced is not None) as bar:
         return generate(
             denoise,
@@ -112,7 +124,7 @@ def run_table(
             decode,
             advanced=advanced or moving(bar),
             preview=callback,
-            preview_every=every,
+            preview_every=callback_every,
         )
 
 

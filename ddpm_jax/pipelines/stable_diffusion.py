@@ -41,6 +41,7 @@ from ddpm_jax.pipelines.base import REPLACEABLE, Component, DiffusionPipeline, L
 from ddpm_jax.pipelines.call import (
     RunOptions,
     check_output_type,
+    check_rest,
     chosen_table,
     converted,
     run_table,
@@ -408,7 +409,7 @@ class StableDiffusion(DiffusionPipeline):
             **rest: progress, callback, callback_every.
         """
         check_output_type(output_type, LatentOutputType)
-        count_of("callback_every", rest.get("callback_every", 1))
+        check_rest(rest)
         per_prompt = count_of("num_images_per_prompt", num_images_per_prompt)
         if clip_skip not in range(self.text_encoder.num_hidden_layers):
             raise ValueError(

@@ -23,12 +23,13 @@ from ddpm_jax.pipelines.call import (
     OutputType,
     RunOptions,
     check_output_type,
+    check_rest,
     chosen_table,
     converted,
     run_table,
 )
 from ddpm_jax.pipelines.generate import decode_pixels, with_inputs
-from ddpm_jax.pipelines.inputs import Labels, check_channels, check_pil, count_of, make_inputs
+from ddpm_jax.pipelines.inputs import Labels, check_channels, check_pil, make_inputs
 from ddpm_jax.schedulers import DDIMScheduler, PNDMScheduler, Scheduler
 from ddpm_jax.tables.table import Table
 
@@ -142,7 +143,7 @@ class UnconditionalPipeline(DiffusionPipeline):
         check_output_type(output_type)
         if output_type == "pil":
             check_pil(self.unet)
-        count_of("callback_every", rest.get("callback_every", 1))
+        check_rest(rest)
         default_steps = inspect.signature(type(self).__call__).parameters["num_inference_steps"]
         chosen = chosen_table(self.scheduler, table, run, default_steps.default)
         if guidance_scale > 1 and negative_labels is None:

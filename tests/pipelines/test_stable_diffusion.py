@@ -489,6 +489,8 @@ def test_wrong_depths(depth: Any):
 def test_a_key_is_needed(text: Any):
     with pytest.raises(TypeError, match="key"):
         text("a cat")
+    with pytest.raises(TypeError, match="unexpected keyword argument 'generator'"):
+        text("a cat", KEY, generator=1)
     with pytest.raises(TypeError, match="a key is jax"):
         text("a cat", 3)
 
