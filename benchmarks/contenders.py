@@ -1,6 +1,7 @@
 """Libraries that are compared: the same weights, the same outputs, and then their rates."""
 
 import statistics
+import time
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -26,13 +27,15 @@ class Contender(Protocol):
         ...
 
 
-def weights(config: Mapping[str, Any], folder: Path) -> Path | None:
-    """Weights that torch draws once, for both libraries; None where torch is not installed."""
+def weights(draw: str, *arguments: Any) -> Path | None:
+    """Weights that a function of `benchmarks.torch_side` draws for both libraries; None where torch
+    is not installed.
+    """
     try:
         import benchmarks.torch_side as side
     except ImportError:
         return None
-    return side.draw(config, folder)
+    return getattr(side, draw)(*arguments)
 
 
 def torch_side(kind: str, *arguments: Any) -> Callable[[bool], Contender]:
@@ -61,13 +64,37 @@ def compare(
             contender that is further off computes something else, and is not timed.
         given: the options `rounds`, `seconds` and `no_compile`.
     """
-    makers = {OURS: lambda: ours, "diffusers": partial(theirs, False)}
-    if not given.no_compile:
-        makers["torch.compile"] = partial(theirs, True)
+    makers = {OURS: lambda: ours, **torch_makers(theirs, given)}
+    rows, runs = prepared(makers, allowed)
+    units = rounds.window(runs, given.seconds)
+    taken = rounds.take(runs, units, given.rounds)
+    for name in runs:
+        rows[name] |= figures(taken, name, units)
+    return list(rows.values())
+
+
+def torch_makers(
+    theirs: Callable[[bool], Contender], given: Namespace
+) -> dict[str, Callable[[], Contender]]:
+    """Makers of the other side's contenders by name."""
+    kinds = {"diffusers": False} | ({} if given.no_compile else {"torch.compile": True})
+    return {name: partial(theirs, compiled) for name, compiled in kinds.items()}
+
+
+def prepared(
+    makers: Mapping[str, Callable[[], Contender]], allowed: Callable[[str, str], float]
+) -> tuple[dict[str, dict[str, Any]], dict[str, rounds.Run]]:
+    """The beginning of each contender's row, and the runs of those that may be timed.
+
+    Args:
+        makers: of the contenders, ours first.
+        allowed: as in `compare`.
+    """
     rows: dict[str, dict[str, Any]] = {name: {"library": name} for name in makers}
     runs: dict[str, rounds.Run] = {}
     expected: dict[str, Any] = {}
     for name, make in makers.items():
+        began = time.perf_counter()
         try:
             contender = make()
             first, second = (rounds.seconds(contender.run, 1) for _ in range(2))
@@ -81,11 +108,8 @@ def compare(
             if name == OURS:
                 raise
             rows[name]["error"] = one_line(error)
-    units = rounds.window(runs, given.seconds)
-    taken = rounds.take(runs, units, given.rounds)
-    for name in runs:
-        rows[name] |= figures(taken, name, units)
-    return list(rows.values())
+        rows[name]["prepared"] = time.perf_counter() - began
+    return rows, runs
 
 
 def figures(taken: Sequence[rounds.Round], name: str, units: int) -> dict[str, Any]:

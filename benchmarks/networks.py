@@ -1,4 +1,4 @@
-"""The networks that are sampled, and the presets that are trained."""
+"""The networks and pipelines that are sampled, and the presets that are trained."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -48,6 +48,65 @@ NETWORKS: dict[str, dict[str, Any]] = {
         "norm_num_groups": 4,
     },
 }
+
+
+class Pipeline(NamedTuple):
+    """A text-to-image pipeline: configs of its networks, and what is made with it. What they leave
+    out has diffusers' default.
+    """
+
+    configs: dict[str, dict[str, Any]]
+    size: int
+    """Pixels of a side."""
+    steps: int
+
+
+VAE_BLOCKS = {
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+}
+SD15 = {  # 859,520,964, 83,653,863 and 123,060,480 params
+    "unet": {"sample_size": 64, "cross_attention_dim": 768},
+    "vae": {**VAE_BLOCKS, "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2},
+    "text_encoder": {
+        "vocab_size": 49408,
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "max_position_embeddings": 77,
+        "hidden_act": "quick_gelu",
+        "bos_token_id": 0,
+        "eos_token_id": 2,
+    },
+}
+SMALL = {
+    "unet": {
+        "sample_size": 8,
+        "cross_attention_dim": 16,
+        "down_block_types": ("CrossAttnDownBlock2D",),
+        "up_block_types": ("CrossAttnUpBlock2D",),
+        "block_out_channels": (16,),
+        "layers_per_block": 1,
+        "attention_head_dim": 2,
+        "norm_num_groups": 4,
+    },
+    "vae": {**VAE_BLOCKS, "block_out_channels": (4,) * 4, "norm_num_groups": 4},
+    "text_encoder": SD15["text_encoder"]
+    | {
+        "vocab_size": 256,
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    },
+}
+PIPELINES = {
+    "sd15": Pipeline(SD15, size=512, steps=50),
+    "sd15-256px": Pipeline(SD15, size=256, steps=2),
+    "tiny": Pipeline(SMALL, size=64, steps=4),
+}
+
 FILES = 1000
 """In a made folder of images."""
 

@@ -18,7 +18,7 @@ from benchmarks.contenders import OURS
 from benchmarks.rounds import Spread
 
 RESULTS = Path(__file__).resolve().parent / "results"
-LIBRARIES = ("jax", "jaxlib", "flax", "numpy", "torch", "diffusers", "scikit-learn")
+LIBRARIES = "jax jaxlib flax numpy torch diffusers transformers scikit-learn".split()
 
 
 def cores() -> int:
@@ -67,8 +67,10 @@ class Case(NamedTuple):
     precision: str
 
 
-def options(program: str, description: str | None, networks: Iterable[str]) -> ArgumentParser:
-    """A parser with the options of sampling and training."""
+def options(
+    program: str, description: str | None, networks: Iterable[str], *, windows: bool = True
+) -> ArgumentParser:
+    """A parser with the options of all scripts; `windows`: their length is an option."""
     parser = ArgumentParser(prog=f"python -m {program}", description=description)
     add = parser.add_argument
     add("--device", choices=("cpu", "gpu"), help="default: what jax sees")
@@ -76,7 +78,8 @@ def options(program: str, description: str | None, networks: Iterable[str]) -> A
     add("--batches", nargs="+", type=count, help="images at once; default: the usual ones")
     add("--precisions", nargs="+", choices=("float32", "bfloat16"), help="default: the usual ones")
     add("--rounds", type=count, default=9, help="windows of each contender (9)")
-    add("--seconds", type=float, default=2.0, help="length of the fastest one's window (2)")
+    if windows:
+        add("--seconds", type=float, default=2.0, help="length of the fastest one's window (2)")
     add("--no-compile", action="store_true", help="leave torch.compile out")
     add("--fast", action="store_true", help="a tiny network for seconds: does it all run?")
     add("--out", type=Path, help="the JSON file, and .md beside it; --fast writes none by default")
@@ -92,7 +95,9 @@ def parsed(parser: ArgumentParser, arguments: Sequence[str] | None, name: str) -
     given.device = backend
     if given.fast:
         given.models, given.batches, given.precisions = ["tiny"], [2], ["float32"]
-        given.rounds, given.seconds = 2, 0.02
+        given.rounds = 2
+        if "seconds" in given:
+            given.seconds = 0.02
     elif given.out is None:
         given.out = RESULTS / f"{name}-{_slug()}.json"
     return given
@@ -130,7 +135,8 @@ def say(text: str) -> None:
 def begun(given: Namespace) -> dict[str, Any]:
     """A document without results."""
     taken = time.strftime("%Y-%m-%d", time.gmtime())
-    return {"machine": machine(), "taken": taken, "rounds": given.rounds, "seconds": given.seconds}
+    found = {"machine": machine(), "taken": taken, "rounds": given.rounds}
+    return found | ({"seconds": given.seconds} if "seconds" in given else {})
 
 
 def write(path: Path | None, document: Mapping[str, Any], text: str) -> None:
@@ -148,14 +154,15 @@ def head(title: str, document: Mapping[str, Any]) -> str:
     """The title, and what the results were taken on."""
     machine = document["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-    rounds, seconds = document["rounds"], document["seconds"]
+    rounds = document["rounds"]
+    windows = f", windows of {document['seconds']:g} s" if "seconds" in document else ""
     few = "" if rounds >= 9 else " Fewer than 9 rounds: not to be quoted."
     lines = [
         f"CPU: {machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB",
         f"GPU: {', '.join(machine['gpus']) or 'none'}",
         f"System: {machine['system']}",
         f"Libraries: {versions}",
-        f"Taken: {document['taken']}, {rounds} rounds, windows of {seconds:g} s.{few}",
+        f"Taken: {document['taken']}, {rounds} rounds{windows}.{few}",
     ]
     return "\n- ".join([f"# {title}\n", *lines])
 
@@ -171,11 +178,18 @@ def case_cells(row: Mapping[str, Any]) -> list[str]:
     return [row["network"], str(row["batch"]), row["precision"]]
 
 
-def contender_table(rows: Iterable[Mapping[str, Any]], unit: str) -> str:
-    """A row for each contender: its figures, or why it has none."""
+def contender_table(
+    rows: Iterable[Mapping[str, Any]], unit: str, more: Mapping[str, str] | None = None
+) -> str:
+    """A row for each contender: its figures, or why it has none; `more`: columns and their keys."""
+    more = more or {}
     columns = ["network", "batch", "precision", "library", f"{unit}/s"]
-    columns += ["ours / theirs", "first call, s", "difference"]
-    return table(columns, map(_contender_cells, rows))
+    columns += ["ours / theirs", "first call, s", "difference", *more]
+    cells = (
+        _contender_cells(row) + [f"{row[key]:.3g}" if key in row else "" for key in more.values()]
+        for row in rows
+    )
+    return table(columns, cells)
 
 
 def _contender_cells(row: Mapping[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@ so that whatever slows the machine for a while slows both sides of a ratio. Quar
 the ratio varies.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -22,6 +23,9 @@ take the cores from the next contender; OpenMP's stop within 0.2 s."""
 
 MOST = 1000
 """Units in a window: the rows of the sampling table."""
+
+LEAST = 3
+"""Rounds that are taken even where the time is up."""
 
 Run = Callable[[int], object]
 Round = Mapping[str, float]
@@ -66,12 +70,20 @@ def seconds(run: Run, units: int) -> float:
 
 
 def take(
-    runs: Mapping[str, Run], units: int, rounds: int, pause: float = PAUSE
+    runs: Mapping[str, Run],
+    units: int,
+    rounds: int,
+    pause: float = PAUSE,
+    left: Callable[[], float] = lambda: math.inf,
 ) -> list[dict[str, float]]:
-    """The seconds of every window."""
-    taken = []
+    """The seconds of every window. After `LEAST` rounds, one that would last longer than the
+    seconds that are left is not begun.
+    """
+    taken: list[dict[str, float]] = []
     for i in range(rounds):
-        took = {}
+        if i >= LEAST and sum(taken[-1].values()) + pause * len(runs) > left():
+            break
+        took: dict[str, float] = {}
         for name in turned(list(runs), i):
             time.sleep(pause)
             took[name] = seconds(runs[name], units)

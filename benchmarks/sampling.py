@@ -156,7 +156,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for case in report.cases(given, BATCHES[given.device], PRECISIONS[given.device]):
             report.say(f"{case}")
-            weights = contenders.weights(NETWORKS[case.network], Path(folder) / case.network)
+            weights = contenders.weights(
+                "draw", NETWORKS[case.network], Path(folder) / case.network
+            )
             ours, named = Ours(case, weights), case._asdict()
             document["sampling"] += [named | row for row in compared(ours, weights, given)]
             if (case.network, case.precision) not in taken:

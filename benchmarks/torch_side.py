@@ -8,6 +8,7 @@ that favours torch.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,16 @@ import numpy as np
 import torch
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from benchmarks.report import Case, cores
 
 torch.set_num_threads(cores())
 torch.set_float32_matmul_precision("high")  # on a GPU jax, too, takes TF32 for float32
 torch.backends.cudnn.benchmark = True  # XLA tries out its kernels too
+
+DRAWN: dict[Path, dict[str, Any]] = {}
+"""Parts of pipelines by folder. To read them again, diffusers would draw random weights first."""
 
 RATES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
 """diffusers' names of our schedules of the learning rate."""
@@ -35,13 +40,30 @@ def draw(config: Mapping[str, Any], folder: Path) -> Path:
     return folder / "unet"
 
 
+def draw_pipeline(configs: Mapping[str, Any], scheduler: Any, folder: Path, dtype: str) -> Path:
+    """The folder, which has a tokenizer, with networks of random weights and a scheduler."""
+    torch.manual_seed(0)
+    networks: dict[str, torch.nn.Module] = {
+        "unet": diffusers.UNet2DConditionModel(**configs["unet"]),
+        "vae": diffusers.AutoencoderKL(**configs["vae"]),
+        "text_encoder": CLIPTextModel(CLIPTextConfig(**configs["text_encoder"])),
+    }
+    DRAWN[folder] = {
+        **{name: network.to(getattr(torch, dtype)).eval() for name, network in networks.items()},
+        "tokenizer": CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+        "scheduler": diffusers.DDIMScheduler(**scheduler),
+        **dict.fromkeys(("safety_checker", "feature_extractor")),
+        "requires_safety_checker": False,
+    }
+    diffusers.StableDiffusionPipeline(**DRAWN[folder]).save_pretrained(folder)
+    return folder
+
+
 class _Network:
     """A network on its device, and what is called: it, or the compiled one."""
 
     def __init__(self, weights: Path, dtype: torch.dtype, device: str, compiled: bool):
-        if device == "gpu" and not torch.cuda.is_available():
-            raise RuntimeError("torch sees no GPU")
-        self.device = torch.device("cuda" if device == "gpu" else "cpu")
+        self.device = _device(device)
         unet = diffusers.UNet2DModel.from_pretrained(
             weights, torch_dtype=dtype, low_cpu_mem_usage=False
         )
@@ -83,6 +105,50 @@ class Sampling(_Network):
                 output = self.network(x, timestep).sample
                 x = self.scheduler.step(output, timestep, x).prev_sample
         return x
+
+
+class TextToImage:
+    """diffusers' pipeline. Its UNet has channels last, and alone goes through `torch.compile`.
+
+    Args:
+        case: what is made.
+        device: "cpu" or "gpu".
+        folder: that was drawn.
+        call: arguments of every call but the latents.
+        noise: (B, h, w, c) latents.
+        mode: of `torch.compile`.
+        compiled: whether it is used.
+    """
+
+    def __init__(
+        self,
+        case: Case,
+        device: str,
+        folder: Path,
+        call: Mapping[str, Any],
+        noise: np.ndarray,
+        mode: str,
+        *,
+        compiled: bool,
+    ):
+        place, dtype = _device(device), getattr(torch, case.precision)
+        pipe: Any = diffusers.StableDiffusionPipeline(**DRAWN[folder])
+        pipe.set_progress_bar_config(disable=True)
+        pipe.to(place).unet.to(memory_format=torch.channels_last)
+        torch.compiler.reset()
+        if compiled:
+            pipe.unet = torch.compile(pipe.unet, mode=mode)
+        latents = _channels_first(noise).to(place, dtype)
+        self.pipe = partial(pipe, **call, latents=latents, return_dict=False)
+
+    def run(self, units: int) -> None:
+        self.pipe(num_inference_steps=units, output_type="np")
+
+    def outputs(self) -> dict[str, Any]:
+        latents, images = (
+            self.pipe(num_inference_steps=3, output_type=kind)[0] for kind in ("latent", "np")
+        )
+        return {"latents": _channels_last(latents), "images": images}
 
 
 class Training(_Network):
@@ -153,6 +219,12 @@ class Training(_Network):
             num_warmup_steps=settings["warmup_steps"],
             num_training_steps=steps,
         )
+
+
+def _device(device: str) -> torch.device:
+    if device == "gpu" and not torch.cuda.is_available():
+        raise RuntimeError("torch sees no GPU")
+    return torch.device("cuda" if device == "gpu" else "cpu")
 
 
 def _average(unet: Any, settings: Mapping[str, Any]) -> EMAModel:

@@ -108,7 +108,7 @@ def compared(case: report.Case, folder: Path, given: Namespace) -> list[dict[str
     settings = settings_of(case, folder)
     dropout, diffusion = settings.model.dropout, settings.diffusion
     config = settings.model.config(PRESETS[case.network].shape, None, diffusion)
-    weights = contenders.weights(config, folder / f"{case.network}-weights")
+    weights = contenders.weights("draw", config, folder / f"{case.network}-weights")
     ours = Ours(settings, folder, weights)
     arguments = (case, given.device, weights, asdict(settings), ours.first())
 

@@ -12,6 +12,8 @@ from ddpm_jax.cli.common import OptionalCount, OptionalName, OptionError, counte
 
 if TYPE_CHECKING:
     from ddpm_jax.models import UNet2DModel
+    from ddpm_jax.pipelines.stable_diffusion import StableDiffusion
+    from weights_convert.files import Stem
 
 AVERAGE = "optimization_step"
 """A field that diffusers' EMAModel adds to the config of the network that it averages."""
@@ -52,6 +54,18 @@ class Info:
             raise OptionError("--batch-size needs --memory")
         if self.batch_size is not None and self.batch_size < 1:
             raise OptionError(f"--batch-size must be at least 1, got {self.batch_size}")
+        from ddpm_jax.cli.prompted import prompt_class
+
+        kind = prompt_class(self.name, self.revision)
+        if kind is None:
+            self._network()
+        elif self.memory:
+            raise OptionError("--memory is for models with one network")
+        else:
+            self._pipeline(kind)
+
+    def _network(self) -> None:
+        """Print the config and the sizes of a model with one network."""
         from ddpm_jax.hub import class_names, hub
         from ddpm_jax.hub.files import read_json
         from ddpm_jax.models import UNet2DModel
@@ -66,12 +80,50 @@ class Info:
         if names := class_names.read(hub.root_of(folder, files)):
             print(f"\nclasses: {class_names.in_words(names)}")
         print(f"\n{parameter_table(shapes)}\n")
-        print(stored(folder, self.variant))
+        print(stored(folder, self.variant, files.weights))
         if AVERAGE in config:
             print("these are a moving average of weights in training (EMA)")
         print(weights_memory(shapes))
         if self.memory:
             print(working_memory(model, shapes, self.batch_size or 1))
+
+    def _pipeline(self, kind: "type[StableDiffusion]") -> None:
+        """Print the config of every component, and the sizes of all networks."""
+        from ddpm_jax.hub import hub, pipeline_folder
+        from ddpm_jax.hub.files import read_json
+        from ddpm_jax.models import Model
+
+        root = hub.pipeline(self.name, (), revision=self.revision)
+        present = pipeline_folder.read(root).components
+        wanted = {name: one for name, one in kind.declared().items() if name in present}
+        shapes: dict[str, Any] = {}
+        places: list[str] = []
+        print(f"{self.name}: {kind.__name__}")
+        for name, one in wanted.items():
+            files = one.files
+            folder = hub.component(self.name, files, revision=self.revision, weights=False)
+            print(f"\n{name}: {present[name]}")
+            if issubclass(one.kind, Model):
+                model = one.kind.read_model(folder)
+                shapes[name] = model.shapes()
+                places.append(f"{name} {stored(folder, self.variant, files.weights)}")
+                print(_columns((field, str(value)) for field, value in model.config.items()))
+            elif name == "scheduler":
+                config = read_json(folder / files.config)
+                print(_columns((k, str(v)) for k, v in config.items() if not k.startswith("_")))
+            else:
+                tokenizer = one.kind.read(folder)
+                print(
+                    _columns(
+                        [
+                            ("tokens", f"{tokenizer.vocab_size:,}"),
+                            ("max_length", str(tokenizer.max_length)),
+                        ]
+                    )
+                )
+        print(f"\n{parameter_table(shapes)}\n")
+        print("\n".join(places))
+        print(weights_memory(shapes))
 
 
 def parameter_table(shapes: Mapping[str, Any]) -> str:
@@ -84,13 +136,14 @@ def parameter_table(shapes: Mapping[str, Any]) -> str:
     return "\n".join([head, *lines])
 
 
-def stored(folder: Path, variant: str | None) -> str:
+def stored(folder: Path, variant: str | None, stem: "Stem | None") -> str:
     """A line about the weights in a component's folder. The hub is not accessed."""
     from ddpm_jax.hub import hub
     from weights_convert import find_weights, open_weights
+    from weights_convert.files import DIFFUSERS
 
     try:
-        file = find_weights(folder, variant)
+        file = find_weights(folder, variant, stem or DIFFUSERS)
     except FileNotFoundError:
         kind = "" if variant is None else f" of variant {variant!r}"
         hint = hub.other_variants(entry.name for entry in folder.iterdir())

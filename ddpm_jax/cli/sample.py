@@ -41,8 +41,8 @@ class Sample(Schedule):
   ddpm-jax sample --num 4 --save-every 5 --out digits.png"""
 
     model: OptionalName = None
-    """A hub id, a local folder, or the bundled "digits", "emoji" or "avatars". By default "digits",
-    and "avatars" with a prompt."""
+    """A hub id, a local folder, or the bundled "digits" or "avatars". By default "digits", and
+    "avatars" with a prompt."""
 
     prompt: Prompts = ()
     """What the images show: one text or several, for models of text to image."""

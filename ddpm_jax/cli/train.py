@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SHORT = {"--data": "--data.name", "--profile": "--loop.profile"}
 """Options with a shorter name."""
-Preset = Literal["tiny", "emoji", "photos", "cifar10", "celebahq256"]
+Preset = Literal["tiny", "photos", "cifar10", "celebahq256"]
 Flag = tyro.conf.FlagCreatePairsOff[bool]
 
 
@@ -41,8 +41,8 @@ class Train(Settings):
     """The folder of the run: settings, checkpoints, log, samples, curve and result."""
 
     preset: Annotated[Preset | None, tyro.conf.arg(help_behavior_hint="")] = None
-    """The initial settings. For a CPU: "tiny" (the default, made for the digits), "emoji" and
-    "photos" (of anything, at 32x32). For GPUs: the DDPM paper's "cifar10" and "celebahq256"."""
+    """The initial settings. For a CPU: "tiny" (the default, made for the digits) and "photos"
+    (of anything, at 32x32). For GPUs: the DDPM paper's "cifar10" and "celebahq256"."""
 
     config: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
     """A settings.json with the initial settings, instead of a preset."""

@@ -1,6 +1,6 @@
 """From a model's name to a local folder.
 
-A name is a bundled name ("digits", "emoji"), a local folder, or a hub id ("owner/name"), tried in
+A name is a bundled name ("digits", "avatars"), a local folder, or a hub id ("owner/name"), tried in
 this order. To load a local folder with a bundled model's name, write "./digits" or pass a `Path`,
 which is always a folder. A local folder needs no network. From a hub repository only the needed
 files are fetched.

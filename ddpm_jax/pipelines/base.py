@@ -215,7 +215,7 @@ class DiffusionPipeline(ABC):
         names.
 
         Args:
-            name: a local folder (no network access), a bundled name ("digits", "emoji"), or a hub
+            name: a local folder (no network access), a bundled name ("digits", "avatars"), or a hub
                 id.
             dtype: dtype of the networks' computation.
             param_dtype: dtype of the params.

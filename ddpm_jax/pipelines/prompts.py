@@ -39,17 +39,17 @@ def check_prompts(
     negative_prompt: Any,
     negative_prompt_embeds: Any,
     *,
-    width: int,
+    shape: tuple[int, int],
     guided: bool,
 ) -> Prompts:
     """The prompts of a call.
 
     Args:
         prompt: one text or several, or None.
-        prompt_embeds: (P, n, width) features in place of `prompt`, or None.
+        prompt_embeds: (P, n, d) features in place of `prompt`, or None.
         negative_prompt: one for all prompts, or one for each; None is the empty text.
         negative_prompt_embeds: features in place of `negative_prompt`, or None.
-        width: of the features that the network takes.
+        shape: (n, d) of the features of a text; the network takes any n.
         guided: whether the negative ones are used.
 
     Raises:
@@ -67,17 +67,23 @@ def check_prompts(
     positive: list[str] | Features = (
         checked_texts(prompt, "prompt")
         if prompt_embeds is None
-        else _features(prompt_embeds, "prompt_embeds", width)
+        else _features(prompt_embeds, "prompt_embeds", shape[1])
     )
     if negative_prompt_embeds is not None:
         negative: list[str] | Features = _features(
-            negative_prompt_embeds, "negative_prompt_embeds", width
+            negative_prompt_embeds, "negative_prompt_embeds", shape[1]
         )
     else:
         texts = "" if negative_prompt is None else negative_prompt
         negative = checked_texts(texts, "negative_prompt")
         if isinstance(texts, str):
             negative *= len(positive)
+    lengths = [shape[0] if isinstance(one, list) else one.shape[1] for one in (positive, negative)]
+    if guided and lengths[0] != lengths[1]:
+        raise ValueError(
+            f"prompts and negative prompts must have equally many tokens, got {lengths[0]} and "
+            f"{lengths[1]}: pass both as embeddings of one length"
+        )
     if len(negative) != len(positive):
         raise ValueError(
             f"negative prompts must be one, or {len(positive)} as the prompts; got {len(negative)}"
@@ -95,9 +101,6 @@ def encode_prompts(
     """The features of the prompts, and of the negative ones if there are any.
 
     All texts are encoded by one program.
-
-    Raises:
-        ValueError: features of one kind and texts of the other have different lengths.
     """
     both = [given for given in (prompts.texts, prompts.negative) if given is not None]
     texts = [text for given in both if isinstance(given, list) for text in given]
@@ -106,12 +109,6 @@ def encode_prompts(
         found = _encoded(model, params, jnp.asarray(tokenizer(texts)), clip_skip)
         encoded = iter(jnp.split(found, len(texts) // prompts.count))
     done = [next(encoded) if isinstance(given, list) else given for given in both]
-    lengths = sorted({features.shape[1] for features in done})
-    if len(lengths) > 1:
-        raise ValueError(
-            f"prompts and negative prompts must have equally many tokens, got {lengths}: pass both "
-            f"as embeddings of one length"
-        )
     return done[0], done[1] if len(done) > 1 else None
 
 

@@ -244,11 +244,11 @@ class StableDiffusion(DiffusionPipeline):
             overrides=configs,
         )
         with opened as file:
-            missing = [
+            missing = sorted(
                 name
                 for name, one in declared.items()
                 if not (one.optional or name in parts or name in file.configs)
-            ]
+            )
             if missing:
                 raise ValueError(f"{path} has no {listed(missing)}: pass {missing[0]}=")
             wanted = [name for name in file.components if name in declared and name not in parts]
@@ -436,7 +436,7 @@ class StableDiffusion(DiffusionPipeline):
             prompt_embeds,
             negative_prompt,
             negative_prompt_embeds,
-            width=self.unet.cross_attention_dim,
+            shape=(self.tokenizer.max_length, self.unet.cross_attention_dim),
             guided=guidance_scale > 1,
         )
         counts = {prompts.count, pictures} - {1}

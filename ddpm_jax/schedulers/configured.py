@@ -99,7 +99,7 @@ class Configured:
         """Reads `scheduler_config.json` of a pipeline or scheduler folder, of any scheduler class.
 
         Args:
-            name: a local folder, a bundled name ("digits", "emoji"), or a hub id.
+            name: a local folder, a bundled name ("digits", "avatars"), or a hub id.
             subfolder: the folder within it; found by itself where the layout is diffusers'.
             **options: revision, variant, cache_dir, token, local_files_only; see
                 `HubOptions`. A scheduler has no weights to choose a variant of.

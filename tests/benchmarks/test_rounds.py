@@ -53,6 +53,12 @@ def test_the_order_turns() -> None:
     assert [set(took) for took in taken] == [set("abc")] * 4
 
 
+def test_no_round_is_begun_that_would_end_too_late() -> None:
+    runs = {"a": lambda n: None}
+    assert len(rounds.take(runs, 1, 5, pause=0, left=lambda: -1.0)) == rounds.LEAST
+    assert len(rounds.take(runs, 1, 5, pause=0, left=lambda: 60.0)) == 5
+
+
 def test_a_window_has_bounds() -> None:
     runs = {"a": lambda n: None}
     assert rounds.window(runs, 60.0) == rounds.MOST

@@ -1,17 +1,20 @@
-"""Both benchmarks from end to end on a tiny network, without torch and beside it."""
+"""The benchmarks from end to end on a tiny network, without torch and beside it."""
 
 import json
 import sys
+from argparse import Namespace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import pytest
 
 import ddpm_jax as dj
-from benchmarks import sampling, training
-from benchmarks.networks import NETWORKS
+from benchmarks import report, sampling, text_to_image, training
+from benchmarks.networks import NETWORKS, PIPELINES
+from ddpm_jax.models.layers import cudnn
 
 pytestmark = pytest.mark.usefixtures("as_users_run")  # figures with type checks mean nothing
 
@@ -22,6 +25,10 @@ def fast(script: ModuleType, folder: Path) -> dict[str, Any]:
     script.main(["--fast", "--no-compile", "--out", str(out)])
     assert out.with_suffix(".md").read_text().startswith("# ")
     return json.loads(out.read_text())
+
+
+def size(model: dj.Model) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(model.shapes()))
 
 
 @pytest.fixture
@@ -38,8 +45,22 @@ def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_networks_have_the_checkpoints_numbers_of_params(network: str, count: int) -> None:
-    shapes = dj.UNet2DModel.from_config(NETWORKS[network]).shapes()
-    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == count
+    assert size(dj.UNet2DModel.from_config(NETWORKS[network])) == count
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "count"),
+    [
+        # fast: test_unet_condition::test_the_sizes_of_stable_diffusion
+        pytest.param("unet", dj.UNet2DConditionModel, 859_520_964, marks=pytest.mark.slow),
+        ("vae", dj.AutoencoderKL, 83_653_863),
+        ("text_encoder", dj.CLIPTextModel, 123_060_480),
+    ],
+)
+def test_pipelines_have_stable_diffusions_numbers(
+    name: str, kind: type[dj.Model], count: int
+) -> None:
+    assert size(kind.from_config(PIPELINES["sd15"].configs[name])) == count
 
 
 @pytest.mark.slow
@@ -63,11 +84,73 @@ def test_training_alone(tmp_path: Path) -> None:
     assert row["alone"] > 0
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("without_torch")
+def test_text_to_image_alone(tmp_path: Path) -> None:
+    results = fast(text_to_image, tmp_path)
+    ours, theirs = results["text_to_image"]
+    assert ours["image"] > 0
+    assert len(ours["seconds"]) == len(ours["one_step"]) == results["rounds"] == 2
+    assert "torch_side" in theirs["error"]
+
+
+def test_a_network_without_cudnn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside one with it, on what passes for a GPU."""
+    monkeypatch.setattr(cudnn, "has_programs", lambda: True)
+    monkeypatch.setattr(jax.nn, "dot_product_attention", lambda q, *_args, **_options: q)
+    inputs = jnp.ones((1, 8, 8, 4)), 3, jnp.ones((1, 5, 16))
+    config = PIPELINES["tiny"].configs["unet"]
+    params = dj.UNet2DConditionModel.from_config(config).shapes()
+
+    def program(kind: type[dj.UNet2DConditionModel]) -> str:
+        unet = kind.from_config(config, dtype=jnp.bfloat16)
+        return str(jax.make_jaxpr(unet.apply)({"params": params}, *inputs))
+
+    assert "platform_index" in program(dj.UNet2DConditionModel)
+    assert "platform_index" not in program(text_to_image.WithoutCudnn)
+
+
+def test_a_case_that_would_not_end_in_time_is_left_out() -> None:
+    clock = text_to_image.Clock(minutes=1)
+    clock.check("ddpm_jax")
+    clock.note({"ddpm_jax": {"prepared": 50.0}})
+    clock.note({"ddpm_jax": {"prepared": 1.0}})
+    rows = text_to_image.compared(
+        {"ddpm_jax": pytest.fail},
+        report.Case("tiny", 1, "float32"),
+        Namespace(device="cpu", rounds=1),
+        clock,
+    )
+    assert "needs about 70 s" in rows[0]["error"]
+
+
+def test_figures_of_a_pipeline() -> None:
+    """Of 11 steps in 6 s and one in 1 s: two evaluations a second."""
+    taken = [{"ddpm_jax": 6.0, "ddpm_jax, one step": 1.0}] * 3
+    found = text_to_image.figures(taken, "ddpm_jax", 11, 4)
+    assert (found["image"], found["rate"]) == (1.5, 2.0)
+
+
+def test_targets_stand_beside_what_was_measured() -> None:
+    case = {"network": "sd15", "batch": 1, "precision": "bfloat16"}
+    figures = {"image": 0.4, "rate": 130.0, "first_call": 30.0}
+    ours = case | figures | {"library": "ddpm_jax", "ratio": [1.0, 1.0, 1.0]}
+    compiled = case | figures | {"library": "torch.compile", "ratio": [1.1, 1.2, 1.3]}
+    failed = case | {"library": "torch.compile", "error": "OSError: no compiler"}
+    ((*_, ratio, _), (*_, none, _)) = [
+        *text_to_image._targets([ours, compiled]),
+        *text_to_image._targets([ours, failed]),
+    ]
+    assert (ratio, none) == ("1.20 (1.10 to 1.30)", "not timed")
+    (line,) = text_to_image._targets([ours, compiled])
+    assert line[:3] == ["1", "0.400", "at most 0.45"]
+
+
 @pytest.mark.parity
 @pytest.mark.slow
-@pytest.mark.parametrize("script", [sampling, training])
+@pytest.mark.parametrize("script", [sampling, training, text_to_image])
 def test_both_libraries_compute_the_same(script: ModuleType, tmp_path: Path) -> None:
     results = fast(script, tmp_path)
-    _, theirs = results["sampling" if script is sampling else "training"]
+    _, theirs = results[script.__name__.rpartition(".")[2]]
     assert "error" not in theirs
     assert 0 < max(theirs["difference"].values()) < 2e-5  # float32: the order of sums

@@ -81,6 +81,22 @@ def test_one_prompt_into_a_grid(model: Path, tmp_path: Path):
     assert read_png(tmp_path / "b.png")["prompts"] == '["a cat", "dog"]'
 
 
+def test_the_bundled_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """No model is named, and the folder alone says what `info` prints."""
+    out = tmp_path / "a.png"
+    assert main([*ALWAYS, "--prompt", "a person with green hair", "--out", str(out)]) == 0
+    assert read_png(out)["model"] == "avatars"
+    capsys.readouterr()
+    assert main(["info", "avatars"]) == 0
+    shown = capsys.readouterr().out
+    for line in ("avatars: StableDiffusionPipeline", "unet: UNet2DConditionModel", "3,899,843"):
+        assert line in shown
+    assert shown.count("tensors of float16 in") == 3
+    assert "--memory is for models with one network" in complaint(
+        "info avatars --memory", capsys, code=2
+    )
+
+
 @pytest.mark.parametrize("masked", [False, True])
 def test_images(model: Path, tmp_path: Path, picture: Path, masked: bool):
     out, mask = tmp_path / "out", tmp_path / "mask.png"

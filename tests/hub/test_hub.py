@@ -67,7 +67,7 @@ def test_revision_of_a_folder_is_refused(tmp_path: Path):
 )
 def test_unknown_names_list_accepted_names(name: str | Path):
     with pytest.raises(
-        ValueError, match=r"local folder, a hub id .* or a bundled name \(digits, emoji\)"
+        ValueError, match=r"local folder, a hub id .* or a bundled name \(avatars, digits\)"
     ):
         hub.component(name, UNET)
 
@@ -81,7 +81,7 @@ def test_file_instead_of_a_folder(tmp_path: Path):
 def test_bundled_name_and_a_folder_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write(tmp_path / "digits", NESTED)
     monkeypatch.chdir(tmp_path)
-    assert hub.bundled_names() == ["digits", "emoji"]
+    assert hub.bundled_names() == ["avatars", "digits"]
     with pytest.warns(UserWarning, match="'digits' is the bundled model, not the folder"):
         assert hub.pipeline("digits", BOTH) == hub.BUNDLED / "digits"
     assert hub.pipeline("./digits", BOTH) == hub.pipeline(Path("digits"), BOTH) == Path("digits")

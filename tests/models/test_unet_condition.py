@@ -113,6 +113,16 @@ def test_files(tmp_path: Path):
         UNet2DModel.from_pretrained(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("version", "size", "read"),
+    [("0.6.0", 32, 64), ("0.8.1", 96, 96), ("0.9.0", 32, 32), ("0.35.0", 8, 8), (None, 8, 8)],
+)
+def test_sizes_of_early_files(version: str | None, size: int, read: int):
+    """Before 0.9 the field had no meaning, and the first fine-tunes say 32."""
+    config = TINY | {"sample_size": size} | ({"_diffusers_version": version} if version else {})
+    assert UNet2DConditionModel.from_config(config).sample_size == read
+
+
 def test_fields_that_stable_diffusion_leaves_at_their_defaults():
     """Absent or at the default, as files written today have them; other values are named."""
     listed = {"class_embed_type": None, "conv_in_kernel": 3, "resnet_out_scale_factor": 1.0}

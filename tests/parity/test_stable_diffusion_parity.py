@@ -3,6 +3,8 @@
 Both run from the same noise: what diffusers draws is replaced by our draws, in its order.
 """
 
+import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,15 @@ import pytest
 import torch
 from diffusers.models.autoencoders import vae as diffusers_vae
 from diffusers.pipelines.stable_diffusion import (
+    pipeline_stable_diffusion_depth2img,
     pipeline_stable_diffusion_img2img,
     pipeline_stable_diffusion_inpaint,
 )
-from pipelines.latent_models import FACTOR, SIZE, parts
+from PIL import Image
+from pipelines.latent_models import FACTOR, SIZE, checker, depth_estimator, parts
 
 import ddpm_jax as dj
+from ddpm_jax.hub import hub
 from ddpm_jax.sampling.keys import encoding_noise
 
 PROMPTS, NEGATIVE = ["a cat's hat", "dog!"], ["hat", "a dog"]
@@ -31,7 +36,8 @@ SCHEDULERS = {
     "euler": (dj.EulerDiscreteScheduler, diffusers.EulerDiscreteScheduler),
 }
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning",
+    "ignore:In CPU autocast:UserWarning",
 )
 QUIET: dict[str, Any] = {"output_type": "np", "progress": False}
 
@@ -73,6 +79,7 @@ def feed(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     for module in (
         diffusers_vae,
+        pipeline_stable_diffusion_depth2img,
         pipeline_stable_diffusion_img2img,
         pipeline_stable_diffusion_inpaint,
     ):
@@ -116,6 +123,20 @@ def test_text_to_image(folder: Path, scheduler: str, scale: float):
     found = pipe(PROMPTS, KEY, negative_prompt=NEGATIVE, **call, **QUIET).images
     other = pipe(PROMPTS[::-1], KEY, negative_prompt=NEGATIVE, **call, **QUIET).images
     compare(found, expected, other)
+
+
+@pytest.mark.parametrize("steps", [7, 20])
+def test_the_bundled_model(steps: int):
+    """Its own scheduler, float16 weights, diffusers' tokenizer: the same avatars."""
+    folder = hub.BUNDLED / "avatars"
+    prompts = ["a person with green hair and glasses", "a sad person in a red shirt"]
+    call = {"num_inference_steps": steps, "guidance_scale": 3.0, "negative_prompt": ["", "beard"]}
+    x_T = dj.prior(dj.DDIMScheduler().table(1), dj.sample_keys(KEY, 2), (8, 8, 4))
+    reference = diffusers.StableDiffusionPipeline.from_pretrained(folder).to(torch.float32)
+    reference.set_progress_bar_config(disable=True)
+    expected = reference(prompts, latents=torch_images(x_T), output_type="np", **call).images
+    found = dj.DiffusionPipeline.from_pretrained("avatars")(prompts, KEY, **call, **QUIET).images
+    compare(found, expected, found[::-1])
 
 
 @pytest.mark.parametrize("folder", [4], indirect=True, ids=["4channels"])
@@ -191,3 +212,61 @@ def test_inpainting(folder: Path, scheduler: str, scale: float, strength: float,
     found = pipe(PROMPTS, KEY, image=images(), mask_image=mask(), **options).images
     turned = pipe(PROMPTS, KEY, image=images(), mask_image=mask().T, **options).images
     compare(found, expected, turned)
+
+
+@pytest.mark.parametrize("scale", [7.5, 1.0])
+@pytest.mark.parametrize("given", [True, False], ids=["given", "estimated"])
+def test_depth_to_image(tmp_path: Path, scale: float, given: bool, feed: Any):
+    """diffusers takes a PIL image, for which it estimates depth at 384x384; so does our DPT."""
+    model, params = depth_estimator()
+    every = parts(5)
+    every["params"] = every["params"] | {"depth_estimator": params}
+    pipe = dj.StableDiffusionDepth2ImgPipeline(**every, depth_estimator=model)
+    pipe.scheduler = dj.DDIMScheduler.from_config(pipe.scheduler.config)
+    pipe.save_pretrained(tmp_path)
+    settings = tmp_path / "feature_extractor" / "preprocessor_config.json"
+    side = {"height": model.image_size, "width": model.image_size}
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"size": side}))
+    reference = diffusers.StableDiffusionDepth2ImgPipeline.from_pretrained(tmp_path)
+    reference.set_progress_bar_config(disable=True)
+    keys = dj.sample_keys(KEY, 1)
+    unit = dj.prior(dj.DDIMScheduler().table(1), keys, SHAPE)
+    queue = feed(encoding_noise(keys, SHAPE), unit)
+    picture = Image.fromarray((255 * images(1)[0]).round().astype(np.uint8))
+    depth = np.random.default_rng(1).random((1, 24, 20), np.float32)
+    call = {"num_inference_steps": 5, "strength": 0.8, "guidance_scale": scale}
+    map_ = torch.from_numpy(depth) if given else None
+    expected = reference(
+        PROMPTS[0], picture, depth_map=map_, negative_prompt="hat", output_type="np", **call
+    ).images
+    assert not queue
+    options = {"image": picture, "negative_prompt": "hat", **call, **QUIET}
+    found = pipe(PROMPTS[0], KEY, depth_map=depth if given else None, **options).images
+    compare(found, expected, pipe(PROMPTS[0], KEY, depth_map=np.ones((2, 2)), **options).images)
+
+
+def test_the_safety_checker(tmp_path: Path):
+    """Both pipelines make the same images black."""
+    model, params = checker()
+    every = parts()
+    found = []
+    for threshold in (1.0, -1.0):
+        weights = params | {"concept_embeds_weights": params["concept_embeds_weights"] * threshold}
+        every["params"] = every["params"] | {"safety_checker": weights}
+        pipe = dj.StableDiffusionPipeline(**every, safety_checker=model)
+        pipe.save_pretrained(tmp_path / f"{threshold}")
+        settings = tmp_path / f"{threshold}" / "feature_extractor" / "preprocessor_config.json"
+        sizes = {"size": {"shortest_edge": 8}, "crop_size": {"height": 8, "width": 8}}
+        settings.write_text(json.dumps(json.loads(settings.read_text()) | sizes))
+        reference = diffusers.StableDiffusionPipeline.from_pretrained(tmp_path / f"{threshold}")
+        reference.set_progress_bar_config(disable=True)
+        x_T = dj.prior(dj.DDIMScheduler().table(1), dj.sample_keys(KEY, 2), SHAPE)
+        theirs_ = reference(PROMPTS, latents=torch_images(x_T), num_inference_steps=2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ours_ = pipe(PROMPTS, KEY, num_inference_steps=2, progress=False)
+        assert ours_.nsfw_content_detected == theirs_.nsfw_content_detected
+        for mine, other in zip(ours_.images, theirs_.images, strict=True):
+            assert np.abs(np.asarray(mine, int) - np.asarray(other)).max() <= 1
+        found += ours_.nsfw_content_detected
+    assert found == [False, False, True, True]

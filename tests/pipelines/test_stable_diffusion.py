@@ -9,10 +9,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
-from pipelines.latent_models import FACTOR, SIZE, TOKENS, WIDTH, checker, depth_estimator, parts
+from pipelines.latent_models import (
+    BETAS,
+    FACTOR,
+    SIZE,
+    TOKENS,
+    WIDTH,
+    checker,
+    depth_estimator,
+    parts,
+)
 from pipelines.models import edit, same_params
+from weights import ldm_files as ldm
 
 import ddpm_jax as dj
+from ddpm_jax.text.tokenizer import BOS, EOS
+from weights_convert import to_flax
 
 KEY = jax.random.key(0)
 LATENTS = SIZE // FACTOR
@@ -329,14 +341,50 @@ def test_early_schedulers_are_repaired(text: Any):
     assert pipe.scheduler == dj.DDIMScheduler()
 
 
-def test_one_file(tmp_path: Path, text: Any):
-    from weights import ldm_files as ldm
+@pytest.mark.parametrize("kind", ["safetensors", "ckpt"])
+def test_one_file(tmp_path: Path, kind: str):
+    """All components but the tokenizer come from the file; what it lacks is named."""
+    given = ldm.small()
+    state, file = ldm.one_file(given), tmp_path / f"sd.{kind}"
+    ldm.save(file, state) if kind == "safetensors" else ldm.save_ckpt(file, state)
+    tokens = ["c", "a", "t", "c</w>", "a</w>", "t</w>", BOS, EOS]
+    vocab = {token: i for i, token in enumerate(tokens)}
+    tokenizer = dj.CLIPTokenizer.from_vocabulary(vocab, [], max_length=7)
+    tokenizer.save_pretrained(tmp_path / "pipe" / "tokenizer")
+    pipe = dj.StableDiffusionPipeline.from_single_file(file, tokenizer=tmp_path / "pipe")
+    for name, model in ldm.SMALL.items():
+        assert same_params(pipe.params[name], to_flax(given[name], model.shapes()))
+        assert type(pipe.parts[name]) is type(model)
+    assert pipe.unet.attention_head_dim == 8
+    assert pipe.tokenizer("cat").tolist() == tokenizer("cat").tolist()
+    fields = {**BETAS, "steps_offset": 1, "set_alpha_to_one": False, "clip_sample": False}
+    assert pipe.scheduler == dj.DDIMScheduler(**fields)
+    configs = {"unet": {"attention_head_dim": 2}, "scheduler": {"prediction_type": "v_prediction"}}
+    vae = pipe.vae, pipe.params["vae"]
+    again = dj.StableDiffusionPipeline.from_single_file(
+        file, tokenizer=tokenizer, configs=configs, vae=vae, dtype=jnp.bfloat16
+    )
+    assert again.unet.attention_head_dim == 2
+    assert again.unet.dtype == jnp.bfloat16
+    assert again.scheduler.config.prediction_type == "v_prediction"
+    assert again.params["vae"] is vae[1]
 
-    file = ldm.save(tmp_path / "sd.safetensors", ldm.one_file(ldm.small()))
+
+def test_files_that_lack_something(tmp_path: Path):
+    parts = ldm.small()
+    whole = ldm.save(tmp_path / "sd.safetensors", ldm.one_file(parts))
     with pytest.raises(ValueError, match="has no tokenizer: pass tokenizer="):
-        dj.StableDiffusionPipeline.from_single_file(file)
+        dj.StableDiffusionPipeline.from_single_file(whole)
     with pytest.raises(TypeError, match="unknown options nothing"):
-        dj.StableDiffusionPipeline.from_single_file(file, tokenizer="x", nothing=1)  # pyright: ignore
+        dj.StableDiffusionPipeline.from_single_file(whole, tokenizer="x", nothing=1)  # pyright: ignore
+    with pytest.raises(ValueError, match="has no moving average"):
+        dj.StableDiffusionPipeline.from_single_file(whole, ema=True)
+    del parts["vae"]
+    unet = ldm.save(tmp_path / "unet.safetensors", ldm.one_file(parts))
+    with pytest.raises(ValueError, match="has no tokenizer, vae: pass tokenizer="):
+        dj.StableDiffusionPipeline.from_single_file(unet)
+    with pytest.raises(FileNotFoundError):
+        dj.StableDiffusionPipeline.from_single_file(tmp_path / "none.ckpt")
 
 
 # Bad input.
@@ -361,7 +409,7 @@ def test_one_file(tmp_path: Path, text: Any):
         ),
         (
             {"prompt": None, "prompt_embeds": np.zeros((1, 3, WIDTH), np.float32)},
-            r"must have equally many tokens, got \[3, 12\]",
+            "must have equally many tokens, got 3 and 12",
         ),
         ({"height": 15}, "height and width must be multiples of 2, got 15x16"),
         ({"width": 0}, "width must be at least 1, got 0"),
@@ -443,3 +491,32 @@ def test_a_key_is_needed(text: Any):
         text("a cat")
     with pytest.raises(TypeError, match="a key is jax"):
         text("a cat", 3)
+
+
+def test_pndm_ends_where_it_should_at_any_strength():
+    """With exact predictions the end is alpha_0 x0 + sigma_0 eps, wherever the run begins."""
+    one, scheduler = jnp.ones((1, 1, 1, 1)), parts()["scheduler"]
+    betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
+
+    def denoise(params: Any, x: jax.Array, timestep: jax.Array) -> jax.Array:
+        return jnp.full_like(x, params["eps"])
+
+    for steps, strength in ((50, 0.8), (20, 0.5)):
+        table = scheduler.table(steps, start=steps - int(steps * strength))
+        alpha, sigma = table.level[0]
+        signal = dj.sample(denoise, {"eps": 0.0}, table, alpha * one)
+        noise = dj.sample(denoise, {"eps": 1.0}, table, sigma * one)
+        np.testing.assert_allclose(signal.item(), (1 - betas[0]) ** 0.5, rtol=1e-4)
+        np.testing.assert_allclose(noise.item(), betas[0] ** 0.5, rtol=1e-2)
+
+
+def test_depth_of_another_shape(depth: Any):
+    """Depth is scaled to the latents with its axes in place."""
+    ramp = np.linspace(0, 1, 2 * SIZE)[:, None] * np.ones(SIZE)
+    wide = np.concatenate([IMAGE, IMAGE], axis=1)
+    down, across = (
+        depth("a cat", KEY, image=wide, depth_map=one, **QUIET).images
+        for one in (ramp[::2], ramp.T)
+    )
+    assert down.shape == (1, SIZE, 2 * SIZE, 3)
+    assert np.abs(down - across).max() > 0.01

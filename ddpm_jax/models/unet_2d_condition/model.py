@@ -9,6 +9,7 @@ Parameters have torch's names, as those of `UNet2DModel`.
 Reference: Rombach et al. 2022, arXiv:2112.10752; Ho et al. 2020, arXiv:2006.11239.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, cast
@@ -35,7 +36,7 @@ from ddpm_jax.models.layers.unet_blocks import (
     make_transformer,
     through,
 )
-from ddpm_jax.models.pretrained import Model
+from ddpm_jax.models.pretrained import Model, ModelT
 from ddpm_jax.models.unet_2d_condition import config as unet_config
 from ddpm_jax.models.unet_2d_condition.config import DOWN, UP, Level, levels
 from weights_convert.files import DIFFUSERS
@@ -109,6 +110,17 @@ class UNet2DConditionModel(Model):
     )
     runtime_fields = (*Model.runtime_fields, "remat")
     fixed_fields: ClassVar[Mapping[str, Any]] = unet_config.FIXED
+
+    @classmethod
+    def from_config(cls: type[ModelT], config: Mapping[str, Any], **overrides: Any) -> ModelT:
+        """As `Model.from_config`. Before diffusers 0.9 `sample_size` had no meaning, and files say
+        32 where 64 is right.
+        """
+        version = re.match(r"0\.(\d+)", str(config.get("_diffusers_version", "")))
+        size = config.get("sample_size")
+        if version and int(version[1]) < 9 and isinstance(size, int) and size < 64:
+            config = {**config, "sample_size": 64}
+        return super().from_config(config, **overrides)
 
     @classmethod
     def _faults(cls, fields: Mapping[str, Any]) -> Iterator[str]:

@@ -2,9 +2,8 @@
 
 cifar10 and celebahq256 are Ho et al. 2020, arXiv:2006.11239, appendix B (800,000 and 500,000
 updates), with the architectures of google/ddpm-cifar10-32 and google/ddpm-celebahq-256. tiny is
-what the bundled digits were trained with, and emoji the bundled emoji, from the file that
-examples/draw_emoji.py writes. photos is for any photos on two cores, with attention at a quarter of
-the resolution only, where it costs little.
+what the bundled digits were trained with. photos is for any photos on two cores, with attention at
+a quarter of the resolution only, where it costs little.
 """
 
 from dataclasses import replace
@@ -50,21 +49,6 @@ TINY = Settings(
     ),
 )
 
-EMOJI = replace(
-    TINY,
-    data=Data(name="emoji.npz", resolution=16),
-    model=replace(
-        TINY.model,
-        block_out_channels=(48, 64, 96),
-        layers_per_block=1,
-        norm_num_groups=16,
-        dropout=0.05,
-    ),
-    optimizer=Optimizer(learning_rate=5e-4, warmup_steps=500, decay="cosine"),
-    ema=Ema(decay=0.9995, power=0.75),
-    loop=replace(TINY.loop, steps=11_000, batch_size=32),
-)
-
 PHOTOS = replace(
     TINY,
     data=Data(name="photos/", resolution=32, flip=True),
@@ -83,7 +67,6 @@ PRESETS: dict[str, Settings] = {
     "cifar10": CIFAR10,
     "celebahq256": CELEBAHQ256,
     "tiny": TINY,
-    "emoji": EMOJI,
     "photos": PHOTOS,
 }
 """By name: "cifar10" and "celebahq256" as in the papers, for GPUs; the others for a CPU."""
