@@ -75,6 +75,8 @@ def save(notebook: nbformat.NotebookNode, path: Path) -> None:
         cell.metadata = {}
         if cell.cell_type == "code":
             cell.outputs = [out for out in cell.outputs if WIDGET not in out.get("data", {})]
+            for out in cell.outputs:  # Pillow's pictures come as PNG, and once more as JPEG
+                out.get("data", {}).pop("image/jpeg", None)
     nbformat.validate(notebook)
     nbformat.write(notebook, path)
 

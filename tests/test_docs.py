@@ -4,9 +4,11 @@ import ast
 import contextlib
 import functools
 import importlib.util
+import inspect
 import io
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +19,7 @@ import pytest
 
 import ddpm_jax as dj
 from ddpm_jax import training
+from ddpm_jax.cli import app
 from ddpm_jax.training import data
 
 REPO = Path(__file__).parent.parent
@@ -25,6 +28,10 @@ DOCS = REPO / "docs"
 # A block of code, and its output: the block of text that follows directly, if there is one.
 CODE = re.compile(r"^```python\n(.*?)^```$(?:\n+^```text\n(.*?)^```$)?", re.S | re.M)
 SEVERAL_DEVICES = "devices.md"
+
+TEXT_TO_IMAGE = (DOCS / "text_to_image.md").read_text(encoding="utf-8")
+FROM_THE_HUB = re.compile(r"^```py\n(.*?)^```$", re.S | re.M)
+"""Code that is not run, since it names repositories of the hub."""
 
 
 def run_page(path: Path) -> int:
@@ -44,7 +51,8 @@ def run_page(path: Path) -> int:
     return len(blocks)
 
 
-SLOW_PAGES = [pytest.param(page, marks=pytest.mark.slow) for page in ("denoise.md", "training.md")]
+PROGRAMS = ("denoise.md", "training.md", "text_to_image.md")
+SLOW_PAGES = [pytest.param(page, marks=pytest.mark.slow) for page in PROGRAMS]
 
 
 @pytest.mark.parametrize("page", ["tables.md", *SLOW_PAGES])  # fast: the code of README
@@ -76,7 +84,22 @@ def test_code_for_several_devices() -> None:
 
 def test_every_page_with_code_is_run() -> None:
     with_code = {page.name for page in DOCS.glob("*.md") if CODE.search(page.read_text("utf-8"))}
-    assert with_code == {"tables.md", "denoise.md", "training.md", SEVERAL_DEVICES}
+    assert with_code == {"tables.md", *PROGRAMS, SEVERAL_DEVICES}
+
+
+@pytest.mark.parametrize("block", FROM_THE_HUB.findall(TEXT_TO_IMAGE))
+def test_code_that_is_not_run_has_names_that_exist(block: str) -> None:
+    for call in ast.walk(ast.parse(block)):
+        if isinstance(call, ast.Call) and (name := ast.unparse(call.func)).startswith("dj."):
+            function = eval(name, {"dj": dj})
+            accepted = {*inspect.signature(function).parameters, *dj.LoadOptions.__annotations__}
+            assert {keyword.arg for keyword in call.keywords} <= accepted
+
+
+@pytest.mark.parametrize("line", re.findall(r"(?m)^ddpm-jax .*$", TEXT_TO_IMAGE))
+def test_commands_of_text_to_image_parse(line: str) -> None:
+    words = shlex.split(line, comments=True)
+    assert isinstance(app._parse(words[1:]), app.COMMANDS[words[1]])
 
 
 def test_a_wrong_output_in_a_page_fails(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 SIZE_LIMIT = 1_000_000  # bytes, including images
-IMAGES = {"quicktour": 8, "train": 5}
+IMAGES = {"quicktour": 8, "train": 5, "text_to_image": 12}
 """The notebooks, and the minimum number of images in each."""
 
 
