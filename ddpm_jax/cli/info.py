@@ -136,7 +136,7 @@ def parameter_table(shapes: Mapping[str, Any]) -> str:
     return "\n".join([head, *lines])
 
 
-def stored(folder: Path, variant: str | None, stem: "Stem | None") -> str:
+def stored(folder: Path, variant: str | None, stem: "Stem | None" = None) -> str:
     """A line about the weights in a component's folder. The hub is not accessed."""
     from ddpm_jax.hub import hub
     from weights_convert import find_weights, open_weights

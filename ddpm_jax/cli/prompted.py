@@ -1,11 +1,12 @@
 """`ddpm-jax sample` with prompts: what is made, and by which pipeline."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax.numpy as jnp
-from PIL import Image, ImageOps
+from PIL import Image
 
 from ddpm_jax.cli.common import OptionError, option_errors
 from ddpm_jax.cli.drawing import Drawing, PromptDrawing, default_batch_size
@@ -15,10 +16,12 @@ from ddpm_jax.cli.loading import scheduler_config
 from ddpm_jax.cli.schedule import scheduler_json
 from ddpm_jax.hub import hub, pipeline_folder
 from ddpm_jax.hub.component import MODEL_INDEX
+from ddpm_jax.models import AutoencoderKL
 from ddpm_jax.pipelines.base import supported_class
 from ddpm_jax.pipelines.depth_to_image import StableDiffusionDepth2ImgPipeline
 from ddpm_jax.pipelines.image_to_image import StableDiffusionImg2ImgPipeline, skipped
 from ddpm_jax.pipelines.inpaint import StableDiffusionInpaintPipeline
+from ddpm_jax.pipelines.pictures import pil_images
 from ddpm_jax.pipelines.stable_diffusion import GUIDANCE_SCALE, StableDiffusion
 from ddpm_jax.pipelines.text_to_image import StableDiffusionPipeline
 
@@ -73,7 +76,7 @@ def prompts_of(texts: Sequence[str], file: str | None) -> list[str]:
     if texts:
         raise OptionError("pass --prompt or --prompts-from, not both")
     try:
-        lines = Path(file).read_text(encoding="utf-8").splitlines()
+        lines = Path(file).read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise OptionError(f"--prompts-from {file} cannot be read: {error}") from None
     found = [line.strip() for line in lines if line.strip()]
@@ -94,14 +97,22 @@ def job(given: "Sample", model: str, prompts: list[str]) -> Job:
         raise OptionError(f"{model} makes images without prompts: leave out --prompt")
     kind = _kind(given, named)
     options = _options(given, kind)
-    strength = options.get("strength", 1.0)
+    strength = options.get("strength")
     config = scheduler_config(model, given.revision, given.scheduler_config)
-    scheduler = kind.adopted(given.make(config))
+    # As the pipeline changes it, and then as the user does.
+    own = kind.adopted(replace(given, overrides=()).make(config))
+    scheduler = given.make(own.config)
     with option_errors():
-        start = skipped(given.steps, strength, {})
+        start = 0 if strength is None else skipped(given.steps, strength, {})
+        if kind is not StableDiffusionInpaintPipeline:
+            options.pop("strength", None)  # the table has it
     table = given.table(scheduler, start=start)
-    wanted = [one.files for one in kind.declared().values() if not one.optional]
+    index = pipeline_folder.read(hub.pipeline(model, (), revision=given.revision))
+    wanted = [one.files for name, one in kind.declared().items() if name in index.components]
     folder = hub.pipeline(model, wanted, revision=given.revision, variant=given.variant)
+    _check_sizes(
+        given, options, AutoencoderKL.read_model(hub.component(folder, AutoencoderKL.files))
+    )
     num = given.num or 1
     settings = {
         "model": model,
@@ -119,7 +130,7 @@ def job(given: "Sample", model: str, prompts: list[str]) -> Job:
         "width": given.width,
         "image_sha256": None if given.image is None else file_sum(Path(given.image)),
         "mask_sha256": None if given.mask is None else file_sum(Path(given.mask)),
-        "strength": None if given.image is None else strength,
+        "strength": strength,
         "dtype": given.dtype,
     }
 
@@ -129,11 +140,12 @@ def job(given: "Sample", model: str, prompts: list[str]) -> Job:
     def drawing() -> Drawing:
         pipe: Any = kind.from_pretrained(
             model,
-            scheduler=scheduler,
+            scheduler=own,
             dtype=jnp.dtype(given.dtype),
             revision=given.revision,
             variant=given.variant,
         )
+        pipe.scheduler = scheduler
         total = num * len(prompts)
         with option_errors():
             height, width = pipe.image_size(given.height, given.width)
@@ -184,9 +196,22 @@ def _options(given: "Sample", kind: type[StableDiffusion]) -> dict[str, Any]:
     return found | {"strength": default if given.strength is None else given.strength}
 
 
+def _check_sizes(given: "Sample", options: Mapping[str, Any], vae: AutoencoderKL) -> None:
+    """OptionError for sizes that no picture can have, before the weights are read."""
+    factor, image, mask = vae.factor, options.get("image"), options.get("mask_image")
+    wrong = [side for side in (given.height, given.width) if side and side % factor]
+    if wrong:
+        raise OptionError(f"--height and --width must be multiples of {factor}, got {wrong[0]}")
+    if image is not None and mask is not None and image.size != mask.size:
+        sizes = (f"{one.width}x{one.height}" for one in (mask, image))
+        raise OptionError("--mask must have the size of --image: got {}, not {}".format(*sizes))
+
+
 def _opened(file: str, option: str, mode: str) -> Image.Image:
     try:
         with Image.open(file) as image:
-            return ImageOps.exif_transpose(image).convert(mode)
-    except (OSError, SyntaxError, ValueError) as error:
+            images = pil_images(image)
+            assert images is not None
+            return images[0].convert(mode)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise OptionError(f"{option} {file} cannot be read: {error}") from None

@@ -1,6 +1,7 @@
 """`ddpm-jax sample`: generate images from a model."""
 
 import json
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,8 @@ class Sample(Schedule):
     """Images computed together. The default depends on the image size and is at most 64."""
 
     seed: int = 0
-    """From 0 to 4294967295. Image i of a seed does not depend on --num and --batch-size."""
+    """From 0 to 4294967295. Image i of a seed does not depend on --batch-size, nor, with at most
+    one prompt, on --num."""
 
     labels: Labels = ()
     """For models with classes: the images' classes by number or name, repeated cyclically. By
@@ -193,14 +195,9 @@ class Sample(Schedule):
     def _target(self, job: "Job") -> Grid | Folder:
         out, every = Path(self.out), self.save_every
         if out.suffix.lower() == ".png":
-            prompts = list(
-                dict.fromkeys((job.each(i) or {}).get("prompt") for i in range(job.total))
-            )
-            own = (
-                {"prompt": str(prompts[0])}
-                if len(prompts) == 1
-                else {"prompts": json.dumps(prompts)}
-            )
+            prompts = [(job.each(i) or {}).get("prompt") for i in range(job.total)]
+            one = len(set(prompts)) == 1
+            own = {"prompt": str(prompts[0])} if one else {"prompts": json.dumps(prompts)}
             settings = job.settings | (own if prompts[0] is not None else {})
             return Grid(out, settings, columns=self.columns, strips=every is not None)
         return Folder(out, job.settings, strips=every is not None, each=job.each)
@@ -221,6 +218,8 @@ class Sample(Schedule):
             for name, low in least.items()
             if getattr(self, name) is not None and getattr(self, name) < low
         ]
+        if self.guidance is not None and not math.isfinite(self.guidance):
+            faults.append(f"--guidance must be a number, got {self.guidance}")
         if self.seed > LARGEST_SEED:
             faults.append(f"--seed must be at most {LARGEST_SEED}, got {self.seed}")
         if not (self.prompt or self.prompts_from):

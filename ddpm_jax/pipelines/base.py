@@ -123,6 +123,11 @@ class DiffusionPipeline(ABC):
 
     def __init__(self, params: Mapping[str, Any], **parts: Any):
         declared = self.declared()
+        strange = sorted(name for name in parts if name not in declared and parts[name] is not None)
+        if strange:
+            raise TypeError(f"a {type(self).__name__} has no {listed(strange)}")
+        if not isinstance(params, Mapping):
+            raise ValueError(f"params must be dicts by component, got {kind_of(params)}")
         own: dict[str, Any] = {name: parts.get(name) for name in declared}
         for name, component in declared.items():
             component.check(own[name])
@@ -189,6 +194,9 @@ class DiffusionPipeline(ABC):
         """
         declared = cls.declared()
         optional = {name for name, one in declared.items() if one.optional}
+        strange = sorted(set(components) - set(declared) - {"params"})
+        if strange:
+            raise TypeError(f"a {cls.__name__} has no {listed(strange)}")
         given = {k: v for k, v in components.items() if v is not None or k in optional}
         parts: dict[str, Any] = {**dict.fromkeys(optional), **pipe.components, **given}
         missing = sorted(set(declared) - set(parts))
@@ -278,7 +286,9 @@ class DiffusionPipeline(ABC):
                 continue
             if declared[name].kind is CLIPTokenizer and not isinstance(value, CLIPTokenizer):
                 named: Any = value
-                value = CLIPTokenizer.from_pretrained(named, **remote)
+                # Revision and variant are those of the model.
+                own: Any = {k: v for k, v in remote.items() if k not in ("revision", "variant")}
+                value = CLIPTokenizer.from_pretrained(named, **own)
             parts[name] = value
             if declared[name].is_model and value is not None:
                 if not (isinstance(value, tuple) and len(value) == 2):

@@ -1,5 +1,6 @@
 """What the calls of all pipelines share: the options of a run, its table, and its result."""
 
+import math
 from collections.abc import Callable, Mapping
 from inspect import signature
 from typing import Any, Literal, TypeAlias, TypedDict, get_args
@@ -9,6 +10,7 @@ from jax.sharding import NamedSharding
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from ddpm_jax._typing import AnyArray
 from ddpm_jax.images import to_pil
 from ddpm_jax.pipelines.generate import Decode, Preview, generate, moving
 from ddpm_jax.pipelines.inputs import Inputs, count_of
@@ -45,17 +47,24 @@ class RunOptions(TypedDict, total=False):
     `update` of a progress bar of one's own, which takes the place of ours."""
 
 
-def check_rest(rest: Mapping[str, Any]) -> None:
-    """Checks, before any work, the options of a call that go to `run_table`.
+def check_options(given: Mapping[str, Any], accepted: Any) -> None:
+    """Checks the options of a call that are the same for all pipelines, before any work.
+
+    Args:
+        given: the options by name.
+        accepted: a subclass of `RunOptions`.
 
     Raises:
         TypeError: there is no such option.
-        ValueError: `callback_every` is not a count.
+        ValueError: `callback_every` is not a count, or `guidance_scale` not a finite number.
     """
-    unknown = sorted(set(rest) - {"progress", "callback", "callback_every", "advanced"})
+    unknown = sorted(set(given) - set(accepted.__annotations__))
     if unknown:
         raise TypeError(f"a call got an unexpected keyword argument {unknown[0]!r}")
-    count_of("callback_every", rest.get("callback_every", 1))
+    count_of("callback_every", given.get("callback_every", 1))
+    scale = given.get("guidance_scale", 1.0)
+    if isinstance(scale, bool) or not isinstance(scale, int | float) or not math.isfinite(scale):
+        raise ValueError(f"guidance_scale must be a finite number, got {scale!r}")
 
 
 def check_output_type(given: Any, accepted: Any = OutputType) -> None:
@@ -128,7 +137,7 @@ def run_table(
         )
 
 
-def converted(output_type: str, images: Float[Array, "b h w c"]) -> Any:
+def converted(output_type: str, images: Float[AnyArray, "b h w c"]) -> Any:
     """Images in [0, 1] as "pil", "np" or "jax"."""
     if output_type == "jax":
         return images

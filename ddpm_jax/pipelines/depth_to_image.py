@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from ddpm_jax.models import DPTForDepthEstimation
 from ddpm_jax.pipelines.base import Component
+from ddpm_jax.pipelines.call import check_options
 from ddpm_jax.pipelines.image_processors import DPT_PROCESSOR, write_processor
 from ddpm_jax.pipelines.image_to_image import ImageToImage, rows_of, skipped
 from ddpm_jax.pipelines.pictures import Pictures, depths
@@ -48,7 +49,7 @@ class StableDiffusionDepth2ImgPipeline(ImageToImage):
         *,
         image: Any,
         depth_map: ArrayLike | None = None,
-        strength: float = 0.8,
+        strength: float | None = None,
         num_inference_steps: int = STEPS,
         **options: Unpack[PromptOptions],
     ) -> TextOutput:
@@ -72,6 +73,7 @@ class StableDiffusionDepth2ImgPipeline(ImageToImage):
             ValueError: as `StableDiffusionImg2ImgPipeline`; or there is no depth, or it has a wrong
                 shape.
         """
+        check_options(options, PromptOptions)
         found = self._pictures(image)
         start = skipped(num_inference_steps, strength, options)
         height, width, _ = shape = self._shape_of(found)

@@ -10,6 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
+from ddpm_jax.pipelines.call import check_options
 from ddpm_jax.pipelines.pictures import Pictures, pictures
 from ddpm_jax.pipelines.prompts import Texts
 from ddpm_jax.pipelines.stable_diffusion import (
@@ -23,6 +24,9 @@ from ddpm_jax.pipelines.stable_diffusion import (
 )
 from ddpm_jax.sampling.keys import noised
 from ddpm_jax.tables.table import Table
+
+STRENGTH = 0.8
+"""The default."""
 
 
 class ImageToImage(StableDiffusion):
@@ -65,7 +69,7 @@ class StableDiffusionImg2ImgPipeline(ImageToImage):
         key: ArrayLike,
         *,
         image: Any,
-        strength: float = 0.8,
+        strength: float | None = None,
         num_inference_steps: int = STEPS,
         **options: Unpack[PromptOptions],
     ) -> TextOutput:
@@ -77,8 +81,9 @@ class StableDiffusionImg2ImgPipeline(ImageToImage):
             image: a PIL image (scaled down to multiples of the autoencoder's factor), a list of
                 them, or an array (H, W, 3) or (K, H, W, 3) in [0, 1]; or latents (K, h, w, c). One
                 for all prompts, or one for each.
-            strength: above 0 and at most 1: the part of the steps that is run. The image is noised
-                to the level where they begin; with `x_T` it is not encoded.
+            strength: above 0 and at most 1, by default 0.8: the part of the steps that is run. The
+                image is noised to the level where they begin; with `x_T` it is not encoded. A
+                `table` takes its place.
             num_inference_steps: steps of the scheduler, of which the last strength * steps are run.
             **options: see `PromptOptions`.
 
@@ -89,6 +94,7 @@ class StableDiffusionImg2ImgPipeline(ImageToImage):
             TypeError: as `StableDiffusionPipeline`.
             ValueError: as `StableDiffusionPipeline`; or the images have a wrong size or range.
         """
+        check_options(options, PromptOptions)
         found = self._pictures(image)
         start = skipped(num_inference_steps, strength, options)
 
@@ -105,18 +111,27 @@ def rows_of(found: Pictures, count: int) -> Int[np.ndarray, "b"]:
     return np.arange(count) * len(found.values) // count
 
 
-def skipped(steps: int, strength: float, options: PromptOptions) -> int:
-    """How many of the first steps are left out.
+def skipped(steps: int, strength: float | None, options: PromptOptions) -> int:
+    """How many of the first steps are left out. None is the default strength, 0.8.
 
     Raises:
-        ValueError: the strength is outside (0, 1], or leaves no step.
+        ValueError: the strength is outside (0, 1], leaves no step, or stands beside a table.
     """
-    if not 0 < strength <= 1:
-        raise ValueError(f"strength must be above 0 and at most 1, got {strength}")
     if options.get("table") is not None:
-        return 0  # a table says itself where it begins
+        if strength is not None:
+            raise ValueError("table= replaces strength: pass one or the other")
+        return 0
+    strength = checked_strength(STRENGTH if strength is None else strength)
     # Rounded first: 50 * 0.58 is 28.999999999999996.
     run = math.floor(round(steps * strength, 6))
     if steps >= 1 and run < 1:
         raise ValueError(f"strength {strength} of {steps} steps leaves none: raise one of them")
     return steps - run
+
+
+def checked_strength(strength: Any) -> float:
+    """Raises ValueError unless a strength is a number above 0 and at most 1."""
+    number = isinstance(strength, int | float) and not isinstance(strength, bool)
+    if not (number and 0 < strength <= 1):
+        raise ValueError(f"strength must be above 0 and at most 1, got {strength!r}")
+    return strength

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from ddpm_jax.pipelines.image_to_image import rows_of, skipped
+from ddpm_jax.pipelines.call import check_options
+from ddpm_jax.pipelines.image_to_image import checked_strength, rows_of, skipped
 from ddpm_jax.pipelines.inputs import first_noise
 from ddpm_jax.pipelines.pictures import Pictures, masks, pictures
 from ddpm_jax.pipelines.prompts import Texts
@@ -45,7 +46,7 @@ class StableDiffusionInpaintPipeline(StableDiffusion):
         *,
         image: Any,
         mask_image: Any,
-        strength: float = 1.0,
+        strength: float | None = None,
         num_inference_steps: int = STEPS,
         height: int | None = None,
         width: int | None = None,
@@ -53,7 +54,8 @@ class StableDiffusionInpaintPipeline(StableDiffusion):
     ) -> TextOutput:
         """Generates the masked part of images.
 
-        Outside the mask an image changes by what the autoencoder loses.
+        Outside the mask an image changes by what the autoencoder loses, and by what a network that
+        sees the mask makes of it.
 
         Args:
             prompt: as in `StableDiffusionPipeline`.
@@ -63,7 +65,8 @@ class StableDiffusionInpaintPipeline(StableDiffusion):
             mask_image: masks of the same size: PIL images, or arrays (H, W) or (K, H, W). From 0.5
                 (128 in a PIL image) on, pixels are made anew.
             strength: above 0 and at most 1. At 1, the default, the loop begins with noise alone;
-                below, as in image to image.
+                below, as in image to image. With a `table` it must be given, and says how the table
+                begins.
             num_inference_steps: steps of the scheduler.
             height: that PIL images are scaled to, and arrays must have. The default is the
                 network's own size, or the arrays'.
@@ -78,8 +81,12 @@ class StableDiffusionInpaintPipeline(StableDiffusion):
             ValueError: as `StableDiffusionPipeline`; or images and masks have wrong sizes or
                 ranges.
         """
-        given = np.shape(image)[-3:-1] if hasattr(image, "shape") else (None, None)
-        size = self.image_size(*(a or b for a, b in zip((height, width), given, strict=True)))
+        check_options(options, PromptOptions)
+        own = (height, width)
+        if len(shape := getattr(image, "shape", ())) in (3, 4):
+            given = zip(own, shape[-3:-1], strict=True)
+            own = tuple(side if asked is None else asked for asked, side in given)
+        size = self.image_size(*own)
         found = pictures(
             image,
             channels=self.vae.in_channels,
@@ -90,10 +97,17 @@ class StableDiffusionInpaintPipeline(StableDiffusion):
         mask = masks(mask_image, like=image, size=size)
         if len(mask) not in (1, len(found.values)):
             raise ValueError(f"got {len(mask)} masks for {len(found.values)} images")
-        start = skipped(num_inference_steps, strength, options)
+        if options.get("table") is None:
+            strength = 1.0 if strength is None else strength
+            start = skipped(num_inference_steps, strength, options)
+        elif strength is None:
+            raise ValueError("with table= pass strength: 1 to begin with noise alone, or less")
+        else:
+            start = 0
+        whole = checked_strength(strength) == 1
 
         def begin(table: Table, keys: Keys, x_T: Latents | None) -> Beginning:
-            return self._begin(found, mask, table, keys, x_T, whole=strength == 1)
+            return self._begin(found, mask, table, keys, x_T, whole=whole)
 
         run = {"num_inference_steps": num_inference_steps, "start": start}
         factor = self.vae.factor

@@ -4,12 +4,11 @@ Pictures are PIL images, or float arrays in [0, 1], channels last. PIL images ar
 that is needed; arrays must have it.
 """
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ddpm_jax.images import MODES
 
@@ -56,15 +55,14 @@ def pictures(
     Raises:
         ValueError: they are something else, differ in size, or have a wrong size or range.
     """
-    if isinstance(given, Image.Image) or _are_pil(given):
-        images = [given] if isinstance(given, Image.Image) else list(given)
+    if (images := pil_images(given)) is not None:
         found = np.stack(
             _same_sizes([_pixels(one, channels, factor, size) for one in images], name)
         )
         latent = False
     else:
         found = _array(given, name)
-        latent = found.shape[-1] == latent_channels != channels
+        latent = np.ndim(given) == 4 and found.shape[-1] == latent_channels != channels
         if found.shape[-1] != channels and not latent:
             also = f" (or {latent_channels} of latents)" if latent_channels else ""
             raise ValueError(
@@ -96,8 +94,7 @@ def masks(given: Any, *, like: Any, size: tuple[int, int]) -> Float[np.ndarray, 
     Raises:
         ValueError: they are something else, or have another size than the pictures.
     """
-    if isinstance(given, Image.Image) or _are_pil(given):
-        images = [given] if isinstance(given, Image.Image) else list(given)
+    if (images := pil_images(given)) is not None:
         found = np.stack([_pixels(one, 1, 1, size) for one in images])
         sizes = {(one.height, one.width) for one in images}
     else:
@@ -163,13 +160,25 @@ def _cubic(old: int, new: int) -> Float[np.ndarray, "new old"]:
     return matrix
 
 
-def _are_pil(given: Any) -> bool:
-    return (
-        isinstance(given, Sequence)
-        and not isinstance(given, str)
-        and bool(given)
-        and all(isinstance(one, Image.Image) for one in given)
-    )
+def pil_images(given: Any) -> list[Image.Image] | None:
+    """PIL images as people see them: turned as their EXIF data say. None for something else.
+
+    Raises:
+        ValueError: pixels of 32 bits, whose range is not known.
+    """
+    images: list[Any] = list(given) if isinstance(given, list | tuple) else [given]
+    if not images or not all(isinstance(one, Image.Image) for one in images):
+        return None
+    return [_plain(ImageOps.exif_transpose(one)) for one in images]
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """An image of 8 bits; Pillow would cut those of 16 off at 255."""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(f"a picture of mode {image.mode} has no known range: convert it first")
+    return image
 
 
 def _pixels(
@@ -217,7 +226,6 @@ def _check_range(found: np.ndarray, name: str) -> None:
 
 
 def _size_of(given: Any) -> tuple[int, int]:
-    one = given[0] if _are_pil(given) else given
-    if isinstance(one, Image.Image):
-        return one.height, one.width
-    return np.shape(one)[-3], np.shape(one)[-2]
+    if (images := pil_images(given)) is not None:
+        return images[0].height, images[0].width
+    return np.shape(given)[-3], np.shape(given)[-2]

@@ -76,7 +76,7 @@ def check_prompts(
     else:
         texts = "" if negative_prompt is None else negative_prompt
         negative = checked_texts(texts, "negative_prompt")
-        if isinstance(texts, str):
+        if len(negative) == 1:
             negative *= len(positive)
     lengths = [shape[0] if isinstance(one, list) else one.shape[1] for one in (positive, negative)]
     if guided and lengths[0] != lengths[1]:

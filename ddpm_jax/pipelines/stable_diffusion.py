@@ -27,6 +27,7 @@ from jaxtyping import Array, Float, Int, Key
 from PIL.Image import Image
 
 import weights_convert
+from ddpm_jax._typing import AnyArray, is_whole
 from ddpm_jax.guidance.known import WithKnown
 from ddpm_jax.hub.files import faults_of, listed
 from ddpm_jax.images import to_uint8
@@ -41,14 +42,13 @@ from ddpm_jax.pipelines.base import REPLACEABLE, Component, DiffusionPipeline, L
 from ddpm_jax.pipelines.call import (
     RunOptions,
     check_output_type,
-    check_rest,
     chosen_table,
     converted,
     run_table,
 )
 from ddpm_jax.pipelines.generate import with_inputs
 from ddpm_jax.pipelines.image_processors import CLIP_PROCESSOR, write_processor
-from ddpm_jax.pipelines.inputs import Inputs, count_of, image_keys, sharded
+from ddpm_jax.pipelines.inputs import Inputs, batch_sharding, count_of, image_keys, sharded
 from ddpm_jax.pipelines.latents import Decoder, encode
 from ddpm_jax.pipelines.pictures import Pictures
 from ddpm_jax.pipelines.prompts import Prompts, Texts, check_prompts, encode_prompts
@@ -178,9 +178,11 @@ class StableDiffusion(DiffusionPipeline):
             **parts,
         )
         if self.scheduler != scheduler:
-            fields = ", ".join(f"{name}={one}" for name, one in self.scheduler_fields.items())
+            before, now = scheduler.config, self.scheduler.config
+            fields = [f"{k}={v}" for k, v in now.items() if before.get(k) != v]
             warnings.warn(
-                f"the scheduler's config is changed to {fields}, as Stable Diffusion was trained",
+                f"the scheduler's config is changed to {listed(fields)}, as Stable Diffusion was "
+                "trained",
                 stacklevel=2,
             )
 
@@ -406,16 +408,13 @@ class StableDiffusion(DiffusionPipeline):
             return_dict: see `RunOptions`.
             sharding: see `RunOptions`.
             x_T: see `RunOptions`.
-            **rest: progress, callback, callback_every.
+            **rest: progress, callback, callback_every, advanced.
         """
         check_output_type(output_type, LatentOutputType)
-        check_rest(rest)
         per_prompt = count_of("num_images_per_prompt", num_images_per_prompt)
-        if clip_skip not in range(self.text_encoder.num_hidden_layers):
-            raise ValueError(
-                f"clip_skip must lie in 0..{self.text_encoder.num_hidden_layers - 1}, got "
-                f"{clip_skip!r}"
-            )
+        layers = range(self.text_encoder.num_hidden_layers)
+        if not is_whole(clip_skip) or clip_skip not in layers:
+            raise ValueError(f"clip_skip must lie in 0..{len(layers) - 1}, got {clip_skip!r}")
         prompts = check_prompts(
             prompt,
             prompt_embeds,
@@ -431,6 +430,8 @@ class StableDiffusion(DiffusionPipeline):
             )
         count = max(prompts.count, pictures) * per_prompt
         keys = image_keys(key, count)
+        if sharding is not None:
+            batch_sharding(sharding)
         if x_T is not None and np.shape(x_T) != (count, *shape):
             raise ValueError(
                 f"x_T must be of shape {(count, *shape)} for these images, got {np.shape(x_T)}"
@@ -459,10 +460,18 @@ class StableDiffusion(DiffusionPipeline):
         decoder = Decoder(None, None, known)
         if output_type != "latent":
             decoder = Decoder(self.vae, inputs.place(self.params["vae"]), known)
+        if (callback := rest.get("callback")) and self.safety_checker and output_type != "latent":
+            rest["callback"] = lambda done, seen: callback(done, np.asarray(self._checked(seen)[0]))
         images = run_table(denoise, params, chosen, inputs, decoder, **rest)
         flags = None
         if output_type != "latent":
             images, flags = self._checked(images)
+            if flags and any(flags):
+                warnings.warn(
+                    f"the safety checker made {sum(flags)} of {count} images black: try another "
+                    "prompt or key",
+                    stacklevel=3,
+                )
             images = converted(output_type, images)
         result = StableDiffusionPipelineOutput(images, flags)
         return result if return_dict else (images, flags)
@@ -478,20 +487,14 @@ class StableDiffusion(DiffusionPipeline):
         return {name: features[rows] for name, features in found.items()}
 
     def _checked(
-        self, images: Float[Array, "b h w c"]
-    ) -> tuple[Float[Array, "b h w c"], list[bool] | None]:
+        self, images: Float[AnyArray, "b h w c"]
+    ) -> tuple[Float[AnyArray, "b h w c"], list[bool] | None]:
         """Images, black where the safety checker flags them, and its flags."""
         checker = self.safety_checker
         if checker is None:
             return images, None
         pixels = checker.preprocess(to_uint8(images))
         flags = _flagged(checker, self.params["safety_checker"], jnp.asarray(pixels))
-        if flags.any():
-            warnings.warn(
-                f"the safety checker made {int(flags.sum())} of {len(flags)} images black: try "
-                "another prompt or key",
-                stacklevel=4,
-            )
         return jnp.where(flags[:, None, None, None], 0, images), flags.tolist()
 
     def _written(self, folder: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from typing import Unpack
 
 from jax.typing import ArrayLike
 
+from ddpm_jax.pipelines.call import check_options
 from ddpm_jax.pipelines.inputs import first_noise
 from ddpm_jax.pipelines.prompts import Texts
 from ddpm_jax.pipelines.stable_diffusion import (
@@ -54,7 +55,7 @@ class StableDiffusionPipeline(StableDiffusion):
                 the conditional one (Lin et al. 2023, arXiv:2305.08891).
             **options: see `PromptOptions`: guidance_scale, negative_prompt, num_images_per_prompt,
                 eta, prompt_embeds, negative_prompt_embeds, clip_skip, output_type, table, x_T,
-                return_dict, sharding, progress, callback, callback_every.
+                return_dict, sharding, progress, callback, callback_every, advanced.
 
         Returns:
             Images, `num_images_per_prompt` of the first prompt, then of the second.
@@ -63,6 +64,7 @@ class StableDiffusionPipeline(StableDiffusion):
             TypeError: `key` is missing or is not a key, or an unknown option.
             ValueError: an argument is out of range, or does not match another one or the model.
         """
+        check_options(options, PromptOptions)
         if not 0 <= guidance_rescale <= 1:
             raise ValueError(f"guidance_rescale must lie in [0, 1], got {guidance_rescale}")
 

@@ -22,8 +22,8 @@ from ddpm_jax.pipelines.base import Component, DiffusionPipeline
 from ddpm_jax.pipelines.call import (
     OutputType,
     RunOptions,
+    check_options,
     check_output_type,
-    check_rest,
     chosen_table,
     converted,
     run_table,
@@ -140,10 +140,10 @@ class UnconditionalPipeline(DiffusionPipeline):
         **rest: Any,
     ) -> Output:
         """Generates images; `run` is the number of steps and the scheduler's options."""
+        check_options(rest | {"guidance_scale": guidance_scale}, CallOptions)
         check_output_type(output_type)
         if output_type == "pil":
             check_pil(self.unet)
-        check_rest(rest)
         default_steps = inspect.signature(type(self).__call__).parameters["num_inference_steps"]
         chosen = chosen_table(self.scheduler, table, run, default_steps.default)
         if guidance_scale > 1 and negative_labels is None:

@@ -141,7 +141,7 @@ class CLIPTokenizer:
         if named not in cls.files.classes:
             raise ValueError(f"{folder} is a {named}, but only {cls.__name__} is supported")
         pad_token = _content(config.get("pad_token") or special.get("pad_token")) or EOS
-        length = config.get("model_max_length", MAX_LENGTH)
+        length = config.get("model_max_length") or MAX_LENGTH
         # transformers writes 1e30 where the length is not known.
         rest: dict[str, Any] = {"pad_token": pad_token, "max_length": int(min(length, MAX_LENGTH))}
         with faults_of(folder):

@@ -14,6 +14,7 @@ import ddpm_jax as dj
 from ddpm_jax.cli import main
 from ddpm_jax.cli.provenance import read_png
 
+FILES = {"empty": "txt", "out": "png", "wide": "png"}
 ALWAYS = ["sample", "--no-cache", "--steps", "3", "--scheduler", "pndm"]
 
 
@@ -46,7 +47,7 @@ def expected(model: Path, kind: Any, prompts: list[str], **options: Any) -> list
 def test_prompts_into_a_folder(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """Two images of each prompt; a longer list continues; a changed one is refused."""
     file, out = tmp_path / "prompts.txt", tmp_path / "out"
-    file.write_text("a cat\n\n  dog\n")
+    file.write_text("\ufeffa cat\r\n\n  dog\n")
     argv = ["--prompts-from", str(file), "--num", "2", "--seed", "4", "--batch-size", "2"]
     assert run(model, *argv, "--out", str(out)) == 0
     assert names(out) == [f"0000{i}.png" for i in range(4)]
@@ -126,9 +127,14 @@ def test_images(model: Path, tmp_path: Path, picture: Path, masked: bool):
         ("--model {model} --prompt a --image none.png", "--image none.png cannot be read"),
         ("--model {model} --prompt a --image {image} --height 8", "are those of --image"),
         ("--model {model} --prompt a --image {image} --strength 0", "strength must be above 0"),
+        ("--model {model} --prompt a --guidance nan", "--guidance must be a number, got nan"),
+        ("--model {model} --prompt a --image {image} --mask {wide}", "got 32x16, not 16x16"),
         ("--model {model} --prompt a --labels 3", "--labels are of models without prompts"),
         ("--model {model} --prompt a --height 0", "--height must be at least 1"),
-        ("--model {model} --prompt a --height 15 --out {out}", "must be multiples of 2, got 15x16"),
+        (
+            "--model {model} --prompt a --height 15 --out {out}",
+            "--height and --width must be multiples of 2, got 15",
+        ),
         ("--model {model} --prompts-from none.txt", "--prompts-from none.txt cannot be read"),
         ("--model {model} --prompts-from {empty}", "has no prompt: it needs one on each line"),
         ("--model {model} --prompts-from {empty} --prompt a", "not both"),
@@ -143,6 +149,7 @@ def test_refused_options(
     capsys: pytest.CaptureFixture[str],
 ):
     (tmp_path / "empty.txt").write_text("\n")
-    places = {"empty": tmp_path / "empty.txt", "out": tmp_path / "a.png"}
+    Image.new("L", (2 * SIZE, SIZE)).save(tmp_path / "wide.png")
+    places = {name: tmp_path / f"{name}.{end}" for name, end in FILES.items()}
     given = argv.format(model=model, image=picture, **places)
     assert words in complaint(f"sample --no-cache {given}", capsys, code=2)

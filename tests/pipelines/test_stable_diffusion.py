@@ -192,6 +192,21 @@ def test_images_of_several_prompts(image: Any):
     assert image("a cat", KEY, image=images, **QUIET).images.shape[0] == 2
 
 
+def test_pictures_of_16_bits_and_turned_ones(image: Any):
+    """Pillow would cut 16 bits off at 255, and leaves a photo as the camera stored it."""
+    byte = (255 * IMAGE[..., 0]).astype(np.uint8)
+    deep = Image.fromarray(byte.astype(np.uint16) * 257)
+    found, plain = (
+        image("a cat", KEY, image=one, **QUIET).images for one in (deep, Image.fromarray(byte))
+    )
+    np.testing.assert_array_equal(found, plain)
+    turned, exif = Image.new("RGB", (SIZE, 2 * SIZE)), Image.Exif()
+    exif[0x0112] = 6
+    turned.info["exif"] = exif.tobytes()
+    turned.getexif()[0x0112] = 6
+    assert image("a cat", KEY, image=turned, **QUIET).images.shape == (1, SIZE, 2 * SIZE, 3)
+
+
 def test_pil_images_are_scaled(image: Any):
     picture = Image.fromarray((255 * IMAGE).astype(np.uint8)).resize((SIZE + 1, 2 * SIZE + 1))
     assert image("a cat", KEY, image=picture, **QUIET).images.shape == (1, 2 * SIZE, SIZE, 3)
@@ -242,10 +257,12 @@ def test_the_safety_checker_makes_images_black(text: Any, recwarn: pytest.Warnin
     out = pipe(["a cat", "dog"], KEY, **QUIET)
     assert out.nsfw_content_detected == [False, False]
     assert not recwarn.list
+    seen: list[np.ndarray] = []
     every = params | {"concept_embeds_weights": params["concept_embeds_weights"] * 0 - 1}
     pipe.params["safety_checker"] = every
     with pytest.warns(UserWarning, match="made 2 of 2 images black"):
-        black = pipe(["a cat", "dog"], KEY, **QUIET)
+        black = pipe(["a cat", "dog"], KEY, **QUIET, callback=lambda _i, x: seen.append(x))
+    assert not np.stack(seen).any()
     assert black.nsfw_content_detected == [True, True]
     assert not black.images.any()
     # Latents are not checked.
@@ -276,6 +293,13 @@ def test_a_folder_and_back(text: Any, tmp_path: Path):
     index = json.loads((tmp_path / "other" / "model_index.json").read_text())
     assert index["safety_checker"] == [None, None]
     assert index["_class_name"] == "StableDiffusionImg2ImgPipeline"
+
+
+def test_components_that_no_pipeline_has(text: Any):
+    with pytest.raises(TypeError, match="a StableDiffusionPipeline has no safety_cheker"):
+        dj.StableDiffusionPipeline(**parts(), safety_cheker=3)
+    with pytest.raises(TypeError, match="has no schedular"):
+        dj.StableDiffusionImg2ImgPipeline.from_pipe(text, schedular=text.scheduler)
 
 
 def test_components_in_place_of_the_folders(text: Any, tmp_path: Path):
@@ -334,7 +358,9 @@ def test_folders_whose_parts_do_not_fit(
 def test_early_schedulers_are_repaired(text: Any):
     """The first fine-tunes have other steps in their config, and clip."""
     given = text.components | {"scheduler": dj.DDIMScheduler(steps_offset=0, clip_sample=True)}
-    with pytest.warns(UserWarning, match="config is changed to steps_offset=1, clip_sample=False"):
+    with pytest.warns(
+        UserWarning, match="config is changed to steps_offset=1, clip_sample=False, as"
+    ):
         pipe = dj.StableDiffusionPipeline(**given)
     assert pipe.scheduler == dj.DDIMScheduler(steps_offset=1, clip_sample=False)
     pipe.scheduler = dj.DDIMScheduler()
@@ -414,6 +440,8 @@ def test_files_that_lack_something(tmp_path: Path):
         ({"height": 15}, "height and width must be multiples of 2, got 15x16"),
         ({"width": 0}, "width must be at least 1, got 0"),
         ({"num_images_per_prompt": 0}, "num_images_per_prompt must be at least 1"),
+        ({"guidance_scale": float("nan")}, "guidance_scale must be a finite number, got nan"),
+        ({"sharding": 3}, "sharding must be a NamedSharding"),
         ({"clip_skip": 2}, r"clip_skip must lie in 0\.\.1, got 2"),
         ({"guidance_rescale": 2}, r"guidance_rescale must lie in \[0, 1\]"),
         ({"output_type": "pt"}, '"np", "jax" or "latent", got \'pt\''),
@@ -439,6 +467,10 @@ def test_wrong_arguments(text: Any, monkeypatch: pytest.MonkeyPatch, options: An
         ({"image": IMAGE[:5]}, "image must have sides that are multiples of 2, got 5x16"),
         ({"image": 2 * IMAGE}, r"image must lie in \[0, 1\], got"),
         ({"image": IMAGE[..., :2]}, "image must have 3 channels"),
+        ({"image": np.zeros((16, 16, 4), np.float32)}, "image must have 3 channels"),
+        ({"image": Image.fromarray(IMAGE[..., 0])}, "mode F has no known range"),
+        ({"strength": 0.5, "table": dj.PNDMScheduler().table(3)}, "table= replaces strength"),
+        ({"strength": "1"}, "strength must be above 0 and at most 1, got '1'"),
         ({"image": "cat.png"}, "image must be a PIL image, a list of them, or an array"),
         ({"image": (255 * IMAGE).astype(np.uint8)}, "got an array of uint8"),
         ({"image": IMAGE * np.nan}, "image must be finite"),
@@ -459,6 +491,8 @@ def test_wrong_images(image: Any, options: Any, words: str):
         ({"mask_image": 3 * MASK}, r"mask_image must lie in \[0, 1\]"),
         ({"mask_image": np.stack([MASK] * 3)}, "got 3 masks for 1 images"),
         ({"height": 8}, "image must be 8x16, got 16x16"),
+        ({"image": IMAGE[..., 0]}, "image must be"),
+        ({"table": dj.PNDMScheduler().table(3)}, "with table= pass strength"),
         ({"image": np.zeros((8, 8, 4), np.float32)}, "image must have 3 channels"),
     ],
 )

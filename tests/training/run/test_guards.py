@@ -79,7 +79,7 @@ class Slow:
     done = False
 
     def compile(self) -> str:
-        threading.Timer(0.1, signal.raise_signal, [signal.SIGINT]).start()
+        signal.raise_signal(signal.SIGINT)
         hashlib.pbkdf2_hmac("sha256", b"", b"salt", 4_000_000)
         self.done = True
         return "program"
