@@ -49,6 +49,9 @@ _BUFFERS = re.compile(
     r"(betas|alphas_cumprod(_prev)?|sqrt_\w+|posterior_\w+|log_\w+|lvlb_weights|logvar|scale_factor"
     r"|global_step|cond_stage_model\.logit_scale)"
 )
+PADDING = {1: "<|endoftext|>", 2: "!"}
+"""The token that each version pads prompts with. No file says it: it is the tokenizer's."""
+
 _BASE_STEP = 875_000
 """The optimizer steps of 2-base, the one text to image of version 2 that predicts eps."""
 

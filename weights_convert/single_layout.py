@@ -6,12 +6,13 @@ tokenizer/                      copied from another folder; no such file has one
 model_index.json                of the class that the UNet's input says
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from weights_convert.errors import listed
-from weights_convert.layout import CONFIG, INDEX, SCHEDULER_CONFIG, Layout, Network
-from weights_convert.single_file import Kind, SingleFile
+from weights_convert.layout import CONFIG, INDEX, SCHEDULER_CONFIG, Layout, Network, read_config
+from weights_convert.single_file import PADDING, Kind, SingleFile
 
 _PIPELINES: dict[Kind, str] = {
     "text2img": "StableDiffusionPipeline",
@@ -66,7 +67,8 @@ def single_layout(file: SingleFile, tokenizer: Path | None, component: str | Non
     copies = {} if tokenizer is None else _tokenizer(tokenizer)
     made[f"scheduler/{SCHEDULER_CONFIG}"] = file.configs["scheduler"]
     made[INDEX] = _index(file, file.kind, bool(copies))
-    return Layout(networks=networks, copies=copies, made=made, notes=_notes(file, bool(copies)))
+    notes = (*_notes(file, bool(copies)), *_padding(file, copies))
+    return Layout(networks=networks, copies=copies, made=made, notes=notes)
 
 
 def _index(file: SingleFile, kind: Kind, tokenizer: bool) -> dict[str, Any]:
@@ -91,6 +93,23 @@ def _notes(file: SingleFile, tokenizer: bool) -> tuple[str, ...]:
         lacking += ["depth_estimator", "feature_extractor"]
     note = f"without {listed(lacking)}: add a folder for each, and name it in {INDEX}"
     return (note,) if lacking else ()
+
+
+def _padding(file: SingleFile, copies: Mapping[str, Path]) -> tuple[str, ...]:
+    """A note if the tokenizer pads with another token than the networks were trained with."""
+    if not copies or file.version is None:
+        return ()
+    wanted = PADDING[file.version]
+    found: Any = wanted
+    for name in ("special_tokens_map.json", "tokenizer_config.json"):
+        path = copies.get(f"tokenizer/{name}")
+        token: Any = read_config(path).get("pad_token") if path else None
+        found = (token["content"] if isinstance(token, dict) else token) or found
+    note = (
+        f"the tokenizer pads with {found!r}, and Stable Diffusion {file.version} with {wanted!r}: "
+        "the pictures will not be those of the file"
+    )
+    return (note,) if found != wanted else ()
 
 
 def _tokenizer(folder: Path) -> dict[str, Path]:

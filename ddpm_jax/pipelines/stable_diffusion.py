@@ -56,6 +56,7 @@ from ddpm_jax.sampling.keys import encoding_noise
 from ddpm_jax.schedulers import DDIMScheduler, Scheduler
 from ddpm_jax.tables.table import Table
 from ddpm_jax.text.tokenizer import CLIPTokenizer
+from weights_convert.single_file import PADDING
 
 PipelineT = TypeVar("PipelineT", bound="StableDiffusion")
 LatentOutputType: TypeAlias = Literal["pil", "np", "jax", "latent"]
@@ -246,6 +247,13 @@ class StableDiffusion(DiffusionPipeline):
             if "scheduler" not in parts:
                 parts["scheduler"] = DDIMScheduler.from_config(file.configs["scheduler"])
             parts: dict[str, Any] = {**dict.fromkeys(declared), **parts}
+            padding, version = parts["tokenizer"].pad_token, file.version
+            if version is not None and padding != PADDING[version]:
+                warnings.warn(
+                    f"the tokenizer pads with {padding!r}, and Stable Diffusion {version} with "
+                    f"{PADDING[version]!r}: the pictures are not those of {path}",
+                    stacklevel=2,
+                )
             with faults_of(path):
                 cls.check(parts)
             for name in wanted:

@@ -51,6 +51,7 @@ class CLIPTokenizer:
 
     Attributes:
         max_length: tokens of a row.
+        pad_token: what fills a row.
         vocab_size: number of tokens.
 
     Raises:
@@ -78,7 +79,7 @@ class CLIPTokenizer:
             raise ValueError(f"the vocabulary does not have the pad_token {pad_token!r}")
         if max_length < 2:
             raise ValueError(f"max_length must be at least 2, got {max_length}")
-        self._tokenizer, self._eos, self._pad, self._pad_token = tokenizer, ends[1], pad, pad_token
+        self._tokenizer, self._eos, self._pad, self.pad_token = tokenizer, ends[1], pad, pad_token
         self.max_length = max_length
         self.vocab_size = tokenizer.get_vocab_size()
 
@@ -205,7 +206,7 @@ class CLIPTokenizer:
             if token not in model["vocab"]
         }
         special = {
-            "bos_token": BOS, "eos_token": EOS, "pad_token": self._pad_token, "unk_token": EOS
+            "bos_token": BOS, "eos_token": EOS, "pad_token": self.pad_token, "unk_token": EOS
         }  # fmt: skip
         texts = {TOKENIZER: text, MERGES: "\n".join(("#version: 0.2", *pairs)) + "\n"}
         for name, content in texts.items():

@@ -394,6 +394,9 @@ def test_one_file(tmp_path: Path, kind: str):
     assert again.unet.dtype == jnp.bfloat16
     assert again.scheduler.config.prediction_type == "v_prediction"
     assert again.params["vae"] is vae[1]
+    other = dj.CLIPTokenizer.from_vocabulary(vocab, [], max_length=7, pad_token="c")
+    with pytest.warns(UserWarning, match="pads with 'c', and Stable Diffusion 1 with '<.endoftext"):
+        dj.StableDiffusionPipeline.from_single_file(file, tokenizer=other)
 
 
 def test_files_that_lack_something(tmp_path: Path):

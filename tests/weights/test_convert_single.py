@@ -35,7 +35,7 @@ def tokenizer(tmp_path: Path) -> Path:
     folder = tmp_path / "pipeline" / "tokenizer"
     folder.mkdir(parents=True)
     for name in ("vocab.json", "merges.txt", "tokenizer_config.json", "notes.txt"):
-        (folder / name).write_text(name)
+        (folder / name).write_text(json.dumps({"name": name}))
     return folder
 
 
@@ -131,6 +131,16 @@ def test_one_component(tmp_path: Path, single: Path, parts: Parts):
     convert(single, tmp_path / "out", component="text_encoder")
     assert files(tmp_path / "out") == {"config.json", "model.safetensors"}
     assert set(load_file(tmp_path / "out" / "model.safetensors")) == set(parts["text_encoder"])
+
+
+@pytest.mark.parametrize("token", ["!", {"content": "!"}])
+def test_a_tokenizer_of_another_version_is_noted(
+    tmp_path: Path, single: Path, tokenizer: Path, token: Any
+):
+    """Version 1 pads with the end token, version 2 with "!"."""
+    (tokenizer / "tokenizer_config.json").write_text(json.dumps({"pad_token": token}))
+    report = convert(single, tmp_path / "out", single=SingleOptions(tokenizer=tokenizer))
+    assert "pads with '!', and Stable Diffusion 1 with '<|endoftext|>'" in str(report)
 
 
 def test_the_command(tmp_path: Path, parts: Parts, tokenizer: Path, capsys):
