@@ -8,7 +8,7 @@ model_index.json                of the class that the UNet's input says
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from weights_convert.errors import listed
 from weights_convert.layout import CONFIG, INDEX, SCHEDULER_CONFIG, Layout, Network, read_config
@@ -100,11 +100,13 @@ def _padding(file: SingleFile, copies: Mapping[str, Path]) -> tuple[str, ...]:
     if not copies or file.version is None:
         return ()
     wanted = PADDING[file.version]
-    found: Any = wanted
-    for name in ("special_tokens_map.json", "tokenizer_config.json"):
-        path = copies.get(f"tokenizer/{name}")
-        token: Any = read_config(path).get("pad_token") if path else None
-        found = (token["content"] if isinstance(token, dict) else token) or found
+    tokens = [
+        read_config(copies[name]).get("pad_token")
+        for name in ("tokenizer/tokenizer_config.json", "tokenizer/special_tokens_map.json")
+        if name in copies
+    ]
+    token: Any = next(filter(None, tokens), wanted)
+    found = token if isinstance(token, str) else cast(dict[str, Any], token).get("content")
     note = (
         f"the tokenizer pads with {found!r}, and Stable Diffusion {file.version} with {wanted!r}: "
         "the pictures will not be those of the file"
