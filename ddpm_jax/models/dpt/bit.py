@@ -153,8 +153,11 @@ class Conv(nn.Module):
         kernel = kernel.astype(jnp.promote_types(kernel.dtype, jnp.float32))
         centered = kernel - kernel.mean((0, 1, 2), keepdims=True)
         var = jnp.square(centered).mean((0, 1, 2), keepdims=True)
-        rows, columns = lax.padtype_to_pads(
-            x.shape[1:3], shape[:2], (self.stride, self.stride), "SAME"
+        rows, columns = (
+            (int(before), int(after))  # jax 0.7.2 has NumPy's integers here
+            for before, after in lax.padtype_to_pads(
+                x.shape[1:3], shape[:2], (self.stride, self.stride), "SAME"
+            )
         )
         x = x.astype(self.config.dtype)
         return convolve(x, centered * lax.rsqrt(var + EPS), self.stride, (rows, columns))

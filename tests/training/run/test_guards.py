@@ -86,6 +86,7 @@ class Slow:
 
 
 def test_signals_are_answered_while_a_program_compiles(capfd: pytest.CaptureFixture[str]):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's "&" has it ignored
     slow, heard = Slow(), list[tuple[str, bool]]()
     with stop_on_signals() as stop:
         threading.Timer(0.5, lambda: heard.append((capfd.readouterr().err, slow.done))).start()
