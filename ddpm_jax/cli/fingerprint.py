@@ -23,7 +23,7 @@ def fingerprint(model: str, revision: str | None, variant: str | None) -> dict[s
     files = UNet2DModel.files
     folder = hub.component(model, files, revision=revision, variant=variant)
     weights = find_weights(folder, variant)
-    return {"config": _sum(folder / files.config), "weights": _weights_sum(weights)}
+    return {"config": file_sum(folder / files.config), "weights": _weights_sum(weights)}
 
 
 def fingerprints(
@@ -39,7 +39,7 @@ def fingerprints(
         if name == "scheduler" or not part.is_dir():
             continue
         files = [part / file for file in one.files.own("") if (part / file).is_file()]
-        lines = [f"{_sum(file)}  {file.name}\n" for file in files]
+        lines = [f"{file_sum(file)}  {file.name}\n" for file in files]
         if issubclass(one.kind, Model):
             weights = one.kind.files.weights
             present = [file.name for file in part.iterdir()]
@@ -50,19 +50,14 @@ def fingerprints(
     return sums
 
 
-def file_sum(file: Path) -> str:
-    """The sum of one file."""
-    return _sum(file)
-
-
 def _weights_sum(weights: Path) -> str:
     if weights.is_dir():
         files = sorted(file for file in weights.rglob("*") if file.is_file())
     elif weights.suffix == ".json":
         files = _shards(weights)
     else:
-        return _sum(weights)
-    lines = [f"{_sum(file)}  {file.relative_to(weights.parent).as_posix()}\n" for file in files]
+        return file_sum(weights)
+    lines = [f"{file_sum(file)}  {file.relative_to(weights.parent).as_posix()}\n" for file in files]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
@@ -74,6 +69,7 @@ def _shards(index: Path) -> list[Path]:
         raise ValueError(f"{index} is not an index of shards: it has no weight_map") from None
 
 
-def _sum(file: Path) -> str:
+def file_sum(file: Path) -> str:
+    """The sum of one file."""
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()

@@ -54,24 +54,27 @@ class Info:
             raise OptionError("--batch-size needs --memory")
         if self.batch_size is not None and self.batch_size < 1:
             raise OptionError(f"--batch-size must be at least 1, got {self.batch_size}")
-        from ddpm_jax.cli.prompted import prompt_class
+        from ddpm_jax.cli.loading import located
+        from ddpm_jax.pipelines.base import concrete
+        from ddpm_jax.pipelines.stable_diffusion import StableDiffusion
 
-        kind = prompt_class(self.name, self.revision)
-        if kind is None:
-            self._network()
+        folder, index = located(self.name, self.revision)
+        kinds = {kind.__name__: kind for kind in concrete(StableDiffusion)}
+        alone = folder == Path(self.name)  # the folder of the network itself was given
+        if alone or index is None or index.pipeline not in kinds:
+            self._network(folder)
         elif self.memory:
             raise OptionError("--memory is for models with one network")
         else:
-            self._pipeline(kind)
+            self._pipeline(kinds[index.pipeline], index.components)
 
-    def _network(self) -> None:
+    def _network(self, folder: Path) -> None:
         """Print the config and the sizes of a model with one network."""
         from ddpm_jax.hub import class_names, hub
         from ddpm_jax.hub.files import read_json
         from ddpm_jax.models import UNet2DModel
 
         files = UNet2DModel.files
-        folder = hub.component(self.name, files, revision=self.revision, weights=False)
         config = read_json(folder / files.config)
         model = UNet2DModel.from_config(config)
         shapes = model.shapes()
@@ -87,14 +90,12 @@ class Info:
         if self.memory:
             print(working_memory(model, shapes, self.batch_size or 1))
 
-    def _pipeline(self, kind: "type[StableDiffusion]") -> None:
+    def _pipeline(self, kind: "type[StableDiffusion]", present: Mapping[str, str]) -> None:
         """Print the config of every component, and the sizes of all networks."""
-        from ddpm_jax.hub import hub, pipeline_folder
+        from ddpm_jax.hub import hub
         from ddpm_jax.hub.files import read_json
         from ddpm_jax.models import Model
 
-        root = hub.pipeline(self.name, (), revision=self.revision)
-        present = pipeline_folder.read(root).components
         wanted = {name: one for name, one in kind.declared().items() if name in present}
         shapes: dict[str, Any] = {}
         places: list[str] = []

@@ -12,6 +12,7 @@ from ddpm_jax.hub.files import faults_of, listed, read_json
 from ddpm_jax.models import UNet2DModel
 from ddpm_jax.pipelines.base import supported_class
 from ddpm_jax.pipelines.inputs import check_channels
+from ddpm_jax.pipelines.stable_diffusion import StableDiffusion
 from ddpm_jax.schedulers import Scheduler
 
 DEFAULT = "default"
@@ -55,26 +56,42 @@ class Network(NamedTuple):
     names: dict[int, str]
 
 
-def read_network(model: str, revision: str | None = None) -> Network:
-    """The config of a model's network, which can be sampled, and its classes' names.
+def located(
+    model: str, revision: str | None = None
+) -> tuple[Path, pipeline_folder.ModelIndex | None]:
+    """The folder of a model's network with its config, and the index of its pipeline; None for a
+    network alone. No weights are fetched.
 
     Raises:
-        ValueError: the model is a pipeline or has components that are not supported, or its
-            network predicts something else than its input; otherwise as `hub.component`.
+        ValueError: as `hub.component`, or the index is damaged.
     """
     files = UNet2DModel.files
     folder = hub.component(model, files, revision=revision, weights=False)
     root = hub.root_of(folder, files)
-    if (root / MODEL_INDEX).is_file():
-        content = pipeline_folder.read(root)
-        supported_class(content)
+    index = pipeline_folder.read(root) if (root / MODEL_INDEX).is_file() else None
+    return folder, index
+
+
+def read_network(model: str, revision: str | None = None) -> Network:
+    """The config of a model's network, which can be sampled, and its classes' names.
+
+    Raises:
+        OptionError: the model needs prompts.
+        ValueError: the model is a pipeline or has components that are not supported, or its
+            network predicts something else than its input; otherwise as `hub.component`.
+    """
+    files = UNet2DModel.files
+    folder, content = located(model, revision)
+    if content is not None:
+        if issubclass(supported_class(content), StableDiffusion):
+            raise OptionError(f"{model} makes images from prompts: pass --prompt")
         pipeline_folder.check(content, [files, Scheduler.files])
         with faults_of(content.path):
             check_family(content.components.get(Scheduler.files.folder), "a ddpm_jax scheduler")
     config = UNet2DModel.read_model(folder).config
     with faults_of(folder / files.config):
         check_channels(config)
-    return Network(config, class_names.read(root))
+    return Network(config, class_names.read(hub.root_of(folder, files)))
 
 
 def _scheduler_file(model: str, revision: str | None) -> Path:

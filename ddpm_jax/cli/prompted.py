@@ -12,10 +12,9 @@ from ddpm_jax.cli.common import OptionError, option_errors
 from ddpm_jax.cli.drawing import Drawing, PromptDrawing, default_batch_size
 from ddpm_jax.cli.fingerprint import file_sum, fingerprints
 from ddpm_jax.cli.image_files import Each
-from ddpm_jax.cli.loading import scheduler_config
+from ddpm_jax.cli.loading import located, scheduler_config
 from ddpm_jax.cli.schedule import scheduler_json
-from ddpm_jax.hub import hub, pipeline_folder
-from ddpm_jax.hub.component import MODEL_INDEX
+from ddpm_jax.hub import hub
 from ddpm_jax.models import AutoencoderKL
 from ddpm_jax.pipelines.base import supported_class
 from ddpm_jax.pipelines.depth_to_image import StableDiffusionDepth2ImgPipeline
@@ -52,19 +51,6 @@ class Job(NamedTuple):
     drawing: Callable[[], Drawing]
 
 
-def prompt_class(model: str, revision: str | None) -> type[StableDiffusion] | None:
-    """The pipeline class of a model that makes images from prompts; None for other models.
-
-    Raises:
-        ValueError: its pipeline is not supported; or as `hub.pipeline`.
-    """
-    if Path(model).is_dir() and not (Path(model) / MODEL_INDEX).is_file():
-        return None  # a network alone
-    index = pipeline_folder.read(hub.pipeline(model, (), revision=revision))
-    kind = supported_class(index)
-    return kind if issubclass(kind, StableDiffusion) else None
-
-
 def prompts_of(texts: Sequence[str], file: str | None) -> list[str]:
     """The prompts of the command line: texts, or the lines of a file that are not blank.
 
@@ -92,8 +78,9 @@ def job(given: "Sample", model: str, prompts: list[str]) -> Job:
         OptionError: an option is refused for this model.
         ValueError: the model does not exist, or its pipeline is not supported.
     """
-    named = prompt_class(model, given.revision)
-    if named is None:
+    _, index = located(model, given.revision)
+    named = None if index is None else supported_class(index)
+    if index is None or named is None or not issubclass(named, StableDiffusion):
         raise OptionError(f"{model} makes images without prompts: leave out --prompt")
     kind = _kind(given, named)
     options = _options(given, kind)
@@ -107,7 +94,6 @@ def job(given: "Sample", model: str, prompts: list[str]) -> Job:
         if kind is not StableDiffusionInpaintPipeline:
             options.pop("strength", None)  # the table has it
     table = given.table(scheduler, start=start)
-    index = pipeline_folder.read(hub.pipeline(model, (), revision=given.revision))
     wanted = [one.files for name, one in kind.declared().items() if name in index.components]
     folder = hub.pipeline(model, wanted, revision=given.revision, variant=given.variant)
     _check_sizes(
@@ -139,11 +125,7 @@ def job(given: "Sample", model: str, prompts: list[str]) -> Job:
 
     def drawing() -> Drawing:
         pipe: Any = kind.from_pretrained(
-            model,
-            scheduler=own,
-            dtype=jnp.dtype(given.dtype),
-            revision=given.revision,
-            variant=given.variant,
+            folder, scheduler=own, dtype=jnp.dtype(given.dtype), variant=given.variant
         )
         pipe.scheduler = scheduler
         total = num * len(prompts)

@@ -134,11 +134,9 @@ class Sample(Schedule):
     def _labelled(self) -> "Job":
         """The run of a model without prompts."""
         from ddpm_jax.cli.loading import classes_of, no_class_of, read_network, scheduler_config
-        from ddpm_jax.cli.prompted import Job, prompt_class
+        from ddpm_jax.cli.prompted import Job
 
         model = self.model or "digits"
-        if prompt_class(model, self.revision) is not None:
-            raise OptionError(f"{model} makes images from prompts: pass --prompt")
         network = read_network(model, self.revision)
         scheduler = self.make(scheduler_config(model, self.revision, self.scheduler_config))
         table = self.table(scheduler)

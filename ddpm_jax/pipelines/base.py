@@ -95,8 +95,15 @@ class LoadOptions(hub.HubOptions, total=False):
     """(model, params)."""
 
 
-REPLACEABLE = set(LoadOptions.__annotations__) - set(hub.HubOptions.__annotations__)
-"""The options that are components."""
+OF_THE_MODEL = ("revision", "variant")
+"""The options of the hub that say which weights of a model are meant."""
+
+
+def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
+    """The options of `LoadOptions` that are components, and all others: those of the hub."""
+    names = LoadOptions.__annotations__.keys() - hub.HubOptions.__annotations__.keys()
+    components = {name: value for name, value in options.items() if name in names}
+    return components, {name: value for name, value in options.items() if name not in names}
 
 
 class DiffusionPipeline(ABC):
@@ -239,8 +246,7 @@ class DiffusionPipeline(ABC):
                 network has an unsupported class; or weights do not match their config.
             OSError: a network has no weights, or the files cannot be fetched from the hub.
         """
-        given = {key: value for key, value in options.items() if key in REPLACEABLE}
-        remote: Any = {key: value for key, value in options.items() if key not in REPLACEABLE}
+        given, remote = split_options(options)
         index = pipeline_folder.read(hub.pipeline(name, (), **remote))  # before any weights
         named = supported_class(index)
         kind = named if inspect.isabstract(cls) else cls
@@ -287,7 +293,7 @@ class DiffusionPipeline(ABC):
             if declared[name].kind is CLIPTokenizer and not isinstance(value, CLIPTokenizer):
                 named: Any = value
                 # Revision and variant are those of the model.
-                own: Any = {k: v for k, v in remote.items() if k not in ("revision", "variant")}
+                own: Any = {k: v for k, v in remote.items() if k not in OF_THE_MODEL}
                 value = CLIPTokenizer.from_pretrained(named, **own)
             parts[name] = value
             if declared[name].is_model and value is not None:

@@ -29,6 +29,7 @@ from PIL.Image import Image
 import weights_convert
 from ddpm_jax._typing import AnyArray, is_whole
 from ddpm_jax.guidance.known import WithKnown
+from ddpm_jax.hub import hub
 from ddpm_jax.hub.files import faults_of, listed
 from ddpm_jax.images import to_uint8
 from ddpm_jax.models import (
@@ -38,7 +39,14 @@ from ddpm_jax.models import (
     UNet2DConditionModel,
 )
 from ddpm_jax.models.pretrained import Placement
-from ddpm_jax.pipelines.base import REPLACEABLE, Component, DiffusionPipeline, LoadOptions, concrete
+from ddpm_jax.pipelines.base import (
+    OF_THE_MODEL,
+    Component,
+    DiffusionPipeline,
+    LoadOptions,
+    concrete,
+    split_options,
+)
 from ddpm_jax.pipelines.call import (
     RunOptions,
     check_output_type,
@@ -216,13 +224,18 @@ class StableDiffusion(DiffusionPipeline):
                 files have no tokenizer: pass one, or the name of a folder that has one.
 
         Raises:
-            TypeError: an unknown option.
+            TypeError: an unknown option, or `revision` or `variant`, which a file does not have.
             ValueError: the file is damaged, of another layout or lacks a component; or as the
                 constructor.
             OSError: the file does not exist.
         """
-        given = {key: value for key, value in options.items() if key in REPLACEABLE}
-        remote: Any = {key: value for key, value in options.items() if key not in REPLACEABLE}
+        given, remote = split_options(options)
+        accepted = hub.HubOptions.__annotations__.keys() - set(OF_THE_MODEL)
+        if unknown := sorted(remote.keys() - accepted):
+            raise TypeError(
+                f"unknown options {', '.join(unknown)}; accepted of the hub's, for a tokenizer's "
+                f"name: {', '.join(sorted(accepted))}"
+            )
         parts, params = cls._given(given, **remote)
         declared = cls.declared()
         opened = weights_convert.open_single_file(

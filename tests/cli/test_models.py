@@ -7,9 +7,10 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from cli.sampling import complaint
+from cli.sampling import complaint, save_tiny
+from hub.server import HubServer, Repository
 from PIL import Image
-from pipelines.models import pipeline
+from pipelines.models import edit, pipeline
 from weights import ldm_files
 
 from ddpm_jax import DDIMPipeline, DDIMScheduler, UNet2DModel
@@ -67,6 +68,27 @@ def test_info_of_a_moving_average(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "moving average of weights in training (EMA)" in shown.out
     assert "no field decay, optimization_step: ignored" in shown.err
     assert main(["convert", str(folder), str(tmp_path / "out")]) == 0
+
+
+def test_info_of_networks_that_no_pipeline_here_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """The network is shown whatever its pipeline is, and without any; so it is on the hub, where a
+    given scheduler samples it.
+    """
+    folder = save_tiny(tmp_path / "model")
+    edit(folder / "model_index.json", _class_name="LDMPipeline")
+    assert main(["info", str(folder)]) == 0
+    assert "UNet2DModel" in capsys.readouterr().out
+    files = {file.name: file.read_bytes() for file in (folder / "unet").iterdir()}
+    with HubServer({"me/alone": Repository(files)}) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+        assert main(["info", "me/alone"]) == 0
+        given = f"--model me/alone --scheduler-config {folder / 'scheduler'} --steps 2 --num 1"
+        assert main(f"sample --no-cache {given} --out {tmp_path / 'a.png'}".split()) == 0
+    assert (tmp_path / "a.png").is_file()
 
 
 def test_info_lists_the_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

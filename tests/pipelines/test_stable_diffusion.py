@@ -400,16 +400,20 @@ def test_one_file(tmp_path: Path, kind: str):
 
 
 def test_files_that_lack_something(tmp_path: Path):
-    parts = ldm.small()
-    whole = ldm.save(tmp_path / "sd.safetensors", ldm.one_file(parts))
+    given = ldm.small()
+    whole = ldm.save(tmp_path / "sd.safetensors", ldm.one_file(given))
     with pytest.raises(ValueError, match="has no tokenizer: pass tokenizer="):
         dj.StableDiffusionPipeline.from_single_file(whole)
     with pytest.raises(TypeError, match="unknown options nothing"):
         dj.StableDiffusionPipeline.from_single_file(whole, tokenizer="x", nothing=1)  # pyright: ignore
+    tokenizer = parts()["tokenizer"]
+    for option in ({"nothing": 1}, {"revision": "main"}, {"variant": "fp16"}):
+        with pytest.raises(TypeError, match=f"unknown options {next(iter(option))}"):
+            dj.StableDiffusionPipeline.from_single_file(whole, tokenizer=tokenizer, **option)
     with pytest.raises(ValueError, match="has no moving average"):
         dj.StableDiffusionPipeline.from_single_file(whole, ema=True)
-    del parts["vae"]
-    unet = ldm.save(tmp_path / "unet.safetensors", ldm.one_file(parts))
+    del given["vae"]
+    unet = ldm.save(tmp_path / "unet.safetensors", ldm.one_file(given))
     with pytest.raises(ValueError, match="has no tokenizer, vae: pass tokenizer="):
         dj.StableDiffusionPipeline.from_single_file(unet)
     with pytest.raises(FileNotFoundError):
