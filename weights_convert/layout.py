@@ -40,6 +40,8 @@ NETWORK, NETWORK_CLASS = "unet", "UNet2DModel"
 """The component that every pipeline has, and its class if its config names none."""
 
 CONFIG = "config.json"
+LAYOUT = "0.35.0"
+"""The version of diffusers whose layout is written; its own loading of a pipeline reads it."""
 INDEX = "model_index.json"
 SCHEDULER_CONFIG = "scheduler_config.json"
 CLASS_NAMES = "id2label.json"

@@ -49,7 +49,7 @@ _BUFFERS = re.compile(
     r"(betas|alphas_cumprod(_prev)?|sqrt_\w+|posterior_\w+|log_\w+|lvlb_weights|logvar|scale_factor"
     r"|global_step|cond_stage_model\.logit_scale)"
 )
-PADDING = {1: "<|endoftext|>", 2: "!"}
+_PADDING = {1: "<|endoftext|>", 2: "!"}
 """The token that each version pads prompts with. No file says it: it is the tokenizer's."""
 
 _BASE_STEP = 875_000
@@ -77,6 +77,17 @@ class SingleFile:
     def absent(self) -> tuple[str, ...]:
         """The components that the file does not have."""
         return tuple(name for name in COMPONENTS if name not in self.components)
+
+    def padding_fault(self, token: str | None) -> str | None:
+        """Why a tokenizer that pads prompts with a token is the wrong one; None if nothing is wrong
+        with it, or if it names none.
+        """
+        if token is None or self.version is None or token == _PADDING[self.version]:
+            return None
+        return (
+            f"the tokenizer pads with {token!r}, and Stable Diffusion {self.version} with "
+            f"{_PADDING[self.version]!r}: the pictures are not those of {self.path}"
+        )
 
     def __enter__(self) -> "SingleFile":
         return self

@@ -11,8 +11,16 @@ from pathlib import Path
 from typing import Any, cast
 
 from weights_convert.errors import listed
-from weights_convert.layout import CONFIG, INDEX, SCHEDULER_CONFIG, Layout, Network, read_config
-from weights_convert.single_file import PADDING, Kind, SingleFile
+from weights_convert.layout import (
+    CONFIG,
+    INDEX,
+    LAYOUT,
+    SCHEDULER_CONFIG,
+    Layout,
+    Network,
+    read_config,
+)
+from weights_convert.single_file import Kind, SingleFile
 
 _PIPELINES: dict[Kind, str] = {
     "text2img": "StableDiffusionPipeline",
@@ -27,8 +35,6 @@ _CLASSES = {
     "tokenizer": ("transformers", "CLIPTokenizer"),
     "scheduler": ("diffusers", "DDIMScheduler"),
 }
-_DIFFUSERS = "0.35.0"
-"""The version whose form the index has; diffusers' inpainting pipeline needs one."""
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "vocab.json",
@@ -82,7 +88,7 @@ def _index(file: SingleFile, kind: Kind, tokenizer: bool) -> dict[str, Any]:
     else:
         absent = ("safety_checker", "feature_extractor", "image_encoder")
         entries["requires_safety_checker"] = False
-    head = {"_class_name": _PIPELINES[kind], "_diffusers_version": _DIFFUSERS}
+    head = {"_class_name": _PIPELINES[kind], "_diffusers_version": LAYOUT}
     return head | entries | {name: [None, None] for name in absent}
 
 
@@ -97,21 +103,18 @@ def _notes(file: SingleFile, tokenizer: bool) -> tuple[str, ...]:
 
 def _padding(file: SingleFile, copies: Mapping[str, Path]) -> tuple[str, ...]:
     """A note if the tokenizer pads with another token than the networks were trained with."""
-    if not copies or file.version is None:
+    if not copies:
         return ()
-    wanted = PADDING[file.version]
     tokens = [
         read_config(copies[name]).get("pad_token")
         for name in ("tokenizer/tokenizer_config.json", "tokenizer/special_tokens_map.json")
         if name in copies
     ]
-    token: Any = next(filter(None, tokens), wanted)
-    found = token if isinstance(token, str) else cast(dict[str, Any], token).get("content")
-    note = (
-        f"the tokenizer pads with {found!r}, and Stable Diffusion {file.version} with {wanted!r}: "
-        "the pictures will not be those of the file"
-    )
-    return (note,) if found != wanted else ()
+    token: Any = next(filter(None, tokens), None)
+    if isinstance(token, dict):
+        token = cast(dict[str, Any], token).get("content")
+    note = file.padding_fault(token)
+    return () if note is None else (note,)
 
 
 def _tokenizer(folder: Path) -> dict[str, Path]:

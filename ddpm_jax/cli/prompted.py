@@ -27,13 +27,6 @@ from ddpm_jax.pipelines.text_to_image import StableDiffusionPipeline
 if TYPE_CHECKING:
     from ddpm_jax.cli.sample import Sample
 
-DEFAULT_STRENGTH = {
-    StableDiffusionImg2ImgPipeline: 0.8,
-    StableDiffusionDepth2ImgPipeline: 0.8,
-    StableDiffusionInpaintPipeline: 1.0,
-}
-"""Of the pipelines that take an image."""
-
 
 class Job(NamedTuple):
     """A run of `sample`, before any weights are read.
@@ -90,7 +83,7 @@ def job(given: "Sample", model: str, prompts: list[str]) -> Job:
     own = kind.adopted(replace(given, overrides=()).make(config))
     scheduler = given.make(own.config)
     with option_errors():
-        start = 0 if strength is None else skipped(given.steps, strength, {})
+        start = 0 if strength is None else skipped(given.steps, strength)
         if kind is not StableDiffusionInpaintPipeline:
             options.pop("strength", None)  # the table has it
     table = given.table(scheduler, start=start)
@@ -174,8 +167,7 @@ def _options(given: "Sample", kind: type[StableDiffusion]) -> dict[str, Any]:
         found |= {"mask_image": _opened(given.mask, "--mask", "L"), **sizes}
     elif any(sizes.values()):
         raise OptionError("--height and --width are those of --image: leave them out")
-    default = DEFAULT_STRENGTH[kind]  # pyright: ignore[reportArgumentType]
-    return found | {"strength": default if given.strength is None else given.strength}
+    return found | {"strength": kind.default_strength if given.strength is None else given.strength}
 
 
 def _check_sizes(given: "Sample", options: Mapping[str, Any], vae: AutoencoderKL) -> None:

@@ -19,10 +19,8 @@ from typing import Any, NamedTuple, TypeVar
 from ddpm_jax.hub.component import MODEL_INDEX, ComponentFiles
 from ddpm_jax.hub.files import listed, read_json, write_json
 from weights_convert import find_weights
+from weights_convert.layout import LAYOUT
 from weights_convert.names import OLD_CLASSES
-
-LAYOUT = "0.35.0"
-"""The version of diffusers whose layout is written. diffusers' own loading reads it."""
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from jax.sharding import NamedSharding
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from ddpm_jax._typing import AnyArray
+from ddpm_jax._typing import AnyArray, is_number
 from ddpm_jax.images import to_pil
 from ddpm_jax.pipelines.generate import Decode, Preview, generate, moving
 from ddpm_jax.pipelines.inputs import Inputs, count_of
@@ -63,7 +63,8 @@ def check_options(given: Mapping[str, Any], accepted: Any) -> None:
         raise TypeError(f"a call got an unexpected keyword argument {unknown[0]!r}")
     count_of("callback_every", given.get("callback_every", 1))
     scale = given.get("guidance_scale", 1.0)
-    if isinstance(scale, bool) or not isinstance(scale, int | float) or not math.isfinite(scale):
+    scalar = scale.item() if np.ndim(scale) == 0 and hasattr(scale, "item") else scale
+    if not is_number(scalar) or not math.isfinite(scalar):
         raise ValueError(f"guidance_scale must be a finite number, got {scale!r}")
 
 

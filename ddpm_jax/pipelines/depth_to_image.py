@@ -14,7 +14,7 @@ from ddpm_jax.models import DPTForDepthEstimation
 from ddpm_jax.pipelines.base import Component
 from ddpm_jax.pipelines.call import check_options
 from ddpm_jax.pipelines.image_processors import DPT_PROCESSOR, write_processor
-from ddpm_jax.pipelines.image_to_image import ImageToImage, rows_of, skipped
+from ddpm_jax.pipelines.image_to_image import ImageToImage, rows_of
 from ddpm_jax.pipelines.pictures import Pictures, depths
 from ddpm_jax.pipelines.prompts import Texts
 from ddpm_jax.pipelines.stable_diffusion import (
@@ -75,7 +75,7 @@ class StableDiffusionDepth2ImgPipeline(ImageToImage):
         """
         check_options(options, PromptOptions)
         found = self._pictures(image)
-        start = skipped(num_inference_steps, strength, options)
+        start = self._start(num_inference_steps, strength, options)
         height, width, _ = shape = self._shape_of(found)
         if depth_map is None and (self.depth_estimator is None or found.latent):
             why = "the image is latents" if found.latent else "there is no depth_estimator"

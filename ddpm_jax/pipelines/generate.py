@@ -87,9 +87,7 @@ def with_inputs(
     Up to a scale of 1 there is no guidance, and the program is that of the network alone.
     """
     conditions = dict(inputs.conditions)
-    network = {"model": params} | {
-        name: conditions.pop(name) for name in ("channels",) if name in conditions
-    }
+    network = {"model": params, "channels": conditions.pop("channels", None)}
     if guidance_scale <= 1 or "context" not in conditions:
         conditions.pop("negative", None)
         return Unguided(Network(model)), {"network": network, **conditions}

@@ -10,6 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
+from ddpm_jax._typing import is_number
 from ddpm_jax.pipelines.call import check_options
 from ddpm_jax.pipelines.pictures import Pictures, pictures
 from ddpm_jax.pipelines.prompts import Texts
@@ -25,12 +26,11 @@ from ddpm_jax.pipelines.stable_diffusion import (
 from ddpm_jax.sampling.keys import noised
 from ddpm_jax.tables.table import Table
 
-STRENGTH = 0.8
-"""The default."""
-
 
 class ImageToImage(StableDiffusion):
     """Base of the pipelines that begin with a noised image."""
+
+    default_strength = 0.8
 
     def _pictures(self, image: Any) -> Pictures:
         return pictures(
@@ -39,6 +39,18 @@ class ImageToImage(StableDiffusion):
             latent_channels=self.vae.latent_channels,
             factor=self.vae.factor,
         )
+
+    def _start(self, steps: int, strength: float | None, options: PromptOptions) -> int:
+        """How many of the first steps are left out.
+
+        Raises:
+            ValueError: the strength is outside (0, 1], leaves no step, or stands beside a table.
+        """
+        if options.get("table") is None:
+            return skipped(steps, self.default_strength if strength is None else strength)
+        if strength is not None:
+            raise ValueError("table= replaces strength: pass one or the other")
+        return 0
 
     def _shape_of(self, found: Pictures) -> tuple[int, int, int]:
         """(h, w, c) of the latents of pictures."""
@@ -96,7 +108,7 @@ class StableDiffusionImg2ImgPipeline(ImageToImage):
         """
         check_options(options, PromptOptions)
         found = self._pictures(image)
-        start = skipped(num_inference_steps, strength, options)
+        start = self._start(num_inference_steps, strength, options)
 
         def begin(table: Table, keys: Keys, x_T: Latents | None) -> Beginning:
             return Beginning(x_T=self._noised(found, table, keys, x_T))
@@ -111,17 +123,13 @@ def rows_of(found: Pictures, count: int) -> Int[np.ndarray, "b"]:
     return np.arange(count) * len(found.values) // count
 
 
-def skipped(steps: int, strength: float | None, options: PromptOptions) -> int:
-    """How many of the first steps are left out. None is the default strength, 0.8.
+def skipped(steps: int, strength: float) -> int:
+    """How many of the first steps a strength leaves out.
 
     Raises:
-        ValueError: the strength is outside (0, 1], leaves no step, or stands beside a table.
+        ValueError: the strength is outside (0, 1], or leaves no step.
     """
-    if options.get("table") is not None:
-        if strength is not None:
-            raise ValueError("table= replaces strength: pass one or the other")
-        return 0
-    strength = checked_strength(STRENGTH if strength is None else strength)
+    strength = checked_strength(strength)
     # Rounded first: 50 * 0.58 is 28.999999999999996.
     run = math.floor(round(steps * strength, 6))
     if steps >= 1 and run < 1:
@@ -131,7 +139,6 @@ def skipped(steps: int, strength: float | None, options: PromptOptions) -> int:
 
 def checked_strength(strength: Any) -> float:
     """Raises ValueError unless a strength is a number above 0 and at most 1."""
-    number = isinstance(strength, int | float) and not isinstance(strength, bool)
-    if not (number and 0 < strength <= 1):
+    if not (is_number(strength) and 0 < strength <= 1):
         raise ValueError(f"strength must be above 0 and at most 1, got {strength!r}")
     return strength

@@ -97,17 +97,14 @@ class StableDiffusionInpaintPipeline(StableDiffusion):
         mask = masks(mask_image, like=image, size=size)
         if len(mask) not in (1, len(found.values)):
             raise ValueError(f"got {len(mask)} masks for {len(found.values)} images")
-        if options.get("table") is None:
-            strength = 1.0 if strength is None else strength
-            start = skipped(num_inference_steps, strength, options)
-        elif strength is None:
+        given_table = options.get("table") is not None
+        if given_table and strength is None:
             raise ValueError("with table= pass strength: 1 to begin with noise alone, or less")
-        else:
-            start = 0
-        whole = checked_strength(strength) == 1
+        strength = checked_strength(self.default_strength if strength is None else strength)
+        start = 0 if given_table else skipped(num_inference_steps, strength)
 
         def begin(table: Table, keys: Keys, x_T: Latents | None) -> Beginning:
-            return self._begin(found, mask, table, keys, x_T, whole=whole)
+            return self._begin(found, mask, table, keys, x_T, whole=strength == 1)
 
         run = {"num_inference_steps": num_inference_steps, "start": start}
         factor = self.vae.factor

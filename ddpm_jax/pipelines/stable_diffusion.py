@@ -64,7 +64,6 @@ from ddpm_jax.sampling.keys import encoding_noise
 from ddpm_jax.schedulers import DDIMScheduler, Scheduler
 from ddpm_jax.tables.table import Table
 from ddpm_jax.text.tokenizer import CLIPTokenizer
-from weights_convert.single_file import PADDING
 
 PipelineT = TypeVar("PipelineT", bound="StableDiffusion")
 LatentOutputType: TypeAlias = Literal["pil", "np", "jax", "latent"]
@@ -161,6 +160,8 @@ class StableDiffusion(DiffusionPipeline):
     safety_checker = Component(StableDiffusionSafetyChecker, optional=True)
     """The network that flags images, or None."""
     unread = ("feature_extractor", "image_encoder")
+    default_strength: ClassVar[float] = 1.0
+    """The part of the steps that a call runs, unless it says so itself."""
     scheduler_fields: ClassVar[Mapping[str, Any]] = {"steps_offset": 1, "clip_sample": False}
     """What the constructor makes of the scheduler's config."""
 
@@ -260,13 +261,8 @@ class StableDiffusion(DiffusionPipeline):
             if "scheduler" not in parts:
                 parts["scheduler"] = DDIMScheduler.from_config(file.configs["scheduler"])
             parts: dict[str, Any] = {**dict.fromkeys(declared), **parts}
-            padding, version = parts["tokenizer"].pad_token, file.version
-            if version is not None and padding != PADDING[version]:
-                warnings.warn(
-                    f"the tokenizer pads with {padding!r}, and Stable Diffusion {version} with "
-                    f"{PADDING[version]!r}: the pictures are not those of {path}",
-                    stacklevel=2,
-                )
+            if fault := file.padding_fault(parts["tokenizer"].pad_token):
+                warnings.warn(fault, stacklevel=2)
             with faults_of(path):
                 cls.check(parts)
             for name in wanted:
@@ -478,14 +474,14 @@ class StableDiffusion(DiffusionPipeline):
         if beginning.known:
             denoise = WithKnown(denoise)
             known = inputs.conditions["mask"], inputs.conditions["known"]
-        decoder = Decoder(None, None, known)
-        if output_type != "latent":
-            decoder = Decoder(self.vae, inputs.place(self.params["vae"]), known)
-        if (callback := rest.get("callback")) and self.safety_checker and output_type != "latent":
+        pixels = output_type != "latent"
+        vae = (self.vae, inputs.place(self.params["vae"])) if pixels else (None, None)
+        decoder = Decoder(*vae, known)
+        if (callback := rest.get("callback")) and self.safety_checker and pixels:
             rest["callback"] = lambda done, seen: callback(done, np.asarray(self._checked(seen)[0]))
         images = run_table(denoise, params, chosen, inputs, decoder, **rest)
         flags = None
-        if output_type != "latent":
+        if pixels:
             images, flags = self._checked(images)
             if flags and any(flags):
                 warnings.warn(

@@ -93,6 +93,19 @@ def test_images_of_prompts_and_keys(text: Any):
         np.testing.assert_allclose(found[i], alone[0], atol=1e-5)
 
 
+@pytest.mark.usefixtures("as_users_run")
+def test_scalars_of_numpy_and_jax_are_numbers(text: Any, image: Any):
+    scales = (3.0, np.float32(3), np.int64(3), jnp.float32(3), np.array(3.0))
+    plain, *others = (text("a cat", KEY, guidance_scale=one, **QUIET).images for one in scales)
+    for other in others:
+        np.testing.assert_array_equal(plain, other)
+    strengths = (0.5, np.float32(0.5))
+    first, second = (
+        image("a cat", KEY, image=IMAGE, strength=one, **QUIET).images for one in strengths
+    )
+    np.testing.assert_array_equal(first, second)
+
+
 def test_prompts_and_guidance_matter(text: Any):
     plain, other, more = (
         text(prompt, KEY, guidance_scale=scale, **QUIET).images
