@@ -49,10 +49,10 @@ from pipelines.latent_models import SIZE, parts
 inpaint = dj.StableDiffusionInpaintPipeline(**parts())
 image = np.random.default_rng(0).random((SIZE, SIZE, 3), np.float32)
 mask = (np.arange(SIZE * SIZE).reshape(SIZE, SIZE) % 7 < 3).astype(np.float32)
-call = dict(num_inference_steps=3, output_type="np", progress=False, image=image, mask_image=mask)
+masked = dict(num_inference_steps=3, output_type="np", progress=False, image=image, mask_image=mask)
 prompts = ["a cat", "dog", "hat"]
-alone = inpaint(prompts, jax.random.key(0), **call).images
-found = inpaint(prompts, jax.random.key(0), sharding=split, **call).images
+alone = inpaint(prompts, jax.random.key(0), **masked).images
+found = inpaint(prompts, jax.random.key(0), sharding=split, **masked).images
 assert found.shape == alone.shape == (3, SIZE, SIZE, 3)
 np.testing.assert_allclose(found, alone, atol=1e-4)
 
