@@ -58,6 +58,7 @@ from ddpm_jax.schedulers import DDIMScheduler as DDIMScheduler
 from ddpm_jax.schedulers import DDPMScheduler as DDPMScheduler
 from ddpm_jax.schedulers import EulerAncestralDiscreteScheduler as EulerAncestralDiscreteScheduler
 from ddpm_jax.schedulers import EulerDiscreteScheduler as EulerDiscreteScheduler
+from ddpm_jax.schedulers import GridOptions as GridOptions
 from ddpm_jax.schedulers import HeunDiscreteScheduler as HeunDiscreteScheduler
 from ddpm_jax.schedulers import LMSDiscreteScheduler as LMSDiscreteScheduler
 from ddpm_jax.schedulers import PNDMScheduler as PNDMScheduler
@@ -89,6 +90,7 @@ __all__ = [
     # schedulers
     "DDPMScheduler", "DDIMScheduler", "PNDMScheduler", "EulerDiscreteScheduler",
     "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler", "LMSDiscreteScheduler", "Scheduler",
+    "GridOptions",
     "Config",
     # sampling
     "sample", "sample_with_history", "advance", "step", "predict_x0",

@@ -25,11 +25,14 @@ transformation. The docstring of each field gives its shape."""
 PredictionType: TypeAlias = Literal["epsilon", "sample", "v_prediction"]
 """The meaning of the network's output: the noise, the clean image, or v (arXiv:2202.00512)."""
 
+AnyPredictionType: TypeAlias = Literal["epsilon", "sample", "v_prediction", "flow_prediction"]
+"""The same, or the velocity eps - x0 of a straight path (arXiv:2210.02747)."""
+
 TimestepSpacing: TypeAlias = Literal["leading", "trailing", "linspace", "quadratic"]
 """How a grid of timesteps is spaced in 0..T-1; see `ddpm_jax.tables.spacing`."""
 
-Timesteps: TypeAlias = Sequence[float] | Num[np.ndarray, "n"]
-"""A custom grid of timesteps, strictly descending."""
+Numbers: TypeAlias = Sequence[float] | Num[np.ndarray, "n"]
+"""A custom grid of timesteps or noise levels, strictly descending."""
 
 AnyArray: TypeAlias = jax.Array | np.ndarray
 """An array on the device or on the host."""

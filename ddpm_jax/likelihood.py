@@ -22,7 +22,8 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from ddpm_jax.schedulers.ddpm import DDPMScheduler, posterior_mean, posterior_variances
-from ddpm_jax.tables.builder import Level, readings
+from ddpm_jax.tables.builder import Level
+from ddpm_jax.tables.readings import reading
 
 BIN = 1 / 255
 """Half the distance between two of 256 levels in [-1, 1]."""
@@ -66,16 +67,11 @@ def posterior(scheduler: DDPMScheduler) -> Posterior:
         "fixed_large": (np.log(np.append(small[0], large[1:])),) * 2,
     }[scheduler.variance_type.removesuffix("_log")]
     true_mean = np.array([[m["x"], m["x0"]] for m in (posterior_mean(*step) for step in steps)])
-    x0 = np.array([_x0_reading(scheduler, level) for level, _ in steps])
+    kind = scheduler.prediction_type
+    x0 = np.array([reading(kind, level.alpha, level.sigma).x0 for level, _ in steps])
     mean = true_mean[:, 1:] * x0
     mean[:, 0] += true_mean[:, 0]
     return Posterior(true_mean, np.log(small), mean, np.stack(bounds, axis=1))
-
-
-def _x0_reading(scheduler: DDPMScheduler, level: Level) -> np.ndarray:
-    """The coefficients of (x, output) in the predicted x0."""
-    x0, _ = readings(scheduler.prediction_type, level.alpha, level.sigma, 1)
-    return x0[:2]
 
 
 def bound_terms(

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from ddpm_jax.schedulers.base import GridOptions as GridOptions
 from ddpm_jax.schedulers.base import Scheduler as Scheduler
 from ddpm_jax.schedulers.ddim import DDIMScheduler as DDIMScheduler
 from ddpm_jax.schedulers.ddpm import DDPMScheduler as DDPMScheduler

@@ -1,4 +1,4 @@
-"""What every scheduler shares: the fields of the forward process, its levels and its grids.
+"""What every scheduler shares: its run as a table, from a number of steps or a grid of one's own.
 
 A scheduler is a frozen, hashable config. It has no state and no loop; `table` writes its run.
 """
@@ -10,22 +10,52 @@ import re
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple, TypedDict, Unpack
 
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ddpm_jax._typing import AnyArray, PredictionType, Timesteps, TimestepSpacing, is_whole
+from ddpm_jax._typing import AnyArray, Numbers, is_whole
 from ddpm_jax.schedulers.configured import Configured
 from ddpm_jax.tables.builder import Level, TableBuilder
+from ddpm_jax.tables.readings import Reading
 from ddpm_jax.tables.refine import Refine
-from ddpm_jax.tables.schedules import BetaSchedule, NoiseSchedule, noise_schedule
-from ddpm_jax.tables.spacing import check_count, timestep_grid
+from ddpm_jax.tables.spacing import check_count
 from ddpm_jax.tables.table import Table
 
 MOST_TIMESTEPS = 1_000_000
 """Far more than any model has; a schedule holds several float64 numbers for each."""
+
+BEYOND = 1.01
+"""How far a given noise level may lie above the largest of training: published ones are rounded."""
+
+
+class GridOptions(TypedDict, total=False):
+    """Options of every scheduler's `table`."""
+
+    timesteps: Numbers | None
+    """Exactly these, strictly descending, instead of the spacing. May be fractional where the
+    levels lie between training timesteps too (the Euler and DPM-Solver families)."""
+    sigmas: Numbers | None
+    """Exactly these noise levels sigma / alpha, strictly descending, instead of the spacing: one
+    more than there are steps, for the last is where the run ends. 0 is the data. Each timestep is
+    that of its level, usually fractional."""
+    start: int
+    """Leave out this many of the first steps."""
+    dtype: Any
+    """Of the columns; the default is float32, and float64 gives them uncast."""
+
+
+class Run(NamedTuple):
+    """What a scheduler writes a table from.
+
+    Attributes:
+        levels: those of the steps that are left, and the end point.
+        dtype: of the columns, for `TableBuilder.build`.
+    """
+
+    levels: list[Level]
+    dtype: Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,43 +65,16 @@ class Scheduler(Configured):
     Attributes:
         num_train_timesteps: T, the number of timesteps that the network was trained on, at most
             1,000,000.
-        beta_start: beta of the first timestep, in (0, 1).
-        beta_end: beta of the last timestep, in (0, 1).
-        beta_schedule: see `ddpm_jax.noise_schedule`.
-        trained_betas: T betas that replace the schedule, or None; kept as a tuple.
-        prediction_type: what the network's output is.
-        timestep_spacing: see `ddpm_jax.tables.spacing`; "quadratic" is not in diffusers.
-        steps_offset: added to the timesteps under "leading" spacing.
     """
 
     num_train_timesteps: int = 1000
-    beta_start: float = 1e-4
-    beta_end: float = 0.02
-    beta_schedule: BetaSchedule = "linear"
-    trained_betas: Sequence[float] | Float[np.ndarray, "T"] | None = None
-    prediction_type: PredictionType = "epsilon"
-    timestep_spacing: TimestepSpacing = "leading"
-    steps_offset: int = 0
-
-    _unchecked: ClassVar[tuple[str, ...]] = ("trained_betas",)
 
     # What the tests require of a scheduler.
     order: ClassVar[int] = 1  # claimed order of convergence; of the moments if stochastic
     stochastic: ClassVar[bool] = False  # draws noise whatever its options are
     one_row_per_step: ClassVar[bool] = True
 
-    whole_timesteps: ClassVar[bool] = True  # the network takes whole timesteps only
-
-    def __post_init__(self) -> None:
-        if self.trained_betas is not None:
-            betas = np.asarray(self.trained_betas, np.float64)
-            if betas.ndim != 1:
-                raise ValueError(
-                    f"trained_betas must be a list of numbers, got shape {betas.shape}"
-                )
-            object.__setattr__(self, "trained_betas", tuple(betas.tolist()))
-        super().__post_init__()
-        self.noise_schedule  # noqa: B018  raises for betas out of range
+    whole_timesteps: ClassVar[bool] = True  # levels exist at whole timesteps only
 
     def _faults(self) -> Sequence[str]:
         faults = list(super()._faults())
@@ -79,11 +82,6 @@ class Scheduler(Configured):
             faults.append(
                 f"num_train_timesteps must lie in 1..{MOST_TIMESTEPS}, "
                 f"got {self.num_train_timesteps}"
-            )
-        elif not 0 <= self.steps_offset < self.num_train_timesteps:
-            faults.append(
-                f"steps_offset must lie in 0..{self.num_train_timesteps - 1}, "
-                f"got {self.steps_offset}"
             )
         return faults
 
@@ -93,53 +91,40 @@ class Scheduler(Configured):
         words = cls.__name__.removesuffix("Scheduler").removesuffix("Discrete")
         return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", words).lower()
 
-    def table(
-        self,
-        num_inference_steps: int | None = None,
-        *,
-        timesteps: Timesteps | None = None,
-        start: int = 0,
-        dtype: Any = np.float32,
-    ) -> Table:
+    def table(self, num_inference_steps: int | None = None, **grid: Unpack[GridOptions]) -> Table:
         """The run as a table.
 
         Args:
-            num_inference_steps: number of steps, in 1..num_train_timesteps.
-            timesteps: exactly these, strictly descending, instead of the spacing; the Euler family
-                takes fractional ones.
-            start: leave out this many of the first steps.
-            dtype: of the columns; float64 gives them uncast.
+            num_inference_steps: number of steps, in 1..num_train_timesteps. Beside `timesteps` it
+                serves only where a method needs a nominal stride.
+            **grid: timesteps, sigmas, start, dtype; see `GridOptions`.
 
         Raises:
-            ValueError: neither or bad numbers of steps, or a start past the last step.
+            TypeError: an unknown option.
+            ValueError: none of num_inference_steps, timesteps and sigmas, bad numbers in them, or
+                a start past the last step.
         """
-        return self._write(self._levels(num_inference_steps, timesteps, start), dtype)
+        return self._write(*self._run(num_inference_steps, grid))
 
     @abstractmethod
     def _write(self, levels: list[Level], dtype: Any) -> Table:
         """Writes the rows of a method: the hook that a scheduler fills.
 
         A scheduler whose run takes options of its own (DDIM's eta) overrides `table` with them in
-        its signature, and writes there.
+        its signature, and writes there what `_run` gives. (pyright does not see that this is
+        compatible: it takes the type of `**grid` for that of each new option.)
 
         Args:
             levels: those of the steps that are left, and the end point.
             dtype: of the columns, for `TableBuilder.build`.
         """
 
-    def _levels(
-        self, num_inference_steps: int | None, timesteps: Timesteps | None, start: int
-    ) -> list[Level]:
-        """The levels of a run from its arguments: those of its steps, and the end point."""
-        levels = self._levels_to_end(self._timesteps(num_inference_steps, timesteps))
-        if not is_whole(start):
-            raise ValueError(f"start must be a whole number of steps to leave out, got {start!r}")
-        if not 0 <= start < len(levels) - 1:
-            raise ValueError(f"start must lie in 0..{len(levels) - 2}, got {start}")
-        return levels[start:]
-
     def _builder(self, *registers: str) -> TableBuilder:
-        return TableBuilder(registers, self.prediction_type, self._refine())
+        return TableBuilder(registers, self._reading, self._refine())
+
+    @abstractmethod
+    def _reading(self, alpha: float, sigma: float) -> Reading:
+        """What the network is given at a level, and how its output is read."""
 
     def _refine(self) -> Refine | None:
         """What is done to the predicted x0; groups of fields override."""
@@ -149,26 +134,80 @@ class Scheduler(Configured):
         """Standard deviation of x at the first row."""
         return float(np.hypot(level.alpha, level.sigma))
 
+    # Grids.
+
+    def _run(self, num_inference_steps: int | None, grid: GridOptions) -> Run:
+        """The levels and the dtype of a run, from the arguments of `table`."""
+        unknown = sorted(set(grid) - set(GridOptions.__annotations__))
+        if unknown:
+            raise TypeError(f"table() got an unexpected keyword argument {unknown[0]!r}")
+        levels = self._levels(num_inference_steps, grid)
+        start = grid.get("start", 0)
+        if not is_whole(start):
+            raise ValueError(f"start must be a whole number of steps to leave out, got {start!r}")
+        if not 0 <= start < len(levels) - 1:
+            raise ValueError(f"start must lie in 0..{len(levels) - 2}, got {start}")
+        return Run(levels[start:], grid.get("dtype", np.float32))
+
+    def _levels(self, num_inference_steps: int | None, grid: GridOptions) -> list[Level]:
+        """The levels of a whole run, and the end point."""
+        timesteps, sigmas = grid.get("timesteps"), grid.get("sigmas")
+        if num_inference_steps is not None:
+            check_count(num_inference_steps, self.num_train_timesteps)
+        if timesteps is not None and sigmas is not None:
+            raise ValueError("timesteps and sigmas both choose the levels: give one of them")
+        if timesteps is not None:
+            chosen = self._checked_timesteps(_descending("timesteps", timesteps))
+            return self._levels_of_timesteps(chosen)
+        if sigmas is not None:
+            return self._levels_of_sigmas(self._checked_sigmas(_descending("sigmas", sigmas)))
+        if num_inference_steps is None:
+            raise ValueError("a table needs num_inference_steps, timesteps or sigmas, got none")
+        return self._levels_of_count(num_inference_steps)
+
+    @abstractmethod
+    def _levels_of_count(self, count: int) -> list[Level]:
+        """The levels of a number of steps, and the end point."""
+
+    @abstractmethod
+    def _levels_of_timesteps(self, timesteps: Float[np.ndarray, "n"]) -> list[Level]:
+        """The levels of timesteps, and the end point."""
+
+    @abstractmethod
+    def _levels_of_sigmas(self, sigmas: Float[np.ndarray, "n"]) -> list[Level]:
+        """The levels of noise levels sigma / alpha, the last being the end point."""
+
+    @abstractmethod
+    def _largest_sigma(self) -> float:
+        """The largest sigma / alpha that the network was trained on; may be infinite."""
+
+    def _checked_timesteps(self, grid: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+        last = self.num_train_timesteps - 1
+        if not (grid[-1] >= 0 and grid[0] <= last):
+            raise ValueError(f"timesteps must lie in 0..{last}, got {grid[-1]:g} to {grid[0]:g}")
+        if self.whole_timesteps and np.any(grid != np.floor(grid)):
+            raise ValueError(f"timesteps must be whole numbers, got {grid.tolist()}")
+        return grid
+
+    def _checked_sigmas(self, grid: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+        if len(grid) < 2:
+            raise ValueError(
+                "sigmas are one more than the steps, the last is where the run ends; "
+                f"got {len(grid)} of them"
+            )
+        largest = self._largest_sigma()
+        if not (grid[-1] >= 0 and grid[0] <= BEYOND * largest):
+            raise ValueError(
+                f"sigmas must lie in 0..{largest:g}, those of the training schedule, "
+                f"got {grid[-1]:g} to {grid[0]:g}"
+            )
+        return grid
+
     # The forward process.
 
-    @cached_property
-    def noise_schedule(self) -> NoiseSchedule:
-        """The schedule of this config, float64."""
-        return self._noise_schedule()
-
-    def _noise_schedule(self, *, rescale: bool = False) -> NoiseSchedule:
-        return _schedule(
-            self.beta_schedule,
-            self.num_train_timesteps,
-            self.beta_start,
-            self.beta_end,
-            None if self.trained_betas is None else tuple(self.trained_betas),
-            rescale,
-        )
-
+    @abstractmethod
     def _training_levels(self) -> tuple[Float[np.ndarray, "T"], Float[np.ndarray, "T"]]:
-        """(alpha, sigma) for every training timestep; the Euler family overrides."""
-        return self.noise_schedule.alpha, self.noise_schedule.sigma
+        """(alpha, sigma) for every training timestep."""
 
     def add_noise(
         self,
@@ -183,94 +222,23 @@ class Scheduler(Configured):
         """
         from ddpm_jax.sampling import forward
 
-        alpha, sigma = (_gather(column, timestep) for column in self._training_levels())
+        alpha, sigma = (gather(column, timestep) for column in self._training_levels())
         return forward.add_noise(x0, noise, alpha, sigma)
 
-    def get_velocity(
-        self,
-        x0: Float[AnyArray, "b h w c"],
-        noise: Float[AnyArray, "b h w c"],
-        timestep: Int[AnyArray, "..."] | int,
-    ) -> Float[Array, "b h w c"]:
-        """The v-prediction target at a training timestep, () or (B,) whole numbers in 0..T-1."""
-        from ddpm_jax.sampling import forward
 
-        schedule = self.noise_schedule
-        alpha, sigma = (_gather(column, timestep) for column in (schedule.alpha, schedule.sigma))
-        return forward.velocity(x0, noise, alpha, sigma)
-
-    # Grids.
-
-    def _timesteps(
-        self, num_inference_steps: int | None, timesteps: Timesteps | None
-    ) -> Float[np.ndarray, "n"]:
-        """The timesteps of a run, from their number or as given."""
-        if timesteps is not None:
-            if num_inference_steps is not None:
-                check_count(num_inference_steps, self.num_train_timesteps)
-            given = np.asarray(timesteps)
-            if given.dtype.kind not in "iuf":
-                raise ValueError(f"timesteps must be numbers, got {timesteps!r}")
-            return self._custom_timesteps(given.astype(np.float64))
-        if num_inference_steps is None:
-            raise ValueError("a table needs num_inference_steps or timesteps, got neither")
-        return timestep_grid(
-            self.timestep_spacing,
-            num_inference_steps,
-            self.num_train_timesteps,
-            steps_offset=self.steps_offset,
-            whole=self.whole_timesteps,
-        )
-
-    def _custom_timesteps(self, grid: Float[np.ndarray, "..."]) -> Float[np.ndarray, "n"]:
-        last = self.num_train_timesteps - 1
-        if grid.ndim != 1 or not len(grid):
-            raise ValueError(f"timesteps must be a list of numbers, got shape {grid.shape}")
-        if np.any(np.diff(grid) >= 0):
-            raise ValueError(f"timesteps must be strictly descending, got {grid.tolist()}")
-        if not (grid[-1] >= 0 and grid[0] <= last):
-            raise ValueError(f"timesteps must lie in 0..{last}, got {grid[-1]:g} to {grid[0]:g}")
-        if self.whole_timesteps and np.any(grid != np.floor(grid)):
-            raise ValueError(f"timesteps must be whole numbers, got {grid.tolist()}")
-        return grid
-
-    def _levels_to_end(self, timesteps: Float[np.ndarray, "n"]) -> list[Level]:
-        """The levels of a grid, and the end point; the Euler family overrides."""
-        return [*self._levels_at(timesteps), self._end()]
-
-    def _end(self) -> Level:
-        """Where a run ends; by default the data."""
-        return Level(timestep=-1, alpha=1.0, sigma=0.0)
-
-    def _levels_at(self, timesteps: Float[np.ndarray, "n"]) -> list[Level]:
-        """The variance-preserving levels of whole timesteps."""
-        schedule, index = self.noise_schedule, timesteps.astype(int)
-        return [
-            Level(float(t), float(schedule.alpha[i]), float(schedule.sigma[i]))
-            for t, i in zip(timesteps, index, strict=True)
-        ]
+def _descending(name: str, given: Any) -> Float[np.ndarray, "n"]:
+    """A grid as float64; raises ValueError for anything but a strictly descending list."""
+    grid = np.asarray(given)
+    if grid.dtype.kind not in "iuf":
+        raise ValueError(f"{name} must be numbers, got {given!r}")
+    if grid.ndim != 1 or not len(grid):
+        raise ValueError(f"{name} must be a list of numbers, got shape {grid.shape}")
+    if not np.all(np.diff(grid := grid.astype(np.float64)) < 0):
+        raise ValueError(f"{name} must be strictly descending, got {grid.tolist()}")
+    return grid
 
 
-@lru_cache(maxsize=128)
-def _schedule(
-    name: BetaSchedule,
-    steps: int,
-    start: float,
-    end: float,
-    trained: tuple[float, ...] | None,
-    rescale: bool,
-) -> NoiseSchedule:
-    return noise_schedule(
-        name,
-        num_train_timesteps=steps,
-        beta_start=start,
-        beta_end=end,
-        trained_betas=trained,
-        rescale_betas_zero_snr=rescale,
-    )
-
-
-def _gather(column: Float[np.ndarray, "T"], timestep: Any) -> Array:
+def gather(column: Float[np.ndarray, "T"], timestep: Any) -> Array:
     """A column at () or (B,) training timesteps, on device; NaN where traced ones lie outside."""
     import jax
     import jax.core

@@ -13,18 +13,20 @@ adds no noise, as if its eta were 0.
 from dataclasses import dataclass
 from itertools import pairwise
 from math import sqrt
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
-from ddpm_jax._typing import Timesteps, is_number
+from ddpm_jax._typing import is_number
+from ddpm_jax.schedulers.base import GridOptions
+from ddpm_jax.schedulers.betas import SpacedTimesteps
 from ddpm_jax.schedulers.fields import Clipping, Thresholding, ZeroTerminalSNR
 from ddpm_jax.tables.builder import Level, beta_between
 from ddpm_jax.tables.table import Table
 
 
 @dataclass(frozen=True, kw_only=True)
-class DDIMScheduler(Thresholding, Clipping, ZeroTerminalSNR):
+class DDIMScheduler(Thresholding, Clipping, ZeroTerminalSNR, SpacedTimesteps):
     """Implicit sampling with any subset of the training timesteps.
 
     Attributes:
@@ -36,28 +38,24 @@ class DDIMScheduler(Thresholding, Clipping, ZeroTerminalSNR):
 
     set_alpha_to_one: bool = True
 
-    def table(
+    def table(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         num_inference_steps: int | None = None,
         *,
-        timesteps: Timesteps | None = None,
-        start: int = 0,
-        dtype: Any = np.float32,
         eta: float = 0.0,
         use_clipped_model_output: bool | None = None,
+        **grid: Unpack[GridOptions],
     ) -> Table:
         """The run as a table; one row per step.
 
         Args:
             num_inference_steps: number of steps, in 1..num_train_timesteps.
-            timesteps: exactly these, strictly descending, instead of the spacing.
-            start: leave out this many of the first steps.
-            dtype: of the columns; float64 gives them uncast.
             eta: share of DDPM's noise, in [0, 1]; exactly 0 needs no keys.
             use_clipped_model_output: read eps from the refined x0.
+            **grid: timesteps, sigmas, start, dtype; see `GridOptions`.
 
         Raises:
-            ValueError: neither or bad numbers of steps, a start past the last step, or eta.
+            ValueError: as for any scheduler, or a bad eta.
         """
         if not is_number(eta):
             raise ValueError(
@@ -66,8 +64,8 @@ class DDIMScheduler(Thresholding, Clipping, ZeroTerminalSNR):
             )
         if not 0 <= eta <= 1:
             raise ValueError(f"eta must lie in [0, 1], got {eta!r}")
-        levels = self._levels(num_inference_steps, timesteps, start)
-        return self._write(levels, dtype, eta, "refined_eps" if use_clipped_model_output else "eps")
+        direction = "refined_eps" if use_clipped_model_output else "eps"
+        return self._write(*self._run(num_inference_steps, grid), eta, direction)
 
     def _write(
         self, levels: list[Level], dtype: Any, eta: float = 0.0, direction: str = "eps"

@@ -19,6 +19,8 @@ from itertools import pairwise
 from math import log, sqrt
 from typing import Any, ClassVar, Literal, TypeAlias
 
+from ddpm_jax._typing import PredictionType
+from ddpm_jax.schedulers.betas import SpacedTimesteps
 from ddpm_jax.schedulers.fields import Clipping, Thresholding, ZeroTerminalSNR
 from ddpm_jax.tables.builder import Level, beta_between
 from ddpm_jax.tables.table import Table
@@ -31,7 +33,7 @@ MIN_VARIANCE = 1e-20  # keeps the logarithm finite where a row adds no noise
 
 
 @dataclass(frozen=True, kw_only=True)
-class DDPMScheduler(Thresholding, Clipping, ZeroTerminalSNR):
+class DDPMScheduler(Thresholding, Clipping, ZeroTerminalSNR, SpacedTimesteps):
     """Ancestral sampling with any subset of the training timesteps.
 
     Attributes:
@@ -43,6 +45,7 @@ class DDPMScheduler(Thresholding, Clipping, ZeroTerminalSNR):
 
     stochastic: ClassVar[bool] = True
 
+    prediction_type: PredictionType = "epsilon"
     variance_type: VarianceType = "fixed_small"
 
     def _write(self, levels: list[Level], dtype: Any) -> Table:

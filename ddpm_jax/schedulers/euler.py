@@ -15,14 +15,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import inf, sqrt
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, Unpack
 
 import numpy as np
 from jaxtyping import Float
 
-from ddpm_jax._typing import Timesteps, TimestepSpacing, is_number
-from ddpm_jax.schedulers.fields import SpacedSigmas, ZeroTerminalSNR
-from ddpm_jax.schedulers.sigmas import exploding
+from ddpm_jax._typing import TimestepSpacing, is_number
+from ddpm_jax.schedulers.base import GridOptions
+from ddpm_jax.schedulers.fields import SigmaSpacings, ZeroTerminalSNR
+from ddpm_jax.schedulers.sigmas import SigmaScheduler
 from ddpm_jax.tables.builder import Level
 from ddpm_jax.tables.spacing import sigma_grid
 from ddpm_jax.tables.table import Table
@@ -51,7 +52,7 @@ class EulerStep(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EulerDiscreteScheduler(SpacedSigmas, ZeroTerminalSNR):
+class EulerDiscreteScheduler(SigmaSpacings, SigmaScheduler, ZeroTerminalSNR):
     """Euler's method, deterministic or with churn; x0 is never clipped.
 
     Attributes:
@@ -74,44 +75,38 @@ class EulerDiscreteScheduler(SpacedSigmas, ZeroTerminalSNR):
     timestep_type: TimestepType = "discrete"
     final_sigmas_type: FinalSigmasType = "zero"
 
-    def table(
+    def table(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         num_inference_steps: int | None = None,
         *,
-        timesteps: Timesteps | None = None,
-        start: int = 0,
-        dtype: Any = np.float32,
         s_churn: float = 0.0,
         s_tmin: float = 0.0,
         s_tmax: float = inf,
         s_noise: float = 1.0,
+        **grid: Unpack[GridOptions],
     ) -> Table:
         """The run as a table; one row per step.
 
         Args:
             num_inference_steps: number of steps N, in 1..num_train_timesteps.
-            timesteps: exactly these, strictly descending, instead of the spacing; may be
-                fractional.
-            start: leave out this many of the first steps.
-            dtype: of the columns; float64 gives them uncast.
             s_churn: total amount of churn, >= 0, equation (2); exactly 0 needs no keys.
             s_tmin: churn only from this sigma on.
             s_tmax: churn only up to this sigma.
             s_noise: scale of the churn noise, >= 0, equation (3).
+            **grid: timesteps, sigmas, start, dtype; see `GridOptions`.
 
         Raises:
-            ValueError: neither or bad numbers of steps, a start past the last step, negative churn,
-                or `timesteps` with a config that chooses the noise levels itself.
+            ValueError: as for any scheduler, or negative churn.
         """
         churn = {"s_churn": s_churn, "s_tmin": s_tmin, "s_tmax": s_tmax, "s_noise": s_noise}
         wrong = [f"{k}={v!r}" for k, v in churn.items() if not is_number(v) or not v >= 0]
         if wrong or inf in (s_churn, s_noise):
             raise ValueError(f"churn takes numbers >= 0, got {', '.join(wrong) or 'inf'}")
-        levels = self._levels(num_inference_steps, timesteps, start)
-        steps = num_inference_steps or len(timesteps if timesteps is not None else ())
-        gamma = min(s_churn / steps, sqrt(2) - 1)
-        run = self._steps(levels, gamma, (s_tmin, s_tmax), s_noise)
-        return self._write_steps(run, dtype, stochastic=s_churn > 0)
+        levels, dtype = self._run(num_inference_steps, grid)
+        count = num_inference_steps or len(levels) - 1 + grid.get("start", 0)
+        gamma = min(s_churn / count, sqrt(2) - 1)
+        steps = self._steps(levels, gamma, (s_tmin, s_tmax), s_noise)
+        return self._write_steps(steps, dtype, stochastic=s_churn > 0)
 
     def _write(self, levels: list[Level], dtype: Any) -> Table:
         return self._write_steps(self._steps(levels), dtype, stochastic=False)
@@ -142,12 +137,12 @@ class EulerDiscreteScheduler(SpacedSigmas, ZeroTerminalSNR):
         prior = np.hypot(self._prior_scale(steps[0].level), steps[0].churn)
         return build.build(prior, dtype, stochastic=stochastic)
 
-    def _levels_to_end(self, timesteps: Float[np.ndarray, "n"]) -> list[Level]:
-        levels = super()._levels_to_end(timesteps)
-        if self.timestep_type == "discrete":
-            return levels
-        sigmas = np.array([level.sigma for level in levels])
-        return exploding(np.append(self._timestep_of(sigmas[:-1]), -1.0), sigmas)
+    def _paired(
+        self, timesteps: Float[np.ndarray, "n"], sigmas: Float[np.ndarray, "n"]
+    ) -> list[Level]:
+        if self.timestep_type == "continuous":
+            timesteps = np.append(self._timestep_of(sigmas[:-1]), -1.0)
+        return super()._paired(timesteps, sigmas)
 
     def _sigmas(self, timesteps: Float[np.ndarray, "n"]) -> Float[np.ndarray, "..."]:
         """One more than the timesteps, with the end point, under "log_linear"."""
@@ -156,8 +151,8 @@ class EulerDiscreteScheduler(SpacedSigmas, ZeroTerminalSNR):
         ratio = self.noise_schedule.noise_ratio
         return sigma_grid("exponential", ratio[-1], ratio[0], len(timesteps) + 1)
 
-    def _sigma_limits(self, sigmas: Float[np.ndarray, "n"]) -> tuple[float, float]:
-        high, low = super()._sigma_limits(sigmas)
+    def _sigma_limits(self, count: int) -> tuple[float, float]:
+        high, low = super()._sigma_limits(count)
         return (
             high if self.sigma_max is None else self.sigma_max,
             low if self.sigma_min is None else self.sigma_min,
@@ -172,9 +167,10 @@ class EulerDiscreteScheduler(SpacedSigmas, ZeroTerminalSNR):
             return np.log(sigmas) / 4
         return super()._timestep_of(sigmas)
 
-    def _chosen_levels(self) -> str | None:
-        continuous = "continuous" if self.timestep_type == "continuous" else None
-        return super()._chosen_levels() or continuous
+    def _fault_of_grid(self, name: str) -> str | None:
+        if name == "timesteps" and self.timestep_type == "continuous":
+            return 'timesteps are those of a "discrete" timestep_type: give sigmas'
+        return super()._fault_of_grid(name)
 
     def _faults(self) -> Sequence[str]:
         faults = list(super()._faults())

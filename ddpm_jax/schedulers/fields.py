@@ -6,14 +6,16 @@ base, and states defaults that differ from the base's itself.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
-from ddpm_jax._typing import Timesteps
-from ddpm_jax.schedulers.base import Scheduler
-from ddpm_jax.schedulers.sigmas import SigmaScheduler, exploding
+from ddpm_jax.schedulers.base import GridOptions, Scheduler
+from ddpm_jax.schedulers.betas import BetaScheduler
+from ddpm_jax.schedulers.sigmas import FiniteSigmas
 from ddpm_jax.tables.builder import Level
+from ddpm_jax.tables.readings import Reading
 from ddpm_jax.tables.refine import Clip, DynamicThreshold, Refine
 from ddpm_jax.tables.schedules import NoiseSchedule
 from ddpm_jax.tables.spacing import SigmaSpacing, sigma_grid
@@ -72,7 +74,7 @@ class Thresholding(Scheduler):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ZeroTerminalSNR(Scheduler):
+class ZeroTerminalSNR(BetaScheduler):
     """Rescales the betas to zero terminal signal-to-noise ratio.
 
     Attributes:
@@ -96,7 +98,7 @@ class ZeroTerminalSNR(Scheduler):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpacedSigmas(SigmaScheduler):
+class SigmaSpacings(FiniteSigmas):
     """Chooses noise levels by their sigma; their timesteps follow.
 
     Attributes:
@@ -110,12 +112,15 @@ class SpacedSigmas(SigmaScheduler):
     use_beta_sigmas: bool = False
 
     def _faults(self) -> Sequence[str]:
-        faults = list(super()._faults())
-        flags = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas")
-        chosen = [flag for flag in flags if getattr(self, flag)]
+        faults, chosen = list(super()._faults()), self._flags()
         if len(chosen) > 1:
-            faults.append(f"only one of {', '.join(flags)} may be set, got {', '.join(chosen)}")
+            faults.append(f"only one of {' and '.join(chosen)} may be set")
         return faults
+
+    def _flags(self) -> list[str]:
+        """The fields that choose noise levels and are set; at most one may be."""
+        flags = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas")
+        return [flag for flag in flags if getattr(self, flag)]
 
     def _sigma_spacing(self) -> SigmaSpacing | None:
         if self.use_karras_sigmas:
@@ -124,34 +129,105 @@ class SpacedSigmas(SigmaScheduler):
             return "exponential"
         return "beta" if self.use_beta_sigmas else None
 
-    def _chosen_levels(self) -> str | None:
-        """What chooses the noise levels, if custom timesteps cannot."""
-        return self._sigma_spacing()
+    def _levels(self, num_inference_steps: int | None, grid: GridOptions) -> list[Level]:
+        for name in ("timesteps", "sigmas"):
+            if grid.get(name) is not None and (fault := self._fault_of_grid(name)):
+                raise ValueError(fault)
+        return super()._levels(num_inference_steps, grid)
 
-    def _timesteps(
-        self, num_inference_steps: int | None, timesteps: Timesteps | None
-    ) -> Float[np.ndarray, "n"]:
-        chosen = self._chosen_levels()
-        if timesteps is not None and chosen:
-            raise ValueError(
-                f"timesteps cannot be given to a scheduler with {chosen} noise levels, "
-                "which follow from num_inference_steps"
-            )
-        return super()._timesteps(num_inference_steps, timesteps)
+    def _fault_of_grid(self, name: str) -> str | None:
+        """Why a run cannot be given timesteps, or sigmas, or None."""
+        flags = self._flags()
+        return f"{name} and {flags[0]} both choose the noise levels: give one" if flags else None
 
-    def _levels_to_end(self, timesteps: Float[np.ndarray, "n"]) -> list[Level]:
-        count, sigmas = len(timesteps), self._sigmas(timesteps)
+    def _levels_of_count(self, count: int) -> list[Level]:
         spacing = self._sigma_spacing()
-        if spacing is not None:
-            sigmas = sigma_grid(spacing, *self._sigma_limits(sigmas), count)
-            timesteps = self._timestep_of(sigmas)
-        sigmas = np.append(sigmas, self._last_sigma())[: count + 1]
-        return exploding(np.append(timesteps, -1.0), sigmas)
+        if spacing is None:
+            return super()._levels_of_count(count)
+        sigmas = sigma_grid(spacing, *self._sigma_limits(count), count)
+        timesteps = np.append(self._told(sigmas), -1.0)
+        return self._paired(timesteps, np.append(sigmas, self._last_sigma_after(sigmas)))
 
-    def _sigma_limits(self, sigmas: Float[np.ndarray, "n"]) -> tuple[float, float]:
-        """The first and the last sigma of the spaced levels."""
+    def _told(self, sigmas: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+        """The timesteps that the network is told at chosen noise levels."""
+        return self._timestep_of(sigmas)
+
+    def _last_sigma_after(self, sigmas: Float[np.ndarray, "n"]) -> float:
+        """Where a run of chosen noise levels ends."""
+        return self._last_sigma()
+
+    def _sigma_limits(self, count: int) -> tuple[float, float]:
+        """The first and the last sigma of the spaced levels of a number of steps."""
+        sigmas = self._sigmas(self._timestep_grid(count))
         return sigmas[0], sigmas[-1]
 
-    def _last_sigma(self) -> float:
-        """Where a run ends."""
-        return 0.0
+
+@dataclass(frozen=True, kw_only=True)
+class FlowSigmas(BetaScheduler):
+    """Samples networks that were trained on straight paths, x = (1 - sigma) x0 + sigma eps.
+
+    Attributes:
+        use_flow_sigmas: levels of flow matching (arXiv:2210.02747) instead of those of the betas.
+        flow_shift: moves them to more noise, s sigma / (1 + (s - 1) sigma) (arXiv:2403.03206,
+            eq. 23), > 0.
+    """
+
+    use_flow_sigmas: bool = False
+    flow_shift: float = 1.0
+
+    def _faults(self) -> Sequence[str]:
+        faults = list(super()._faults())
+        if not self.flow_shift > 0:
+            faults.append(f"flow_shift must be above 0, got {self.flow_shift}")
+        if self.flow_shift != 1 and not self.use_flow_sigmas:
+            faults.append(f"flow_shift needs use_flow_sigmas, got {self.flow_shift} without")
+        if self.use_flow_sigmas and self.prediction_type == "v_prediction":
+            faults.append(
+                'use_flow_sigmas takes prediction_type "flow_prediction", "epsilon" or "sample", '
+                "got 'v_prediction', which is defined where alpha^2 + sigma^2 = 1"
+            )
+        return faults
+
+    def _flow_levels(self) -> bool:
+        return self.use_flow_sigmas
+
+    def _paired(
+        self, timesteps: Float[np.ndarray, "n"], sigmas: Float[np.ndarray, "n"]
+    ) -> list[Level]:
+        if not self.use_flow_sigmas:
+            return super()._paired(timesteps, sigmas)
+        return [
+            Level(float(t), float(1 - s), float(s)) for t, s in zip(timesteps, sigmas, strict=True)
+        ]
+
+    def _reading(self, alpha: float, sigma: float) -> Reading:
+        found = super()._reading(alpha, sigma)
+        return found._replace(in_scale=1.0) if self.use_flow_sigmas else found
+
+
+@dataclass(frozen=True, kw_only=True)
+class DynamicShifting(Scheduler):
+    """The fields of a flow shift that follows a picture's size.
+
+    Attributes:
+        use_dynamic_shifting: only False: the shift follows from each picture's size, in a pipeline
+            that is not here. Set flow_shift to it.
+        time_shift_type: only "exponential", the default; read with `use_dynamic_shifting` alone.
+    """
+
+    use_dynamic_shifting: bool = False
+    time_shift_type: Literal["exponential", "linear"] = "exponential"
+
+    def _faults(self) -> Sequence[str]:
+        faults = list(super()._faults())
+        if self.use_dynamic_shifting:
+            faults.append(
+                "use_dynamic_shifting is not supported: the shift follows from a picture's size; "
+                "give it as flow_shift"
+            )
+        if self.time_shift_type != "exponential":
+            faults.append(
+                f"time_shift_type {self.time_shift_type!r} is not supported: it is read with "
+                "use_dynamic_shifting alone"
+            )
+        return faults

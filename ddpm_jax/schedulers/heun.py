@@ -14,13 +14,14 @@ from itertools import pairwise
 from typing import Any, ClassVar
 
 from ddpm_jax._typing import TimestepSpacing
-from ddpm_jax.schedulers.fields import Clipping, SpacedSigmas
+from ddpm_jax.schedulers.fields import Clipping, SigmaSpacings
+from ddpm_jax.schedulers.sigmas import SigmaScheduler
 from ddpm_jax.tables.builder import Level
 from ddpm_jax.tables.table import Table
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeunDiscreteScheduler(SpacedSigmas, Clipping):
+class HeunDiscreteScheduler(SigmaSpacings, SigmaScheduler, Clipping):
     """Heun's method; deterministic, of second order.
 
     Raises:

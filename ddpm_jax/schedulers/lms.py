@@ -18,12 +18,14 @@ order in the whole run.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 
-from ddpm_jax._typing import Timesteps, TimestepSpacing, is_whole
-from ddpm_jax.schedulers.fields import SpacedSigmas
+from ddpm_jax._typing import TimestepSpacing, is_whole
+from ddpm_jax.schedulers.base import GridOptions
+from ddpm_jax.schedulers.fields import SigmaSpacings
+from ddpm_jax.schedulers.sigmas import SigmaScheduler
 from ddpm_jax.tables.builder import Level
 from ddpm_jax.tables.table import Table
 
@@ -31,7 +33,7 @@ DEFAULT_ORDER = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class LMSDiscreteScheduler(SpacedSigmas):
+class LMSDiscreteScheduler(SigmaSpacings, SigmaScheduler):
     """Linear multistep sampling; deterministic, x0 is never clipped.
 
     N steps take N evaluations. With `start` the rest begins with no past, as a whole run does.
@@ -45,32 +47,26 @@ class LMSDiscreteScheduler(SpacedSigmas):
 
     timestep_spacing: TimestepSpacing = "linspace"
 
-    def table(
+    def table(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         num_inference_steps: int | None = None,
         *,
-        timesteps: Timesteps | None = None,
-        start: int = 0,
-        dtype: Any = np.float32,
         order: int = DEFAULT_ORDER,
+        **grid: Unpack[GridOptions],
     ) -> Table:
         """The run as a table; one row per step.
 
         Args:
             num_inference_steps: number of steps, in 1..num_train_timesteps.
-            timesteps: exactly these, strictly descending, instead of the spacing; may be
-                fractional.
-            start: leave out this many of the first steps.
-            dtype: of the columns; float64 gives them uncast.
             order: number of levels that a step uses, its own included, >= 1; 1 is Euler's method.
+            **grid: timesteps, sigmas, start, dtype; see `GridOptions`.
 
         Raises:
-            ValueError: neither or bad numbers of steps, a start past the last step, a bad order,
-                or `timesteps` with a config that chooses the noise levels itself.
+            ValueError: as for any scheduler, or a bad order.
         """
         if not is_whole(order) or order < 1:
             raise ValueError(f"order must be a whole number >= 1, got {order!r}")
-        return self._write(self._levels(num_inference_steps, timesteps, start), dtype, order)
+        return self._write(*self._run(num_inference_steps, grid), order)
 
     def _write(self, levels: list[Level], dtype: Any, order: int = DEFAULT_ORDER) -> Table:
         past = [f"eps_{j}" for j in range(1, order)]

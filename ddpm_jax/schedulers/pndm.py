@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ddpm_jax.schedulers.base import Scheduler
+from ddpm_jax.schedulers.betas import SpacedTimesteps
 from ddpm_jax.tables.builder import Level, TableBuilder
 from ddpm_jax.tables.table import Table
 
@@ -40,7 +40,7 @@ WARM_UP = 3  # Runge-Kutta steps before the history is full
 
 
 @dataclass(frozen=True, kw_only=True)
-class PNDMScheduler(Scheduler):
+class PNDMScheduler(SpacedTimesteps):
     """Pseudo linear multistep sampling; deterministic, x0 is never clipped.
 
     N steps take N + 9 evaluations, or N + 1 with `skip_prk_steps`. Grids of under four steps warm

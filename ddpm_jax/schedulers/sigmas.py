@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float
 
-from ddpm_jax.schedulers.base import Scheduler
+from ddpm_jax.schedulers.betas import BetaScheduler, SpacedTimesteps
 from ddpm_jax.tables.builder import Level
 from ddpm_jax.tables.schedules import NoiseSchedule
 
@@ -20,8 +20,8 @@ LAST_ALPHA_BAR = 2.0**-24  # zero terminal SNR would make sigma infinite; as dif
 
 
 @dataclass(frozen=True, kw_only=True)
-class SigmaScheduler(Scheduler):
-    """Base of the variance-exploding schedulers."""
+class FiniteSigmas(BetaScheduler):
+    """Schedulers with a sigma at every timestep: finite at the last, interpolated in between."""
 
     whole_timesteps: ClassVar[bool] = False
 
@@ -32,23 +32,32 @@ class SigmaScheduler(Scheduler):
             return schedule
         return NoiseSchedule(np.append(schedule.alpha_bar[:-1], LAST_ALPHA_BAR))
 
-    def _training_levels(self) -> tuple[Float[np.ndarray, "T"], Float[np.ndarray, "T"]]:
-        ratio = self.noise_schedule.noise_ratio
-        return np.ones_like(ratio), ratio
-
     def _sigmas(self, timesteps: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
         """Equation (1) at timesteps that may be fractional."""
         ratio = self.noise_schedule.noise_ratio
         return np.interp(timesteps, np.arange(len(ratio)), ratio)
 
-    def _timestep_of(self, sigmas: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
-        """The fractional timesteps of noise levels; beyond the schedule, its ends."""
-        ratio = self.noise_schedule.noise_ratio
-        # 1e-10 keeps the logarithm finite at sigma 0; it lies below every schedule's first sigma
-        return np.interp(np.log(np.maximum(sigmas, 1e-10)), np.log(ratio), np.arange(len(ratio)))
+    def _levels_of_timesteps(self, timesteps: Float[np.ndarray, "n"]) -> list[Level]:
+        sigmas = np.append(self._sigmas(timesteps), self._last_sigma())[: len(timesteps) + 1]
+        return self._paired(np.append(timesteps, -1.0), sigmas)
 
-    def _levels_to_end(self, timesteps: Float[np.ndarray, "n"]) -> list[Level]:
-        return exploding(np.append(timesteps, -1.0), np.append(self._sigmas(timesteps), 0.0))
+    def _last_sigma(self) -> float:
+        """Where a run ends."""
+        return 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SigmaScheduler(SpacedTimesteps, FiniteSigmas):
+    """Base of the variance-exploding schedulers."""
+
+    def _training_levels(self) -> tuple[Float[np.ndarray, "T"], Float[np.ndarray, "T"]]:
+        ratio = self.noise_schedule.noise_ratio
+        return np.ones_like(ratio), ratio
+
+    def _paired(
+        self, timesteps: Float[np.ndarray, "n"], sigmas: Float[np.ndarray, "n"]
+    ) -> list[Level]:
+        return [Level(float(t), 1.0, float(s)) for t, s in zip(timesteps, sigmas, strict=True)]
 
     def _prior_scale(self, level: Level) -> float:
         """As diffusers' init_noise_sigma.
@@ -58,8 +67,3 @@ class SigmaScheduler(Scheduler):
         """
         starts_at_end = self.timestep_spacing in ("linspace", "trailing")
         return level.sigma if starts_at_end else float(np.hypot(level.sigma, 1.0))
-
-
-def exploding(timesteps: Float[np.ndarray, "n"], sigmas: Float[np.ndarray, "n"]) -> list[Level]:
-    """Levels with alpha = 1."""
-    return [Level(float(t), 1.0, float(s)) for t, s in zip(timesteps, sigmas, strict=True)]

@@ -1,16 +1,8 @@
 r"""Writes tables, with named registers and readings of the network's output.
 
-A sampler gives levels (alpha, sigma) and the new value of each register, in terms of registers,
-`output`, `x0` and `eps`. With x = alpha x0 + sigma eps and h^2 = alpha^2 + sigma^2 the builder
-adds, for every prediction type, the network's input x / h and the readings
-
-    (1)  epsilon:       eps = output,     x0 = (x - sigma output) / alpha
-    (2)  sample:        x0  = output,     eps = (x - alpha output) / sigma
-    (3)  v_prediction:  x0  = (alpha / h^2) x - (sigma / h) output,
-                        eps = (sigma / h^2) x + (alpha / h) output
-
-(3) follows from v = (alpha eps - sigma x0) / h (Salimans and Ho 2022, arXiv:2202.00512, appendix
-D). It holds for variance-preserving (h = 1) and variance-exploding (alpha = 1) methods.
+A sampler gives levels (alpha, sigma), where x = alpha x0 + sigma eps, and the new value of each
+register, in terms of registers, `output`, `x0` and `eps`. How the network's output reads as x0 and
+eps is a function of the level (`ddpm_jax.tables.readings`), so no sampler mentions it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +13,7 @@ import jax
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ddpm_jax._typing import PredictionType
+from ddpm_jax.tables.readings import Read
 from ddpm_jax.tables.refine import Refine
 from ddpm_jax.tables.table import Table
 
@@ -57,7 +49,7 @@ class TableBuilder:
 
     Args:
         registers: names of r_0, ..., r_{m-1}; the first is the sample.
-        prediction_type: the meaning of the network's output.
+        read: what the network is given, and how its output reads as x0 and eps, at a level.
         refine: the refinement of the predicted x0, or None.
 
     A row gives the new value of each changed register as `{source: coefficient}`. Sources are the
@@ -66,11 +58,9 @@ class TableBuilder:
     the sample, "z" (new unit noise). Other registers do not change.
     """
 
-    def __init__(
-        self, registers: Sequence[str], prediction_type: PredictionType, refine: Refine | None
-    ):
+    def __init__(self, registers: Sequence[str], read: Read, refine: Refine | None):
         self._registers = tuple(registers)
-        self._prediction_type: PredictionType = prediction_type
+        self._read = read
         self._refine = refine
         names = ("timestep", "level", "in_scale", "mix", "to_x0", "noise_scale")
         self._columns: dict[str, list[Any]] = {name: [] for name in names}
@@ -83,14 +73,16 @@ class TableBuilder:
         unknown = [name for name in updates if name not in names]
         if unknown:
             raise ValueError(f"no register is named {', '.join(unknown)}; registers: {names}")
-        x0, eps = readings(self._prediction_type, alpha, sigma, len(names))
+        reading = self._read(alpha, sigma)
         units = np.eye(len(names) + 2)  # registers, output, refined x0
+        x_and_output = units[[0, len(names)]]
+        x0, eps = (np.array(coefs) @ x_and_output for coefs in (reading.x0, reading.eps))
         sources = dict(zip((*names, "output"), units, strict=False))
         sources |= {"eps": eps, "x0": x0 if self._refine is None else units[-1]}
         self._columns["timestep"].append(timestep)
         self._columns["level"].append((alpha, sigma))
-        self._columns["in_scale"].append(1.0 / _norm(alpha, sigma))
-        self._columns["to_x0"].append(x0[[0, len(names)]])
+        self._columns["in_scale"].append(reading.in_scale)
+        self._columns["to_x0"].append(reading.x0)
         self._columns["noise_scale"].append(updates.get(sample, {}).get("z", 0.0))
         mix = np.zeros((len(names), len(names) + 2))
         for k, name in enumerate(names):
@@ -141,27 +133,3 @@ def _without_refined_eps(
     rest = {source: value for source, value in update.items() if source != "refined_eps"}
     x0, x = rest.get("x0", 0.0) - slope * alpha, rest.get(sample, 0.0) + slope
     return rest | {"x0": x0, sample: x}
-
-
-def _norm(alpha: float, sigma: float) -> float:
-    """The norm h, exactly 1 if variance is preserved, so that rounding is not amplified later."""
-    root = float(np.hypot(alpha, sigma))
-    # With sqrt(alpha_bar) and sqrt(1 - alpha_bar), h differs from 1 by a few 2^-53 = 1.1e-16.
-    return 1.0 if abs(root - 1.0) < 1e-14 else root
-
-
-def readings(
-    prediction_type: PredictionType, alpha: float, sigma: float, registers: int
-) -> tuple[Array, Array]:
-    """x0 and eps over the sources (registers, output, refined x0), equations (1) to (3)."""
-    root = _norm(alpha, sigma)
-    match prediction_type:
-        case "epsilon":
-            x0_coefs, eps_coefs = (1 / alpha, -sigma / alpha), (0.0, 1.0)
-        case "sample":
-            x0_coefs, eps_coefs = (0.0, 1.0), (1 / sigma, -alpha / sigma)
-        case "v_prediction":
-            x0_coefs, eps_coefs = (alpha / root**2, -sigma / root), (sigma / root**2, alpha / root)
-    x0, eps = np.zeros((2, registers + 2))
-    x0[[0, registers]], eps[[0, registers]] = x0_coefs, eps_coefs
-    return x0, eps

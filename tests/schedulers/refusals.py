@@ -54,6 +54,11 @@ STEPS: tuple[dict[str, Any], ...] = (
     {"num_inference_steps": 10, "start": -1},
     {"num_inference_steps": 10, "start": 1.0},
     {"num_inference_steps": 0, "timesteps": [3, 2]},
+    {"timesteps": [3, 2], "sigmas": [3.0, 2.0]},
+    *(
+        {"sigmas": grid}
+        for grid in ([1.0], [1.0, 1.0], [2.0, 3.0], [1.0, -1.0], [400.0, 3.0], "ab")
+    ),
     *(
         {"timesteps": grid}
         for grid in ([], [5, 5], [1, 2], [1000, 3], [3, -1], [[3, 2]], [float("nan"), 3.0])

@@ -160,6 +160,35 @@ def test_noised_and_karras_levels() -> None:
     assert full.level[0, 1] == np.float32(50.0)
 
 
+# sigmas
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_custom_sigmas_replace_the_spacing(family: Any) -> None:
+    """The last is where the run ends; timesteps are linear in log sigma."""
+    scheduler = family.cls()
+    ratio = scheduler.noise_schedule.noise_ratio
+    sigmas = [ratio[999], np.sqrt(ratio[700] * ratio[701]), ratio[3], 0.0]
+    table = scheduler.table(sigmas=sigmas, dtype=np.float64)
+    for timestep, sigma in zip([999.0, 700.5, 3.0], sigmas, strict=False):
+        level = table.level[table.timestep == np.float32(timestep)][0]
+        np.testing.assert_allclose(level[1] / level[0], sigma, rtol=1e-12)
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_sigmas_of_timesteps_are_those_timesteps(family: Any) -> None:
+    scheduler, timesteps = family.cls(), [999, 700, 411, 90, 5]
+    ratio = scheduler.noise_schedule.noise_ratio
+    by_timestep = scheduler.table(timesteps=timesteps, dtype=np.float64)
+    end = 0.0 if getattr(scheduler, "set_alpha_to_one", True) else float(ratio[0])
+    sigmas = [*(float(ratio[t]) for t in timesteps), end]
+    by_sigma = scheduler.table(sigmas=sigmas, dtype=np.float64)
+    for name in ("timestep", "level", "mix", "noise_scale"):
+        one, other = getattr(by_sigma, name), getattr(by_timestep, name)
+        if other is not None:
+            np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12, err_msg=name)
+
+
 # at
 
 

@@ -1,0 +1,62 @@
+r"""What a network is given at a level, and how its output reads as x0 and eps.
+
+With x = alpha x0 + sigma eps and h^2 = alpha^2 + sigma^2 the network's input is x / h, and
+
+    (1)  epsilon:       eps = output,     x0 = (x - sigma output) / alpha
+    (2)  sample:        x0  = output,     eps = (x - alpha output) / sigma
+    (3)  v_prediction:  x0  = (alpha / h^2) x - (sigma / h) output,
+                        eps = (sigma / h^2) x + (alpha / h) output
+    (4)  flow_prediction, output = eps - x0 (Lipman et al. 2023, arXiv:2210.02747):
+                        x0  = (x - sigma output) / (alpha + sigma),
+                        eps = (x + alpha output) / (alpha + sigma)
+
+(3) follows from v = (alpha eps - sigma x0) / h (Salimans and Ho 2022, arXiv:2202.00512, appendix
+D). It holds for variance-preserving (h = 1) and variance-exploding (alpha = 1) methods.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+
+from ddpm_jax._typing import AnyPredictionType
+
+
+class Reading(NamedTuple):
+    """The network's place in a row, at one level.
+
+    Attributes:
+        in_scale: the network's input is in_scale x.
+        x0: coefficients of (x, output) in the predicted x0.
+        eps: coefficients of (x, output) in the predicted eps.
+    """
+
+    in_scale: float
+    x0: tuple[float, float]
+    eps: tuple[float, float]
+
+
+Read: TypeAlias = Callable[[float, float], Reading]
+"""(alpha, sigma) -> Reading."""
+
+
+def reading(prediction_type: AnyPredictionType, alpha: float, sigma: float) -> Reading:
+    """Equations (1) to (4), for a network whose input has unit variance."""
+    h = _norm(alpha, sigma)
+    match prediction_type:
+        case "epsilon":
+            return Reading(1 / h, (1 / alpha, -sigma / alpha), (0.0, 1.0))
+        case "sample":
+            return Reading(1 / h, (0.0, 1.0), (1 / sigma, -alpha / sigma))
+        case "v_prediction":
+            return Reading(1 / h, (alpha / h**2, -sigma / h), (sigma / h**2, alpha / h))
+        case "flow_prediction":
+            both = alpha + sigma
+            return Reading(1 / h, (1 / both, -sigma / both), (1 / both, alpha / both))
+
+
+def _norm(alpha: float, sigma: float) -> float:
+    """The norm h, exactly 1 if variance is preserved, so that rounding is not amplified later."""
+    root = float(np.hypot(alpha, sigma))
+    # With sqrt(alpha_bar) and sqrt(1 - alpha_bar), h differs from 1 by a few 2^-53 = 1.1e-16.
+    return 1.0 if abs(root - 1.0) < 1e-14 else root
