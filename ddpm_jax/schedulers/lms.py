@@ -89,10 +89,9 @@ def _past_weights(sigmas: Sequence[float], end: float) -> list[float]:
     nodes, areas = np.polynomial.legendre.leggauss((len(sigmas) + 1) // 2)
     half = (end - sigmas[0]) / 2
     points = sigmas[0] + half * (nodes + 1)
-
-    def weight(j: int) -> float:
-        others = np.array([sigma for i, sigma in enumerate(sigmas) if i != j])
-        basis = np.prod((points[:, None] - others) / (sigmas[j] - others), axis=1)  # (2)
-        return float(half * areas @ basis)
-
-    return [weight(j) for j in range(1, len(sigmas))]
+    weights: list[float] = []
+    for j, own in enumerate(sigmas[1:], start=1):
+        others = np.array([*sigmas[:j], *sigmas[j + 1 :]])
+        basis = np.prod((points[:, None] - others) / (own - others), axis=1)  # (2)
+        weights.append(float(half * areas @ basis))
+    return weights

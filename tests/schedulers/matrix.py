@@ -141,9 +141,9 @@ def _cases() -> Iterator[Case]:
         first, *others = family.predictions
         pairs = [(first, spacing) for spacing in SPACINGS]
         pairs += [(prediction, SPACINGS[0]) for prediction in others]
-        for prediction, spacing in pairs:
-            yield Case(family, (("prediction_type", prediction), ("timestep_spacing", spacing)))
-        for config in VARIATIONS:
+        plain = [{"prediction_type": p, "timestep_spacing": spacing} for p, spacing in pairs]
+        plain = [{k: v for k, v in one.items() if k in family.fields} for one in plain]
+        for config in (*(c for i, c in enumerate(plain) if c not in plain[:i]), *VARIATIONS):
             asked = config.get("prediction_type", family.predictions[0])
             if set(config) <= family.fields and asked in family.predictions:
                 yield Case(family, tuple(config.items()))
