@@ -69,7 +69,7 @@ def step(
     sources = (*registers, prediction)
     if row.refine is not None:
         sources = (*sources, predict_x0(row, registers, output))
-    mixed = [_weighted(mix[k], sources) for k in range(len(registers))]
+    mixed = _mixed(mix, sources)
     if row.noise_scale is None:
         return tuple(mixed)
     if noise is None or noise.shape != x.shape:
@@ -81,9 +81,14 @@ def step(
     return (mixed[0] + std * noise.astype(x.dtype), *mixed[1:])
 
 
-def _weighted(weights: Leaf, sources: Registers) -> AnyArray:
-    """Equation (3) of `ddpm_jax.tables.table` for one register, as multiply-adds."""
-    return reduce(add, (weights[j] * source for j, source in enumerate(sources)))
+def _mixed(mix: Leaf, sources: Registers) -> list[AnyArray]:
+    """Equation (3) of `ddpm_jax.tables.table` for all registers at once, as multiply-adds.
+
+    One for each source, so a table of many registers compiles as fast as one of few.
+    """
+    weights = mix.reshape(*mix.shape, *(1,) * sources[0].ndim)
+    total = reduce(add, (weights[:, j] * source[None] for j, source in enumerate(sources)))
+    return [total[k] for k in range(mix.shape[0])]
 
 
 def _split(row: Row, x: AnyArray, output: AnyArray) -> tuple[AnyArray, AnyArray | None]:
