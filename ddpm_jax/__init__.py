@@ -13,6 +13,7 @@ from ddpm_jax.hub.hub import HubOptions as HubOptions
 from ddpm_jax.images import make_grid as make_grid
 from ddpm_jax.images import to_pil as to_pil
 from ddpm_jax.images import to_uint8 as to_uint8
+from ddpm_jax.learning import learn_table as learn_table
 from ddpm_jax.models import AutoencoderKL as AutoencoderKL
 from ddpm_jax.models import CLIPTextModel as CLIPTextModel
 from ddpm_jax.models import DPTForDepthEstimation as DPTForDepthEstimation
@@ -66,6 +67,8 @@ from ddpm_jax.schedulers import Scheduler as Scheduler
 from ddpm_jax.tables.builder import Level as Level
 from ddpm_jax.tables.builder import TableBuilder as TableBuilder
 from ddpm_jax.tables.describe import describe as describe
+from ddpm_jax.tables.files import load_table as load_table
+from ddpm_jax.tables.files import save_table as save_table
 from ddpm_jax.tables.refine import Clip as Clip
 from ddpm_jax.tables.refine import DynamicThreshold as DynamicThreshold
 from ddpm_jax.tables.schedules import NoiseSchedule as NoiseSchedule
@@ -97,7 +100,8 @@ __all__ = [
     "sample_keys", "prior", "noise", "noised", "guided",
     # tables
     "Table", "Row", "pad", "stack", "describe", "TableBuilder", "Level", "Clip",
-    "DynamicThreshold", "NoiseSchedule", "noise_schedule",
+    "DynamicThreshold", "NoiseSchedule", "noise_schedule", "save_table", "load_table",
+    "learn_table",
     # images
     "make_grid", "to_pil", "to_uint8",
     "__version__",

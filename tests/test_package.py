@@ -19,7 +19,7 @@ FLOORS = {
     0: "_typing _version checked extras tables hub images pixels",
     1: "schedulers sampling models guidance text",
     2: "likelihood pipelines",
-    3: "training evaluation",
+    3: "training evaluation learning",
     4: "cli",
 }
 FLOOR = {module: floor for floor, modules in FLOORS.items() for module in modules.split()}

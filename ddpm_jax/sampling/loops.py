@@ -30,7 +30,13 @@ or (B, H, W, 2C) if the second half is a learned variance."""
 
 
 def sample(
-    denoise: Denoise, params: Any, table: Table, x_T: Images, keys: Keys | None = None
+    denoise: Denoise,
+    params: Any,
+    table: Table,
+    x_T: Images,
+    keys: Keys | None = None,
+    *,
+    remat: bool = False,
 ) -> Images:
     """Runs a whole table as one compiled, differentiable scan.
 
@@ -41,6 +47,8 @@ def sample(
         table: the run. Tables of equal structure share one compilation.
         x_T: (B, H, W, C) from `prior` or `noised`.
         keys: (B,) one key per image; None only for a deterministic table.
+        remat: for gradients through a run: compute a row's activations again on the way back, so
+            that memory holds those of one evaluation, and a copy of the registers for each row.
 
     Returns:
         (B, H, W, C) samples in the dtype of x_T.
@@ -59,7 +67,7 @@ def sample(
     (2, 8, 8, 1)
     """
     _check_denoise(denoise, params)
-    return _scan(denoise, params, table, x_T, _checked_keys(table, x_T, keys))
+    return _scan(denoise, params, table, x_T, _checked_keys(table, x_T, keys), remat)
 
 
 def sample_with_history(
@@ -150,12 +158,15 @@ def advance(
     return _advance(denoise, params, table, registers, checked, jnp.int32(start), jnp.int32(stop))
 
 
-@partial(jax.jit, static_argnames="denoise")
-def _scan(denoise: Denoise, params: Any, table: Table, x_T: Array, keys: Any) -> AnyArray:
+@partial(jax.jit, static_argnames=("denoise", "remat"))
+def _scan(
+    denoise: Denoise, params: Any, table: Table, x_T: Array, keys: Any, remat: bool
+) -> AnyArray:
     def body(registers: Registers, i: Array) -> tuple[Registers, None]:
         row, registers, output, drawn = _evaluate(denoise, params, table, registers, keys, i)
         return step(row, registers, output, drawn), None
 
+    body = jax.checkpoint(body, prevent_cse=False) if remat else body
     registers, _ = lax.scan(body, table.init(x_T), jnp.arange(len(table)))
     return registers[0]
 

@@ -15,7 +15,7 @@ D). It holds for variance-preserving (h = 1) and variance-exploding (alpha = 1) 
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -43,16 +43,29 @@ Read: TypeAlias = Callable[[float, float], Reading]
 def reading(prediction_type: AnyPredictionType, alpha: float, sigma: float) -> Reading:
     """Equations (1) to (4), for a network whose input has unit variance."""
     h = _norm(alpha, sigma)
+    x0 = x0_of(prediction_type, alpha, sigma, h)
     match prediction_type:
         case "epsilon":
-            return Reading(1 / h, (1 / alpha, -sigma / alpha), (0.0, 1.0))
+            return Reading(1 / h, x0, (0.0, 1.0))
         case "sample":
-            return Reading(1 / h, (0.0, 1.0), (1 / sigma, -alpha / sigma))
+            return Reading(1 / h, x0, (1 / sigma, -alpha / sigma))
         case "v_prediction":
-            return Reading(1 / h, (alpha / h**2, -sigma / h), (sigma / h**2, alpha / h))
+            return Reading(1 / h, x0, (sigma / h**2, alpha / h))
         case "flow_prediction":
-            both = alpha + sigma
-            return Reading(1 / h, (1 / both, -sigma / both), (1 / both, alpha / both))
+            return Reading(1 / h, x0, (1 / (alpha + sigma), alpha / (alpha + sigma)))
+
+
+def x0_of(prediction_type: AnyPredictionType, alpha: Any, sigma: Any, h: Any) -> tuple[Any, Any]:
+    """The coefficients of (x, output) in x0, of numbers or of arrays of a level's numbers."""
+    match prediction_type:
+        case "epsilon":
+            return 1 / alpha, -sigma / alpha
+        case "sample":
+            return 0.0 * alpha, 1.0 + 0.0 * alpha
+        case "v_prediction":
+            return alpha / h**2, -sigma / h
+        case "flow_prediction":
+            return 1 / (alpha + sigma), -sigma / (alpha + sigma)
 
 
 def _norm(alpha: float, sigma: float) -> float:

@@ -1,0 +1,3 @@
+"""Tables that are learned: a sampler's numbers, fitted to what a longer run gives."""
+
+from ddpm_jax.learning.learn import learn_table as learn_table
