@@ -19,14 +19,13 @@ import warnings
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Float, Int
 
 from ddpm_jax._typing import AnyArray, is_number, is_whole
@@ -47,7 +46,13 @@ TRY_EVERY = 50
 AVERAGE = 0.95
 """Decay of the average of the numbers: over about 20 updates."""
 
-ADAM = optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam(b1=0.9, b2=0.99))
+
+@cache
+def adam() -> Any:
+    """The optimizer, without a rate; optax is imported where it is needed."""
+    import optax
+
+    return optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam(b1=0.9, b2=0.99))
 
 
 def squared_error(
@@ -180,7 +185,7 @@ class _Run:
 
     def begin(self) -> Learner:
         zeros = self.space.zeros()
-        return Learner(jnp.int32(0), zeros, zeros, ADAM.init(zeros), zeros, jnp.float32(math.inf))
+        return Learner(jnp.int32(0), zeros, zeros, adam().init(zeros), zeros, jnp.float32(math.inf))
 
     def fingerprint(self) -> int:
         """Of all that decides how the run goes, but for the network."""
@@ -306,7 +311,7 @@ def _update(
     gradient = jax.grad(_objective, argnums=3)(
         denoise, loss, space, learner.variables, given, x_T, wanted
     )
-    direction, optimizer = ADAM.update(gradient, learner.optimizer)
+    direction, optimizer = adam().update(gradient, learner.optimizer)
     variables = jax.tree.map(lambda v, d: v - rate * d, learner.variables, direction)
     average = jax.tree.map(lambda a, v: AVERAGE * a + (1 - AVERAGE) * v, learner.average, variables)
     return Learner(

@@ -13,7 +13,8 @@ import jax
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ddpm_jax.tables.readings import Read
+from ddpm_jax._typing import AnyPredictionType
+from ddpm_jax.tables.readings import Read, reading
 from ddpm_jax.tables.refine import Refine
 from ddpm_jax.tables.table import Table
 
@@ -49,7 +50,8 @@ class TableBuilder:
 
     Args:
         registers: names of r_0, ..., r_{m-1}; the first is the sample.
-        read: what the network is given, and how its output reads as x0 and eps, at a level.
+        prediction_type: the meaning of the network's output; or a function (alpha, sigma) -> Reading,
+            of a network that is given or means something else.
         refine: the refinement of the predicted x0, or None.
 
     A row gives the new value of each changed register as `{source: coefficient}`. Sources are the
@@ -58,9 +60,15 @@ class TableBuilder:
     the sample, "z" (new unit noise). Other registers do not change.
     """
 
-    def __init__(self, registers: Sequence[str], read: Read, refine: Refine | None):
+    def __init__(
+        self,
+        registers: Sequence[str],
+        prediction_type: AnyPredictionType | Read,
+        refine: Refine | None,
+    ):
         self._registers = tuple(registers)
-        self._read = read
+        named = isinstance(prediction_type, str)
+        self._read: Read = partial(reading, prediction_type) if named else prediction_type
         self._refine = refine
         names = ("timestep", "level", "in_scale", "mix", "to_x0", "noise_scale")
         self._columns: dict[str, list[Any]] = {name: [] for name in names}

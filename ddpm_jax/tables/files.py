@@ -45,6 +45,9 @@ def save_table(path: str | os.PathLike[str], table: Table, *, description: str =
 
     Raises:
         ValueError: a stack of tables, or numbers that are not finite.
+
+    >>> import ddpm_jax as dj
+    >>> dj.save_table("/tmp/ddim.json", dj.DDIMScheduler().table(8), description="DDIM, 8 steps")
     """
     host = jax.tree.map(np.asarray, table)
     if host.timestep.ndim != 1:
