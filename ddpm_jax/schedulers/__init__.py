@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from ddpm_jax.schedulers.base import GridOptions as GridOptions
 from ddpm_jax.schedulers.base import Scheduler as Scheduler
+from ddpm_jax.schedulers.betas import SpacedTimesteps as SpacedTimesteps
 from ddpm_jax.schedulers.ddim import DDIMScheduler as DDIMScheduler
 from ddpm_jax.schedulers.ddpm import DDPMScheduler as DDPMScheduler
 from ddpm_jax.schedulers.euler import EulerDiscreteScheduler as EulerDiscreteScheduler

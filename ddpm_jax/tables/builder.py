@@ -50,8 +50,8 @@ class TableBuilder:
 
     Args:
         registers: names of r_0, ..., r_{m-1}; the first is the sample.
-        prediction_type: the meaning of the network's output; or a function (alpha, sigma) -> Reading,
-            of a network that is given or means something else.
+        prediction_type: the meaning of the network's output; or, of a network whose input or output
+            is something else, a function (alpha, sigma) -> Reading.
         refine: the refinement of the predicted x0, or None.
 
     A row gives the new value of each changed register as `{source: coefficient}`. Sources are the
@@ -67,8 +67,9 @@ class TableBuilder:
         refine: Refine | None,
     ):
         self._registers = tuple(registers)
-        named = isinstance(prediction_type, str)
-        self._read: Read = partial(reading, prediction_type) if named else prediction_type
+        self._read: Read = (
+            prediction_type if callable(prediction_type) else partial(reading, prediction_type)
+        )
         self._refine = refine
         names = ("timestep", "level", "in_scale", "mix", "to_x0", "noise_scale")
         self._columns: dict[str, list[Any]] = {name: [] for name in names}
