@@ -14,6 +14,7 @@ from ddpm_jax.images import make_grid as make_grid
 from ddpm_jax.images import to_pil as to_pil
 from ddpm_jax.images import to_uint8 as to_uint8
 from ddpm_jax.learning import learn_table as learn_table
+from ddpm_jax.learning import learned_table as learned_table
 from ddpm_jax.models import AutoencoderKL as AutoencoderKL
 from ddpm_jax.models import CLIPTextModel as CLIPTextModel
 from ddpm_jax.models import DPTForDepthEstimation as DPTForDepthEstimation
@@ -101,7 +102,7 @@ __all__ = [
     # tables
     "Table", "Row", "pad", "stack", "describe", "TableBuilder", "Level", "Clip",
     "DynamicThreshold", "NoiseSchedule", "noise_schedule", "save_table", "load_table",
-    "learn_table",
+    "learn_table", "learned_table",
     # images
     "make_grid", "to_pil", "to_uint8",
     "__version__",
