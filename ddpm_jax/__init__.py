@@ -58,6 +58,7 @@ from ddpm_jax.sampling.step import predict_x0 as predict_x0
 from ddpm_jax.sampling.step import step as step
 from ddpm_jax.schedulers import DDIMScheduler as DDIMScheduler
 from ddpm_jax.schedulers import DDPMScheduler as DDPMScheduler
+from ddpm_jax.schedulers import DPMSolverMultistepScheduler as DPMSolverMultistepScheduler
 from ddpm_jax.schedulers import EulerAncestralDiscreteScheduler as EulerAncestralDiscreteScheduler
 from ddpm_jax.schedulers import EulerDiscreteScheduler as EulerDiscreteScheduler
 from ddpm_jax.schedulers import GridOptions as GridOptions
@@ -93,9 +94,8 @@ __all__ = [
     "DPTForDepthEstimation", "Model", "HubOptions",
     # schedulers
     "DDPMScheduler", "DDIMScheduler", "PNDMScheduler", "EulerDiscreteScheduler",
-    "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler", "LMSDiscreteScheduler", "Scheduler",
-    "GridOptions",
-    "Config",
+    "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler", "LMSDiscreteScheduler",
+    "DPMSolverMultistepScheduler", "Scheduler", "GridOptions", "Config",
     # sampling
     "sample", "sample_with_history", "advance", "step", "predict_x0",
     "sample_keys", "prior", "noise", "noised", "guided",

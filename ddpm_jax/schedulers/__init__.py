@@ -7,6 +7,9 @@ from ddpm_jax.schedulers.base import Scheduler as Scheduler
 from ddpm_jax.schedulers.betas import SpacedTimesteps as SpacedTimesteps
 from ddpm_jax.schedulers.ddim import DDIMScheduler as DDIMScheduler
 from ddpm_jax.schedulers.ddpm import DDPMScheduler as DDPMScheduler
+from ddpm_jax.schedulers.dpmsolver_multistep import (
+    DPMSolverMultistepScheduler as DPMSolverMultistepScheduler,
+)
 from ddpm_jax.schedulers.euler import EulerDiscreteScheduler as EulerDiscreteScheduler
 from ddpm_jax.schedulers.euler_ancestral import (
     EulerAncestralDiscreteScheduler as EulerAncestralDiscreteScheduler,
@@ -23,6 +26,7 @@ SCHEDULERS: tuple[type[Scheduler], ...] = (
     EulerAncestralDiscreteScheduler,
     HeunDiscreteScheduler,
     LMSDiscreteScheduler,
+    DPMSolverMultistepScheduler,
 )
 """Every scheduler; a new one is added here and is then tested and offered everywhere."""
 

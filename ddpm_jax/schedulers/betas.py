@@ -97,12 +97,18 @@ class BetaScheduler(Scheduler):
         noise: Float[AnyArray, "b h w c"],
         timestep: Int[AnyArray, "..."] | int,
     ) -> Float[Array, "b h w c"]:
-        """The v-prediction target at a training timestep, () or (B,) whole numbers in 0..T-1."""
+        """The target of v_prediction, or of a flow's velocity where levels are those of a flow.
+
+        At a training timestep, () or (B,) whole numbers in 0..T-1.
+        """
         from ddpm_jax.sampling import forward
 
-        schedule = self.noise_schedule
-        alpha, sigma = (gather(column, timestep) for column in (schedule.alpha, schedule.sigma))
+        alpha, sigma = (gather(column, timestep) for column in self._velocity_weights())
         return forward.velocity(x0, noise, alpha, sigma)
+
+    def _velocity_weights(self) -> tuple[Float[np.ndarray, "T"], Float[np.ndarray, "T"]]:
+        """The weights of eps and of -x0 in the velocity, for every training timestep."""
+        return self.noise_schedule.alpha, self.noise_schedule.sigma
 
     # Grids.
 

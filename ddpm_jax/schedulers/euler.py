@@ -22,7 +22,7 @@ from jaxtyping import Float
 
 from ddpm_jax._typing import TimestepSpacing, is_number
 from ddpm_jax.schedulers.base import GridOptions
-from ddpm_jax.schedulers.fields import SigmaSpacings, ZeroTerminalSNR
+from ddpm_jax.schedulers.fields import FinalSigmas, SigmaSpacings, ZeroTerminalSNR
 from ddpm_jax.schedulers.sigmas import SigmaScheduler
 from ddpm_jax.tables.builder import Level
 from ddpm_jax.tables.spacing import sigma_grid
@@ -30,7 +30,6 @@ from ddpm_jax.tables.table import Table
 
 InterpolationType: TypeAlias = Literal["linear", "log_linear"]
 TimestepType: TypeAlias = Literal["discrete", "continuous"]
-FinalSigmasType: TypeAlias = Literal["zero", "sigma_min"]
 
 USE_SIGMAS = "one of use_karras_sigmas, use_exponential_sigmas, use_beta_sigmas"
 
@@ -52,17 +51,16 @@ class EulerStep(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EulerDiscreteScheduler(SigmaSpacings, SigmaScheduler, ZeroTerminalSNR):
+class EulerDiscreteScheduler(FinalSigmas, SigmaSpacings, SigmaScheduler, ZeroTerminalSNR):
     """Euler's method, deterministic or with churn; x0 is never clipped.
 
     Attributes:
         interpolation_type: "linear": sigma at each timestep. "log_linear": N + 1 even steps of log
-            sigma over the whole schedule, the last being the end point.
+            sigma over the whole schedule, the last being the end point, whatever
+            `final_sigmas_type` says, as in diffusers.
         sigma_min: last level of the spaced levels; None: that of the timesteps.
         sigma_max: first level of the spaced levels; None: that of the timesteps.
         timestep_type: "continuous" gives the network log(sigma) / 4; only with "v_prediction".
-        final_sigmas_type: end at sigma 0 or at the training schedule's first sigma; "log_linear"
-            without one of the three `use_` fields ends there in any case, as in diffusers.
 
     Raises:
         ValueError: at construction, naming every field that is refused.
@@ -73,7 +71,6 @@ class EulerDiscreteScheduler(SigmaSpacings, SigmaScheduler, ZeroTerminalSNR):
     sigma_min: float | None = None
     sigma_max: float | None = None
     timestep_type: TimestepType = "discrete"
-    final_sigmas_type: FinalSigmasType = "zero"
 
     def table(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
@@ -157,10 +154,6 @@ class EulerDiscreteScheduler(SigmaSpacings, SigmaScheduler, ZeroTerminalSNR):
             high if self.sigma_max is None else self.sigma_max,
             low if self.sigma_min is None else self.sigma_min,
         )
-
-    def _last_sigma(self) -> float:
-        ends_at_data = self.final_sigmas_type == "zero"
-        return 0.0 if ends_at_data else float(self.noise_schedule.noise_ratio[0])
 
     def _timestep_of(self, sigmas: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
         if self.timestep_type == "continuous":

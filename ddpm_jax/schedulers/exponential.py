@@ -4,24 +4,51 @@ Each solves the probability-flow ODE, or its stochastic form, exactly in its lin
 
     (1)  lambda = log(alpha / sigma)
 
-so it needs levels and nothing else of the schedule. Reference: Lu et al. 2022, arXiv:2206.00927.
+so it needs levels and nothing else of the schedule. The weights of a polynomial's derivatives are
+
+    (2)  phi_1(u) = (e^u - 1) / u,   phi_{k+1}(u) = (phi_k(u) - 1 / k!) / u,
+         the integral of e^(u (1 - s)) s^(k-1) / (k-1)! over s in [0, 1]
+
+Reference: Lu et al. 2022, arXiv:2206.00927, appendix B.
 """
 
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import inf, log
+from math import expm1, factorial, inf, log
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 from jaxtyping import Float
 
+from ddpm_jax.schedulers.base import GridOptions
 from ddpm_jax.schedulers.fields import FlowSigmas, SigmaSpacings, Thresholding
 from ddpm_jax.tables.builder import Level
 from ddpm_jax.tables.spacing import timestep_grid
+from ddpm_jax.tables.table import Table
 
 
 def log_snr(level: Level) -> float:
-    """Equation (1); infinite at the data."""
-    return log(level.alpha) - log(level.sigma) if level.sigma > 0 else inf
+    """Equation (1); infinite at the data, and minus infinite where nothing is left of them."""
+    if level.sigma == 0:
+        return inf
+    return log(level.alpha) - log(level.sigma) if level.alpha > 0 else -inf
+
+
+def phis(u: float, count: int) -> list[float]:
+    """phi_1, ..., phi_count of (2); upwards from phi_1, or downwards where that loses digits."""
+    if abs(u) >= 1:
+        found = [expm1(u) / u]
+        for k in range(1, count):
+            found.append((found[-1] - 1 / factorial(k)) / u)
+        return found
+    highest = 0.0
+    for j in reversed(range(18)):  # the sum of u^j / (j + count)!; 1 / 19! is 8e-18
+        highest = highest * u + 1 / factorial(j + count)
+    found = [highest]
+    for k in reversed(range(1, count)):
+        found.append(found[-1] * u + 1 / factorial(k))
+    return found[::-1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +63,16 @@ class ExponentialIntegrator(Thresholding, SigmaSpacings, FlowSigmas):
 
     lower_order_final: bool = True
 
+    _foreign: ClassVar[Mapping[str, Mapping[Any, str]]] = {}
+    """Values that a field has in related schedulers, with what they become here; as diffusers."""
+
+    def __post_init__(self) -> None:
+        for name, becomes in self._foreign.items():
+            value = getattr(self, name)
+            if isinstance(value, str) and value in becomes:
+                object.__setattr__(self, name, becomes[value])
+        super().__post_init__()
+
     def _faults(self) -> Sequence[str]:
         faults, chosen = list(super()._faults()), self._flags()
         if self.use_flow_sigmas and chosen:
@@ -43,6 +80,10 @@ class ExponentialIntegrator(Thresholding, SigmaSpacings, FlowSigmas):
         return faults
 
     def _timestep_grid(self, count: int) -> Float[np.ndarray, "n"]:
+        return self._grid_points(count)[:count]
+
+    def _grid_points(self, count: int) -> Float[np.ndarray, "n"]:
+        """A point for each step and, but for "trailing", the one that is left out."""
         spacing, offset = self._spacing()
         last = self._last_timestep()
         most = last if spacing in ("linspace", "trailing") else last - 1
@@ -56,9 +97,9 @@ class ExponentialIntegrator(Thresholding, SigmaSpacings, FlowSigmas):
                 stride = self.num_train_timesteps / count
                 return np.round(np.arange(last, 0, -stride)[:count]) - 1
             case "linspace":  # as many steps as timesteps repeat one
-                return np.round(np.linspace(0, last - 1, count + 1)[:0:-1])
+                return np.round(np.linspace(0, last - 1, count + 1)[::-1])
             case _:
-                return timestep_grid(spacing, count + 1, last, steps_offset=offset)[:-1]
+                return timestep_grid(spacing, count + 1, last, steps_offset=offset)
 
     def _last_timestep(self) -> int:
         """How many of the training timesteps a run uses."""
@@ -83,6 +124,15 @@ class ExponentialIntegrator(Thresholding, SigmaSpacings, FlowSigmas):
         sigmas = self._flow_grid(count)
         return self._levels_of_sigmas(np.append(sigmas, self._last_sigma_after(sigmas)))
 
+    def _levels_of_timesteps(self, timesteps: Float[np.ndarray, "n"]) -> list[Level]:
+        if not self.use_flow_sigmas:
+            return super()._levels_of_timesteps(timesteps)
+        sigmas = self._sigmas(timesteps)
+        return self._levels_of_sigmas(np.append(sigmas, self._last_sigma_after(sigmas)))
+
+    def _last_sigma_after(self, sigmas: Float[np.ndarray, "n"]) -> float:
+        return min(super()._last_sigma_after(sigmas), float(sigmas[-1]))  # a run never goes back
+
     def _flow_grid(self, count: int) -> Float[np.ndarray, "n"]:
         """The noise levels of a flow: even steps, shifted to more noise."""
         even = 1 - np.linspace(1, 1 / self.num_train_timesteps, count + 1)[:0:-1]
@@ -95,3 +145,17 @@ class ExponentialIntegrator(Thresholding, SigmaSpacings, FlowSigmas):
     def _told(self, sigmas: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
         told = super()._told(sigmas)
         return np.round(told) if self.use_karras_sigmas else told
+
+
+@dataclass(frozen=True, kw_only=True)
+class CountedSteps(ExponentialIntegrator):
+    """Integrators whose orders depend on the place of a step in the whole run."""
+
+    def table(self, num_inference_steps: int | None = None, **grid: Unpack[GridOptions]) -> Table:
+        """The run as a table; see `Scheduler.table`."""
+        levels, dtype = self._run(num_inference_steps, grid)
+        return self._write(levels, dtype, grid.get("start", 0))
+
+    @abstractmethod
+    def _write(self, levels: list[Level], dtype: Any, left_out: int = 0) -> Table:
+        """Writes the rows; `left_out` is the number of steps before them in the whole run."""

@@ -163,6 +163,21 @@ class SigmaSpacings(FiniteSigmas):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FinalSigmas(FiniteSigmas):
+    """Chooses where a run ends.
+
+    Attributes:
+        final_sigmas_type: end at sigma 0 or at the training schedule's first sigma.
+    """
+
+    final_sigmas_type: Literal["zero", "sigma_min"] = "zero"
+
+    def _last_sigma(self) -> float:
+        ends_at_data = self.final_sigmas_type == "zero"
+        return 0.0 if ends_at_data else float(self.noise_schedule.noise_ratio[0])
+
+
+@dataclass(frozen=True, kw_only=True)
 class FlowSigmas(BetaScheduler):
     """Samples networks that were trained on straight paths, x = (1 - sigma) x0 + sigma eps.
 
@@ -203,6 +218,32 @@ class FlowSigmas(BetaScheduler):
     def _reading(self, alpha: float, sigma: float) -> Reading:
         found = super()._reading(alpha, sigma)
         return found._replace(in_scale=1.0) if self.use_flow_sigmas else found
+
+    def _prior_scale(self, level: Level) -> float:
+        """1 for flows, as diffusers' init_noise_sigma."""
+        return 1.0 if self.use_flow_sigmas else super()._prior_scale(level)
+
+    def _checked_timesteps(self, grid: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+        if self.use_flow_sigmas and grid[-1] == 0:
+            raise ValueError("timesteps of a flow must be above 0, where sigma is 0, got 0")
+        return super()._checked_timesteps(grid)
+
+    def _checked_sigmas(self, grid: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+        if self.use_flow_sigmas and not grid[0] < 1:
+            raise ValueError(f"sigmas of a flow must be below 1, where x is noise, got {grid[0]:g}")
+        return super()._checked_sigmas(grid)
+
+    def _training_levels(self) -> tuple[Float[np.ndarray, "T"], Float[np.ndarray, "T"]]:
+        if not self.use_flow_sigmas:
+            return super()._training_levels()
+        sigmas = np.arange(self.num_train_timesteps) / self.num_train_timesteps
+        return 1 - sigmas, sigmas
+
+    def _velocity_weights(self) -> tuple[Float[np.ndarray, "T"], Float[np.ndarray, "T"]]:
+        if not self.use_flow_sigmas:
+            return super()._velocity_weights()
+        ones = np.ones(self.num_train_timesteps)
+        return ones, ones  # eps - x0 at every level
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,12 @@ Where diffusers is wrong, a run here feeds it what makes its own formulas right,
 - `fixed_large_log` takes the square root of a logarithm; its values are those of `fixed_large`.
 - Euler's churn comes after the evaluation; here the evaluation sees the churned sample, and v is
   read at the churned level.
+- The DPM-Solvers truncate the timesteps of chosen noise levels to whole ones; these are told in
+  full here.
+- Their stochastic forms add noise on the last step; that step is the deterministic form's here.
+- The third order of sde-dpmsolver++ has a constant of the wrong sign; what is missing is added.
+- They take three channels of an output with a variance, whatever the image has; they get the first
+  half.
 """
 
 from __future__ import annotations
@@ -256,7 +262,56 @@ def run_deterministic(scheduler: Any, n: int, network: Network, x: np.ndarray) -
     return run
 
 
+def _sigma_told(scheduler: Any, sigma: float, timestep: Any) -> float:
+    """The timestep of a noise level, before it is truncated."""
+    config = scheduler.config
+    if config.use_flow_sigmas:
+        return sigma * config.num_train_timesteps
+    cosine = config.beta_schedule == "squaredcos_cap_v2"
+    whole = config.get("use_lu_lambdas", False) or config.use_karras_sigmas
+    chosen = config.use_exponential_sigmas or config.use_beta_sigmas or (cosine and whole)
+    if not chosen:
+        return float(timestep)
+    alpha_bar = scheduler.alphas_cumprod.numpy()
+    return float(scheduler._sigma_to_t(np.array(sigma), np.log(1 / alpha_bar - 1) / 2))
+
+
+def _second_difference(scheduler: Any, i: int) -> torch.Tensor:
+    """alpha' times diffusers' D2 of a multistep of third order at step i."""
+    points = [scheduler._sigma_to_alpha_sigma_t(scheduler.sigmas[k]) for k in range(i - 2, i + 2)]
+    older, old, here, end = (torch.log(alpha) - torch.log(sigma) for alpha, sigma in points)
+    h, (m2, m1, m0) = end - here, scheduler.model_outputs
+    now, before = (m0 - m1) / (here - old), (m1 - m2) / (old - older)
+    return points[-1][0] * h**2 * (now - before) / (here - older)
+
+
+def run_dpm(
+    scheduler: Any, n: int, network: Network, x: np.ndarray, noise: list[np.ndarray]
+) -> Run:
+    """The multistep DPM-Solvers, mended as above."""
+    run, config = Run(), scheduler.config
+    scheduler.set_timesteps(n)
+    scheduler.set_begin_index(0)
+    few = config.lower_order_final and n < 15
+    sample, last = _tensor(x), len(scheduler.timesteps) - 1
+    with injection():
+        for i, t in enumerate(scheduler.timesteps):
+            if i == last:
+                plain = config.algorithm_type.removeprefix("sde-")
+                scheduler.register_to_config(algorithm_type=plain)
+            told = _sigma_told(scheduler, float(scheduler.sigmas[i]), t)
+            randomness.value = _tensor(noise[i])
+            output = _tensor(network(_array(sample), i)[..., : x.shape[-1]])
+            sample = scheduler.step(output, t, sample).prev_sample
+            third = config.solver_order == 3 and 1 < i < last - few
+            if third and scheduler.config.algorithm_type == "sde-dpmsolver++":
+                sample = sample + _second_difference(scheduler, i)
+            run.append(told, sample)
+    return run
+
+
 RUNS: dict[str, Callable[..., Run]] = {
+    "DPMSolverMultistepScheduler": run_dpm,
     "DDPMScheduler": run_ddpm,
     "DDIMScheduler": run_ddim,
     "EulerDiscreteScheduler": run_euler,

@@ -194,6 +194,53 @@ def _euler_ancestral() -> Iterator[Case]:
     yield from _product(name, 10, prediction, offsets)
 
 
+# The forms of the DPM-Solvers, each where diffusers lets it end.
+FORMS: tuple[dict[str, Any], ...] = (
+    {"algorithm_type": "dpmsolver++"},
+    {"algorithm_type": "dpmsolver++", "final_sigmas_type": "sigma_min"},
+    {"algorithm_type": "dpmsolver", "final_sigmas_type": "sigma_min"},
+    {"algorithm_type": "sde-dpmsolver++"},
+    {"algorithm_type": "sde-dpmsolver++", "final_sigmas_type": "sigma_min"},
+    {"algorithm_type": "sde-dpmsolver", "final_sigmas_type": "sigma_min"},
+)
+CHOSEN_SIGMAS: tuple[dict[str, Any], ...] = (
+    *({f"use_{kind}": True} for kind in ("karras_sigmas", "exponential_sigmas", "beta_sigmas")),
+    {"use_lu_lambdas": True},
+)
+FLOWS: tuple[dict[str, Any], ...] = tuple(
+    {"use_flow_sigmas": True, "prediction_type": prediction, "flow_shift": shift}
+    for prediction, shift in (("flow_prediction", 1.0), ("flow_prediction", 3.0), ("epsilon", 3.0))
+)
+CLIPPED: dict[str, Any] = {"lambda_min_clipped": -5.1, "beta_schedule": "squaredcos_cap_v2"}
+
+
+def _dpm_multistep() -> Iterator[Case]:
+    name, prediction = "DPMSolverMultistepScheduler", _axis("prediction_type", PREDICTIONS)
+    spacing, kind = _axis("timestep_spacing", SPACINGS), _axis("solver_type", ("midpoint", "heun"))
+    orders, velocity = _axis("solver_order", (1, 2, 3)), {"prediction_type": "v_prediction"}
+    for steps in (1, 2, 3, 10, 37, 50):
+        yield from _product(name, steps, FORMS[:-1], orders)
+        yield from _product(name, steps, FORMS[-1:], orders[:2])
+    for steps in (3, 37):
+        yield from _product(name, steps, spacing, prediction, orders[1:])
+        yield from _product(name, steps, FORMS, kind[1:])
+    threshold = [REFINEMENTS[-1]]
+    yield from _product(name, 10, threshold, FORMS, prediction[::2], orders[1:2])
+    for steps in (10, 20):
+        yield from _product(name, steps, CHOSEN_SIGMAS, FORMS[:3], kind)
+        yield from _product(name, steps, FLOWS, FORMS[:2], orders)
+        ends = [{"lower_order_final": False}, {"euler_at_final": True}]
+        yield from _product(name, steps, ends, FORMS[:3], orders[1:])
+    yield from _product(name, 10, FLOWS[2:], FORMS[2:5])
+    yield from _product(name, 10, spacing, [CLIPPED, CLIPPED | velocity], FORMS[:3])
+    yield from _product(name, 10, spacing, SCHEDULES, orders)
+    yield from _product(name, 10, CHOSEN_SIGMAS, SCHEDULES)
+    yield from _product(name, 10, prediction[1:], spacing, [ZERO_SNR], orders)
+    offsets = [{"timestep_spacing": "leading", "steps_offset": offset} for offset in (1, 89)]
+    yield from _product(name, 10, prediction, offsets)
+    yield from _product(name, 10, _axis("variance_type", ("learned", "learned_range")), FORMS[::2])
+
+
 def cases_by_fields(name: str, fields: Collection[str]) -> tuple[Case, ...]:
     """Cases of a scheduler without a list of its own, from the fields that it has."""
     prediction = _axis("prediction_type", PREDICTIONS)
@@ -212,4 +259,5 @@ GROUPS: dict[str, tuple[Case, ...]] = {
     "PNDM": tuple(_pndm()),
     "Euler": tuple(_euler()),
     "EulerAncestral": tuple(_euler_ancestral()),
+    "DPMSolverMultistep": tuple(_dpm_multistep()),
 }

@@ -123,6 +123,44 @@ def test_euler_churns_after_the_evaluation() -> None:
     assert churned.std() > 1
 
 
+def dpm_steps(count: int, **config: Any) -> Any:
+    """The sample after some steps of a DPM-Solver whose network always predicts x0 = 0.5."""
+    config = {"prediction_type": "sample", "final_sigmas_type": "sigma_min"} | config
+    scheduler, x = ready("DPMSolverMultistepScheduler", 20, **config), ZERO
+    for t in scheduler.timesteps[:count]:
+        x = scheduler.step(ZERO + 0.5, t, x, variance_noise=ZERO + 1).prev_sample
+    return x
+
+
+def test_dpm_solver_ends_with_noise() -> None:
+    """The last step has the noise of its argument, of standard deviation 0.01."""
+    assert abs(dpm_steps(20, algorithm_type="sde-dpmsolver++").mean() - 0.5) > 0.005
+
+
+def test_the_third_order_of_the_stochastic_dpm_solvers() -> None:
+    """One lacks its formula. In the other D2 keeps a weight of -alpha' as the step goes to 0."""
+    with pytest.warns(FutureWarning), pytest.raises(UnboundLocalError):
+        dpm_steps(3, algorithm_type="sde-dpmsolver", solver_order=3)
+    form = {"algorithm_type": "sde-dpmsolver++", "prediction_type": "sample", "solver_order": 3}
+    scheduler, x = ready("DPMSolverMultistepScheduler", 998, **form), ZERO
+    scheduler.set_begin_index(500)
+    for output, t in zip((0.0, 0.0, 1.0), scheduler.timesteps[500:503], strict=True):
+        x = scheduler.step(ZERO + output, t, x, variance_noise=ZERO).prev_sample
+    assert x.mean() < -0.1  # alpha' is 0.28, and D2 is 1 / 2; a step this small moves x by 0.005
+
+
+def test_dpm_solver_with_a_timestep_twice_is_nan() -> None:
+    scheduler, x = ready("DPMSolverMultistepScheduler", 1000, solver_type="heun"), ZERO
+    for t in scheduler.timesteps:
+        x = scheduler.step(ZERO + 0.1, t, x).prev_sample
+    assert x.isnan().all()
+
+
+def test_dpm_solver_truncates_timesteps() -> None:
+    scheduler = ready("DPMSolverMultistepScheduler", 10, use_exponential_sigmas=True)
+    assert scheduler.timesteps.dtype == torch.int64
+
+
 @pytest.mark.parametrize("name", ["EulerAncestralDiscreteScheduler", "PNDMScheduler"])
 def test_sample_prediction_fails(name: str) -> None:
     scheduler = ready(name, prediction_type="sample")

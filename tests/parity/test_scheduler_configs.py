@@ -23,6 +23,7 @@ EXPLICIT: dict[str, dict[str, Any]] = dict.fromkeys(NAMES, PLAIN) | {
     "PNDMScheduler": {"skip_prk_steps": True, "prediction_type": "v_prediction"},
     "EulerDiscreteScheduler": {"use_karras_sigmas": True, "timestep_spacing": "leading"},
     "EulerAncestralDiscreteScheduler": {"steps_offset": 1, "beta_schedule": "scaled_linear"},
+    "DPMSolverMultistepScheduler": {"algorithm_type": "sde-dpmsolver++", "solver_type": "heun"},
 }
 
 
@@ -84,10 +85,19 @@ def test_transfer_is_that_of_diffusers(source: str, target: str, given: bool) ->
 
 @pytest.mark.parametrize(("source", "target"), list(itertools.permutations(NAMES, 2)))
 def test_transfer_by_file(source: str, target: str, tmp_path: Path) -> None:
-    """A file counts as explicit throughout, in both libraries."""
+    """A file counts as explicit throughout, in both libraries; but null is a default here."""
     theirs(source)(**EXPLICIT[source]).save_pretrained(tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         expected = theirs(target).from_pretrained(tmp_path)
     ours = getattr(dj, target).from_pretrained(tmp_path)
-    assert dict(ours.config) == values(expected.config, fields_of(target))
+    stated = {k: v for k, v in values(expected.config, fields_of(target)).items() if v is not None}
+    assert values(ours.config, stated) == stated
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("DPMSolver")])
+def test_names_of_other_solvers_are_rewritten_as_in_diffusers(name: str) -> None:
+    for kind in ("logrho", "bh1", "bh2"):
+        fields = {"algorithm_type": "deis", "solver_type": kind, "final_sigmas_type": "sigma_min"}
+        ours, written = getattr(dj, name)(**fields), theirs(name)(**fields)
+        assert dict(ours.config) == values(written.config, fields_of(name))

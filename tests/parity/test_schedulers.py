@@ -15,8 +15,11 @@ from tests.parity import lifted, peers
 from tests.parity.scheduler_cases import GROUPS, Case, cases_by_fields, network_of, noise_of
 from tests.schedulers.propagate import propagate
 
-# diffusers hands torch tensors to np.array in a way that numpy 2 will drop
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [
+    # diffusers hands torch tensors to np.array in a way that numpy 2 will drop
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.algorithm_type:FutureWarning"),  # dpmsolver's
+]
 
 # float64 on both sides, relative to the sample. Measured at most 8e-14 but for these two: a
 # thousand steps add up rounding (2.5e-12), and on cosine grids the first alpha is 5e-5 (7e-12).

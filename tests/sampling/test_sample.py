@@ -29,9 +29,9 @@ def runs_of(family: Family) -> Iterator[tuple[Any, dj.Table, jax.Array]]:
     """(network, table, x_T) for the scheduler's first table of each structure."""
     seen = set()
     for case in CASES:
-        for call in (*family.deterministic[:1], *family.stochastic[:1]):
-            if case.family is not family:
-                continue
+        if case.family is not family:
+            continue
+        for call in (*case.deterministic[:1], *case.stochastic[:1]):
             table = case.scheduler.table(STEPS, **call)
             structure = (jax.tree.structure(table), *(x.shape[1:] for x in jax.tree.leaves(table)))
             if structure not in seen:

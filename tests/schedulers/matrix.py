@@ -46,17 +46,9 @@ class Family:
         return VE if issubclass(self.cls, SigmaScheduler) else VP
 
     @property
-    def deterministic(self) -> tuple[dict[str, Any], ...]:
-        """Keyword sets for `table` that need no noise."""
-        return () if self.cls.stochastic else ({},)
-
-    @property
-    def stochastic(self) -> tuple[dict[str, Any], ...]:
-        """Keyword sets for `table` that need noise and give exact marginals at each row."""
-        if self.cls.stochastic:
-            return ({},)
-        options = inspect.signature(self.cls.table).parameters
-        return tuple(call for name, calls in NOISY.items() if name in options for call in calls)
+    def plain(self) -> "Case":
+        """The scheduler with its defaults."""
+        return Case(self, ())
 
     @property
     def name(self) -> str:
@@ -91,9 +83,10 @@ VARIATIONS: tuple[dict[str, Any], ...] = (
     {"clip_sample_range": 2.0},
     {"thresholding": True},
     {"thresholding": True, "dynamic_thresholding_ratio": 0.7, "sample_max_value": 1.5},
-    {"variance_type": "fixed_small_log"},
-    {"variance_type": "fixed_large"},
-    {"variance_type": "fixed_large_log"},
+    *(  # DDPM's
+        {"variance_type": kind, "clip_sample": True}
+        for kind in ("fixed_small_log", "fixed_large", "fixed_large_log")
+    ),
     {"variance_type": "learned"},
     {"variance_type": "learned_range"},
     {"set_alpha_to_one": False},
@@ -107,6 +100,30 @@ VARIATIONS: tuple[dict[str, Any], ...] = (
     {"use_karras_sigmas": True, "prediction_type": "v_prediction", "timestep_type": "continuous"},
     {"interpolation_type": "log_linear"},
     {"final_sigmas_type": "sigma_min"},
+    {"use_karras_sigmas": True, "final_sigmas_type": "sigma_min"},
+    {"use_lu_lambdas": True},
+    {"solver_order": 1},
+    {"solver_order": 3},
+    {"solver_type": "heun"},
+    {"algorithm_type": "dpmsolver", "final_sigmas_type": "sigma_min"},
+    {"algorithm_type": "dpmsolver", "final_sigmas_type": "sigma_min", "thresholding": True},
+    {"algorithm_type": "sde-dpmsolver++"},
+    {"algorithm_type": "sde-dpmsolver++", "solver_order": 3, "final_sigmas_type": "sigma_min"},
+    {"algorithm_type": "sde-dpmsolver", "final_sigmas_type": "sigma_min"},
+    {"lower_order_final": False},
+    {"lower_order_final": True},
+    {"euler_at_final": True},
+    {"lambda_min_clipped": -5.1, "beta_schedule": "squaredcos_cap_v2"},
+    {"use_flow_sigmas": True, "prediction_type": "flow_prediction"},
+    {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": 3.0},
+    {"use_flow_sigmas": True, "prediction_type": "epsilon", "final_sigmas_type": "sigma_min"},
+    {
+        "use_flow_sigmas": True,
+        "prediction_type": "flow_prediction",
+        "algorithm_type": "dpmsolver",
+        "final_sigmas_type": "sigma_min",
+    },
+    {"use_dynamic_shifting": False, "time_shift_type": "exponential"},
 )
 
 STEPS = (1, 3, 10, 37, 50)
@@ -134,6 +151,25 @@ class Case:
     def get(self, field: str) -> Any:
         return getattr(self.scheduler, field)
 
+    @property
+    def deterministic(self) -> tuple[dict[str, Any], ...]:
+        """Keyword sets for `table` that need no noise."""
+        return () if draws(self) else ({},)
+
+    @property
+    def stochastic(self) -> tuple[dict[str, Any], ...]:
+        """Keyword sets for `table` that need noise."""
+        if draws(self):
+            return ({},)
+        options = inspect.signature(self.family.cls.table).parameters
+        return tuple(call for name, calls in NOISY.items() if name in options for call in calls)
+
+
+@functools.lru_cache
+def draws(case: Case) -> bool:
+    """Whether a run draws noise whatever the options of `table` are."""
+    return case.scheduler.table(1).noise_scale is not None
+
 
 def _cases() -> Iterator[Case]:
     for family in FAMILIES:
@@ -145,7 +181,8 @@ def _cases() -> Iterator[Case]:
         plain = [{k: v for k, v in one.items() if k in family.fields} for one in plain]
         for config in (*(c for i, c in enumerate(plain) if c not in plain[:i]), *VARIATIONS):
             asked = config.get("prediction_type", family.predictions[0])
-            if set(config) <= family.fields and asked in family.predictions:
+            known = (*family.predictions, "flow_prediction")
+            if set(config) <= family.fields and asked in known:
                 yield Case(family, tuple(config.items()))
 
 
@@ -170,7 +207,11 @@ def end_level(case: Case) -> tuple[float, float]:
     if getattr(scheduler, "interpolation_type", "linear") == "log_linear":
         return 1.0, float(np.sqrt(1 / bar[0] - 1))  # log-spaced levels stop above zero
     if getattr(scheduler, "final_sigmas_type", "zero") == "sigma_min":
-        return 1.0, float(np.sqrt(1 / bar[0] - 1))
+        sigma = float(np.sqrt(1 / bar[0] - 1))
+        if getattr(scheduler, "use_flow_sigmas", False):
+            return 1 - sigma, sigma
+        alpha = 1.0 if case.family.kind == VE else float(np.sqrt(bar[0]))
+        return alpha, alpha * sigma
     if getattr(scheduler, "set_alpha_to_one", True):
         return 1.0, 0.0
     return float(np.sqrt(bar[0])), float(np.sqrt(1 - bar[0]))

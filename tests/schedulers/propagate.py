@@ -57,3 +57,26 @@ def propagate(
             registers[0] = registers[0] + scale * noise[i].astype(np.float64)
         samples.append(registers[0])
     return samples
+
+
+def moments(
+    table: Any, outputs: Sequence[np.ndarray], mean: float, variance: float
+) -> list[tuple[float, float]]:
+    """Mean and variance of register 0 after each row, for a network that is affine in x.
+
+    Row i's output is outputs[i][0] x + outputs[i][1], x being register 0; refining changes nothing.
+    """
+    m = table.mix.shape[1]
+    means, covariance = np.zeros(m), np.zeros((m, m))
+    means[0], covariance[0, 0] = mean, variance
+    found = []
+    for i, mix in enumerate(np.asarray(table.mix, np.float64)):
+        read = [np.asarray(outputs[i])]
+        if table.refine is not None:
+            read.append(table.to_x0[i, 0] * np.array([1.0, 0.0]) + table.to_x0[i, 1] * read[0])
+        slopes, offsets = mix[:, m:] @ np.array(read)[:, 0], mix[:, m:] @ np.array(read)[:, 1]
+        coefs = mix[:, :m] + np.outer(slopes, np.eye(m)[0])
+        means, covariance = coefs @ means + offsets, coefs @ covariance @ coefs.T
+        covariance[0, 0] += 0.0 if table.noise_scale is None else float(table.noise_scale[i]) ** 2
+        found.append((float(means[0]), float(covariance[0, 0])))
+    return found

@@ -29,6 +29,25 @@ FIELDS: tuple[tuple[dict[str, Any], str], ...] = (
     ({"timestep_spacing": "cubic"}, "timestep_spacing"),
     ({"steps_offset": -1}, "steps_offset"),
     ({"steps_offset": 1000}, "steps_offset"),
+    ({"solver_order": 0}, "solver_order"),
+    ({"solver_order": 4}, "solver_order"),
+    ({"algorithm_type": "euler"}, "algorithm_type"),
+    ({"algorithm_type": ["deis"]}, "algorithm_type"),
+    ({"solver_type": "bh3"}, "solver_type"),
+    ({"final_sigmas_type": "one"}, "final_sigmas_type"),
+    ({"use_karras_sigmas": True, "use_beta_sigmas": True}, "sigmas"),
+    ({"use_karras_sigmas": True, "use_lu_lambdas": True}, "use_lu_lambdas"),
+    ({"use_karras_sigmas": True, "use_flow_sigmas": True}, "use_flow_sigmas"),
+    ({"use_flow_sigmas": True, "prediction_type": "v_prediction"}, "v_prediction"),
+    ({"prediction_type": "flow_prediction"}, "prediction_type"),
+    ({"flow_shift": 3.0}, "flow_shift"),
+    ({"use_flow_sigmas": True, "flow_shift": 0.0}, "flow_shift"),
+    ({"use_dynamic_shifting": True}, "use_dynamic_shifting"),
+    ({"time_shift_type": "linear"}, "time_shift_type"),
+    ({"lambda_min_clipped": float("nan")}, "lambda_min_clipped"),
+    ({"lambda_min_clipped": "-5"}, "lambda_min_clipped"),
+    ({"euler_at_final": 1}, "euler_at_final"),
+    ({"lower_order_final": None}, "lower_order_final"),
 )
 
 OWN: tuple[tuple[Any, dict[str, Any], str], ...] = (
@@ -43,9 +62,12 @@ OWN: tuple[tuple[Any, dict[str, Any], str], ...] = (
     (dj.EulerDiscreteScheduler, {"interpolation_type": "cubic"}, "interpolation_type"),
     (dj.EulerDiscreteScheduler, {"timestep_type": "whole"}, "timestep_type"),
     (dj.EulerDiscreteScheduler, {"timestep_type": "continuous"}, "timestep_type"),
-    (dj.EulerDiscreteScheduler, {"final_sigmas_type": "one"}, "final_sigmas_type"),
     (dj.EulerDiscreteScheduler, {"sigma_min": -1.0, "use_karras_sigmas": True}, "sigma_min"),
-    (dj.EulerDiscreteScheduler, {"use_karras_sigmas": True, "use_beta_sigmas": True}, "sigmas"),
+    *(
+        (dj.DPMSolverMultistepScheduler, {"algorithm_type": form}, "final_sigmas_type")
+        for form in ("dpmsolver", "sde-dpmsolver")
+    ),
+    (dj.DPMSolverMultistepScheduler, {"variance_type": "other"}, "variance_type"),
 )
 
 STEPS: tuple[dict[str, Any], ...] = (
@@ -77,6 +99,12 @@ CALLS: tuple[tuple[Any, dict[str, Any], str], ...] = (
         for k in (0, 2.0, True, "4")
     ),
     (dj.EulerDiscreteScheduler(use_karras_sigmas=True), {"timesteps": [9, 3]}, "timesteps"),
+    (dj.DPMSolverMultistepScheduler(use_lu_lambdas=True), {"timesteps": [9, 3]}, "timesteps"),
+    (
+        dj.DPMSolverMultistepScheduler(timestep_spacing="leading"),
+        {"num_inference_steps": 1000},
+        "num_inference_steps",
+    ),
     (dj.DDIMScheduler(steps_offset=1), {"num_inference_steps": 1000}, "offset"),
     (dj.DDPMScheduler(steps_offset=2), {"num_inference_steps": 500}, "offset"),
     (dj.PNDMScheduler(steps_offset=100), {"num_inference_steps": 10}, "offset"),

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ddpm_jax.schedulers.sigmas import FiniteSigmas
 from tests.schedulers.matrix import CASES, VE, Case, alpha_bar_of, cases, end_level, steps_of
 from tests.schedulers.propagate import propagate
 
@@ -41,7 +42,9 @@ def constant_network(table: Any, prediction: str, x0: np.ndarray, eps: np.ndarra
 
     def network(x: np.ndarray, i: int) -> np.ndarray:
         alpha, sigma = np.asarray(table.level[i], np.float64) / np.hypot(*table.level[i])
-        return {"epsilon": eps, "sample": x0, "v_prediction": alpha * eps - sigma * x0}[prediction]
+        v = alpha * eps - sigma * x0
+        answers = {"epsilon": eps, "sample": x0, "v_prediction": v, "flow_prediction": eps - x0}
+        return answers[prediction]
 
     return network
 
@@ -61,7 +64,7 @@ def is_exempt(case: Case) -> bool:
     )
 
 
-@cases(lambda case: bool(case.family.deterministic) and not is_exempt(case))
+@cases(lambda case: bool(case.deterministic) and not is_exempt(case))
 def test_constant_prediction_reaches_the_end_point(case: Case) -> None:
     rng = np.random.default_rng(0)
     x0, eps = rng.uniform(-0.9, 0.9, SHAPE), rng.standard_normal(SHAPE)
@@ -79,7 +82,8 @@ def test_constant_prediction_reaches_the_end_point(case: Case) -> None:
 def has_training_levels(case: Case) -> bool:
     """False if levels lie between training timesteps or differ from those of the timesteps."""
     config = dict(case.config)
-    chosen = any(config.get(f"use_{kind}_sigmas") for kind in ("karras", "exponential", "beta"))
+    kinds = ("karras_sigmas", "exponential_sigmas", "beta_sigmas", "lu_lambdas", "flow_sigmas")
+    chosen = any(config.get(f"use_{kind}") for kind in kinds)
     return not chosen and config.get("interpolation_type") != "log_linear"
 
 
@@ -89,7 +93,7 @@ def test_level_is_the_forward_process(case: Case) -> None:
     config = dict(case.config)
     scheduler = case.scheduler
     bar = alpha_bar_of(case).copy()
-    if config.get("rescale_betas_zero_snr") and case.family.kind == VE:
+    if config.get("rescale_betas_zero_snr") and isinstance(scheduler, FiniteSigmas):
         bar[-1] = 2.0**-24  # an infinite sigma is no level; diffusers puts this number there
     for n in steps_of(case):
         table = scheduler.table(n, dtype=np.float64)
@@ -143,19 +147,22 @@ def test_cast_once(case: Case) -> None:
 
 @cases()
 def test_network_input_has_unit_variance(case: Case) -> None:
-    """in_scale rescales x to alpha^2 + sigma^2 = 1; it is 1 if that already holds."""
+    """in_scale rescales x to alpha^2 + sigma^2 = 1; it is 1 if that already holds, and in flows."""
     table = case.scheduler.table(min(10, case.get("num_train_timesteps")), dtype=np.float64)
+    if getattr(case.scheduler, "use_flow_sigmas", False):
+        assert np.all(table.in_scale == 1)
+        return
     np.testing.assert_allclose(table.in_scale * np.hypot(*table.level.T), 1, rtol=1e-14)
 
 
 @cases(one_spacing)
 def test_last_row_adds_no_noise(case: Case) -> None:
-    for call in (*case.family.deterministic, *case.family.stochastic):
+    for call in (*case.deterministic, *case.stochastic):
         table = case.scheduler.table(min(10, case.get("num_train_timesteps")), **call)
         if table.noise_scale is not None:
             assert table.noise_scale[-1] == 0
         else:
-            assert call in case.family.deterministic
+            assert call in case.deterministic
 
 
 @cases(lambda case: case.family.cls.one_row_per_step)  # r_0 of a stage may lie off its level's line

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tests.schedulers.matrix import Case, cases, end_level, steps_of
+from tests.schedulers.propagate import moments
 
 # A thousand multiplications of float64; sums of terms that cancel near the first row.
 EXACT = 1e-11
@@ -31,44 +32,39 @@ def exact_output(prediction: str, level: np.ndarray, x0_of: tuple[float, float])
     x0 = np.array(x0_of)
     eps = (np.array([1.0, 0.0]) - alpha * x0) / sigma
     v = (alpha * eps - sigma * x0) / np.hypot(alpha, sigma)
-    return {"epsilon": eps, "sample": x0, "v_prediction": v}[prediction]
+    answers = {"epsilon": eps, "sample": x0, "v_prediction": v, "flow_prediction": eps - x0}
+    return answers[prediction]
 
 
-def moments(table: Any, prediction: str, unit_data: bool) -> list[tuple[float, float]]:
+def moments_of(table: Any, prediction: str, unit_data: bool) -> list[tuple[float, float]]:
     """(mean over x0, variance) of r_0 after each row, from the exact forward process at row 0."""
-    mean, variance = table.level[0, 0], table.level[0, 1] ** 2
-    if unit_data:
-        mean, variance = 0.0, table.level[0] @ table.level[0]
-    found = []
-    for i in range(len(table)):
-        level = table.level[i]
+    outputs = []
+    for level in table.level:
         # E[x0 | x] of unit data is alpha x / (alpha^2 + sigma^2)
         reading = (level[0] / (level @ level), 0.0) if unit_data else (0.0, 1.0)
-        output = exact_output(prediction, level, reading)
-        sources = [np.array([1.0, 0.0]), output]
-        if table.refine is not None:  # the limits are far away: x0 as it is
-            sources.append(table.to_x0[i, 0] * sources[0] + table.to_x0[i, 1] * output)
-        x_coef, x0_coef = table.mix[i, 0] @ np.array(sources)
-        scale = 0.0 if table.noise_scale is None else table.noise_scale[i]
-        mean, variance = x_coef * mean + x0_coef, x_coef**2 * variance + scale**2
-        found.append((mean, variance))
-    return found
+        outputs.append(exact_output(prediction, level, reading))
+    alpha, sigma = table.level[0]
+    if unit_data:
+        return moments(table, outputs, 0.0, alpha**2 + sigma**2)
+    return moments(table, outputs, alpha, sigma**2)
 
 
 def is_single_point(case: Case) -> bool:
-    return bool(case.family.stochastic) and (
-        "variance_type" not in case.family.fields
-        or case.get("variance_type") not in (*LARGE, *LEARNED)
+    config = dict(case.config)
+    return (
+        bool(case.stochastic)
+        and config.get("variance_type") not in (*LARGE, *LEARNED)
+        and config.get("algorithm_type") != "sde-dpmsolver"
     )
 
 
 @cases(is_single_point)
 def test_single_point_marginal_of_every_row(case: Case) -> None:
     prediction = case.get("prediction_type")
-    for call in (*case.family.stochastic, *case.family.deterministic):
+    for call in (*case.stochastic, *case.deterministic):
         for n in steps_of(case):
             table = case.scheduler.table(n, dtype=np.float64, **call)
-            found = np.array(moments(table, prediction, unit_data=False))
+            found = np.array(moments_of(table, prediction, unit_data=False))
             alpha, sigma = table.level[1:].T
             np.testing.assert_allclose(found[:-1, 0], alpha, rtol=EXACT)
             np.testing.assert_allclose(found[:-1, 1], sigma**2, rtol=EXACT)
@@ -77,9 +73,9 @@ def test_single_point_marginal_of_every_row(case: Case) -> None:
 @cases(is_single_point)
 def test_stochastic_tables_end_at_the_level_of_the_config(case: Case) -> None:
     """The last row's marginal: x0 itself, or alpha_0 x0 + sigma_0 eps."""
-    for call in case.family.stochastic:
+    for call in case.stochastic:
         table = case.scheduler.table(steps_of(case)[-1], dtype=np.float64, **call)
-        mean, variance = moments(table, case.get("prediction_type"), unit_data=False)[-1]
+        mean, variance = moments_of(table, case.get("prediction_type"), unit_data=False)[-1]
         alpha, sigma = end_level(case)
         assert abs(mean - alpha) < EXACT
         assert abs(variance - sigma**2) < EXACT
@@ -89,7 +85,7 @@ def test_stochastic_tables_end_at_the_level_of_the_config(case: Case) -> None:
 def test_fixed_large_is_exact_on_unit_data(case: Case) -> None:
     for n in steps_of(case):
         table = case.scheduler.table(n, dtype=np.float64)
-        found = np.array(moments(table, case.get("prediction_type"), unit_data=True))
+        found = np.array(moments_of(table, case.get("prediction_type"), unit_data=True))
         np.testing.assert_allclose(found[:-1, 1], 1, rtol=EXACT)
         # the last row gives E[x0 | x], without noise
         np.testing.assert_allclose(found[-1, 1], table.level[-1, 0] ** 2, rtol=EXACT)
@@ -98,9 +94,9 @@ def test_fixed_large_is_exact_on_unit_data(case: Case) -> None:
 @cases(is_single_point)
 def test_the_test_can_fail(case: Case) -> None:
     """A tenth of a percent more noise is seen."""
-    call = case.family.stochastic[-1]
+    call = case.stochastic[-1]
     n = min(10, case.get("num_train_timesteps"))
     table = case.scheduler.table(n, dtype=np.float64, **call)
     louder = dataclasses.replace(table, noise_scale=table.noise_scale * 1.001)
-    found = np.array(moments(louder, case.get("prediction_type"), unit_data=False))
+    found = np.array(moments_of(louder, case.get("prediction_type"), unit_data=False))
     assert np.abs(found[:-1, 1] / table.level[1:, 1] ** 2 - 1).max() > 1e-6
