@@ -56,16 +56,22 @@ from ddpm_jax.sampling.loops import sample as sample
 from ddpm_jax.sampling.loops import sample_with_history as sample_with_history
 from ddpm_jax.sampling.step import predict_x0 as predict_x0
 from ddpm_jax.sampling.step import step as step
+from ddpm_jax.schedulers import CMStochasticIterativeScheduler as CMStochasticIterativeScheduler
 from ddpm_jax.schedulers import DDIMScheduler as DDIMScheduler
 from ddpm_jax.schedulers import DDPMScheduler as DDPMScheduler
 from ddpm_jax.schedulers import DPMSolverMultistepScheduler as DPMSolverMultistepScheduler
+from ddpm_jax.schedulers import EDMEulerScheduler as EDMEulerScheduler
 from ddpm_jax.schedulers import EulerAncestralDiscreteScheduler as EulerAncestralDiscreteScheduler
 from ddpm_jax.schedulers import EulerDiscreteScheduler as EulerDiscreteScheduler
+from ddpm_jax.schedulers import FlowMatchEulerDiscreteScheduler as FlowMatchEulerDiscreteScheduler
+from ddpm_jax.schedulers import FlowMatchHeunDiscreteScheduler as FlowMatchHeunDiscreteScheduler
 from ddpm_jax.schedulers import GridOptions as GridOptions
 from ddpm_jax.schedulers import HeunDiscreteScheduler as HeunDiscreteScheduler
+from ddpm_jax.schedulers import KarrasVeScheduler as KarrasVeScheduler
 from ddpm_jax.schedulers import LMSDiscreteScheduler as LMSDiscreteScheduler
 from ddpm_jax.schedulers import PNDMScheduler as PNDMScheduler
 from ddpm_jax.schedulers import Scheduler as Scheduler
+from ddpm_jax.schedulers import ScoreSdeVeScheduler as ScoreSdeVeScheduler
 from ddpm_jax.tables.builder import Level as Level
 from ddpm_jax.tables.builder import TableBuilder as TableBuilder
 from ddpm_jax.tables.describe import describe as describe
@@ -95,7 +101,9 @@ __all__ = [
     # schedulers
     "DDPMScheduler", "DDIMScheduler", "PNDMScheduler", "EulerDiscreteScheduler",
     "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler", "LMSDiscreteScheduler",
-    "DPMSolverMultistepScheduler", "Scheduler", "GridOptions", "Config",
+    "DPMSolverMultistepScheduler", "EDMEulerScheduler", "CMStochasticIterativeScheduler",
+    "FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler", "ScoreSdeVeScheduler",
+    "KarrasVeScheduler", "Scheduler", "GridOptions", "Config",
     # sampling
     "sample", "sample_with_history", "advance", "step", "predict_x0",
     "sample_keys", "prior", "noise", "noised", "guided",

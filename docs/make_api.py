@@ -161,7 +161,7 @@ def class_entry(name: str, found: Definition, full: str) -> list[str]:
     parts.append(class_text(node, declared))
     if declared:
         parts += ["Fields:\n", *(bullet(f"`{f.declared}`", f.text) for f in declared), ""]
-    for method in methods(node):
+    for method in methods(found):
         parts += [f"#### `{full}.{method.name}`\n", *function_text(method.name, method)]
     return parts
 
@@ -190,11 +190,21 @@ def function_text(name: str, node: ast.FunctionDef) -> list[str]:
     return ["```text", shown, "```\n", docstring_text(ast.get_docstring(node) or "")]
 
 
-def methods(node: ast.ClassDef) -> list[ast.FunctionDef]:
+def methods(definition: Definition) -> list[ast.FunctionDef]:
+    """Public methods with a docstring of the class itself, and a `table` with more options."""
+    own, *bases = reversed(lineage(definition))
+    found = own_methods(own.node)
+    if any(method.name == "table" for method in found):
+        return found
+    tables = [m for base in bases for m in own_methods(base.node) if m.name == "table"]
+    return found + [method for method in tables[:1] if method.args.kwonlyargs]
+
+
+def own_methods(node: ast.AST) -> list[ast.FunctionDef]:
     """Public methods with a docstring, defined in the class itself."""
     return [
         item
-        for item in node.body
+        for item in (node.body if isinstance(node, ast.ClassDef) else [])
         if isinstance(item, ast.FunctionDef)
         and (not item.name.startswith("_") or item.name in SHOWN)
         and ast.get_docstring(item)

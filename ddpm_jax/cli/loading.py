@@ -72,8 +72,8 @@ def located(
     return folder, index
 
 
-def read_network(model: str, revision: str | None = None) -> Network:
-    """The config of a model's network, which can be sampled, and its classes' names.
+def read_network(model: str, revision: str | None, kind: type[Scheduler]) -> Network:
+    """The config of a model's network, which `kind` can sample, and its classes' names.
 
     Raises:
         OptionError: the model needs prompts.
@@ -87,7 +87,8 @@ def read_network(model: str, revision: str | None = None) -> Network:
             raise OptionError(f"{model} makes images from prompts: pass --prompt")
         pipeline_folder.check(content, [files, Scheduler.files])
         with faults_of(content.path):
-            check_family(content.components.get(Scheduler.files.folder), "a ddpm_jax scheduler")
+            found = content.components.get(Scheduler.files.folder)
+            check_family(found, kind.__name__, kind.family)
     config = UNet2DModel.read_model(folder).config
     with faults_of(folder / files.config):
         check_channels(config)

@@ -135,9 +135,10 @@ class Sample(Schedule):
         """The run of a model without prompts."""
         from ddpm_jax.cli.loading import classes_of, no_class_of, read_network, scheduler_config
         from ddpm_jax.cli.prompted import Job
+        from ddpm_jax.schedulers import BY_NAME
 
         model = self.model or "digits"
-        network = read_network(model, self.revision)
+        network = read_network(model, self.revision, BY_NAME[self.scheduler])
         scheduler = self.make(scheduler_config(model, self.revision, self.scheduler_config))
         table = self.table(scheduler)
         labels = classes_of(network, self.labels)

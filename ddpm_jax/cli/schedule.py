@@ -1,12 +1,13 @@
 """The scheduler, its steps and its options: shared by `sample` and `describe`."""
 
+import dataclasses
 import inspect
 import json
 import math
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from ddpm_jax.cli.common import (
     Assignments,
@@ -21,13 +22,13 @@ if TYPE_CHECKING:
     from ddpm_jax.tables.table import Table
 
 _COMMON = inspect.signature(Scheduler.table).parameters
-TABLE_OPTIONS: dict[str, Any] = {
-    name: option.default
+TABLE_OPTIONS: dict[str, inspect.Parameter] = {
+    name: option
     for cls in BY_NAME.values()
     for name, option in inspect.signature(cls.table).parameters.items()
     if name not in _COMMON
 }
-"""Options of some scheduler's `table`, not of its config, with their defaults."""
+"""Options of some scheduler's `table`, not of its config."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,7 @@ class Schedule:
             ValueError: the scheduler refuses a value in the model's config.
         """
         cls = BY_NAME[self.scheduler]
-        fields = {name: value for name, value in self._given() if name not in TABLE_OPTIONS}
+        fields = {name: value for name, value in self._given() if not self._is_option(name)}
         with option_errors() if fields else nullcontext():
             return cls.from_config({} if config is None else config, **fields)
 
@@ -83,11 +84,16 @@ class Schedule:
             OptionError: a value is not a number, or for a flag not true or false.
         """
         given = dict(self._given()) | ({} if self.eta is None else {"eta": self.eta})
-        found = {name: given[name] for name in TABLE_OPTIONS if name in given}
+        found = {name: value for name, value in given.items() if self._is_option(name)}
         faults = [fault for name, value in found.items() if (fault := _fault(name, value))]
         if faults:
             raise OptionError("; ".join(faults))
-        return {name: value for name, value in found.items() if value or TABLE_OPTIONS[name]}
+        return {name: value for name, value in found.items() if not _is_idle(name, value)}
+
+    def _is_option(self, name: str) -> bool:
+        """Whether it is an option of a run. A field of the scheduler may have such a name."""
+        own = [field.name for field in dataclasses.fields(BY_NAME[self.scheduler])]
+        return name in TABLE_OPTIONS and name not in own
 
     def _given(self) -> list[tuple[str, Any]]:
         pairs = [text.partition("=") for text in self.overrides]
@@ -110,9 +116,14 @@ def _value(text: str) -> Any:
         return {"True": True, "False": False, "None": None, "inf": math.inf}.get(text, text)
 
 
+def _is_idle(name: str, value: Any) -> bool:
+    """Whether a value of one of TABLE_OPTIONS is as good as none: a flag's false, zero for zero."""
+    return value is False or (value == 0 and TABLE_OPTIONS[name].default == 0)
+
+
 def _fault(name: str, value: Any) -> str | None:
     """The fault of a value of one of TABLE_OPTIONS, or None."""
-    if TABLE_OPTIONS[name] is None:  # the default of a flag
+    if bool in get_args(TABLE_OPTIONS[name].annotation):
         return None if isinstance(value, bool) else f"{name} must be true or false, got {value!r}"
     # value == value is False for NaN
     number = isinstance(value, int | float) and not isinstance(value, bool) and value == value

@@ -35,7 +35,8 @@ FAMILY_FIELDS = frozenset(
         "use_lu_lambdas", "lambda_min_clipped", "predict_x0", "disable_corrector", "solver_p",
         # flow matching
         "use_flow_sigmas", "flow_shift", "use_dynamic_shifting", "time_shift_type",
-        "shift_terminal",
+        "shift_terminal", "shift", "base_shift", "max_shift", "base_image_seq_len",
+        "max_image_seq_len", "invert_sigmas", "stochastic_sampling",
     }
 )  # fmt: skip
 
@@ -52,12 +53,26 @@ FAMILY = frozenset(
     }
 )  # fmt: skip
 
+# Schedulers with other forward processes, or other readings of the network: each group shares one.
+EDM_FAMILY = frozenset({"EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"})
+FLOW_FAMILY = frozenset(
+    {
+        "FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler",
+        "FlowMatchLCMScheduler",
+    }
+)  # fmt: skip
+CM_FAMILY = frozenset({"CMStochasticIterativeScheduler"})
+SCORE_FAMILY = frozenset({"ScoreSdeVeScheduler"})
+KARRAS_FAMILY = frozenset({"KarrasVeScheduler"})
+FAMILIES = (FAMILY, EDM_FAMILY, FLOW_FAMILY, CM_FAMILY, SCORE_FAMILY, KARRAS_FAMILY)
+
 # Fields that change the network's inputs or levels, with the value that every scheduler supports.
 # A scheduler without the field cannot sample a network that was trained with another value.
 TRAINED_WITH: Mapping[str, Any] = {
     "rescale_betas_zero_snr": False,
     "timestep_type": "discrete",
     "use_flow_sigmas": False,
+    "invert_sigmas": False,
 }
 
 
@@ -137,13 +152,19 @@ class Transfer(NamedTuple):
     hidden: dict[str, Any]
 
 
-def transfer(config: Mapping[str, Any], accepted: Iterable[str], target: str) -> Transfer:
+def transfer(
+    config: Mapping[str, Any],
+    accepted: Iterable[str],
+    target: str,
+    family: frozenset[str] = FAMILY,
+) -> Transfer:
     """Splits a config by the transfer rules of this module.
 
     Args:
         config: a `Config`, a JSON file's mapping, or a config object of diffusers.
         accepted: the target's field names.
         target: the target's name, for messages.
+        family: the names of the classes with the target's forward process.
 
     Raises:
         ValueError: it is not a config, or the config of a network that the target cannot sample.
@@ -152,8 +173,10 @@ def transfer(config: Mapping[str, Any], accepted: Iterable[str], target: str) ->
         raise ValueError(
             f"{target} needs a config: a mapping of field names, got {type(config).__name__}"
         )
-    if not isinstance(config, Config):  # ours are all of the family
-        check_family(config.get("_class_name"), target)
+    if not isinstance(config, Config):
+        check_family(config.get("_class_name"), target, family)
+    elif any(config.class_name in known for known in FAMILIES):  # not a class of the user's own
+        check_family(config.class_name, target, family)
     given = {OLD_SCHEDULER_FIELDS.get(name, name): value for name, value in _given(config).items()}
     if "predict_epsilon" in given:  # before diffusers 0.8; False meant that the output is x0
         predicts_eps = given.pop("predict_epsilon")
@@ -180,21 +203,22 @@ def transfer(config: Mapping[str, Any], accepted: Iterable[str], target: str) ->
     return Transfer(fields, hidden)
 
 
-def check_family(found: Any, target: str) -> None:
+def check_family(found: Any, target: str, family: frozenset[str] = FAMILY) -> None:
     """Checks that a network which was trained under one scheduler can be sampled by another.
 
     Args:
         found: the class name in a file: a text, [file, class] of custom code, or None.
         target: the name of our class.
+        family: the names of the classes with its forward process.
 
     Raises:
         ValueError: the class has another forward process.
     """
     name = found[-1] if isinstance(found, list) and found else found
-    if name is not None and name not in FAMILY:
+    if name is not None and name not in family:
         raise ValueError(
-            f"the scheduler is a {name}, which is not supported: {target} has another forward "
-            "process"
+            f"the scheduler is a {name}, in whose place {target} cannot sample: it has another "
+            "forward process"
         )
 
 

@@ -335,7 +335,7 @@ class DiffusionPipeline(ABC):
         files: ComponentFiles = Scheduler.files
         kind = cls.scheduler_class or pipeline_folder.named_class(index, files, SCHEDULERS)
         with faults_of(index.path):
-            check_family(index.components.get(files.folder), kind.__name__)
+            check_family(index.components.get(files.folder), kind.__name__, kind.family)
         with faults_of(hub.component(folder, files) / files.config):
             return kind.from_pretrained(folder)
 

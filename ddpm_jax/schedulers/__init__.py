@@ -5,18 +5,30 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from ddpm_jax.schedulers.base import GridOptions as GridOptions
 from ddpm_jax.schedulers.base import Scheduler as Scheduler
 from ddpm_jax.schedulers.betas import SpacedTimesteps as SpacedTimesteps
+from ddpm_jax.schedulers.cm_stochastic_iterative import (
+    CMStochasticIterativeScheduler as CMStochasticIterativeScheduler,
+)
 from ddpm_jax.schedulers.ddim import DDIMScheduler as DDIMScheduler
 from ddpm_jax.schedulers.ddpm import DDPMScheduler as DDPMScheduler
 from ddpm_jax.schedulers.dpmsolver_multistep import (
     DPMSolverMultistepScheduler as DPMSolverMultistepScheduler,
 )
+from ddpm_jax.schedulers.edm_euler import EDMEulerScheduler as EDMEulerScheduler
 from ddpm_jax.schedulers.euler import EulerDiscreteScheduler as EulerDiscreteScheduler
 from ddpm_jax.schedulers.euler_ancestral import (
     EulerAncestralDiscreteScheduler as EulerAncestralDiscreteScheduler,
 )
+from ddpm_jax.schedulers.flow_match_euler import (
+    FlowMatchEulerDiscreteScheduler as FlowMatchEulerDiscreteScheduler,
+)
+from ddpm_jax.schedulers.flow_match_heun import (
+    FlowMatchHeunDiscreteScheduler as FlowMatchHeunDiscreteScheduler,
+)
 from ddpm_jax.schedulers.heun import HeunDiscreteScheduler as HeunDiscreteScheduler
+from ddpm_jax.schedulers.karras_ve import KarrasVeScheduler as KarrasVeScheduler
 from ddpm_jax.schedulers.lms import LMSDiscreteScheduler as LMSDiscreteScheduler
 from ddpm_jax.schedulers.pndm import PNDMScheduler as PNDMScheduler
+from ddpm_jax.schedulers.score_sde_ve import ScoreSdeVeScheduler as ScoreSdeVeScheduler
 
 SCHEDULERS: tuple[type[Scheduler], ...] = (
     DDPMScheduler,
@@ -27,6 +39,12 @@ SCHEDULERS: tuple[type[Scheduler], ...] = (
     HeunDiscreteScheduler,
     LMSDiscreteScheduler,
     DPMSolverMultistepScheduler,
+    EDMEulerScheduler,
+    CMStochasticIterativeScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FlowMatchHeunDiscreteScheduler,
+    ScoreSdeVeScheduler,
+    KarrasVeScheduler,
 )
 """Every scheduler; a new one is added here and is then tested and offered everywhere."""
 

@@ -39,7 +39,7 @@ class GridOptions(TypedDict, total=False):
     sigmas: Numbers | None
     """Exactly these noise levels sigma / alpha, strictly descending, instead of the spacing: one
     more than there are steps, for the last is where the run ends. 0 is the data. Each timestep is
-    that of its level, usually fractional."""
+    that of its level, usually fractional. On the straight paths of flow matching: sigma itself."""
     start: int
     """Leave out this many of the first steps."""
     dtype: Any
@@ -89,7 +89,7 @@ class Scheduler(Configured):
     def short_name(cls) -> str:
         """Its name on the command line: "euler-ancestral" of EulerAncestralDiscreteScheduler."""
         words = cls.__name__.removesuffix("Scheduler").removesuffix("Discrete")
-        return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", words).lower()
+        return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", words).lower()
 
     def table(self, num_inference_steps: int | None = None, **grid: Unpack[GridOptions]) -> Table:
         """The run as a table.
@@ -136,12 +136,17 @@ class Scheduler(Configured):
 
     # Grids.
 
-    def _run(self, num_inference_steps: int | None, grid: GridOptions) -> Run:
-        """The levels and the dtype of a run, from the arguments of `table`."""
+    def _run(
+        self,
+        num_inference_steps: int | None,
+        grid: GridOptions,
+        levels: list[Level] | None = None,
+    ) -> Run:
+        """The levels and the dtype of a run, from the arguments of `table`, or given levels."""
         unknown = sorted(set(grid) - set(GridOptions.__annotations__))
         if unknown:
             raise TypeError(f"table() got an unexpected keyword argument {unknown[0]!r}")
-        levels = self._levels(num_inference_steps, grid)
+        levels = self._levels(num_inference_steps, grid) if levels is None else levels
         start = grid.get("start", 0)
         if not is_whole(start):
             raise ValueError(f"start must be a whole number of steps to leave out, got {start!r}")
@@ -176,6 +181,10 @@ class Scheduler(Configured):
     @abstractmethod
     def _levels_of_sigmas(self, sigmas: Float[np.ndarray, "n"]) -> list[Level]:
         """The levels of noise levels sigma / alpha, the last being the end point."""
+
+    @abstractmethod
+    def _timestep_of(self, sigmas: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+        """The timesteps that the network is told at noise levels sigma / alpha."""
 
     @abstractmethod
     def _largest_sigma(self) -> float:

@@ -17,7 +17,7 @@ import numpy as np
 from ddpm_jax.checked import type_faults
 from ddpm_jax.hub import hub
 from ddpm_jax.hub.component import ComponentFiles
-from ddpm_jax.hub.config import Config, transfer
+from ddpm_jax.hub.config import FAMILY, Config, transfer
 from ddpm_jax.hub.files import read_json, write_json
 
 ConfiguredT = TypeVar("ConfiguredT", bound="Configured")
@@ -29,6 +29,7 @@ class Configured:
     """A frozen config with diffusers' transfer rules and files."""
 
     files: ClassVar[ComponentFiles] = FILES
+    family: ClassVar[frozenset[str]] = FAMILY  # whose networks it samples, by class name
     _explicit: ClassVar[frozenset[str]] = frozenset()  # set for each instance in __new__
     _hidden: ClassVar[Mapping[str, Any]] = {}
     _unchecked: ClassVar[tuple[str, ...]] = ()  # fields that a subclass checks itself
@@ -82,7 +83,7 @@ class Configured:
             raise ValueError(
                 f"{cls.__name__} has no {', '.join(unknown)}; its fields are {', '.join(accepted)}"
             )
-        taken, hidden = transfer(config, accepted, cls.__name__)
+        taken, hidden = transfer(config, accepted, cls.__name__, cls.family)
         stated = {name: value for name, value in taken.items() if value is not None}
         self = cls(**(stated | overrides))  # null is the default of every field that may be null
         object.__setattr__(self, "_hidden", hidden)

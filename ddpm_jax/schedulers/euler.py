@@ -1,32 +1,21 @@
-r"""Euler's method on the probability-flow ODE (Karras et al. 2022, arXiv:2206.00364, Alg. 2).
+r"""Euler's method on the probability-flow ODE, with the levels of betas.
 
-    (1)  dx / dsigma = eps,   so   x <- x + (sigma' - sigma) eps = x0 + sigma' eps
-
-With churn, noise raises sigma before an evaluation, and both the evaluation and the step start
-from the raised level:
-
-    (2)  gamma = min(s_churn / N, sqrt(2) - 1) where s_tmin <= sigma <= s_tmax, else 0
-    (3)  sigma^ = (1 + gamma) sigma,   x^ = x + s_noise sqrt(sigma^^2 - sigma^2) z
-
-In a table that noise belongs to the row before, and at the first row to the prior.
+The steps are those of `ddpm_jax.schedulers.churn` (Karras et al. 2022, arXiv:2206.00364, Alg. 2).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from math import inf, sqrt
-from typing import Any, Literal, NamedTuple, TypeAlias, Unpack
+from typing import Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
 
-from ddpm_jax._typing import TimestepSpacing, is_number
-from ddpm_jax.schedulers.base import GridOptions
+from ddpm_jax._typing import TimestepSpacing
+from ddpm_jax.schedulers.churn import ChurnedEuler
 from ddpm_jax.schedulers.fields import FinalSigmas, SigmaSpacings, ZeroTerminalSNR
 from ddpm_jax.schedulers.sigmas import SigmaScheduler
 from ddpm_jax.tables.builder import Level
 from ddpm_jax.tables.spacing import sigma_grid
-from ddpm_jax.tables.table import Table
 
 InterpolationType: TypeAlias = Literal["linear", "log_linear"]
 TimestepType: TypeAlias = Literal["discrete", "continuous"]
@@ -34,24 +23,10 @@ TimestepType: TypeAlias = Literal["discrete", "continuous"]
 USE_SIGMAS = "one of use_karras_sigmas, use_exponential_sigmas, use_beta_sigmas"
 
 
-class EulerStep(NamedTuple):
-    """One step of Algorithm 2.
-
-    Attributes:
-        level: where x is before the churn.
-        raised: where it is after the churn, sigma^ of (3); the network is evaluated there.
-        end: where the step ends.
-        churn: standard deviation of the noise that raises `level`.
-    """
-
-    level: Level
-    raised: Level
-    end: Level
-    churn: float
-
-
 @dataclass(frozen=True, kw_only=True)
-class EulerDiscreteScheduler(FinalSigmas, SigmaSpacings, SigmaScheduler, ZeroTerminalSNR):
+class EulerDiscreteScheduler(  # pyright: ignore[reportIncompatibleMethodOverride]
+    FinalSigmas, SigmaSpacings, SigmaScheduler, ZeroTerminalSNR, ChurnedEuler
+):
     """Euler's method, deterministic or with churn; x0 is never clipped.
 
     Attributes:
@@ -71,68 +46,6 @@ class EulerDiscreteScheduler(FinalSigmas, SigmaSpacings, SigmaScheduler, ZeroTer
     sigma_min: float | None = None
     sigma_max: float | None = None
     timestep_type: TimestepType = "discrete"
-
-    def table(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self,
-        num_inference_steps: int | None = None,
-        *,
-        s_churn: float = 0.0,
-        s_tmin: float = 0.0,
-        s_tmax: float = inf,
-        s_noise: float = 1.0,
-        **grid: Unpack[GridOptions],
-    ) -> Table:
-        """The run as a table; one row per step.
-
-        Args:
-            num_inference_steps: number of steps N, in 1..num_train_timesteps.
-            s_churn: total amount of churn, >= 0, equation (2); exactly 0 needs no keys.
-            s_tmin: churn only from this sigma on.
-            s_tmax: churn only up to this sigma.
-            s_noise: scale of the churn noise, >= 0, equation (3).
-            **grid: timesteps, sigmas, start, dtype; see `GridOptions`.
-
-        Raises:
-            ValueError: as for any scheduler, or negative churn.
-        """
-        churn = {"s_churn": s_churn, "s_tmin": s_tmin, "s_tmax": s_tmax, "s_noise": s_noise}
-        wrong = [f"{k}={v!r}" for k, v in churn.items() if not is_number(v) or not v >= 0]
-        if wrong or inf in (s_churn, s_noise):
-            raise ValueError(f"churn takes numbers >= 0, got {', '.join(wrong) or 'inf'}")
-        levels, dtype = self._run(num_inference_steps, grid)
-        count = num_inference_steps or len(levels) - 1 + grid.get("start", 0)
-        gamma = min(s_churn / count, sqrt(2) - 1)
-        steps = self._steps(levels, gamma, (s_tmin, s_tmax), s_noise)
-        return self._write_steps(steps, dtype, stochastic=s_churn > 0)
-
-    def _write(self, levels: list[Level], dtype: Any) -> Table:
-        return self._write_steps(self._steps(levels), dtype, stochastic=False)
-
-    def _steps(
-        self,
-        levels: list[Level],
-        gamma: float = 0.0,
-        limits: tuple[float, float] = (0.0, inf),
-        s_noise: float = 1.0,
-    ) -> list[EulerStep]:
-        """Equations (2) and (3) for every step."""
-        steps: list[EulerStep] = []
-        for level, end in pairwise(levels):
-            raised, churns = level, gamma > 0 and limits[0] <= level.sigma <= limits[1]
-            if churns:
-                sigma = level.sigma * (1 + gamma)
-                raised = Level(float(self._timestep_of(np.array([sigma]))[0]), 1.0, sigma)
-            churn = s_noise * sqrt(raised.sigma * raised.sigma - level.sigma * level.sigma)
-            steps.append(EulerStep(level, raised, end, churn))
-        return steps
-
-    def _write_steps(self, steps: list[EulerStep], dtype: Any, *, stochastic: bool) -> Table:
-        build = self._builder("x")
-        next_churn = [*(step.churn for step in steps[1:]), 0.0]
-        for step, noise in zip(steps, next_churn, strict=True):
-            build.row(*step.raised, x={"x0": 1.0, "eps": step.end.sigma, "z": noise})  # (1)
-        prior = np.hypot(self._prior_scale(steps[0].level), steps[0].churn)
-        return build.build(prior, dtype, stochastic=stochastic)
 
     def _paired(
         self, timesteps: Float[np.ndarray, "n"], sigmas: Float[np.ndarray, "n"]

@@ -24,7 +24,7 @@ from jaxtyping import Float
 from ddpm_jax.schedulers.base import GridOptions
 from ddpm_jax.schedulers.fields import FlowSigmas, SigmaSpacings, Thresholding
 from ddpm_jax.tables.builder import Level
-from ddpm_jax.tables.spacing import timestep_grid
+from ddpm_jax.tables.spacing import shifted_sigmas, timestep_grid
 from ddpm_jax.tables.table import Table
 
 
@@ -136,7 +136,7 @@ class ExponentialIntegrator(Thresholding, SigmaSpacings, FlowSigmas):
     def _flow_grid(self, count: int) -> Float[np.ndarray, "n"]:
         """The noise levels of a flow: even steps, shifted to more noise."""
         even = 1 - np.linspace(1, 1 / self.num_train_timesteps, count + 1)[:0:-1]
-        return self.flow_shift * even / (1 + (self.flow_shift - 1) * even)
+        return shifted_sigmas(even, self.flow_shift)
 
     def _sigma_limits(self, count: int) -> tuple[float, float]:
         ratio = self.noise_schedule.noise_ratio

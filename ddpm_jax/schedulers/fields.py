@@ -98,8 +98,8 @@ class ZeroTerminalSNR(BetaScheduler):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SigmaSpacings(FiniteSigmas):
-    """Chooses noise levels by their sigma; their timesteps follow.
+class SigmaFlags(Scheduler):
+    """Chooses how noise levels are spaced.
 
     Attributes:
         use_karras_sigmas: noise levels by arXiv:2206.00364, eq. 5.
@@ -139,6 +139,11 @@ class SigmaSpacings(FiniteSigmas):
         """Why a run cannot be given timesteps, or sigmas, or None."""
         flags = self._flags()
         return f"{name} and {flags[0]} both choose the noise levels: give one" if flags else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SigmaSpacings(SigmaFlags, FiniteSigmas):
+    """Chooses noise levels by their sigma; their timesteps follow."""
 
     def _levels_of_count(self, count: int) -> list[Level]:
         spacing = self._sigma_spacing()

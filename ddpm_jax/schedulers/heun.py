@@ -9,6 +9,7 @@ The last step ends at sigma' = 0, where d' does not exist: it is (1) alone. N st
 evaluations.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -16,8 +17,11 @@ from typing import Any, ClassVar
 from ddpm_jax._typing import TimestepSpacing
 from ddpm_jax.schedulers.fields import Clipping, SigmaSpacings
 from ddpm_jax.schedulers.sigmas import SigmaScheduler
-from ddpm_jax.tables.builder import Level
+from ddpm_jax.tables.builder import Level, TableBuilder
 from ddpm_jax.tables.table import Table
+
+HEUN = ("x", "base", "d")
+"""Registers: the sample, where the step began, and the slope there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,13 +41,29 @@ class HeunDiscreteScheduler(SigmaSpacings, SigmaScheduler, Clipping):
     clip_sample: bool = False
 
     def _write(self, levels: list[Level], dtype: Any) -> Table:
-        build = self._builder("x", "base", "d")
+        build = self._builder(*HEUN)
         for level, end in pairwise(levels):
-            step = end.sigma - level.sigma
-            if end.sigma == 0:
-                build.row(*level, x={"x": 1.0, "refined_eps": step})  # (1)
-                continue
-            trial = {"x": 1.0, "refined_eps": step}  # (1)
-            build.row(*level, x=trial, base={"x": 1.0}, d={"refined_eps": 1.0})
-            build.row(*end, x={"base": 1.0, "d": step / 2, "refined_eps": step / 2})  # (2)
+            heun_rows(build, level, end, {"refined_eps": 1.0})
         return build.build(self._prior_scale(levels[0]), dtype)
+
+
+def heun_rows(
+    build: TableBuilder, level: Level, end: Level, slope: Mapping[str, float], noise: float = 0.0
+) -> None:
+    """One step by (1) and (2), or by (1) alone where it ends at sigma' = 0.
+
+    Args:
+        build: of the registers `HEUN`.
+        level: where the step begins.
+        end: where it ends.
+        slope: d, in terms of the builder's sources.
+        noise: standard deviation of the noise after the step; none at sigma' = 0.
+    """
+    step = end.sigma - level.sigma
+    trial = {"x": 1.0} | {name: step * part for name, part in slope.items()}  # (1)
+    if end.sigma == 0:
+        build.row(*level, x=trial)
+        return
+    build.row(*level, x=trial, base={"x": 1.0}, d=slope)
+    halves = {name: step / 2 * part for name, part in slope.items()}
+    build.row(*end, x={"base": 1.0, "d": step / 2, **halves, "z": noise})  # (2)

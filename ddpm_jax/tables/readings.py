@@ -10,6 +10,15 @@ With x = alpha x0 + sigma eps and h^2 = alpha^2 + sigma^2 the network's input is
                         x0  = (x - sigma output) / (alpha + sigma),
                         eps = (x + alpha output) / (alpha + sigma)
 
+Networks in Karras et al.'s preconditioning (2022, arXiv:2206.00364, Table 1) see data of standard
+deviation sigma_data at alpha = 1, so their input is x / h with h^2 = sigma^2 + sigma_data^2, and
+
+    (5)  x0 = c_skip x + c_out output,   eps = (x - x0) / sigma,
+         c_skip = sigma_data^2 / (s^2 + sigma_data^2),   c_out = s sigma_data / h
+
+with s = sigma. Consistency models have s = sigma - sigma_min, so that x0 is x at sigma_min (Song et
+al. 2023, arXiv:2303.01469, appendix C).
+
 (3) follows from v = (alpha eps - sigma x0) / h (Salimans and Ho 2022, arXiv:2202.00512, appendix
 D). It holds for variance-preserving (h = 1) and variance-exploding (alpha = 1) methods.
 """
@@ -66,6 +75,23 @@ def x0_of(prediction_type: AnyPredictionType, alpha: Any, sigma: Any, h: Any) ->
             return alpha / h**2, -sigma / h
         case "flow_prediction":
             return 1 / (alpha + sigma), -sigma / (alpha + sigma)
+
+
+def preconditioned(
+    sigma: float, sigma_data: float, *, sigma_min: float = 0.0, sign: float = 1.0
+) -> Reading:
+    """Equation (5), at alpha = 1.
+
+    Args:
+        sigma: noise level, > 0.
+        sigma_data: standard deviation of the data, > 0.
+        sigma_min: where x0 is x; 0 but for consistency models.
+        sign: of c_out: 1, or -1 for networks that answer with the opposite, as v does.
+    """
+    h, gap = float(np.hypot(sigma, sigma_data)), sigma - sigma_min
+    square = gap**2 + sigma_data**2
+    skip, out = sigma_data**2 / square, sign * gap * sigma_data / h
+    return Reading(1 / h, (skip, out), (gap**2 / square / sigma, -out / sigma))
 
 
 def _norm(alpha: float, sigma: float) -> float:

@@ -10,8 +10,11 @@ code):
     quadratic   floor((i sqrt(0.8 T) / (N - 1))^2); repeats timesteps if N is large
 
 Grids of noise levels between sigma_max and sigma_min: Karras et al. 2022, arXiv:2206.00364,
-eq. 5 with rho = 7; equal steps in log sigma; quantiles of a Beta(0.6, 0.6) distribution
+eq. 5, with rho = 7 by default; equal steps in log sigma; quantiles of a Beta(0.6, 0.6) distribution
 (Lee et al. 2024, arXiv:2407.12173).
+
+Noise levels of flow matching are moved to more noise by s sigma / (1 + (s - 1) sigma) (Esser et al.
+2024, arXiv:2403.03206, eq. 23).
 """
 
 # pyright: reportUnnecessaryIsInstance=false, reportMissingTypeStubs=false
@@ -91,7 +94,11 @@ def check_count(num_inference_steps: int, num_train_timesteps: int) -> None:
 
 
 def sigma_grid(
-    spacing: SigmaSpacing, sigma_max: float, sigma_min: float, count: int
+    spacing: SigmaSpacing,
+    sigma_max: float,
+    sigma_min: float,
+    count: int,
+    rho: float = KARRAS_RHO,
 ) -> Float[np.ndarray, "n"]:
     """The noise levels of an inference run, descending from `sigma_max` to `sigma_min`.
 
@@ -100,6 +107,7 @@ def sigma_grid(
         sigma_max: the first level, > 0.
         sigma_min: the last level, > 0.
         count: number of levels, at least 1 (one level is `sigma_max`).
+        rho: how much denser "karras" is near `sigma_min`, > 0.
 
     Returns:
         (count,) float64.
@@ -107,8 +115,7 @@ def sigma_grid(
     ramp = np.linspace(0.0, 1.0, count)
     match spacing:
         case "karras":
-            high, low = sigma_max ** (1 / KARRAS_RHO), sigma_min ** (1 / KARRAS_RHO)
-            return (high + ramp * (low - high)) ** KARRAS_RHO
+            return karras_sigmas(ramp, sigma_max, sigma_min, rho)
         case "exponential":
             return np.exp(np.log(sigma_max) + ramp * (np.log(sigma_min) - np.log(sigma_max)))
         case "beta":
@@ -116,3 +123,16 @@ def sigma_grid(
 
             quantiles = np.asarray(beta.ppf(1.0 - ramp, BETA_SHAPE, BETA_SHAPE))
             return sigma_min + quantiles * (sigma_max - sigma_min)
+
+
+def karras_sigmas(
+    ramp: Float[np.ndarray, "n"], sigma_max: float, sigma_min: float, rho: float
+) -> Float[np.ndarray, "n"]:
+    """Noise levels at places of a ramp, from 0 at `sigma_max` to 1 at `sigma_min`."""
+    high, low = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
+    return (high + ramp * (low - high)) ** rho
+
+
+def shifted_sigmas(sigmas: Float[np.ndarray, "n"], shift: float) -> Float[np.ndarray, "n"]:
+    """Noise levels of flow matching in [0, 1], moved to more noise if `shift` is above 1."""
+    return shift * sigmas / (1 + (shift - 1) * sigmas)

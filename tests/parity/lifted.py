@@ -57,8 +57,9 @@ def lifted() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for module in MODULES.values():
             for name, double in (("torch", _Double(torch)), ("np", _Double(np))):
-                stack.callback(setattr, module, name, getattr(module, name))
-                setattr(module, name, double)
+                if hasattr(module, name):
+                    stack.callback(setattr, module, name, getattr(module, name))
+                    setattr(module, name, double)
         stack.callback(torch.set_default_dtype, torch.get_default_dtype())
         torch.set_default_dtype(torch.float64)
         yield

@@ -9,19 +9,21 @@ Where diffusers is wrong, a run here feeds it what makes its own formulas right,
 - `learned` takes the square root of the network's log variance; it gets exp(log variance).
 - `fixed_large_log` takes the square root of a logarithm; its values are those of `fixed_large`.
 - Euler's churn comes after the evaluation; here the evaluation sees the churned sample, and v is
-  read at the churned level.
+  read at the churned level. The same for EDM's Euler.
 - The DPM-Solvers truncate the timesteps of chosen noise levels to whole ones; these are told in
   full here.
 - Their stochastic forms add noise on the last step; that step is the deterministic form's here.
 - The third order of sde-dpmsolver++ has a constant of the wrong sign; what is missing is added.
 - They take three channels of an output with a variance, whatever the image has; they get the first
   half.
+- The norms in ScoreSdeVe's corrector are the expected ones, sqrt(d) and sqrt(d) / sigma.
+- KarrasVe takes the squares of Karras et al.'s VE schedule for noise levels; it gets their roots.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -250,6 +252,141 @@ def run_euler(
     return run
 
 
+def run_edm_euler(
+    scheduler: Any,
+    n: int,
+    network: Network,
+    x: np.ndarray,
+    noise: list[np.ndarray],
+    **churn: float,
+) -> Run:
+    """EDM's Euler, with churn before the evaluation; see `run_euler`."""
+    run = Run()
+    scheduler.set_timesteps(n)
+    run.init_scale = float(scheduler.init_noise_sigma)
+    sample = raised_sample = _tensor(x)
+    levels = [_churn(scheduler, i, n, churn) for i in range(n)]
+    scheduler.is_scale_input_called = True
+    scheduler.set_begin_index(0)
+    with injection():
+        for i, (sigma, raised) in enumerate(levels):
+            scaled = scheduler.precondition_inputs(raised_sample, raised)
+            output = _tensor(network(_array(scaled), i))
+            if raised > sigma:
+                scale = churn.get("s_noise", 1.0) * (raised**2 - sigma**2) ** 0.5
+                randomness.value = (raised_sample - sample) / scale
+            sample = scheduler.step(output, scheduler.timesteps[i], sample, **churn).prev_sample
+            raised_sample = sample
+            if i + 1 < n:
+                below, above = levels[i + 1]
+                scale = churn.get("s_noise", 1.0) * (above**2 - below**2) ** 0.5
+                raised_sample = sample + scale * _tensor(noise[i])
+            run.append(scheduler.precondition_noise(torch.tensor(raised)), raised_sample)
+    return run
+
+
+def run_plain(
+    scheduler: Any,
+    n: int,
+    network: Network,
+    x: np.ndarray,
+    noise: list[np.ndarray],
+    **options: Any,
+) -> Run:
+    """diffusers' own loop, with row i's noise; `options` are those of `set_timesteps`."""
+    run = Run()
+    scheduler.set_timesteps(
+        **(options if "timesteps" in options else options | {"num_inference_steps": n})
+    )
+    run.init_scale = float(getattr(scheduler, "init_noise_sigma", 1.0))
+    sample = _tensor(x)
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(0)
+    with injection():
+        for i, t in enumerate(scheduler.timesteps):
+            scaled = (
+                scheduler.scale_model_input(sample, t)
+                if hasattr(scheduler, "scale_model_input")
+                else sample
+            )
+            randomness.value = _tensor(noise[i])
+            output = _tensor(network(_array(scaled), i))
+            sample = run.append(t, scheduler.step(output, t, sample).prev_sample)
+    return run
+
+
+def run_score_sde_ve(
+    scheduler: Any, n: int, network: Network, x: np.ndarray, noise: list[np.ndarray]
+) -> Run:
+    """The loop of diffusers' ScoreSdeVePipeline; the last sample is the mean, as there."""
+    run = Run()
+    run.init_scale = scheduler.init_noise_sigma
+    scheduler.set_timesteps(n)
+    scheduler.set_sigmas(n)
+    sample, rows = _tensor(x), iter(range(len(noise)))
+    snr = scheduler.config.snr
+    with injection():
+        for i, t in enumerate(scheduler.timesteps):
+            level = scheduler.discrete_sigmas[n - 1 - i]
+            for row in islice(rows, scheduler.config.correct_steps):
+                output = _tensor(network(_array(sample), row))
+                draw = randomness.value = _tensor(noise[row])
+                # the corrector's snr |z| / |score| becomes snr sigma
+                norms = [torch.norm(one.flatten(1), dim=-1).mean() for one in (draw, output)]
+                scheduler.register_to_config(snr=snr * level * norms[1] / norms[0])
+                sample = scheduler.step_correct(output, sample).prev_sample
+                run.append(scheduler.sigmas[i], sample)
+            row = next(rows)
+            randomness.value = _tensor(noise[row])
+            stepped = scheduler.step_pred(_tensor(network(_array(sample), row)), t, sample)
+            sample = stepped.prev_sample if i < n - 1 else stepped.prev_sample_mean
+            run.append(scheduler.sigmas[i], sample)
+    return run
+
+
+def run_karras_ve(
+    scheduler: Any, n: int, network: Network, x: np.ndarray, noise: list[np.ndarray]
+) -> Run:
+    """The loop of diffusers' KarrasVePipeline, without its network's scales.
+
+    A sample here is what the next evaluation reads. Row i draws noise[i]: of the rows that end a
+    step, the churn of the next one. The churn of the first step is part of x already.
+    """
+    run = Run()
+    scheduler.set_timesteps(n)
+    schedule = scheduler.schedule.sqrt().tolist()
+    steps = [(schedule[t], schedule[t - 1] if t > 0 else 0.0) for t in reversed(range(n))]
+    first = _raised(scheduler, steps[0][0], n)
+    run.init_scale = float(np.hypot(scheduler.init_noise_sigma, first[1]))
+    sample, row = _tensor(x), 0
+    with injection():
+        for sigma, below in steps:
+            hat = _raised(scheduler, sigma, n)[0]
+            output = _tensor(network(_array(sample), row))
+            stepped = scheduler.step(output, hat, below, sample)
+            reached = stepped.prev_sample
+            if below > 0:
+                run.append(hat, reached)
+                row += 1
+                output = _tensor(network(_array(reached), row))
+                reached = scheduler.step_correct(
+                    output, hat, below, sample, reached, stepped.derivative
+                ).prev_sample
+                randomness.value = _tensor(noise[row])
+                reached, _ = scheduler.add_noise_to_input(reached, below)
+            run.append(below if below > 0 else hat, reached)
+            sample, row = reached, row + 1
+    return run
+
+
+def _raised(scheduler: Any, sigma: float, n: int) -> tuple[float, float]:
+    """The level after KarrasVe's churn, and the standard deviation of its noise."""
+    config = scheduler.config
+    inside = config.s_min <= sigma <= config.s_max
+    hat = sigma * (1 + (min(config.s_churn / n, 2**0.5 - 1) if inside else 0.0))
+    return hat, config.s_noise * (hat**2 - sigma**2) ** 0.5
+
+
 def run_deterministic(scheduler: Any, n: int, network: Network, x: np.ndarray) -> Run:
     """Any deterministic scheduler that needs no help: diffusers' own loop."""
     run = Run()
@@ -316,6 +453,12 @@ RUNS: dict[str, Callable[..., Run]] = {
     "DDIMScheduler": run_ddim,
     "EulerDiscreteScheduler": run_euler,
     "EulerAncestralDiscreteScheduler": run_euler,
+    "EDMEulerScheduler": run_edm_euler,
+    "CMStochasticIterativeScheduler": run_plain,
+    "FlowMatchEulerDiscreteScheduler": run_plain,
+    "FlowMatchHeunDiscreteScheduler": run_plain,
+    "ScoreSdeVeScheduler": run_score_sde_ve,
+    "KarrasVeScheduler": run_karras_ve,
 }
 
 

@@ -50,6 +50,11 @@ CHURN: tuple[dict[str, float], ...] = (
 )
 
 
+# Slopes of networks whose input is x itself, up to sigma_max, and whose output is multiplied by
+# sigma or its square.
+UNSCALED = {"KarrasVeScheduler": 1e-3, "ScoreSdeVeScheduler": 1e-7}
+
+
 @dataclasses.dataclass(frozen=True)
 class Case:
     """A scheduler, its config, what `table` takes, and a number of steps."""
@@ -76,6 +81,7 @@ def network_of(case: Case) -> Callable[[np.ndarray, int], np.ndarray]:
     """
     variance = case.config.get("variance_type", "")
     slope = 1e-3 if case.config.get("beta_schedule") == "squaredcos_cap_v2" else 0.5
+    slope = UNSCALED.get(case.name, slope)
     place = np.arange(np.prod(SHAPE[1:])).reshape(SHAPE[1:])
 
     def network(x: np.ndarray, i: int) -> np.ndarray:
@@ -93,7 +99,8 @@ def network_of(case: Case) -> Callable[[np.ndarray, int], np.ndarray]:
 def noise_of(case: Case) -> list[np.ndarray]:
     """Stands in for unit noise; a formula, so that golden files need not hold it."""
     place = np.arange(np.prod(SHAPE)).reshape(SHAPE)
-    return [1.4 * np.sin(12.9898 * place + 78.233 * i + 0.5) for i in range(case.steps + 1)]
+    rows = case.steps * (1 + case.config.get("correct_steps", 1))  # at most two a step, as a rule
+    return [1.4 * np.sin(12.9898 * place + 78.233 * i + 0.5) for i in range(rows + 1)]
 
 
 def _product(name: str, steps: int, *axes: Any) -> Iterator[Case]:
@@ -241,6 +248,73 @@ def _dpm_multistep() -> Iterator[Case]:
     yield from _product(name, 10, _axis("variance_type", ("learned", "learned_range")), FORMS[::2])
 
 
+def _edm_euler() -> Iterator[Case]:
+    name = "EDMEulerScheduler"
+    prediction = _axis("prediction_type", ("epsilon", "v_prediction"))
+    curve = _axis("sigma_schedule", ("karras", "exponential"))
+    final = _axis("final_sigmas_type", ("zero", "sigma_min"))
+    ends = [{}, {"sigma_min": 0.03, "sigma_max": 50.0}, {"sigma_data": 1.3}, {"rho": 5.0}]
+    yield from _product(name, 1, prediction, curve[:1], final[:1], ends)
+    for steps in (2, 3, 10, 37, 50):
+        yield from _product(name, steps, prediction, curve, final)
+    yield from _product(name, 10, prediction, curve, ends[1:], final)
+    yield from _product(name, 10, prediction, curve, ends[:2], _calls(*CHURN))
+    yield from _product(name, 37, prediction, final, _calls(*CHURN))
+
+
+def _consistency() -> Iterator[Case]:
+    name = "CMStochasticIterativeScheduler"
+    clip, noise = _axis("clip_denoised", (True, False)), _axis("s_noise", (1.0, 1.1, 0.0))
+    ends = [{}, {"sigma_min": 0.03, "sigma_max": 50.0}, {"sigma_data": 1.3}, {"rho": 5.0}]
+    for steps in (1, 2, 3, 10, 37, 40):
+        yield from _product(name, steps, clip, ends)
+    yield from _product(name, 10, clip, noise[1:], ends)
+    yield from _product(name, 50, clip, _axis("num_train_timesteps", (50, 120)))
+    grids = ([22, 0], [39, 17, 5], [30], [39, 20, 10, 2])
+    for grid in grids:
+        calls = _calls({"timesteps": grid})
+        yield from _product(name, len(grid), clip, noise[:2], calls)
+
+
+def _flow_match_euler() -> Iterator[Case]:
+    name = "FlowMatchEulerDiscreteScheduler"
+    stochastic = _axis("stochastic_sampling", (False, True))
+    shift, terminal = _axis("shift", (1.0, 3.0, 0.5)), _axis("shift_terminal", (None, 0.1))
+    flags = ({}, *({f"use_{kind}_sigmas": True} for kind in ("karras", "exponential", "beta")))
+    inverted = {"invert_sigmas": True}
+    for steps in (1, 2, 3, 10, 37, 50):
+        yield from _product(name, steps, stochastic, shift, terminal[: 1 if steps == 1 else 2])
+    yield from _product(name, 10, stochastic, shift, terminal, flags[1:])
+    yield from _product(name, 10, [inverted], shift, terminal, flags)
+    mus = _calls({"mu": 0.7}, {"mu": 1.15})
+    for kind in ("exponential", "linear"):
+        dynamic = [{"use_dynamic_shifting": True, "time_shift_type": kind, "shift": 3.0}]
+        yield from _product(name, 10, dynamic, stochastic, mus, terminal, flags[:2])
+    yield from _product(name, 10, _axis("num_train_timesteps", (60, 500)), shift, stochastic)
+
+
+def _flow_match_heun() -> Iterator[Case]:
+    name, shift = "FlowMatchHeunDiscreteScheduler", _axis("shift", (1.0, 3.0, 0.5))
+    lengths = _axis("num_train_timesteps", (1000, 60, 500))
+    for steps in (1, 2, 3, 10, 37, 50):
+        yield from _product(name, steps, shift, lengths)
+
+
+def _score_sde_ve() -> Iterator[Case]:
+    name, correct = "ScoreSdeVeScheduler", _axis("correct_steps", (0, 1, 2))
+    ends = [{}, {"sigma_min": 0.03, "sigma_max": 50.0}, {"snr": 0.3}, {"sampling_eps": 1e-3}]
+    for steps in (2, 3, 10, 37, 50):
+        yield from _product(name, steps, correct, ends)
+
+
+def _karras_ve() -> Iterator[Case]:
+    name, churn = "KarrasVeScheduler", _axis("s_churn", (0.0, 3.0, 80.0))
+    ends = [{}, {"sigma_min": 0.03, "sigma_max": 50.0}, {"s_noise": 1.0}]
+    limits = [{}, {"s_min": 0.3, "s_max": 30.0}]
+    for steps in (2, 3, 10, 37, 50):
+        yield from _product(name, steps, churn, ends, limits)
+
+
 def cases_by_fields(name: str, fields: Collection[str]) -> tuple[Case, ...]:
     """Cases of a scheduler without a list of its own, from the fields that it has."""
     prediction = _axis("prediction_type", PREDICTIONS)
@@ -260,4 +334,10 @@ GROUPS: dict[str, tuple[Case, ...]] = {
     "Euler": tuple(_euler()),
     "EulerAncestral": tuple(_euler_ancestral()),
     "DPMSolverMultistep": tuple(_dpm_multistep()),
+    "EDMEuler": tuple(_edm_euler()),
+    "CMStochasticIterative": tuple(_consistency()),
+    "FlowMatchEuler": tuple(_flow_match_euler()),
+    "FlowMatchHeun": tuple(_flow_match_heun()),
+    "ScoreSdeVe": tuple(_score_sde_ve()),
+    "KarrasVe": tuple(_karras_ve()),
 }

@@ -161,6 +161,88 @@ def test_dpm_solver_truncates_timesteps() -> None:
     assert scheduler.timesteps.dtype == torch.int64
 
 
+def test_edm_churns_after_the_evaluation() -> None:
+    scheduler = ready("EDMEulerScheduler")
+    assert scheduler.scale_model_input(ZERO, scheduler.timesteps[0]).abs().max() == 0
+    churned = scheduler.step(ZERO, scheduler.timesteps[0], ZERO, s_churn=5.0).prev_sample
+    assert churned.std() > 1
+
+
+def test_edm_takes_sigmas_for_places_of_a_ramp() -> None:
+    scheduler = diffusers.EDMEulerScheduler()
+    scheduler.set_timesteps(sigmas=torch.tensor([50.0, 5.0, 0.5]))
+    assert scheduler.sigmas[2] == pytest.approx(2.5, rel=0.05)
+
+
+def test_one_edm_step() -> None:
+    """It begins at the smallest level, or stays at the largest."""
+    assert ready("EDMEulerScheduler", 1, sigma_schedule="exponential").sigmas[0] < 0.01
+    assert ready("EDMEulerScheduler", 1, final_sigmas_type="sigma_min").sigmas.tolist() == [80, 80]
+
+
+def test_flows_shift_the_levels_that_they_are_given() -> None:
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
+    scheduler.set_timesteps(sigmas=[1.0, 0.5])
+    assert scheduler.sigmas.tolist() == [1, 0.75, 0]
+    scheduler.set_timesteps(timesteps=[1000.0, 500.0])
+    assert (scheduler.timesteps.tolist(), scheduler.sigmas.tolist()) == ([1000, 500], [1, 0.75, 0])
+
+
+def test_an_inverted_flow_with_noise_reads_the_wrong_end() -> None:
+    """With exact answers x0 - eps the first step should reach x0 / 4 + 3 z / 4."""
+    options = {"invert_sigmas": True, "stochastic_sampling": True}
+    scheduler = ready("FlowMatchEulerDiscreteScheduler", 5, **options)
+    x0, eps = ZERO + 40.0, ZERO + 1.0
+    reached = scheduler.step(x0 - eps, scheduler.timesteps[0], eps).prev_sample
+    assert abs(reached - 10).min() > 5
+
+
+def test_one_step_to_a_terminal_level_is_nan() -> None:
+    with pytest.warns(RuntimeWarning, match="invalid value"):
+        scheduler = ready("FlowMatchEulerDiscreteScheduler", 1, shift_terminal=0.1)
+    assert scheduler.sigmas.isnan().any()
+
+
+def test_churn_leaves_a_straight_path() -> None:
+    """With exact answers eps - x0 at x = eps and sigma 1, a step of Heun should be exact."""
+    scheduler = ready("FlowMatchHeunDiscreteScheduler", 3)
+    x0, x = ZERO + 3.0, ZERO + 1.0
+    velocity = x - x0
+    for t in scheduler.timesteps:
+        x = scheduler.step(velocity, t, x, s_churn=1.0, s_noise=0.0).prev_sample
+    assert abs(x - x0).max() > 0.1
+
+
+def test_the_corrector_depends_on_the_batch() -> None:
+    scheduler = ready("ScoreSdeVeScheduler")
+    scheduler.set_sigmas(10)
+    score = torch.cat([ZERO + 1, ZERO + 100])
+
+    def corrected(batch: int) -> Any:
+        generator = torch.Generator().manual_seed(0)
+        return scheduler.step_correct(score[:batch], score[:batch], generator).prev_sample[0]
+
+    assert abs(corrected(1) - corrected(2)).max() > 0.01
+
+
+def test_one_step_of_the_sde_begins_at_the_smallest_level() -> None:
+    scheduler = ready("ScoreSdeVeScheduler", 1)
+    scheduler.set_sigmas(1)
+    assert scheduler.discrete_sigmas.tolist() == pytest.approx([0.01])
+
+
+def test_an_early_end_of_the_sde_repeats_levels() -> None:
+    scheduler = ready("ScoreSdeVeScheduler", sampling_eps=0.2)
+    places = [int(float(t) * 9 + 1e-5) for t in scheduler.timesteps]
+    assert len(set(places)) < 10
+
+
+def test_karras_ve_takes_squares_for_levels() -> None:
+    schedule = ready("KarrasVeScheduler").schedule
+    assert [float(schedule[-1]), float(schedule[0])] == pytest.approx([100.0**2, 0.02**2])
+    assert ready("KarrasVeScheduler", 1).schedule.isnan().all()
+
+
 @pytest.mark.parametrize("name", ["EulerAncestralDiscreteScheduler", "PNDMScheduler"])
 def test_sample_prediction_fails(name: str) -> None:
     scheduler = ready(name, prediction_type="sample")

@@ -42,7 +42,8 @@ TOLD = {np.float64: 1e-6, np.float32: 1e-2}
 
 
 def table_of(case: Case, dtype: Any = np.float64) -> Any:
-    return getattr(dj, case.name)(**case.config).table(case.steps, dtype=dtype, **case.call)
+    steps = None if "timesteps" in case.call else case.steps
+    return getattr(dj, case.name)(**case.config).table(steps, dtype=dtype, **case.call)
 
 
 def cases_of(group: str) -> list[Case]:
@@ -55,8 +56,8 @@ def difference(case: Case, dtype: Any = np.float64) -> float:
     table = table_of(case)
     x = float(table.init_scale) * z
     ours = propagate(table, network, x, noise)
-    schedule = getattr(dj, case.name)(**case.config).noise_schedule
-    alpha_bar = schedule.alpha_bar if dtype == np.float64 else None
+    schedule = getattr(getattr(dj, case.name)(**case.config), "noise_schedule", None)
+    alpha_bar = schedule.alpha_bar if schedule and dtype == np.float64 else None
     run = peers.peer(
         case,
         lambda sample, i: network(sample.astype(np.float64), i).astype(dtype),
@@ -170,3 +171,55 @@ def test_add_noise_of_the_euler_family(name: str) -> None:
         expected = theirs.add_noise(*sides, torch.from_numpy(timestep.astype(np.float64))).numpy()
     ours = getattr(dj, name)().add_noise(x0, noise, timestep)
     np.testing.assert_allclose(ours, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "EDMEulerScheduler",
+        "CMStochasticIterativeScheduler",
+        "FlowMatchEulerDiscreteScheduler",
+        "FlowMatchHeunDiscreteScheduler",
+        "ScoreSdeVeScheduler",
+    ],
+)
+def test_add_noise_without_betas(name: str) -> None:
+    """By the place in the levels of training, which diffusers orders otherwise."""
+    import torch
+
+    rng = np.random.default_rng(0)
+    x0, noise = rng.standard_normal((2, 3, 2, 2, 3)).astype(np.float32)
+    places = np.array([0, 17, 39])
+    with lifted.lifted():
+        theirs = lifted.build(name)
+        if name == "EDMEulerScheduler":  # it begins with one level more than timesteps
+            theirs.set_timesteps(1000)
+        sides = [torch.from_numpy(a.astype(np.float64)) for a in (x0, noise)]
+        told = torch.from_numpy(places) if name == "ScoreSdeVeScheduler" else theirs.timesteps
+        if name not in ("ScoreSdeVeScheduler", "CMStochasticIterativeScheduler"):
+            told = told.flip(0)[places]
+        elif name == "CMStochasticIterativeScheduler":
+            told = told[places]
+        if name == "FlowMatchHeunDiscreteScheduler":  # one timestep a call, and it is remembered
+            noisy = []
+            for a, b, t in zip(*sides, told, strict=True):
+                theirs._step_index = None
+                noisy.append(theirs.scale_noise(a, t, b))
+            expected = torch.stack(noisy).numpy()
+        elif name.startswith("FlowMatch"):
+            expected = theirs.scale_noise(sides[0], told, sides[1]).numpy()
+        else:
+            expected = theirs.add_noise(*sides, told).numpy()
+    ours = getattr(dj, name)().add_noise(x0, noise, places)
+    np.testing.assert_allclose(ours, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_mu_of_a_size() -> None:
+    from diffusers.pipelines.flux.pipeline_flux import calculate_shift
+
+    for sizes in ((256, 4096, 0.5, 1.15), (128, 1024, 0.4, 1.2)):
+        names = ("base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift")
+        ours = dj.FlowMatchEulerDiscreteScheduler(**dict(zip(names, sizes, strict=True)))
+        for tokens in (1, 500, 4096):
+            expected = calculate_shift(tokens, *sizes)
+            assert ours.mu_of(tokens) == pytest.approx(expected, rel=1e-12)

@@ -4,20 +4,20 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import pytest
 from pipelines.models import FILES, edit, pipeline, scheduler
 
 import ddpm_jax as dj
 from ddpm_jax.cli import main
+from ddpm_jax.hub.config import FAMILY
+from ddpm_jax.schedulers import SCHEDULERS
 
-OTHER_PROCESSES = (
-    "EDMEulerScheduler",
-    "FlowMatchEulerDiscreteScheduler",
-    "CMStochasticIterativeScheduler",
-    "ScoreSdeVeScheduler",
-    "KarrasVeScheduler",
-)
+KEY = jax.random.key(0)
+
+OTHER_PROCESSES = [kind.__name__ for kind in SCHEDULERS if kind.family != FAMILY]
 PIPELINES = (dj.DiffusionPipeline, dj.DDPMPipeline, dj.DDIMPipeline, dj.PNDMPipeline)
+CALL: dict[str, Any] = {"batch_size": 2, "output_type": "np", "progress": False}
 
 
 @pytest.fixture
@@ -28,9 +28,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "saved"
 
 
-def refused(folder: Path, words: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every pipeline and the command line refuse it."""
-    for cls in PIPELINES:
+def refused(
+    folder: Path, words: str, capsys: pytest.CaptureFixture[str], pipelines: Any = PIPELINES
+) -> None:
+    """The pipelines and the command line refuse it."""
+    for cls in pipelines:
         with pytest.raises(ValueError, match=words):
             cls.from_pretrained(folder)
     assert main(["sample", "--model", str(folder), "--out", str(folder / "x.png")]) == 1
@@ -38,16 +40,48 @@ def refused(folder: Path, words: str, capsys: pytest.CaptureFixture[str]) -> Non
     assert not (folder / "x.png").exists()
 
 
-@pytest.mark.parametrize("name", OTHER_PROCESSES)
-@pytest.mark.parametrize("place", ["config", "index", "both"])
+@pytest.mark.parametrize("name", [*OTHER_PROCESSES, "FlowMatchLCMScheduler"])
+@pytest.mark.parametrize("place", ["config", "index"])
 def test_schedulers_with_another_process(
     folder: Path, name: str, place: str, capsys: pytest.CaptureFixture[str]
 ):
-    if place != "index":
+    """The index and the scheduler's config disagree."""
+    if place == "config":
         edit(folder / "scheduler" / "scheduler_config.json", _class_name=name)
-    if place != "config":
+    else:
         edit(folder / "model_index.json", scheduler=["diffusers", name])
     refused(folder, name, capsys)
+
+
+@pytest.mark.parametrize("name", OTHER_PROCESSES)
+def test_a_scheduler_of_another_process_is_kept(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+):
+    """By the pipeline that replaces none; pipelines and commands that would replace it refuse."""
+    kind, folder = getattr(dj, name), tmp_path / "saved"
+    made = pipeline(dj.DDPMPipeline)
+    made.scheduler = kind()
+    made.save_pretrained(folder)
+    pipe: Any = dj.DiffusionPipeline.from_pretrained(folder)
+    assert type(pipe) is dj.DDPMPipeline
+    assert pipe.scheduler == kind()
+    if kind is dj.EDMEulerScheduler:  # one compilation; the others are those of test_tables.py
+        images = [one(KEY, num_inference_steps=4, **CALL).images for one in (pipe, made)]
+        assert np.array_equal(*images)
+    refused(folder, name, capsys, (dj.DDIMPipeline, dj.PNDMPipeline))
+    with pytest.raises(ValueError, match=name):
+        dj.DDIMPipeline.from_pipe(pipe)
+
+
+def test_a_scheduler_of_another_process_on_the_command_line(tmp_path: Path):
+    folder, out = tmp_path / "saved", tmp_path / "x.png"
+    made = pipeline(dj.DDPMPipeline)
+    made.scheduler = dj.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
+    made.save_pretrained(folder)
+    command = ["sample", "--model", str(folder), "--out", str(out), "--steps", "4", "--num", "1"]
+    command += ["--no-cache", "--scheduler", "flow-match-euler", "--set", "mu=0.5"]
+    assert main(command) == 0
+    assert out.exists()
 
 
 @pytest.mark.parametrize(

@@ -55,12 +55,14 @@ def test_images_are_those_of_the_scan_bit_for_bit(ddim: dj.DDIMPipeline, options
     [SCHEDULERS[0], *(pytest.param(kind, marks=pytest.mark.slow) for kind in SCHEDULERS[1:])],
 )
 def test_every_scheduler_works_in_every_pipeline(kind: type[dj.Scheduler]):
-    table = kind.from_config(pipeline(dj.DDPMPipeline).scheduler.config).table(5)
+    ours = pipeline(dj.DDPMPipeline).scheduler
+    scheduler = kind.from_config(ours.config) if kind.family == ours.family else kind()
+    table = scheduler.table(5)
     expected = by_scan(table)
     assert np.ptp(expected) > 0.5
     for cls in PIPELINES:
         pipe = pipeline(cls)
-        pipe.scheduler = kind.from_config(pipe.scheduler.config)
+        pipe.scheduler = scheduler
         images = pipe(KEY, batch_size=3, num_inference_steps=5, **QUIET).images
         np.testing.assert_array_equal(images, expected)
 

@@ -20,7 +20,8 @@ CALL: dict[str, Any] = {"batch_size": 2, "output_type": "np", "progress": False}
 def test_a_table_gives_the_images_of_its_scheduler(pipe: Any, kind: Any):
     """The images equal those of a pipeline with that scheduler."""
     made = pipeline(pipe)
-    scheduler = kind.from_config(made.scheduler.config)
+    ours = kind.family == made.scheduler.family
+    scheduler = kind.from_config(made.scheduler.config) if ours else kind()
     expected = pipeline(dj.DDPMPipeline)
     expected.scheduler = scheduler
     images = made(KEY, table=scheduler.table(4), **CALL).images

@@ -9,14 +9,15 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
 
 from ddpm_jax.schedulers import SCHEDULERS
+from ddpm_jax.schedulers.betas import BetaScheduler
 from ddpm_jax.schedulers.sigmas import SigmaScheduler
-from tests.schedulers import reference
+from tests.schedulers import ideal, reference
 
 VP, VE = "variance preserving", "variance exploding"
 
@@ -33,7 +34,14 @@ class Family:
     """A scheduler class, and properties from its declarations."""
 
     cls: Any
-    predictions: tuple[str, ...] = ("epsilon", "sample", "v_prediction")
+
+    @property
+    def predictions(self) -> tuple[str | None, ...]:
+        """The prediction types that it takes; None if it has no such field."""
+        if "prediction_type" not in self.fields:
+            return (None,)
+        taken = get_args(get_type_hints(self.cls)["prediction_type"])
+        return tuple(p for p in ("epsilon", "sample", "v_prediction") if p in taken)
 
     @property
     def order(self) -> int:
@@ -51,6 +59,10 @@ class Family:
         return Case(self, ())
 
     @property
+    def has_betas(self) -> bool:
+        return issubclass(self.cls, BetaScheduler)
+
+    @property
     def name(self) -> str:
         return self.cls.__name__.removesuffix("Scheduler")
 
@@ -60,6 +72,7 @@ class Family:
 
 
 FAMILIES = tuple(Family(cls) for cls in SCHEDULERS)
+BETA_FAMILIES = tuple(family for family in FAMILIES if family.has_betas)
 
 SPACINGS = ("leading", "trailing", "linspace", "quadratic")
 
@@ -124,6 +137,24 @@ VARIATIONS: tuple[dict[str, Any], ...] = (
         "final_sigmas_type": "sigma_min",
     },
     {"use_dynamic_shifting": False, "time_shift_type": "exponential"},
+    # without betas
+    {"sigma_data": 0.8, "sigma_min": 0.01, "sigma_max": 50.0},
+    {"sigma_data": 0.5, "num_train_timesteps": 60},
+    {"sigma_schedule": "exponential"},
+    {"rho": 5.0},
+    {"clip_denoised": False},
+    {"shift": 3.0, "num_train_timesteps": 60},
+    {"shift": 2.0, "shift_terminal": 0.1},
+    {"invert_sigmas": True},
+    {"stochastic_sampling": True},
+    {"stochastic_sampling": True, "invert_sigmas": True},
+    {"base_shift": 0.4, "max_shift": 1.2, "base_image_seq_len": 128, "max_image_seq_len": 1024},
+    {"correct_steps": 2, "sigma_min": 0.05, "sigma_max": 50.0},
+    {"correct_steps": 0, "num_train_timesteps": 60},
+    {"snr": 0.1, "sampling_eps": 1e-3},
+    {"s_noise": 1.0},
+    {"s_churn": 0.0, "sigma_min": 0.05, "sigma_max": 50.0},
+    {"s_churn": 20.0, "s_min": 0.1, "s_max": 20.0, "s_noise": 1.0},
 )
 
 STEPS = (1, 3, 10, 37, 50)
@@ -147,6 +178,12 @@ class Case:
     @property
     def scheduler(self) -> Any:
         return self.family.cls(**dict(self.config))
+
+    @property
+    def exact(self) -> bool:
+        """Whether the noise gives exact marginals at each row: it does, but for a corrector or
+        noise that is louder than it should be."""
+        return not hasattr(self.scheduler, "snr") and getattr(self.scheduler, "s_noise", 1.0) == 1
 
     def get(self, field: str) -> Any:
         return getattr(self.scheduler, field)
@@ -203,7 +240,12 @@ def steps_of(case: Case) -> list[int]:
 
 def end_level(case: Case) -> tuple[float, float]:
     """(alpha, sigma) at the end of a run, from the config."""
-    scheduler, bar = case.scheduler, alpha_bar_of(case)
+    scheduler = case.scheduler
+    if not case.family.has_betas:
+        last = ideal.process(case.family.cls) == "consistency"
+        last |= getattr(scheduler, "final_sigmas_type", "zero") == "sigma_min"
+        return 1.0, scheduler.sigma_min if last else 0.0
+    bar = alpha_bar_of(case)
     if getattr(scheduler, "interpolation_type", "linear") == "log_linear":
         return 1.0, float(np.sqrt(1 / bar[0] - 1))  # log-spaced levels stop above zero
     if getattr(scheduler, "final_sigmas_type", "zero") == "sigma_min":

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ddpm_jax.schedulers.sigmas import FiniteSigmas
+from tests.schedulers.ideal import input_scale, output_of, read_of
 from tests.schedulers.matrix import CASES, VE, Case, alpha_bar_of, cases, end_level, steps_of
 from tests.schedulers.propagate import propagate
 
@@ -37,14 +38,11 @@ def tolerance_at(level: np.ndarray) -> float:
     return END_POINT * max(1.0, PLAIN_ALPHA / alpha if alpha > 0 else 1.0)
 
 
-def constant_network(table: Any, prediction: str, x0: np.ndarray, eps: np.ndarray) -> Any:
+def constant_network(case: Case, table: Any, x0: Any, eps: Any) -> Any:
     """Returns the same (x0, eps) at every row."""
 
     def network(x: np.ndarray, i: int) -> np.ndarray:
-        alpha, sigma = np.asarray(table.level[i], np.float64) / np.hypot(*table.level[i])
-        v = alpha * eps - sigma * x0
-        answers = {"epsilon": eps, "sample": x0, "v_prediction": v, "flow_prediction": eps - x0}
-        return answers[prediction]
+        return output_of(case.scheduler, table.level[i], x0, eps)
 
     return network
 
@@ -59,6 +57,7 @@ def is_exempt(case: Case) -> bool:
     """With v on cosine grids a second evaluation, at x', amplifies the rounding of x'."""
     return (
         not case.family.cls.one_row_per_step
+        and case.family.has_betas
         and case.get("prediction_type") == "v_prediction"
         and case.get("beta_schedule") == "squaredcos_cap_v2"
     )
@@ -70,7 +69,7 @@ def test_constant_prediction_reaches_the_end_point(case: Case) -> None:
     x0, eps = rng.uniform(-0.9, 0.9, SHAPE), rng.standard_normal(SHAPE)
     for n in steps_of(case):
         table = case.scheduler.table(n, dtype=np.float64)
-        network = constant_network(table, case.get("prediction_type"), x0, eps)
+        network = constant_network(case, table, x0, eps)
         alpha, sigma = table.level[0]
         last = propagate(table, network, alpha * x0 + sigma * eps)[-1]
         end_alpha, end_sigma = end_level(case)
@@ -84,7 +83,8 @@ def has_training_levels(case: Case) -> bool:
     config = dict(case.config)
     kinds = ("karras_sigmas", "exponential_sigmas", "beta_sigmas", "lu_lambdas", "flow_sigmas")
     chosen = any(config.get(f"use_{kind}") for kind in kinds)
-    return not chosen and config.get("interpolation_type") != "log_linear"
+    spaced = chosen or config.get("interpolation_type") == "log_linear"
+    return case.family.has_betas and not spaced
 
 
 @cases(has_training_levels)
@@ -147,12 +147,10 @@ def test_cast_once(case: Case) -> None:
 
 @cases()
 def test_network_input_has_unit_variance(case: Case) -> None:
-    """in_scale rescales x to alpha^2 + sigma^2 = 1; it is 1 if that already holds, and in flows."""
+    """in_scale rescales x to unit variance, or the network is given x itself."""
     table = case.scheduler.table(min(10, case.get("num_train_timesteps")), dtype=np.float64)
-    if getattr(case.scheduler, "use_flow_sigmas", False):
-        assert np.all(table.in_scale == 1)
-        return
-    np.testing.assert_allclose(table.in_scale * np.hypot(*table.level.T), 1, rtol=1e-14)
+    expected = [input_scale(case.scheduler, level) for level in table.level]
+    np.testing.assert_allclose(table.in_scale, expected, rtol=1e-14)
 
 
 @cases(one_spacing)
@@ -170,11 +168,11 @@ def test_to_x0_reads_x0(case: Case) -> None:
     """(r_0, output) -> x0 inverts x = alpha x0 + sigma eps for each prediction type."""
     table = case.scheduler.table(min(10, case.get("num_train_timesteps")), dtype=np.float64)
     x0, eps = 0.3, -1.7
-    network = constant_network(table, case.get("prediction_type"), x0, eps)
+    network, expected = constant_network(case, table, x0, eps), read_of(case.scheduler, x0, eps)
     for i, (alpha, sigma) in enumerate(table.level):
         x = alpha * x0 + sigma * eps
         read = table.to_x0[i] @ np.array([x, network(x, i)])
-        assert abs(read - x0) <= tolerance_at(table.level[i])
+        assert abs(read - expected) <= tolerance_at(table.level[i])
 
 
 def test_the_matrix_covers_every_field() -> None:

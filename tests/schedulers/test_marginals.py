@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.schedulers.ideal import output_of
 from tests.schedulers.matrix import Case, cases, end_level, steps_of
 from tests.schedulers.propagate import moments
 
@@ -23,48 +24,38 @@ LARGE = ("fixed_large", "fixed_large_log")
 LEARNED = ("learned", "learned_range")
 
 
-def exact_output(prediction: str, level: np.ndarray, x0_of: tuple[float, float]) -> np.ndarray:
-    """The network's output over (x, x0) for a reading x0 = x0_of . (x, x0): a pair of numbers.
+def moments_of(case: Case, table: Any, unit_data: bool = False) -> np.ndarray:
+    """(mean over x0, variance) of r_0 after each row, from the exact forward process at row 0.
 
-    With h^2 = alpha^2 + sigma^2: eps = (x - alpha x0) / sigma, v = (alpha eps - sigma x0) / h.
+    The exact network reads x0 itself, or E[x0 | x] = alpha x / (alpha^2 + sigma^2) of unit data.
     """
-    alpha, sigma = level
-    x0 = np.array(x0_of)
-    eps = (np.array([1.0, 0.0]) - alpha * x0) / sigma
-    v = (alpha * eps - sigma * x0) / np.hypot(alpha, sigma)
-    answers = {"epsilon": eps, "sample": x0, "v_prediction": v, "flow_prediction": eps - x0}
-    return answers[prediction]
-
-
-def moments_of(table: Any, prediction: str, unit_data: bool) -> list[tuple[float, float]]:
-    """(mean over x0, variance) of r_0 after each row, from the exact forward process at row 0."""
-    outputs = []
+    answers = []
     for level in table.level:
-        # E[x0 | x] of unit data is alpha x / (alpha^2 + sigma^2)
-        reading = (level[0] / (level @ level), 0.0) if unit_data else (0.0, 1.0)
-        outputs.append(exact_output(prediction, level, reading))
+        alpha, sigma = level
+        x0 = np.array([alpha / (level @ level), 0.0] if unit_data else [0.0, 1.0])  # of (x, x0)
+        eps = (np.array([1.0, 0.0]) - alpha * x0) / sigma
+        answers.append(output_of(case.scheduler, level, x0, eps))
     alpha, sigma = table.level[0]
-    if unit_data:
-        return moments(table, outputs, 0.0, alpha**2 + sigma**2)
-    return moments(table, outputs, alpha, sigma**2)
+    start = (0.0, alpha**2 + sigma**2) if unit_data else (alpha, sigma**2)
+    return np.array(moments(table, answers, *start))
 
 
 def is_single_point(case: Case) -> bool:
+    if not (case.stochastic and case.exact):
+        return False
     config = dict(case.config)
     return (
-        bool(case.stochastic)
-        and config.get("variance_type") not in (*LARGE, *LEARNED)
+        config.get("variance_type") not in (*LARGE, *LEARNED)
         and config.get("algorithm_type") != "sde-dpmsolver"
     )
 
 
 @cases(is_single_point)
 def test_single_point_marginal_of_every_row(case: Case) -> None:
-    prediction = case.get("prediction_type")
     for call in (*case.stochastic, *case.deterministic):
         for n in steps_of(case):
             table = case.scheduler.table(n, dtype=np.float64, **call)
-            found = np.array(moments_of(table, prediction, unit_data=False))
+            found = moments_of(case, table)
             alpha, sigma = table.level[1:].T
             np.testing.assert_allclose(found[:-1, 0], alpha, rtol=EXACT)
             np.testing.assert_allclose(found[:-1, 1], sigma**2, rtol=EXACT)
@@ -75,7 +66,7 @@ def test_stochastic_tables_end_at_the_level_of_the_config(case: Case) -> None:
     """The last row's marginal: x0 itself, or alpha_0 x0 + sigma_0 eps."""
     for call in case.stochastic:
         table = case.scheduler.table(steps_of(case)[-1], dtype=np.float64, **call)
-        mean, variance = moments_of(table, case.get("prediction_type"), unit_data=False)[-1]
+        mean, variance = moments_of(case, table)[-1]
         alpha, sigma = end_level(case)
         assert abs(mean - alpha) < EXACT
         assert abs(variance - sigma**2) < EXACT
@@ -85,7 +76,7 @@ def test_stochastic_tables_end_at_the_level_of_the_config(case: Case) -> None:
 def test_fixed_large_is_exact_on_unit_data(case: Case) -> None:
     for n in steps_of(case):
         table = case.scheduler.table(n, dtype=np.float64)
-        found = np.array(moments_of(table, case.get("prediction_type"), unit_data=True))
+        found = moments_of(case, table, unit_data=True)
         np.testing.assert_allclose(found[:-1, 1], 1, rtol=EXACT)
         # the last row gives E[x0 | x], without noise
         np.testing.assert_allclose(found[-1, 1], table.level[-1, 0] ** 2, rtol=EXACT)
@@ -98,5 +89,5 @@ def test_the_test_can_fail(case: Case) -> None:
     n = min(10, case.get("num_train_timesteps"))
     table = case.scheduler.table(n, dtype=np.float64, **call)
     louder = dataclasses.replace(table, noise_scale=table.noise_scale * 1.001)
-    found = np.array(moments_of(louder, case.get("prediction_type"), unit_data=False))
+    found = moments_of(case, louder)
     assert np.abs(found[:-1, 1] / table.level[1:, 1] ** 2 - 1).max() > 1e-6

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import ddpm_jax as dj
-from tests.schedulers.matrix import FAMILIES, VE, Case, cases
+from tests.schedulers.matrix import BETA_FAMILIES, FAMILIES, VE, Case, cases
 
 COLUMNS = ("timestep", "level", "in_scale", "mix", "to_x0", "noise_scale", "log_var")
 KEYS = dj.sample_keys(jax.random.key(0, impl="unsafe_rbg"), 2)
@@ -92,7 +92,7 @@ def test_pndm_evaluations() -> None:
     assert len(dj.PNDMScheduler(skip_prk_steps=True).table(50)) == 51
 
 
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+@pytest.mark.parametrize("family", BETA_FAMILIES, ids=lambda family: family.name)
 def test_custom_timesteps_replace_the_spacing(family: Any) -> None:
     scheduler = family.cls(timestep_spacing="leading")
     grid = scheduler.table(10, dtype=np.float64)
@@ -114,7 +114,7 @@ def test_fractional_timesteps_are_for_the_euler_family() -> None:
     np.testing.assert_allclose(table.level[:, 1], expected, rtol=1e-14)
 
 
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+@pytest.mark.parametrize("family", BETA_FAMILIES, ids=lambda family: family.name)
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
 @pytest.mark.parametrize("start", [0, 4])
 def test_prior_scale(family: Any, spacing: str, start: int) -> None:
@@ -169,7 +169,7 @@ def test_noised_and_karras_levels() -> None:
 # sigmas
 
 
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+@pytest.mark.parametrize("family", BETA_FAMILIES, ids=lambda family: family.name)
 def test_custom_sigmas_replace_the_spacing(family: Any) -> None:
     """The last is where the run ends; timesteps are linear in log sigma."""
     scheduler = family.cls()
@@ -181,7 +181,7 @@ def test_custom_sigmas_replace_the_spacing(family: Any) -> None:
         np.testing.assert_allclose(level[1] / level[0], sigma, rtol=1e-12)
 
 
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+@pytest.mark.parametrize("family", BETA_FAMILIES, ids=lambda family: family.name)
 def test_sigmas_of_timesteps_are_those_timesteps(family: Any) -> None:
     scheduler, timesteps = family.cls(), [999, 700, 411, 90, 5]
     ratio = scheduler.noise_schedule.noise_ratio
