@@ -13,6 +13,9 @@ from ddpm_jax.schedulers.ddpm import DDPMScheduler as DDPMScheduler
 from ddpm_jax.schedulers.dpmsolver_multistep import (
     DPMSolverMultistepScheduler as DPMSolverMultistepScheduler,
 )
+from ddpm_jax.schedulers.edm_dpmsolver_multistep import (
+    EDMDPMSolverMultistepScheduler as EDMDPMSolverMultistepScheduler,
+)
 from ddpm_jax.schedulers.edm_euler import EDMEulerScheduler as EDMEulerScheduler
 from ddpm_jax.schedulers.euler import EulerDiscreteScheduler as EulerDiscreteScheduler
 from ddpm_jax.schedulers.euler_ancestral import (
@@ -40,6 +43,7 @@ SCHEDULERS: tuple[type[Scheduler], ...] = (
     LMSDiscreteScheduler,
     DPMSolverMultistepScheduler,
     EDMEulerScheduler,
+    EDMDPMSolverMultistepScheduler,
     CMStochasticIterativeScheduler,
     FlowMatchEulerDiscreteScheduler,
     FlowMatchHeunDiscreteScheduler,

@@ -33,6 +33,8 @@ class Configured:
     _explicit: ClassVar[frozenset[str]] = frozenset()  # set for each instance in __new__
     _hidden: ClassVar[Mapping[str, Any]] = {}
     _unchecked: ClassVar[tuple[str, ...]] = ()  # fields that a subclass checks itself
+    _foreign: ClassVar[Mapping[str, Mapping[Any, str]]] = {}
+    """Values that a field has in related schedulers, with what they become here; as diffusers."""
 
     def __new__(cls: type[ConfiguredT], **given: Any) -> ConfiguredT:
         """Notes which fields were given; they, and no defaults, go over to other schedulers."""
@@ -42,6 +44,10 @@ class Configured:
         return self
 
     def __post_init__(self) -> None:
+        for name, becomes in self._foreign.items():
+            value = getattr(self, name)
+            if isinstance(value, str) and value in becomes:
+                object.__setattr__(self, name, becomes[value])
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, np.generic):  # as a Python number: hashed and written alike

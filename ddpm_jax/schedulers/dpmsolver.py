@@ -41,6 +41,10 @@ Mixture: TypeAlias = dict[str, float]
 """The new value of a register: a weight for each of the builder's sources."""
 
 HIGHEST_ORDER = 3
+FOREIGN: Mapping[str, Mapping[Any, str]] = {
+    "algorithm_type": {"deis": "dpmsolver++"},
+    "solver_type": dict.fromkeys(("logrho", "bh1", "bh2"), "midpoint"),
+}
 
 
 class Form(NamedTuple):
@@ -117,10 +121,7 @@ class DPMSolver(CountedSteps):
     variance_type: VarianceType | None = None
 
     _unchecked: ClassVar[tuple[str, ...]] = (*CountedSteps._unchecked, "lambda_min_clipped")
-    _foreign: ClassVar[Mapping[str, Mapping[Any, str]]] = {
-        "algorithm_type": {"deis": "dpmsolver++"},
-        "solver_type": dict.fromkeys(("logrho", "bh1", "bh2"), "midpoint"),
-    }
+    _foreign: ClassVar[Mapping[str, Mapping[Any, str]]] = FOREIGN
 
     def _faults(self) -> Sequence[str]:
         faults, clipped = list(super()._faults()), self.lambda_min_clipped

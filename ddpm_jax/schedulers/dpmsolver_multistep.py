@@ -14,7 +14,7 @@ where the 2 is one too many: its slope of convergence is 2, with an error under 
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -31,12 +31,26 @@ from ddpm_jax.schedulers.dpmsolver import (
 )
 from ddpm_jax.schedulers.exponential import log_snr
 from ddpm_jax.schedulers.fields import ZeroTerminalSNR
-from ddpm_jax.tables.builder import Level
+from ddpm_jax.tables.builder import Level, TableBuilder
 from ddpm_jax.tables.spacing import SigmaSpacing
 from ddpm_jax.tables.table import Table
 
 PAST = ("m_1", "m_2")
 SHORT = 15  # runs of fewer steps lower the orders of the last two, as in the authors' code
+
+
+class Orders(NamedTuple):
+    """The orders of a run's steps.
+
+    Attributes:
+        highest: once there are enough steps before.
+        lowers: the last two are lowered.
+        euler_at_final: the last one is 1.
+    """
+
+    highest: int
+    lowers: bool
+    euler_at_final: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,23 +69,28 @@ class MultistepDPMSolver(DPMSolver, SpacedTimesteps):
     euler_at_final: bool = False
 
     def _write(self, levels: list[Level], dtype: Any, left_out: int = 0) -> Table:
-        form, past = self._form(), PAST[: self.solver_order - 1]
-        build = self._builder("x", *past)
-        push = {new: {old: 1.0} for old, new in pairwise([form.integrand, *past])}
+        form, build = self._form(), self._builder("x", *PAST[: self.solver_order - 1])
         lowers = self.lower_order_final and len(levels) - 1 + left_out < SHORT
-        visited: list[float] = []  # lambda, here and of what the registers hold
-        for left, (level, end) in zip(range(len(levels) - 1, 0, -1), pairwise(levels), strict=True):
-            if level[1:] == end[1:]:  # a level twice: the slopes need distinct ones
-                build.row(*level)
-                continue
-            visited = [log_snr(level), *visited][: self.solver_order]
-            order = min(len(visited), left) if lowers else len(visited)
-            if left == 1:
-                form = form._replace(noisy=False)
-                order = 1 if self.euler_at_final or end.sigma == 0 else order
-            build.row(*level, x=_step(form, end, visited[:order]), **push)
-        prior, stochastic = self._prior_scale(levels[0]), self._form().noisy
-        return build.build(prior, dtype, stochastic=stochastic)
+        orders = Orders(self.solver_order, lowers, self.euler_at_final)
+        multistep_rows(build, form, levels, orders)
+        return build.build(self._prior_scale(levels[0]), dtype, stochastic=form.noisy)
+
+
+def multistep_rows(build: TableBuilder, form: Form, levels: list[Level], orders: Orders) -> None:
+    """The rows of a run; `build` has a register of PAST for each order above 1."""
+    past = PAST[: orders.highest - 1]
+    push = {new: {old: 1.0} for old, new in pairwise([form.integrand, *past])}
+    visited: list[float] = []  # lambda, here and of what the registers hold
+    for left, (level, end) in zip(range(len(levels) - 1, 0, -1), pairwise(levels), strict=True):
+        if level[1:] == end[1:]:  # a level twice: the slopes need distinct ones
+            build.row(*level)
+            continue
+        visited = [log_snr(level), *visited][: orders.highest]
+        order = min(len(visited), left) if orders.lowers else len(visited)
+        if left == 1:
+            form = form._replace(noisy=False)
+            order = 1 if orders.euler_at_final or end.sigma == 0 else order
+        build.row(*level, x=_step(form, end, visited[:order]), **push)
 
 
 def _step(form: Form, end: Level, visited: list[float]) -> Mixture:

@@ -13,15 +13,15 @@ Reference: Lu et al. 2022, arXiv:2206.00927, appendix B.
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import expm1, factorial, inf, log
-from typing import Any, ClassVar, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 from jaxtyping import Float
 
-from ddpm_jax.schedulers.base import GridOptions
+from ddpm_jax.schedulers.base import GridOptions, Scheduler
 from ddpm_jax.schedulers.fields import FlowSigmas, SigmaSpacings, Thresholding
 from ddpm_jax.tables.builder import Level
 from ddpm_jax.tables.spacing import shifted_sigmas, timestep_grid
@@ -62,16 +62,6 @@ class ExponentialIntegrator(Thresholding, SigmaSpacings, FlowSigmas):
     """
 
     lower_order_final: bool = True
-
-    _foreign: ClassVar[Mapping[str, Mapping[Any, str]]] = {}
-    """Values that a field has in related schedulers, with what they become here; as diffusers."""
-
-    def __post_init__(self) -> None:
-        for name, becomes in self._foreign.items():
-            value = getattr(self, name)
-            if isinstance(value, str) and value in becomes:
-                object.__setattr__(self, name, becomes[value])
-        super().__post_init__()
 
     def _faults(self) -> Sequence[str]:
         faults, chosen = list(super()._faults()), self._flags()
@@ -148,8 +138,8 @@ class ExponentialIntegrator(Thresholding, SigmaSpacings, FlowSigmas):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CountedSteps(ExponentialIntegrator):
-    """Integrators whose orders depend on the place of a step in the whole run."""
+class Counted(Scheduler):
+    """Methods whose orders depend on the place of a step in the whole run."""
 
     def table(self, num_inference_steps: int | None = None, **grid: Unpack[GridOptions]) -> Table:
         """The run as a table; see `Scheduler.table`."""
@@ -159,3 +149,8 @@ class CountedSteps(ExponentialIntegrator):
     @abstractmethod
     def _write(self, levels: list[Level], dtype: Any, left_out: int = 0) -> Table:
         """Writes the rows; `left_out` is the number of steps before them in the whole run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CountedSteps(Counted, ExponentialIntegrator):
+    """Integrators whose orders depend on the place of a step in the whole run."""

@@ -293,23 +293,23 @@ def run_plain(
     noise: list[np.ndarray],
     **options: Any,
 ) -> Run:
-    """diffusers' own loop, with row i's noise; `options` are those of `set_timesteps`."""
+    """diffusers' own loop, with row i's noise; `options` are those of `set_timesteps`.
+
+    The last row adds no noise. Only EDM's stochastic DPM-Solver would: it stays at sigma_min, and
+    the square root of a rounding error is 1e-8.
+    """
     run = Run()
-    scheduler.set_timesteps(
-        **(options if "timesteps" in options else options | {"num_inference_steps": n})
-    )
+    steps = {} if "timesteps" in options else {"num_inference_steps": n}
+    scheduler.set_timesteps(**steps, **options)
     run.init_scale = float(getattr(scheduler, "init_noise_sigma", 1.0))
     sample = _tensor(x)
     if hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(0)
     with injection():
         for i, t in enumerate(scheduler.timesteps):
-            scaled = (
-                scheduler.scale_model_input(sample, t)
-                if hasattr(scheduler, "scale_model_input")
-                else sample
-            )
-            randomness.value = _tensor(noise[i])
+            scales = hasattr(scheduler, "scale_model_input")
+            scaled = scheduler.scale_model_input(sample, t) if scales else sample
+            randomness.value = _tensor(noise[i]) * (i < n - 1)
             output = _tensor(network(_array(scaled), i))
             sample = run.append(t, scheduler.step(output, t, sample).prev_sample)
     return run
@@ -454,6 +454,7 @@ RUNS: dict[str, Callable[..., Run]] = {
     "EulerDiscreteScheduler": run_euler,
     "EulerAncestralDiscreteScheduler": run_euler,
     "EDMEulerScheduler": run_edm_euler,
+    "EDMDPMSolverMultistepScheduler": run_plain,
     "CMStochasticIterativeScheduler": run_plain,
     "FlowMatchEulerDiscreteScheduler": run_plain,
     "FlowMatchHeunDiscreteScheduler": run_plain,

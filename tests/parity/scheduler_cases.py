@@ -262,6 +262,30 @@ def _edm_euler() -> Iterator[Case]:
     yield from _product(name, 37, prediction, final, _calls(*CHURN))
 
 
+def _edm_dpm_multistep() -> Iterator[Case]:
+    name = "EDMDPMSolverMultistepScheduler"
+    prediction = _axis("prediction_type", ("epsilon", "v_prediction"))
+    form = _axis("algorithm_type", ("dpmsolver++", "sde-dpmsolver++"))
+    kind, orders = _axis("solver_type", ("midpoint", "heun")), _axis("solver_order", (1, 2, 3))
+    curve = _axis("sigma_schedule", ("karras", "exponential"))
+    ends = [{}, {"sigma_min": 0.03, "sigma_max": 50.0}, {"sigma_data": 1.3}, {"rho": 5.0}]
+    last = [{"lower_order_final": False}, {"euler_at_final": True}]
+    yield from _product(name, 1, prediction, form, orders[:2])
+    for steps in (2, 3, 10, 37, 50):
+        yield from _product(name, steps, prediction, form, orders[:2])
+        yield from _product(name, steps, prediction, form[:1], orders[2:])
+    for steps in (3, 10):
+        yield from _product(name, steps, prediction, form, kind[1:])
+    for steps in (10, 20):
+        yield from _product(name, steps, form, curve, ends[1:])
+        yield from _product(name, steps, last, form, kind)
+        yield from _product(name, steps, last, orders[2:])
+    final = [{"final_sigmas_type": "sigma_min"}]
+    yield from _product(name, 10, final, form, kind, prediction)
+    yield from _product(name, 10, final, orders[::2])
+    yield from _product(name, 10, [REFINEMENTS[-1]], form, kind, prediction)
+
+
 def _consistency() -> Iterator[Case]:
     name = "CMStochasticIterativeScheduler"
     clip, noise = _axis("clip_denoised", (True, False)), _axis("s_noise", (1.0, 1.1, 0.0))
@@ -335,6 +359,7 @@ GROUPS: dict[str, tuple[Case, ...]] = {
     "EulerAncestral": tuple(_euler_ancestral()),
     "DPMSolverMultistep": tuple(_dpm_multistep()),
     "EDMEuler": tuple(_edm_euler()),
+    "EDMDPMSolverMultistep": tuple(_edm_dpm_multistep()),
     "CMStochasticIterative": tuple(_consistency()),
     "FlowMatchEuler": tuple(_flow_match_euler()),
     "FlowMatchHeun": tuple(_flow_match_heun()),

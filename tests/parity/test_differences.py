@@ -180,6 +180,23 @@ def test_one_edm_step() -> None:
     assert ready("EDMEulerScheduler", 1, final_sigmas_type="sigma_min").sigmas.tolist() == [80, 80]
 
 
+def test_the_stochastic_third_order_of_edm_fails() -> None:
+    scheduler = ready(
+        "EDMDPMSolverMultistepScheduler", solver_order=3, algorithm_type="sde-dpmsolver++"
+    )
+    x = ZERO + 1
+    with pytest.raises(UnboundLocalError):
+        for t in scheduler.timesteps:
+            x = scheduler.step(ZERO, t, scheduler.scale_model_input(x, t)).prev_sample
+
+
+def test_edm_with_sample_prediction_fails() -> None:
+    scheduler = ready("EDMDPMSolverMultistepScheduler", prediction_type="sample")
+    x = scheduler.scale_model_input(ZERO, scheduler.timesteps[0])
+    with pytest.raises(ValueError, match="not supported"):
+        scheduler.step(ZERO, scheduler.timesteps[0], x)
+
+
 def test_flows_shift_the_levels_that_they_are_given() -> None:
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
     scheduler.set_timesteps(sigmas=[1.0, 0.5])

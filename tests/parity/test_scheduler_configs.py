@@ -25,6 +25,7 @@ EXPLICIT: dict[str, dict[str, Any]] = dict.fromkeys(NAMES, PLAIN) | {
     "EulerAncestralDiscreteScheduler": {"steps_offset": 1, "beta_schedule": "scaled_linear"},
     "DPMSolverMultistepScheduler": {"algorithm_type": "sde-dpmsolver++", "solver_type": "heun"},
     "EDMEulerScheduler": {"sigma_max": 50.0, "sigma_data": 1.0, "prediction_type": "v_prediction"},
+    "EDMDPMSolverMultistepScheduler": {"solver_order": 3, "algorithm_type": "sde-dpmsolver++"},
     "CMStochasticIterativeScheduler": {"num_train_timesteps": 18, "clip_denoised": False},
     "FlowMatchEulerDiscreteScheduler": {"shift": 3.0, "use_dynamic_shifting": True},
     "FlowMatchHeunDiscreteScheduler": {"shift": 3.0},

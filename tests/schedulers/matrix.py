@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Iterator
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
@@ -42,6 +42,14 @@ class Family:
             return (None,)
         taken = get_args(get_type_hints(self.cls)["prediction_type"])
         return tuple(p for p in ("epsilon", "sample", "v_prediction") if p in taken)
+
+    def takes(self, config: dict[str, Any]) -> bool:
+        """Whether the values are among those of fields that are choices."""
+        choices = {name: get_type_hints(self.cls)[name] for name in config}
+        return all(
+            get_origin(hint) is not Literal or config[name] in get_args(hint)
+            for name, hint in choices.items()
+        )
 
     @property
     def order(self) -> int:
@@ -219,7 +227,7 @@ def _cases() -> Iterator[Case]:
         for config in (*(c for i, c in enumerate(plain) if c not in plain[:i]), *VARIATIONS):
             asked = config.get("prediction_type", family.predictions[0])
             known = (*family.predictions, "flow_prediction")
-            if set(config) <= family.fields and asked in known:
+            if set(config) <= family.fields and asked in known and family.takes(config):
                 yield Case(family, tuple(config.items()))
 
 

@@ -50,6 +50,15 @@ FIELDS: tuple[tuple[dict[str, Any], str], ...] = (
     ({"lower_order_final": None}, "lower_order_final"),
 )
 
+# schedulers whose levels lie between sigma_min and sigma_max
+RANGED = (
+    dj.EDMEulerScheduler,
+    dj.EDMDPMSolverMultistepScheduler,
+    dj.CMStochasticIterativeScheduler,
+    dj.ScoreSdeVeScheduler,
+    dj.KarrasVeScheduler,
+)
+
 OWN: tuple[tuple[Any, dict[str, Any], str], ...] = (
     (dj.DDPMScheduler, {"variance_type": "other"}, "variance_type"),
     (dj.DDPMScheduler, {"clip_sample": "yes"}, "clip_sample"),
@@ -68,6 +77,33 @@ OWN: tuple[tuple[Any, dict[str, Any], str], ...] = (
         for form in ("dpmsolver", "sde-dpmsolver")
     ),
     (dj.DPMSolverMultistepScheduler, {"variance_type": "other"}, "variance_type"),
+)
+
+OWN += (
+    *((cls, {"sigma_min": 3.0, "sigma_max": 2.0}, "sigma_min") for cls in RANGED),
+    *((cls, {"sigma_min": 0.0}, "sigma_min") for cls in RANGED),
+    (dj.EDMEulerScheduler, {"sigma_schedule": "linear"}, "sigma_schedule"),
+    (dj.EDMEulerScheduler, {"sigma_data": 0.0}, "sigma_data"),
+    (dj.EDMEulerScheduler, {"rho": -7.0}, "rho"),
+    (dj.EDMEulerScheduler, {"prediction_type": "sample"}, "prediction_type"),
+    (dj.EDMDPMSolverMultistepScheduler, {"prediction_type": "sample"}, "prediction_type"),
+    (dj.EDMDPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver"}, "algorithm_type"),
+    (dj.EDMDPMSolverMultistepScheduler, {"solver_order": 4}, "solver_order"),
+    (dj.CMStochasticIterativeScheduler, {"s_noise": -1.0}, "s_noise"),
+    (dj.CMStochasticIterativeScheduler, {"num_train_timesteps": 1}, "num_train_timesteps"),
+    (dj.FlowMatchEulerDiscreteScheduler, {"shift": 0.0}, "shift"),
+    (dj.FlowMatchHeunDiscreteScheduler, {"shift": -1.0}, "shift"),
+    *(
+        (dj.FlowMatchEulerDiscreteScheduler, {"shift_terminal": end}, "shift_terminal")
+        for end in (0.0, 1.0, "0.1")
+    ),
+    (dj.FlowMatchEulerDiscreteScheduler, {"base_shift": None}, "base_shift"),
+    (dj.FlowMatchEulerDiscreteScheduler, {"max_image_seq_len": 256}, "max_image_seq_len"),
+    (dj.FlowMatchEulerDiscreteScheduler, {"time_shift_type": "linear"}, "time_shift_type"),
+    (dj.ScoreSdeVeScheduler, {"snr": 1.0}, "snr"),
+    (dj.ScoreSdeVeScheduler, {"sampling_eps": 0.0}, "sampling_eps"),
+    (dj.ScoreSdeVeScheduler, {"correct_steps": -1}, "correct_steps"),
+    *((dj.KarrasVeScheduler, {name: -1.0}, name) for name in ("s_churn", "s_noise", "s_min")),
 )
 
 STEPS: tuple[dict[str, Any], ...] = (
@@ -94,6 +130,8 @@ CALLS: tuple[tuple[Any, dict[str, Any], str], ...] = (
     (dj.DDIMScheduler(), {"num_inference_steps": 10, "eta": float("nan")}, "eta"),
     (dj.EulerDiscreteScheduler(), {"num_inference_steps": 10, "s_churn": -1.0}, "s_churn"),
     (dj.EulerDiscreteScheduler(), {"num_inference_steps": 10, "s_noise": -1.0}, "s_noise"),
+    (dj.EDMEulerScheduler(), {"num_inference_steps": 10, "s_churn": -1.0}, "s_churn"),
+    (dj.FlowMatchEulerDiscreteScheduler(), {"sigmas": [1.005, 0.5]}, "sigmas"),
     *(
         (dj.LMSDiscreteScheduler(), {"num_inference_steps": 10, "order": k}, "order")
         for k in (0, 2.0, True, "4")
