@@ -221,7 +221,10 @@ def fields(definition: Definition) -> list[FieldDoc]:
             if not isinstance(item, ast.AnnAssign) or not isinstance(item.target, ast.Name):
                 continue
             name = item.target.id
-            if name.startswith("_") or "ClassVar" in ast.unparse(item.annotation):
+            if "ClassVar" in ast.unparse(item.annotation):
+                found.pop(name, None)  # a field of a base that this class has not
+                continue
+            if name.startswith("_"):
                 continue
             below = literal_text(after)
             before = found.pop(name).text if name in found else ""

@@ -70,7 +70,7 @@ class Scheduler(Configured):
     num_train_timesteps: int = 1000
 
     # What the tests require of a scheduler.
-    order: ClassVar[int] = 1  # claimed order of convergence; of the moments if stochastic
+    order: ClassVar[int] = 1  # of convergence, as claimed; of the moments if stochastic; 0: none
     stochastic: ClassVar[bool] = False  # draws noise whatever its options are
     one_row_per_step: ClassVar[bool] = True
 

@@ -14,7 +14,6 @@ In a table that noise belongs to the row before, and at the first row to the pri
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from math import inf, sqrt
 from typing import Any, NamedTuple, Unpack
 
@@ -25,24 +24,6 @@ from ddpm_jax._typing import is_number
 from ddpm_jax.schedulers.base import GridOptions, Scheduler
 from ddpm_jax.tables.builder import Level
 from ddpm_jax.tables.table import Table
-
-
-class Step(NamedTuple):
-    """One step of Algorithm 2.
-
-    Attributes:
-        level: where x is before the churn.
-        raised: where it is after the churn, sigma^ of (3); the network is evaluated there.
-        end: where the step ends.
-        churn: standard deviation of the noise that raises `level`.
-        next_churn: that of the next step; 0 at the last.
-    """
-
-    level: Level
-    raised: Level
-    end: Level
-    churn: float
-    next_churn: float
 
 
 class Churn(NamedTuple):
@@ -66,28 +47,26 @@ def churned(
     churn: Churn,
     count: int,
     timestep_of: Callable[[Float[np.ndarray, "n"]], Float[np.ndarray, "n"]],
-) -> list[Step]:
-    """Equations (2) and (3) for every step, where alpha is 1.
+) -> tuple[list[Level], list[float]]:
+    """Equations (2) and (3) for levels with alpha = 1.
 
     Args:
-        levels: those of the steps, and the end point.
+        levels: those of the steps.
         churn: how much.
         count: N, the number of steps of the whole run.
         timestep_of: what the network is told at noise levels.
+
+    Returns:
+        The raised levels, where the network is evaluated, and the standard deviations of the noise
+        that raises x to each.
     """
-    gamma, raised, noises = min(churn.s_churn / count, sqrt(2) - 1), list(levels[:-1]), [0.0]
-    for i, level in reversed(list(enumerate(raised))):
+    gamma, raised = min(churn.s_churn / count, sqrt(2) - 1), list(levels)
+    for i, level in enumerate(levels):
         if gamma > 0 and churn.s_tmin <= level.sigma <= churn.s_tmax:
             sigma = level.sigma * (1 + gamma)
             raised[i] = Level(float(timestep_of(np.array([sigma]))[0]), 1.0, sigma)
-        square = raised[i].sigma * raised[i].sigma - level.sigma * level.sigma
-        noises.insert(0, churn.s_noise * sqrt(square))
-    return [
-        Step(level, above, end, *pair)
-        for (level, end), above, pair in zip(
-            pairwise(levels), raised, pairwise(noises), strict=True
-        )
-    ]
+    pairs = zip(raised, levels, strict=True)
+    return raised, [churn.s_noise * sqrt(a.sigma * a.sigma - b.sigma * b.sigma) for a, b in pairs]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,11 +105,11 @@ class ChurnedEuler(Scheduler):
     def _write(
         self, levels: list[Level], dtype: Any, churn: Churn | None = None, count: int = 1
     ) -> Table:
-        churn = churn or Churn()
-        build, steps = self._builder("x"), churned(levels, churn, count, self._timestep_of)
-        for step in steps:
-            stays = step.raised.sigma == step.end.sigma
-            x = {"x": 1.0} if stays else {"x0": 1.0, "eps": step.end.sigma}  # (1)
-            build.row(*step.raised, x={**x, "z": step.next_churn})
-        prior = np.hypot(self._prior_scale(levels[0]), steps[0].churn)
+        churn, build = churn or Churn(), self._builder("x")
+        raised, noise = churned(levels[:-1], churn, count, self._timestep_of)
+        for level, end, after in zip(raised, levels[1:], [*noise[1:], 0.0], strict=True):
+            stays = level.sigma == end.sigma
+            x = {"x": 1.0} if stays else {"x0": 1.0, "eps": end.sigma}  # (1)
+            build.row(*level, x={**x, "z": after})
+        prior = np.hypot(self._prior_scale(levels[0]), noise[0])
         return build.build(prior, dtype, stochastic=churn.s_churn > 0)

@@ -80,10 +80,10 @@ class KarrasVeScheduler(SigmaRange):
     def _write(self, levels: list[Level], dtype: Any, count: int = 1) -> Table:
         build = self._builder(*HEUN)
         churn = Churn(self.s_churn, self.s_min, self.s_max, self.s_noise)
-        steps = churned(levels, churn, count, self._timestep_of)
-        for step in steps:
-            heun_rows(build, step.raised, step.end, {"eps": 1.0}, step.next_churn)
-        prior = np.hypot(levels[0].sigma, steps[0].churn)
+        raised, noise = churned(levels[:-1], churn, count, self._timestep_of)
+        for level, end, after in zip(raised, levels[1:], [*noise[1:], 0.0], strict=True):
+            heun_rows(build, level, end, {"eps": 1.0}, after)
+        prior = np.hypot(levels[0].sigma, noise[0])
         return build.build(prior, dtype, stochastic=self.s_churn > 0)
 
     def _reading(self, alpha: float, sigma: float) -> Reading:

@@ -42,7 +42,7 @@ FIELDS: tuple[tuple[dict[str, Any], str], ...] = (
     ({"prediction_type": "flow_prediction"}, "prediction_type"),
     ({"flow_shift": 3.0}, "flow_shift"),
     ({"use_flow_sigmas": True, "flow_shift": 0.0}, "flow_shift"),
-    ({"use_dynamic_shifting": True}, "use_dynamic_shifting"),
+    ({"use_dynamic_shifting": True, "flow_shift": 1.0}, "use_dynamic_shifting"),
     ({"time_shift_type": "linear"}, "time_shift_type"),
     ({"lambda_min_clipped": float("nan")}, "lambda_min_clipped"),
     ({"lambda_min_clipped": "-5"}, "lambda_min_clipped"),
