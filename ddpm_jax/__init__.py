@@ -60,6 +60,7 @@ from ddpm_jax.schedulers import CMStochasticIterativeScheduler as CMStochasticIt
 from ddpm_jax.schedulers import DDIMScheduler as DDIMScheduler
 from ddpm_jax.schedulers import DDPMScheduler as DDPMScheduler
 from ddpm_jax.schedulers import DPMSolverMultistepScheduler as DPMSolverMultistepScheduler
+from ddpm_jax.schedulers import DPMSolverSinglestepScheduler as DPMSolverSinglestepScheduler
 from ddpm_jax.schedulers import EDMDPMSolverMultistepScheduler as EDMDPMSolverMultistepScheduler
 from ddpm_jax.schedulers import EDMEulerScheduler as EDMEulerScheduler
 from ddpm_jax.schedulers import EulerAncestralDiscreteScheduler as EulerAncestralDiscreteScheduler
@@ -102,7 +103,8 @@ __all__ = [
     # schedulers
     "DDPMScheduler", "DDIMScheduler", "PNDMScheduler", "EulerDiscreteScheduler",
     "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler", "LMSDiscreteScheduler",
-    "DPMSolverMultistepScheduler", "EDMEulerScheduler", "EDMDPMSolverMultistepScheduler",
+    "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "EDMEulerScheduler",
+    "EDMDPMSolverMultistepScheduler",
     "CMStochasticIterativeScheduler", "FlowMatchEulerDiscreteScheduler",
     "FlowMatchHeunDiscreteScheduler", "ScoreSdeVeScheduler", "KarrasVeScheduler", "Scheduler",
     "GridOptions", "Config",

@@ -13,6 +13,9 @@ from ddpm_jax.schedulers.ddpm import DDPMScheduler as DDPMScheduler
 from ddpm_jax.schedulers.dpmsolver_multistep import (
     DPMSolverMultistepScheduler as DPMSolverMultistepScheduler,
 )
+from ddpm_jax.schedulers.dpmsolver_singlestep import (
+    DPMSolverSinglestepScheduler as DPMSolverSinglestepScheduler,
+)
 from ddpm_jax.schedulers.edm_dpmsolver_multistep import (
     EDMDPMSolverMultistepScheduler as EDMDPMSolverMultistepScheduler,
 )
@@ -49,6 +52,7 @@ SCHEDULERS: tuple[type[Scheduler], ...] = (
     FlowMatchHeunDiscreteScheduler,
     ScoreSdeVeScheduler,
     KarrasVeScheduler,
+    DPMSolverSinglestepScheduler,
 )
 """Every scheduler; a new one is added here and is then tested and offered everywhere."""
 

@@ -404,7 +404,7 @@ def _sigma_told(scheduler: Any, sigma: float, timestep: Any) -> float:
     config = scheduler.config
     if config.use_flow_sigmas:
         return sigma * config.num_train_timesteps
-    cosine = config.beta_schedule == "squaredcos_cap_v2"
+    cosine = config.beta_schedule == "squaredcos_cap_v2" and "use_lu_lambdas" in config
     whole = config.get("use_lu_lambdas", False) or config.use_karras_sigmas
     chosen = config.use_exponential_sigmas or config.use_beta_sigmas or (cosine and whole)
     if not chosen:
@@ -413,23 +413,31 @@ def _sigma_told(scheduler: Any, sigma: float, timestep: Any) -> float:
     return float(scheduler._sigma_to_t(np.array(sigma), np.log(1 / alpha_bar - 1) / 2))
 
 
-def _second_difference(scheduler: Any, i: int) -> torch.Tensor:
-    """alpha' times diffusers' D2 of a multistep of third order at step i."""
+def _missing_curve(scheduler: Any, i: int) -> torch.Tensor | float:
+    """What the third order of sde-dpmsolver++ lacks at step i: alpha' times diffusers' D2."""
+    config, orders = scheduler.config, getattr(scheduler, "order_list", None)
+    few = config.lower_order_final and len(scheduler.timesteps) < 15
+    third = 1 < i < len(scheduler.timesteps) - 1 - few if orders is None else orders[i] == 3
+    if not third or config.solver_order < 3 or config.algorithm_type != "sde-dpmsolver++":
+        return 0.0
     points = [scheduler._sigma_to_alpha_sigma_t(scheduler.sigmas[k]) for k in range(i - 2, i + 2)]
     older, old, here, end = (torch.log(alpha) - torch.log(sigma) for alpha, sigma in points)
-    h, (m2, m1, m0) = end - here, scheduler.model_outputs
-    now, before = (m0 - m1) / (here - old), (m1 - m2) / (old - older)
-    return points[-1][0] * h**2 * (now - before) / (here - older)
+    m2, m1, m0 = scheduler.model_outputs
+    curve = ((m0 - m1) / (here - old) - (m1 - m2) / (old - older)) / (here - older)
+    if orders is None:
+        return points[-1][0] * (end - here) ** 2 * curve
+    if config.solver_type == "midpoint":
+        return 0.0
+    return 2 * points[-1][0] * (end - older) ** 2 * curve
 
 
 def run_dpm(
     scheduler: Any, n: int, network: Network, x: np.ndarray, noise: list[np.ndarray]
 ) -> Run:
-    """The multistep DPM-Solvers, mended as above."""
+    """The DPM-Solvers, mended as above."""
     run, config = Run(), scheduler.config
     scheduler.set_timesteps(n)
     scheduler.set_begin_index(0)
-    few = config.lower_order_final and n < 15
     sample, last = _tensor(x), len(scheduler.timesteps) - 1
     with injection():
         for i, t in enumerate(scheduler.timesteps):
@@ -440,15 +448,14 @@ def run_dpm(
             randomness.value = _tensor(noise[i])
             output = _tensor(network(_array(sample), i)[..., : x.shape[-1]])
             sample = scheduler.step(output, t, sample).prev_sample
-            third = config.solver_order == 3 and 1 < i < last - few
-            if third and scheduler.config.algorithm_type == "sde-dpmsolver++":
-                sample = sample + _second_difference(scheduler, i)
+            sample = sample + _missing_curve(scheduler, i)
             run.append(told, sample)
     return run
 
 
 RUNS: dict[str, Callable[..., Run]] = {
     "DPMSolverMultistepScheduler": run_dpm,
+    "DPMSolverSinglestepScheduler": run_dpm,
     "DDPMScheduler": run_ddpm,
     "DDIMScheduler": run_ddim,
     "EulerDiscreteScheduler": run_euler,

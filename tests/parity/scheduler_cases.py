@@ -339,6 +339,29 @@ def _karras_ve() -> Iterator[Case]:
         yield from _product(name, steps, churn, ends, limits)
 
 
+def _dpm_singlestep() -> Iterator[Case]:
+    name, prediction = "DPMSolverSinglestepScheduler", _axis("prediction_type", PREDICTIONS)
+    orders, kind = _axis("solver_order", (1, 2, 3)), _axis("solver_type", ("midpoint", "heun"))
+    velocity, ends = {"prediction_type": "v_prediction"}, _axis("lower_order_final", (False, True))
+    for steps in (1, 2, 3, 4, 5, 6, 10, 37, 50):  # all remainders of 2 and 3
+        yield from _product(name, steps, FORMS[:-1], orders, kind[1:])
+        yield from _product(name, steps, FORMS[1:3], orders[1:], kind[:1], ends[1:])
+    for steps in (3, 37):
+        yield from _product(name, steps, prediction, orders[1:])
+        yield from _product(name, steps, FORMS[:-1], orders[1:], kind[:1])
+    smooth = [form for form in FORMS if form["algorithm_type"] != "dpmsolver"][:-1]
+    yield from _product(name, 10, [REFINEMENTS[-1]], smooth, prediction[::2], orders[1:])
+    for steps in (10, 20):
+        yield from _product(name, steps, CHOSEN_SIGMAS[:3], FORMS[:3], kind)
+        yield from _product(name, steps, FLOWS, FORMS[:2], orders)
+    yield from _product(name, 10, FLOWS[2:], FORMS[3:5])
+    yield from _product(name, 20, FLOWS[2:], FORMS[2:3])
+    yield from _product(name, 10, [CLIPPED, CLIPPED | velocity], FORMS[:3], orders)
+    yield from _product(name, 10, SCHEDULES, orders)
+    yield from _product(name, 10, CHOSEN_SIGMAS[:3], SCHEDULES)
+    yield from _product(name, 10, _axis("variance_type", ("learned", "learned_range")), FORMS[::2])
+
+
 def cases_by_fields(name: str, fields: Collection[str]) -> tuple[Case, ...]:
     """Cases of a scheduler without a list of its own, from the fields that it has."""
     prediction = _axis("prediction_type", PREDICTIONS)
@@ -365,4 +388,5 @@ GROUPS: dict[str, tuple[Case, ...]] = {
     "FlowMatchHeun": tuple(_flow_match_heun()),
     "ScoreSdeVe": tuple(_score_sde_ve()),
     "KarrasVe": tuple(_karras_ve()),
+    "DPMSolverSinglestep": tuple(_dpm_singlestep()),
 }

@@ -156,6 +156,21 @@ def test_dpm_solver_with_a_timestep_twice_is_nan() -> None:
     assert x.isnan().all()
 
 
+def test_a_run_of_dpm_solver_changes_its_config() -> None:
+    scheduler = ready("DPMSolverSinglestepScheduler", 5, final_sigmas_type="sigma_min")
+    assert scheduler.config.lower_order_final
+    scheduler.set_timesteps(4)
+    assert scheduler.order_list == [1, 2, 1, 1]
+
+
+def test_dpm_solver_in_blocks_cannot_threshold_eps() -> None:
+    options = {"algorithm_type": "dpmsolver", "final_sigmas_type": "sigma_min"}
+    with pytest.warns(FutureWarning):
+        scheduler = ready("DPMSolverSinglestepScheduler", thresholding=True, **options)
+    with pytest.raises(RuntimeError):
+        scheduler.step(ZERO, scheduler.timesteps[0], ZERO)
+
+
 def test_dpm_solver_truncates_timesteps() -> None:
     scheduler = ready("DPMSolverMultistepScheduler", 10, use_exponential_sigmas=True)
     assert scheduler.timesteps.dtype == torch.int64

@@ -31,6 +31,7 @@ EXPLICIT: dict[str, dict[str, Any]] = dict.fromkeys(NAMES, PLAIN) | {
     "FlowMatchHeunDiscreteScheduler": {"shift": 3.0},
     "ScoreSdeVeScheduler": {"snr": 0.17, "sigma_max": 378.0},
     "KarrasVeScheduler": {"s_churn": 0.0, "sigma_max": 50.0},
+    "DPMSolverSinglestepScheduler": {"solver_order": 3, "final_sigmas_type": "sigma_min"},
 }
 
 # Networks of other forward processes are refused (tests/schedulers/test_without_betas.py).

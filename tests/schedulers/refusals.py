@@ -77,6 +77,8 @@ OWN: tuple[tuple[Any, dict[str, Any], str], ...] = (
         for form in ("dpmsolver", "sde-dpmsolver")
     ),
     (dj.DPMSolverMultistepScheduler, {"variance_type": "other"}, "variance_type"),
+    (dj.DPMSolverSinglestepScheduler, {"algorithm_type": "dpmsolver"}, "final_sigmas_type"),
+    (dj.DPMSolverSinglestepScheduler, {"algorithm_type": "sde-dpmsolver"}, "algorithm_type"),
 )
 
 OWN += (

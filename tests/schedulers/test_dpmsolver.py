@@ -17,6 +17,10 @@ def multistep(**config: Any) -> dj.DPMSolverMultistepScheduler:
     return dj.DPMSolverMultistepScheduler(**config)
 
 
+def singlestep(**config: Any) -> dj.DPMSolverSinglestepScheduler:
+    return dj.DPMSolverSinglestepScheduler(**config)
+
+
 def log_snr(table: dj.Table) -> np.ndarray:
     return np.log(table.level[:, 0] / table.level[:, 1])
 
@@ -65,6 +69,58 @@ def test_the_last_steps_of_a_long_run_are_those_of_a_long_run() -> None:
     scheduler = multistep(solver_order=3)
     assert sources(scheduler.table(20, start=14)) == [1, 2, 3, 3, 3, 1]
     assert sources(scheduler.table(14, start=8)) == [1, 2, 3, 3, 2, 1]
+
+
+SIGMA_MIN = {"final_sigmas_type": "sigma_min"}
+
+
+@pytest.mark.parametrize(
+    ("config", "steps", "orders"),
+    [
+        ({}, 4, [1, 2, 1, 1]),
+        ({}, 5, [1, 2, 1, 2, 1]),
+        (SIGMA_MIN, 4, [1, 2, 1, 2]),
+        (SIGMA_MIN | {"lower_order_final": True}, 4, [1, 2, 1, 1]),
+        ({"solver_order": 3}, 6, [1, 2, 3, 1, 2, 1]),
+        ({"solver_order": 3}, 5, [1, 2, 3, 1, 1]),
+        (SIGMA_MIN | {"solver_order": 3}, 6, [1, 2, 3, 1, 2, 3]),
+        (SIGMA_MIN | {"solver_order": 3}, 5, [1, 2, 3, 1, 2]),
+        (SIGMA_MIN | {"solver_order": 3}, 4, [1, 2, 3, 1]),
+        (SIGMA_MIN | {"solver_order": 3, "lower_order_final": True}, 6, [1, 2, 3, 1, 2, 1]),
+        (SIGMA_MIN | {"solver_order": 1}, 3, [1, 1, 1]),
+        ({"solver_order": 3}, 1, [1]),
+    ],
+)
+def test_blocks(config: dict[str, Any], steps: int, orders: list[int]) -> None:
+    """The order grows within a block. A row reads m at its own level and at those before it."""
+    scheduler = singlestep(**config, solver_type="heun")
+    assert block_orders(scheduler.table(steps)) == orders
+    for start in range(1, steps):  # a block that is cut begins with order 1
+        rest = orders[start:]
+        first = next((i for i, order in enumerate(rest) if order == 1), len(rest))
+        expected = [*range(1, first + 1), *rest[first:]]
+        assert block_orders(scheduler.table(steps, start=start)) == expected
+
+
+def block_orders(table: dj.Table) -> list[int]:
+    return [1 + int(np.count_nonzero(mix[0, 2 : table.num_registers])) for mix in table.mix]
+
+
+def test_a_block_may_have_a_level_twice() -> None:
+    """1000 steps of linspace round two points to one timestep: one order less, no division by 0."""
+    for order in (2, 3):
+        table = singlestep(solver_order=order, solver_type="heun").table(1000, dtype=np.float64)
+        assert np.sum(np.diff(table.timestep) == 0) == 1
+        assert np.all(np.isfinite(table.mix))
+
+
+def test_a_run_does_not_change_the_config() -> None:
+    """diffusers sets lower_order_final in a run of 5 steps, and keeps it in later ones."""
+    scheduler = singlestep(**SIGMA_MIN)
+    before = scheduler.table(4).mix
+    scheduler.table(5)
+    assert not scheduler.lower_order_final
+    np.testing.assert_array_equal(scheduler.table(4).mix, before)
 
 
 def test_the_last_step_is_that_of_the_deterministic_form() -> None:
