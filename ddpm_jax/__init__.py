@@ -56,6 +56,7 @@ from ddpm_jax.sampling.loops import sample as sample
 from ddpm_jax.sampling.loops import sample_with_history as sample_with_history
 from ddpm_jax.sampling.step import predict_x0 as predict_x0
 from ddpm_jax.sampling.step import step as step
+from ddpm_jax.sampling.torch_noise import torch_noise as torch_noise
 from ddpm_jax.schedulers import CMStochasticIterativeScheduler as CMStochasticIterativeScheduler
 from ddpm_jax.schedulers import DDIMScheduler as DDIMScheduler
 from ddpm_jax.schedulers import DDPMScheduler as DDPMScheduler
@@ -108,7 +109,7 @@ __all__ = [
     "GridOptions", "Config",
     # sampling
     "sample", "sample_with_history", "advance", "step", "predict_x0",
-    "sample_keys", "prior", "noise", "noised", "guided",
+    "sample_keys", "prior", "noise", "noised", "torch_noise", "guided",
     # tables
     "Table", "Row", "pad", "stack", "describe", "TableBuilder", "Level", "Clip",
     "DynamicThreshold", "NoiseSchedule", "noise_schedule", "save_table", "load_table",
