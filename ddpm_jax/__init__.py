@@ -7,6 +7,7 @@
 """
 
 from ddpm_jax._version import __version__ as __version__
+from ddpm_jax.guidance.classifier_free import guidance_interval as guidance_interval
 from ddpm_jax.guidance.classifier_free import guided as guided
 from ddpm_jax.hub.config import Config as Config
 from ddpm_jax.hub.hub import HubOptions as HubOptions
@@ -37,6 +38,7 @@ from ddpm_jax.pipelines.image_to_image import (
 from ddpm_jax.pipelines.inpaint import (
     StableDiffusionInpaintPipeline as StableDiffusionInpaintPipeline,
 )
+from ddpm_jax.pipelines.repaint import RePaintPipeline as RePaintPipeline
 from ddpm_jax.pipelines.stable_diffusion import PromptOptions as PromptOptions
 from ddpm_jax.pipelines.stable_diffusion import (
     StableDiffusionPipelineOutput as StableDiffusionPipelineOutput,
@@ -72,6 +74,7 @@ from ddpm_jax.schedulers import HeunDiscreteScheduler as HeunDiscreteScheduler
 from ddpm_jax.schedulers import KarrasVeScheduler as KarrasVeScheduler
 from ddpm_jax.schedulers import LMSDiscreteScheduler as LMSDiscreteScheduler
 from ddpm_jax.schedulers import PNDMScheduler as PNDMScheduler
+from ddpm_jax.schedulers import RePaintScheduler as RePaintScheduler
 from ddpm_jax.schedulers import Scheduler as Scheduler
 from ddpm_jax.schedulers import ScoreSdeVeScheduler as ScoreSdeVeScheduler
 from ddpm_jax.tables.builder import Level as Level
@@ -91,8 +94,8 @@ from ddpm_jax.text.tokenizer import CLIPTokenizer as CLIPTokenizer
 
 __all__ = [
     # pipelines
-    "DDPMPipeline", "DDIMPipeline", "PNDMPipeline", "DiffusionPipeline", "ImagePipelineOutput",
-    "CallOptions", "RunOptions", "LoadOptions",
+    "DDPMPipeline", "DDIMPipeline", "PNDMPipeline", "RePaintPipeline", "DiffusionPipeline",
+    "ImagePipelineOutput", "CallOptions", "RunOptions", "LoadOptions",
     # text to image
     "StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline",
     "StableDiffusionDepth2ImgPipeline", "StableDiffusionPipelineOutput", "PromptOptions",
@@ -105,11 +108,12 @@ __all__ = [
     "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler", "LMSDiscreteScheduler",
     "DPMSolverMultistepScheduler", "EDMEulerScheduler", "EDMDPMSolverMultistepScheduler",
     "CMStochasticIterativeScheduler", "FlowMatchEulerDiscreteScheduler",
-    "FlowMatchHeunDiscreteScheduler", "ScoreSdeVeScheduler", "KarrasVeScheduler", "Scheduler",
-    "GridOptions", "Config",
+    "FlowMatchHeunDiscreteScheduler", "ScoreSdeVeScheduler", "KarrasVeScheduler",
+    "RePaintScheduler", "Scheduler", "GridOptions", "Config",
     # sampling
     "sample", "sample_with_history", "advance", "step", "predict_x0",
     "sample_keys", "prior", "noise", "noised", "torch_noise", "guided",
+    "guidance_interval",
     # tables
     "Table", "Row", "pad", "stack", "describe", "TableBuilder", "Level", "Clip",
     "DynamicThreshold", "NoiseSchedule", "noise_schedule", "save_table", "load_table",

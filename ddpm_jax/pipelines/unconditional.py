@@ -16,6 +16,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 from PIL.Image import Image
 
+from ddpm_jax.guidance.known import WithKnown
 from ddpm_jax.hub import class_names
 from ddpm_jax.models import UNet2DModel
 from ddpm_jax.pipelines.base import Component, DiffusionPipeline
@@ -24,10 +25,12 @@ from ddpm_jax.pipelines.call import (
     RunOptions,
     check_options,
     check_output_type,
+    checked_interval,
     chosen_table,
     converted,
     run_table,
 )
+from ddpm_jax.pipelines.from_image import from_image
 from ddpm_jax.pipelines.generate import decode_pixels, with_inputs
 from ddpm_jax.pipelines.inputs import Labels, check_channels, check_pil, make_inputs
 from ddpm_jax.schedulers import DDIMScheduler, PNDMScheduler, Scheduler
@@ -49,8 +52,23 @@ class CallOptions(RunOptions, total=False):
     """Classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598), for networks that were
     trained with dropped labels: output = negative + scale (conditional - negative). Up to 1, the
     default, there is none. Each evaluation then takes a batch of twice the size."""
+    guidance_interval: tuple[float, float] | None
+    """(low, high): guidance only where low < sigma / alpha <= high (Kynkaanniemi et al. 2024,
+    arXiv:2404.07724). Another interval compiles nothing."""
     negative_labels: Labels | None
     """What guidance moves away from; the default is the class that means "no class"."""
+    image: Any
+    """Images to begin with, one for all or one for each: PIL images (scaled to the network's own
+    size), or arrays (H, W, C) or (K, H, W, C) in [0, 1]. They are noised to the level where the run
+    begins: image to image."""
+    mask_image: Any
+    """Masks of the size of `image`: PIL images, or arrays (H, W) or (K, H, W). From 0.5 (128 in a
+    PIL image) on, pixels are made anew, and all others stay: inpainting. Schedulers that add noise
+    noise what is known anew at every evaluation, others once."""
+    strength: float | None
+    """The part of the steps that is run, above 0 and at most 1: by default 0.8, and with a mask 1,
+    where the run begins with noise alone. A `table` takes its place; with a mask it says how the
+    table begins."""
     output_type: OutputType
     """"pil", the default; "np" or "jax" for float32 arrays (B, H, W, C) in [0, 1]."""
 
@@ -132,7 +150,11 @@ class UnconditionalPipeline(DiffusionPipeline):
         batch_size: int | None = None,
         class_labels: Labels | None = None,
         guidance_scale: float = 1.0,
+        guidance_interval: tuple[float, float] | None = None,
         negative_labels: Labels | None = None,
+        image: Any = None,
+        mask_image: Any = None,
+        strength: float | None = None,
         x_T: Any = None,
         output_type: OutputType = "pil",
         return_dict: bool = True,
@@ -145,7 +167,13 @@ class UnconditionalPipeline(DiffusionPipeline):
         if output_type == "pil":
             check_pil(self.unet)
         default_steps = inspect.signature(type(self).__call__).parameters["num_inference_steps"]
+        steps = run["num_inference_steps"]
+        given = from_image(self.unet, image, mask_image, strength, steps=steps, table=table)
+        if given is not None:
+            run = {**run, "start": given.start}
+            batch_size = len(given) if batch_size is None and len(given) > 1 else batch_size
         chosen = chosen_table(self.scheduler, table, run, default_steps.default)
+        interval = checked_interval(guidance_interval, chosen, guidance_scale)
         if guidance_scale > 1 and negative_labels is None:
             negative_labels = self._no_class(class_labels)
         inputs = make_inputs(
@@ -156,11 +184,15 @@ class UnconditionalPipeline(DiffusionPipeline):
             class_labels=self._numbers(class_labels),
             negative_labels=self._numbers(negative_labels) if guidance_scale > 1 else None,
             x_T=x_T,
+            begin=None if given is None else given.begin,
             sharding=sharding,
         )
         params = inputs.place(self.params)
-        denoise, params = with_inputs(self.unet, params, inputs, guidance_scale)
-        images = run_table(denoise, params, chosen, inputs, decode_pixels, **rest)
+        denoise, params = with_inputs(self.unet, params, inputs, guidance_scale, interval)
+        if mask_image is not None:
+            denoise = WithKnown(denoise)
+        decode = decode_pixels if given is None else given.decode(inputs)
+        images = run_table(denoise, params, chosen, inputs, decode, **rest)
         result = converted(output_type, images)
         return ImagePipelineOutput(result) if return_dict else (result,)
 

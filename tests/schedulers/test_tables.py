@@ -94,7 +94,7 @@ def test_pndm_evaluations() -> None:
 
 @pytest.mark.parametrize("family", BETA_FAMILIES, ids=lambda family: family.name)
 def test_custom_timesteps_replace_the_spacing(family: Any) -> None:
-    scheduler = family.cls(timestep_spacing="leading")
+    scheduler = family.spaced("leading")
     grid = scheduler.table(10, dtype=np.float64)
     custom = scheduler.table(timesteps=timesteps_of(scheduler, 10), dtype=np.float64)
     for name in COLUMNS:
@@ -120,7 +120,7 @@ def test_fractional_timesteps_are_for_the_euler_family() -> None:
 def test_prior_scale(family: Any, spacing: str, start: int) -> None:
     """1 where variance is preserved; otherwise the first row's sigma, with the data's unit variance
     added under leading spacing, as diffusers has it."""
-    table = family.cls(timestep_spacing=spacing).table(10, start=start, dtype=np.float64)
+    table = family.spaced(spacing).table(10, start=start, dtype=np.float64)
     sigma = table.level[0, 1]
     exploding = np.sqrt(sigma**2 + 1) if spacing == "leading" else sigma
     assert table.init_scale == pytest.approx(exploding if family.kind == VE else 1, rel=1e-14)
