@@ -12,6 +12,7 @@ from ddpm_jax.guidance.classifier_free import guided as guided
 from ddpm_jax.hub.config import Config as Config
 from ddpm_jax.hub.hub import HubOptions as HubOptions
 from ddpm_jax.images import make_grid as make_grid
+from ddpm_jax.images import save_gif as save_gif
 from ddpm_jax.images import to_pil as to_pil
 from ddpm_jax.images import to_uint8 as to_uint8
 from ddpm_jax.learning import learn_table as learn_table
@@ -56,6 +57,7 @@ from ddpm_jax.sampling.keys import sample_keys as sample_keys
 from ddpm_jax.sampling.loops import advance as advance
 from ddpm_jax.sampling.loops import sample as sample
 from ddpm_jax.sampling.loops import sample_with_history as sample_with_history
+from ddpm_jax.sampling.slerp import slerp as slerp
 from ddpm_jax.sampling.step import predict_x0 as predict_x0
 from ddpm_jax.sampling.step import step as step
 from ddpm_jax.sampling.torch_noise import torch_noise as torch_noise
@@ -82,6 +84,7 @@ from ddpm_jax.tables.builder import TableBuilder as TableBuilder
 from ddpm_jax.tables.describe import describe as describe
 from ddpm_jax.tables.files import load_table as load_table
 from ddpm_jax.tables.files import save_table as save_table
+from ddpm_jax.tables.inverted import inverted as inverted
 from ddpm_jax.tables.refine import Clip as Clip
 from ddpm_jax.tables.refine import DynamicThreshold as DynamicThreshold
 from ddpm_jax.tables.schedules import NoiseSchedule as NoiseSchedule
@@ -112,13 +115,13 @@ __all__ = [
     "RePaintScheduler", "Scheduler", "GridOptions", "Config",
     # sampling
     "sample", "sample_with_history", "advance", "step", "predict_x0",
-    "sample_keys", "prior", "noise", "noised", "torch_noise", "guided",
+    "sample_keys", "prior", "noise", "noised", "torch_noise", "slerp", "guided",
     "guidance_interval",
     # tables
-    "Table", "Row", "pad", "stack", "describe", "TableBuilder", "Level", "Clip",
+    "Table", "Row", "pad", "stack", "inverted", "describe", "TableBuilder", "Level", "Clip",
     "DynamicThreshold", "NoiseSchedule", "noise_schedule", "save_table", "load_table",
     "learn_table", "learned_table",
     # images
-    "make_grid", "to_pil", "to_uint8",
+    "make_grid", "save_gif", "to_pil", "to_uint8",
     "__version__",
 ]  # fmt: skip

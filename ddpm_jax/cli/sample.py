@@ -41,7 +41,7 @@ class Sample(Schedule):
   ddpm-jax sample --model google/ddpm-cifar10-32 --scheduler euler --steps 30 --out cifar.png
   ddpm-jax sample --num 1000 --batch-size 100 --seed 1 --out digits/
   ddpm-jax sample --model google/ddpm-celebahq-256 --image face.png --mask hole.png --num 4
-  ddpm-jax sample --num 4 --save-every 5 --out digits.png"""
+  ddpm-jax sample --num 4 --save-every 5 --gif --out digits.png"""
 
     model: OptionalName = None
     """A hub id, a local folder, or the bundled "digits" or "avatars". By default "digits", and
@@ -107,6 +107,9 @@ class Sample(Schedule):
 
     save_every: OptionalCount = None
     """Also save the predicted images after every N network evaluations, as NAME-steps.png."""
+
+    gif: bool = False
+    """With --save-every and a grid: also an animation of the whole grid, NAME-steps.gif."""
 
     revision: OptionalName = None
     """Branch, tag or commit of a model on the hub."""
@@ -216,7 +219,7 @@ class Sample(Schedule):
             one = len(set(prompts)) == 1
             own = {"prompt": str(prompts[0])} if one else {"prompts": json.dumps(prompts)}
             settings = job.settings | (own if prompts[0] is not None else {})
-            return Grid(out, settings, columns=self.columns, strips=every is not None)
+            return Grid(out, settings, columns=self.columns, strips=every is not None, gif=self.gif)
         return Folder(out, job.settings, strips=every is not None, each=job.each)
 
     def _check(self) -> None:
@@ -263,7 +266,10 @@ class Sample(Schedule):
         if ending != ".png":
             if ending in (".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff"):
                 faults.append(f"--out must end in .png or be a folder, got {self.out}")
-            if self.columns is not None:
-                faults.append("--columns needs a grid: --out must end in .png")
+            for name, given in (("columns", self.columns is not None), ("gif", self.gif)):
+                if given:
+                    faults.append(f"--{name} needs a grid: --out must end in .png")
+        if self.gif and self.save_every is None:
+            faults.append("--gif needs --save-every")
         if faults:
             raise OptionError("; ".join(faults))

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias, TypeVar, Unpack
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 from jax.typing import ArrayLike
@@ -34,6 +35,7 @@ from ddpm_jax.pipelines.from_image import from_image
 from ddpm_jax.pipelines.generate import decode_pixels, with_inputs
 from ddpm_jax.pipelines.inputs import Labels, check_channels, check_pil, make_inputs
 from ddpm_jax.schedulers import DDIMScheduler, PNDMScheduler, Scheduler
+from ddpm_jax.tables.inverted import inverted
 from ddpm_jax.tables.table import Table
 
 UNET = UNet2DModel.files.folder
@@ -140,6 +142,43 @@ class UnconditionalPipeline(DiffusionPipeline):
     @abstractmethod
     def __call__(self, key: ArrayLike, *, num_inference_steps: int = 50, **options: Any) -> Output:
         """Generates images; see `DDPMPipeline`. The pipelines differ in their defaults."""
+
+    def encode(
+        self,
+        image: Any,
+        *,
+        num_inference_steps: int = 50,
+        table: Table | None = None,
+        class_labels: Labels | None = None,
+        progress: bool = True,
+    ) -> Float[Array, "b h w c"]:
+        """The noise of images: x_T from which a run ends close to them (`ddpm_jax.inverted`).
+
+        Args:
+            image: see `CallOptions`.
+            num_inference_steps: of the scheduler's run, which is walked the other way.
+            table: a run in place of the scheduler's.
+            class_labels: see `CallOptions`.
+            progress: see `RunOptions`.
+
+        Returns:
+            (B, H, W, C) for `x_T=`.
+
+        Raises:
+            ValueError: the scheduler's run adds noise or has a history (DDIM's and Euler's have
+                neither), or as the call.
+        """
+        given = from_image(self.unet, image, None, None, steps=num_inference_steps, table=None)
+        if given is None:
+            raise ValueError("encode needs image, got None")
+        down = (
+            self.scheduler.table(num_inference_steps, dtype=np.float64) if table is None else table
+        )
+        up, key, x0 = inverted(down), jax.random.key(0), 2 * given.found.values - 1
+        labels = self._numbers(class_labels)
+        inputs = make_inputs(self.unet, up, key, class_labels=labels, x_T=x0)
+        denoise, params = with_inputs(self.unet, self.params, inputs)
+        return run_table(denoise, params, up, inputs, jnp.asarray, progress=progress)
 
     def _call(
         self,

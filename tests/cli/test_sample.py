@@ -87,8 +87,12 @@ def test_last_batch_is_padded_not_compiled(tiny: Path, count_compilations):
 def test_strips(tiny: Path, tmp_path: Path):
     """Every second of five steps and the end: three tiles in a row. The last is the image."""
     out = tmp_path / "a.png"
-    assert sample(tiny, out, "--num", "2", "--save-every", "2", steps=5) == 0
-    assert names(tmp_path) == ["a-steps.png", "a.png"]
+    assert sample(tiny, out, "--num", "2", "--save-every", "2", "--gif", steps=5) == 0
+    assert names(tmp_path) == ["a-steps.gif", "a-steps.png", "a.png"]
+    with Image.open(tmp_path / "a-steps.gif") as gif:
+        assert gif.n_frames == 3
+        gif.seek(2)
+        assert np.array_equal(gif.convert("L"), pixels(out))
     strip, grid = pixels(tmp_path / "a-steps.png"), pixels(out)
     assert strip.shape == (2 * 66 + 2, 3 * 66 + 2)
     assert np.array_equal(strip[:68, 2 * 66 :], grid[:, :68])
