@@ -165,8 +165,8 @@ class UnconditionalPipeline(DiffusionPipeline):
             (B, H, W, C) for `x_T=`.
 
         Raises:
-            ValueError: the scheduler's run adds noise or has a history (DDIM's and Euler's have
-                neither), or as the call.
+            ValueError: the scheduler's run adds noise, has a history or clips (DDIM's with
+                clip_sample False, and Euler's, do not), or as the call.
         """
         given = from_image(self.unet, image, None, None, steps=num_inference_steps, table=None)
         if given is None:

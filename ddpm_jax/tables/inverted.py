@@ -26,17 +26,14 @@ from ddpm_jax.tables.table import Table
 def inverted(table: Table, dtype: Any = np.float32) -> Table:
     """The table that walks up; its first register is the image, and what it ends at is x_T.
 
-    A refinement of the predicted x0, such as clipping, has no inverse: the table that walks up has
-    none.
-
     Args:
-        table: a deterministic table of one register, such as DDIM's with eta 0 or Euler's; best
-            with `dtype=np.float64`.
+        table: a deterministic table of one register that does not clip, such as Euler's, or DDIM's
+            with eta 0 and clip_sample False; best with `dtype=np.float64`.
         dtype: of the columns.
 
     Raises:
-        ValueError: the table adds noise, has several registers, or forgets x in a row, as the last
-            one does if the network predicts x0.
+        ValueError: the table adds noise, has several registers, refines the predicted x0, or
+            forgets x in a row, as the last one does if the network predicts x0.
 
     >>> import jax.numpy as jnp, numpy as np, ddpm_jax as dj
     >>> def denoise(params, x, timestep):
@@ -53,10 +50,13 @@ def inverted(table: Table, dtype: Any = np.float32) -> Table:
             f"or Euler's; this one has {table.num_registers}"
             f"{'' if table.noise_scale is None else ' and adds noise'}"
         )
-    mix = np.asarray(table.mix, np.float64)[:, 0]
+    if table.refine is not None:
+        raise ValueError(
+            "a table that clips or thresholds the predicted x0 has no inverse: set clip_sample and "
+            "thresholding to False, for the run down too"
+        )
+    a, b = np.asarray(table.mix, np.float64)[:, 0].T  # (1)
     of_x, of_output = np.asarray(table.to_x0, np.float64).T
-    x0 = mix[:, 2] if table.refine is not None else 0.0
-    a, b = mix[:, 0] + x0 * of_x, mix[:, 1] + x0 * of_output  # (1)
     if not np.all(np.abs(a) > 1e-12):
         raise ValueError(
             f"row {int(np.argmin(np.abs(a)))} does not depend on x, so it cannot be inverted: end "

@@ -85,7 +85,10 @@ def animated(pipe: dj.DDIMPipeline) -> None:
 def main() -> None:
     """Draws all."""
     pipe: Any = dj.DDIMPipeline.from_pretrained("digits")
-    for draw in (encoded, interpolated, begun, inpainted, animated):
+    for draw in (begun, inpainted, animated):
+        draw(pipe)
+    pipe.scheduler = dj.DDIMScheduler.from_config(pipe.scheduler.config, clip_sample=False)
+    for draw in (encoded, interpolated):
         draw(pipe)
 
 
