@@ -7,10 +7,12 @@
 """
 
 from ddpm_jax._version import __version__ as __version__
+from ddpm_jax.guidance.classifier_free import guidance_interval as guidance_interval
 from ddpm_jax.guidance.classifier_free import guided as guided
 from ddpm_jax.hub.config import Config as Config
 from ddpm_jax.hub.hub import HubOptions as HubOptions
 from ddpm_jax.images import make_grid as make_grid
+from ddpm_jax.images import save_gif as save_gif
 from ddpm_jax.images import to_pil as to_pil
 from ddpm_jax.images import to_uint8 as to_uint8
 from ddpm_jax.learning import learn_table as learn_table
@@ -37,6 +39,7 @@ from ddpm_jax.pipelines.image_to_image import (
 from ddpm_jax.pipelines.inpaint import (
     StableDiffusionInpaintPipeline as StableDiffusionInpaintPipeline,
 )
+from ddpm_jax.pipelines.repaint import RePaintPipeline as RePaintPipeline
 from ddpm_jax.pipelines.stable_diffusion import PromptOptions as PromptOptions
 from ddpm_jax.pipelines.stable_diffusion import (
     StableDiffusionPipelineOutput as StableDiffusionPipelineOutput,
@@ -54,8 +57,10 @@ from ddpm_jax.sampling.keys import sample_keys as sample_keys
 from ddpm_jax.sampling.loops import advance as advance
 from ddpm_jax.sampling.loops import sample as sample
 from ddpm_jax.sampling.loops import sample_with_history as sample_with_history
+from ddpm_jax.sampling.slerp import slerp as slerp
 from ddpm_jax.sampling.step import predict_x0 as predict_x0
 from ddpm_jax.sampling.step import step as step
+from ddpm_jax.sampling.torch_noise import torch_noise as torch_noise
 from ddpm_jax.schedulers import CMStochasticIterativeScheduler as CMStochasticIterativeScheduler
 from ddpm_jax.schedulers import DDIMScheduler as DDIMScheduler
 from ddpm_jax.schedulers import DDPMScheduler as DDPMScheduler
@@ -72,6 +77,7 @@ from ddpm_jax.schedulers import HeunDiscreteScheduler as HeunDiscreteScheduler
 from ddpm_jax.schedulers import KarrasVeScheduler as KarrasVeScheduler
 from ddpm_jax.schedulers import LMSDiscreteScheduler as LMSDiscreteScheduler
 from ddpm_jax.schedulers import PNDMScheduler as PNDMScheduler
+from ddpm_jax.schedulers import RePaintScheduler as RePaintScheduler
 from ddpm_jax.schedulers import Scheduler as Scheduler
 from ddpm_jax.schedulers import ScoreSdeVeScheduler as ScoreSdeVeScheduler
 from ddpm_jax.tables.builder import Level as Level
@@ -79,6 +85,7 @@ from ddpm_jax.tables.builder import TableBuilder as TableBuilder
 from ddpm_jax.tables.describe import describe as describe
 from ddpm_jax.tables.files import load_table as load_table
 from ddpm_jax.tables.files import save_table as save_table
+from ddpm_jax.tables.inverted import inverted as inverted
 from ddpm_jax.tables.refine import Clip as Clip
 from ddpm_jax.tables.refine import DynamicThreshold as DynamicThreshold
 from ddpm_jax.tables.schedules import NoiseSchedule as NoiseSchedule
@@ -91,8 +98,8 @@ from ddpm_jax.text.tokenizer import CLIPTokenizer as CLIPTokenizer
 
 __all__ = [
     # pipelines
-    "DDPMPipeline", "DDIMPipeline", "PNDMPipeline", "DiffusionPipeline", "ImagePipelineOutput",
-    "CallOptions", "RunOptions", "LoadOptions",
+    "DDPMPipeline", "DDIMPipeline", "PNDMPipeline", "RePaintPipeline", "DiffusionPipeline",
+    "ImagePipelineOutput", "CallOptions", "RunOptions", "LoadOptions",
     # text to image
     "StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline",
     "StableDiffusionDepth2ImgPipeline", "StableDiffusionPipelineOutput", "PromptOptions",
@@ -106,16 +113,17 @@ __all__ = [
     "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "EDMEulerScheduler",
     "EDMDPMSolverMultistepScheduler",
     "CMStochasticIterativeScheduler", "FlowMatchEulerDiscreteScheduler",
-    "FlowMatchHeunDiscreteScheduler", "ScoreSdeVeScheduler", "KarrasVeScheduler", "Scheduler",
-    "GridOptions", "Config",
+    "FlowMatchHeunDiscreteScheduler", "ScoreSdeVeScheduler", "KarrasVeScheduler",
+    "RePaintScheduler", "Scheduler", "GridOptions", "Config",
     # sampling
     "sample", "sample_with_history", "advance", "step", "predict_x0",
-    "sample_keys", "prior", "noise", "noised", "guided",
+    "sample_keys", "prior", "noise", "noised", "torch_noise", "slerp", "guided",
+    "guidance_interval",
     # tables
-    "Table", "Row", "pad", "stack", "describe", "TableBuilder", "Level", "Clip",
+    "Table", "Row", "pad", "stack", "inverted", "describe", "TableBuilder", "Level", "Clip",
     "DynamicThreshold", "NoiseSchedule", "noise_schedule", "save_table", "load_table",
     "learn_table", "learned_table",
     # images
-    "make_grid", "to_pil", "to_uint8",
+    "make_grid", "save_gif", "to_pil", "to_uint8",
     "__version__",
 ]  # fmt: skip

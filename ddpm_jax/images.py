@@ -1,11 +1,13 @@
-"""Arrays to images: [-1, 1] to [0, 1], uint8, PIL images and grids.
+"""Arrays to images: [-1, 1] to [0, 1], uint8, PIL images, grids and animations.
 
 Images are float arrays (B, H, W, C) in [0, 1] with one channel (gray), three (RGB) or four (RGBA),
 like the output of a pipeline with `output_type="np"` or "jax".
 """
 
 import math
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -13,6 +15,7 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from ddpm_jax._typing import AnyArray
+from ddpm_jax.hub.files import replacing
 
 TILE = 64
 """The side in pixels that `make_grid` enlarges small tiles to: smaller tiles are hard to see."""
@@ -96,6 +99,44 @@ def make_grid(
         big = tile.resize((width * scale, height * scale), Image.Resampling.NEAREST)
         grid.paste(big, (padding + column * step_x, padding + row * step_y))
     return grid
+
+
+def save_gif(
+    path: str | os.PathLike[str],
+    frames: ArrayLike | Sequence[Image.Image],
+    *,
+    milliseconds: int = 100,
+    hold: int = 1000,
+) -> None:
+    """Writes an animation that repeats, such as the previews of a run.
+
+    Args:
+        path: the file; it appears when it is complete.
+        frames: PIL images of one size and mode, such as grids, or an array (frames, H, W, C) as for
+            `to_uint8`. Transparent pixels become opaque.
+        milliseconds: of each frame, at least 10, in which GIF counts.
+        hold: milliseconds of the last frame, at least 10.
+
+    Raises:
+        ValueError: there is no frame, a time is out of range, or as in `make_grid`.
+
+    >>> import numpy as np, ddpm_jax as dj
+    >>> path = getfixture("tmp_path") / "a.gif"
+    >>> dj.save_gif(path, np.linspace(0, 1, 4 * 8 * 8).reshape(4, 8, 8, 1))
+    >>> path.read_bytes()[:3]
+    b'GIF'
+    """
+    tiles = _tiles(frames)
+    if min(milliseconds, hold) < 10:
+        raise ValueError(
+            f"milliseconds and hold must be at least 10, got {milliseconds} and {hold}"
+        )
+    first, *rest = (tile.convert("RGB") if tile.mode == "RGBA" else tile for tile in tiles)
+    durations = [*[milliseconds] * len(rest), hold]
+    with replacing(Path(path)) as partial:
+        first.save(
+            partial, format="GIF", save_all=True, append_images=rest, duration=durations, loop=0
+        )
 
 
 def _checked(images: ArrayLike) -> Float[np.ndarray, "b h w c"]:

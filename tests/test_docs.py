@@ -51,7 +51,7 @@ def run_page(path: Path) -> int:
     return len(blocks)
 
 
-PROGRAMS = ("denoise.md", "training.md", "text_to_image.md")
+PROGRAMS = ("denoise.md", "training.md", "text_to_image.md", "research.md")
 SLOW_PAGES = [pytest.param(page, marks=pytest.mark.slow) for page in PROGRAMS]
 
 

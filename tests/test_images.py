@@ -1,11 +1,14 @@
 """Arrays to pixels, PIL images and grids."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+import ddpm_jax as dj
 from ddpm_jax.images import make_grid, to_pil, to_uint8
 
 
@@ -138,3 +141,32 @@ def test_alpha_channels_stay():
 def test_grid_names_every_bad_argument():
     with pytest.raises(ValueError, match=r"columns.*-1.*padding.*-2.*scale.*0.*background.*256"):
         make_grid(stripes(1), -1, padding=-2, scale=0, background=256)
+
+
+def test_a_gif_has_the_frames(tmp_path: Path):
+    frames = [Image.new("RGB", (8, 6), color) for color in ("red", "green", "blue")]
+    dj.save_gif(tmp_path / "a.gif", frames, milliseconds=50, hold=700)
+    with Image.open(tmp_path / "a.gif") as gif:
+        assert (gif.format, gif.n_frames, gif.size, gif.info["loop"]) == ("GIF", 3, (8, 6), 0)
+        for i, frame in enumerate(frames):
+            gif.seek(i)
+            assert gif.info["duration"] == (700 if i == 2 else 50)
+            assert np.array_equal(gif.convert("RGB"), frame)
+    dj.save_gif(tmp_path / "gray.gif", np.linspace(0, 1, 4 * 64).reshape(4, 8, 8, 1))
+    with Image.open(tmp_path / "gray.gif") as gif:
+        assert gif.n_frames == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"milliseconds": 5}, "at least 10, got 5 and 1000"),
+        ({"hold": 0}, "at least 10, got 100 and 0"),
+    ],
+)
+def test_gifs_that_are_refused(tmp_path: Path, options: dict[str, int], words: str):
+    with pytest.raises(ValueError, match=words):
+        dj.save_gif(tmp_path / "a.gif", np.zeros((2, 8, 8, 1)), **options)
+    with pytest.raises(ValueError, match="must not be empty"):
+        dj.save_gif(tmp_path / "a.gif", np.zeros((0, 8, 8, 1)))
+    assert not list(tmp_path.iterdir())

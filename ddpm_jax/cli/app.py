@@ -23,14 +23,16 @@ from ddpm_jax.cli.help_texts import unwrap, use_docstrings
 from ddpm_jax.cli.info import Info
 from ddpm_jax.cli.sample import Sample
 from ddpm_jax.cli.train import Train
+from ddpm_jax.cli.verify import Verify
 
-Command = Sample | Train | Convert | Info | Describe
+Command = Sample | Train | Convert | Info | Describe | Verify
 COMMANDS: dict[str, type[Command]] = {
     "sample": Sample,
     "train": Train,
     "convert": Convert,
     "info": Info,
     "describe": Describe,
+    "verify": Verify,
 }
 DESCRIPTION = f"""Denoising diffusion in JAX, version {__version__}.
 

@@ -33,6 +33,7 @@ def _named(metavar: str) -> object:
 
 OptionalNumber: TypeAlias = Annotated[float | None, _named("NUMBER")]
 OptionalCount: TypeAlias = Annotated[int | None, _named("N")]
+OptionalRange: TypeAlias = Annotated[tuple[float, float] | None, _named("LOW HIGH")]
 OptionalName: TypeAlias = Annotated[str | None, _named("NAME")]
 Assignments: TypeAlias = Annotated[
     tuple[str, ...], tyro.conf.arg(name="set", metavar="FIELD=VALUE ...", help_behavior_hint="")

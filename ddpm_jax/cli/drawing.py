@@ -17,9 +17,8 @@ from tqdm import tqdm
 from ddpm_jax._typing import AnyArray
 from ddpm_jax.cli.image_files import SampledImage
 from ddpm_jax.images import to_pil
-from ddpm_jax.models import UNet2DModel
-from ddpm_jax.pipelines.generate import Preview, generate, moving, with_inputs
-from ddpm_jax.pipelines.inputs import make_inputs
+from ddpm_jax.pipelines.generate import Preview, moving
+from ddpm_jax.pipelines.unconditional import UnconditionalPipeline
 from ddpm_jax.sampling.segments import out_of_memory
 from ddpm_jax.tables.table import Table
 
@@ -100,37 +99,31 @@ class LabelDrawing(Drawing):
     """Images of a model with one network.
 
     Attributes:
-        model: the network.
-        params: its params.
+        pipe: the pipeline.
         labels: the class of image i is labels[i % len(labels)]; empty for a model without classes.
-        negative: the class that guidance moves away from, or None.
-        guidance: its scale; up to 1 there is none.
+        options: of all calls.
     """
 
-    model: UNet2DModel
-    params: Any
+    pipe: UnconditionalPipeline
     labels: Sequence[int]
-    negative: int | None
-    guidance: float
+    options: Mapping[str, Any]
 
     def generate(
         self, indices: np.ndarray, keys: Any, advanced: Advanced, preview: Preview | None
     ) -> AnyArray:
         """As `Drawing.generate`."""
         labels = np.asarray(self.labels)[indices % len(self.labels)] if self.labels else None
-        inputs = make_inputs(
-            self.model, self.table, keys, class_labels=labels, negative_labels=self.negative
-        )
-        denoise, params = with_inputs(self.model, self.params, inputs, self.guidance)
-        return generate(
-            denoise,
-            params,
-            self.table,
-            inputs,
+        output: Any = self.pipe(
+            keys,
+            class_labels=labels,
+            table=self.table,
+            output_type="np",
             advanced=advanced,
-            preview=preview,
-            preview_every=self.every or 1,
+            callback=preview,
+            callback_every=self.every or 1,
+            **self.options,
         )
+        return output.images
 
 
 @dataclass(frozen=True, kw_only=True)

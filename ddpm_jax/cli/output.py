@@ -8,7 +8,7 @@ from pathlib import Path
 from ddpm_jax.cli import provenance
 from ddpm_jax.cli.common import counted
 from ddpm_jax.cli.image_files import STRIP, Each, SampledImage, places, usable_files
-from ddpm_jax.images import make_grid
+from ddpm_jax.images import make_grid, save_gif
 
 
 def _no_more(_number: int) -> Mapping[str, str]:
@@ -21,14 +21,22 @@ class Grid:
     if_interrupted = "nothing was written"
 
     def __init__(
-        self, path: Path, settings: Mapping[str, str], *, columns: int | None, strips: bool
+        self,
+        path: Path,
+        settings: Mapping[str, str],
+        *,
+        columns: int | None,
+        strips: bool,
+        gif: bool = False,
     ):
-        """Raises OSError if the file cannot be written there."""
+        """With `gif` the strips are an animation too. Raises OSError if the file cannot be written
+        there.
+        """
         if path.is_dir():
             raise ValueError(f"{path} is a folder: --out NAME.png must be a file")
         _writable(path.parent)
         self._path, self._settings = path, settings
-        self._columns, self._strips = columns, strips
+        self._columns, self._strips, self._gif = columns, strips, gif
         self._sampled: list[SampledImage] = []
 
     def missing(self, num: int) -> list[int]:
@@ -47,9 +55,13 @@ class Grid:
             tiles = [tile for one in self._sampled for tile in one.steps]
             strip = make_grid(tiles, len(tiles) // num)
             provenance.save_png(strip, paths[1], self._settings, numbers)
+            if self._gif:
+                paths.append(paths[1].with_suffix(".gif"))
+                steps = zip(*(one.steps for one in self._sampled), strict=True)
+                save_gif(paths[2], [make_grid(tiles, self._columns) for tiles in steps])
         grid = make_grid([one.image for one in self._sampled], self._columns)
         provenance.save_png(grid, self._path, self._settings, numbers)
-        return f"{_made(num, made, seconds)}: {' and '.join(str(path.resolve()) for path in paths)}"
+        return f"{_made(num, made, seconds)}: {', '.join(str(path.resolve()) for path in paths)}"
 
 
 class Folder:

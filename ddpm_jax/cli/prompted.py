@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax.numpy as jnp
-from PIL import Image
 
 from ddpm_jax.cli.common import OptionError, option_errors
 from ddpm_jax.cli.drawing import Drawing, PromptDrawing, default_batch_size
-from ddpm_jax.cli.fingerprint import file_sum, fingerprints
+from ddpm_jax.cli.fingerprint import fingerprints
+from ddpm_jax.cli.given_images import given_images
 from ddpm_jax.cli.image_files import Each
 from ddpm_jax.cli.loading import located, scheduler_config
 from ddpm_jax.cli.schedule import scheduler_json
@@ -18,9 +18,8 @@ from ddpm_jax.hub import hub
 from ddpm_jax.models import AutoencoderKL
 from ddpm_jax.pipelines.base import supported_class
 from ddpm_jax.pipelines.depth_to_image import StableDiffusionDepth2ImgPipeline
-from ddpm_jax.pipelines.image_to_image import StableDiffusionImg2ImgPipeline, skipped
+from ddpm_jax.pipelines.image_to_image import StableDiffusionImg2ImgPipeline
 from ddpm_jax.pipelines.inpaint import StableDiffusionInpaintPipeline
-from ddpm_jax.pipelines.pictures import pil_images
 from ddpm_jax.pipelines.stable_diffusion import GUIDANCE_SCALE, StableDiffusion
 from ddpm_jax.pipelines.text_to_image import StableDiffusionPipeline
 
@@ -76,22 +75,16 @@ def job(given: "Sample", model: str, prompts: list[str]) -> Job:
     if index is None or named is None or not issubclass(named, StableDiffusion):
         raise OptionError(f"{model} makes images without prompts: leave out --prompt")
     kind = _kind(given, named)
-    options = _options(given, kind)
-    strength = options.get("strength")
+    images = given_images(given, kind.default_strength)
+    options = _options(given, images.options)
     config = scheduler_config(model, given.revision, given.scheduler_config)
     # As the pipeline changes it, and then as the user does.
     own = kind.adopted(replace(given, overrides=()).make(config))
     scheduler = given.make(own.config)
-    with option_errors():
-        start = 0 if strength is None else skipped(given.steps, strength)
-        if kind is not StableDiffusionInpaintPipeline:
-            options.pop("strength", None)  # the table has it
-    table = given.table(scheduler, start=start)
+    table = given.table(scheduler, start=images.start)
     wanted = [one.files for name, one in kind.declared().items() if name in index.components]
     folder = hub.pipeline(model, wanted, revision=given.revision, variant=given.variant)
-    _check_sizes(
-        given, options, AutoencoderKL.read_model(hub.component(folder, AutoencoderKL.files))
-    )
+    _check_sizes(given, AutoencoderKL.read_model(hub.component(folder, AutoencoderKL.files)))
     num = given.num or 1
     settings = {
         "model": model,
@@ -105,11 +98,10 @@ def job(given: "Sample", model: str, prompts: list[str]) -> Job:
         "seed": given.seed,
         "negative": given.negative,
         "guidance": options["guidance_scale"],
+        "guidance_interval": given.guidance_interval,
         "height": given.height,
         "width": given.width,
-        "image_sha256": None if given.image is None else file_sum(Path(given.image)),
-        "mask_sha256": None if given.mask is None else file_sum(Path(given.mask)),
-        "strength": strength,
+        **images.settings,
         "dtype": given.dtype,
     }
 
@@ -153,39 +145,25 @@ def _kind(given: "Sample", named: type[StableDiffusion]) -> type[StableDiffusion
     return StableDiffusionPipeline
 
 
-def _options(given: "Sample", kind: type[StableDiffusion]) -> dict[str, Any]:
-    """The options of the pipeline's call."""
+def _options(given: "Sample", images: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of the pipeline's call, with those of the images."""
     found: dict[str, Any] = {
         "guidance_scale": GUIDANCE_SCALE if given.guidance is None else given.guidance,
+        "guidance_interval": given.guidance_interval,
         "negative_prompt": given.negative,
+        **images,
     }
     sizes = {"height": given.height, "width": given.width}
-    if given.image is None:
+    if given.image is None or given.mask is not None:
         return found | sizes
-    found["image"] = _opened(given.image, "--image", "RGB")
-    if given.mask is not None:
-        found |= {"mask_image": _opened(given.mask, "--mask", "L"), **sizes}
-    elif any(sizes.values()):
+    if any(sizes.values()):
         raise OptionError("--height and --width are those of --image: leave them out")
-    return found | {"strength": kind.default_strength if given.strength is None else given.strength}
+    return found
 
 
-def _check_sizes(given: "Sample", options: Mapping[str, Any], vae: AutoencoderKL) -> None:
+def _check_sizes(given: "Sample", vae: AutoencoderKL) -> None:
     """OptionError for sizes that no picture can have, before the weights are read."""
-    factor, image, mask = vae.factor, options.get("image"), options.get("mask_image")
+    factor = vae.factor
     wrong = [side for side in (given.height, given.width) if side and side % factor]
     if wrong:
         raise OptionError(f"--height and --width must be multiples of {factor}, got {wrong[0]}")
-    if image is not None and mask is not None and image.size != mask.size:
-        sizes = (f"{one.width}x{one.height}" for one in (mask, image))
-        raise OptionError("--mask must have the size of --image: got {}, not {}".format(*sizes))
-
-
-def _opened(file: str, option: str, mode: str) -> Image.Image:
-    try:
-        with Image.open(file) as image:
-            images = pil_images(image)
-            assert images is not None
-            return images[0].convert(mode)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise OptionError(f"{option} {file} cannot be read: {error}") from None

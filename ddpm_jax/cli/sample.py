@@ -13,6 +13,7 @@ from ddpm_jax.cli.common import (
     OptionalCount,
     OptionalName,
     OptionalNumber,
+    OptionalRange,
     OptionError,
     Prompts,
 )
@@ -39,7 +40,8 @@ class Sample(Schedule):
   ddpm-jax sample
   ddpm-jax sample --model google/ddpm-cifar10-32 --scheduler euler --steps 30 --out cifar.png
   ddpm-jax sample --num 1000 --batch-size 100 --seed 1 --out digits/
-  ddpm-jax sample --num 4 --save-every 5 --out digits.png"""
+  ddpm-jax sample --model google/ddpm-celebahq-256 --image face.png --mask hole.png --num 4
+  ddpm-jax sample --num 4 --save-every 5 --gif --out digits.png"""
 
     model: OptionalName = None
     """A hub id, a local folder, or the bundled "digits" or "avatars". By default "digits", and
@@ -55,7 +57,8 @@ class Sample(Schedule):
     """What guidance moves away from; by default the empty text."""
 
     image: OptionalName = None
-    """An image to begin with: image to image, or with --mask inpainting."""
+    """An image to begin with: image to image, or with --mask inpainting. Without a prompt it is
+    scaled to the model's size."""
 
     mask: OptionalName = None
     """An image of the size of --image: the white part is made anew."""
@@ -88,6 +91,9 @@ class Sample(Schedule):
     """The scale of classifier-free guidance. Up to 1 there is none. By default 7.5 with prompts,
     and 1 for models with classes, which must have been trained with dropped labels."""
 
+    guidance_interval: OptionalRange = None
+    """Guidance only between these two noise levels sigma / alpha."""
+
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Dtype of the network's computation."""
 
@@ -101,6 +107,9 @@ class Sample(Schedule):
 
     save_every: OptionalCount = None
     """Also save the predicted images after every N network evaluations, as NAME-steps.png."""
+
+    gif: bool = False
+    """With --save-every and a grid: also an animation of the whole grid, NAME-steps.gif."""
 
     revision: OptionalName = None
     """Branch, tag or commit of a model on the hub."""
@@ -133,16 +142,20 @@ class Sample(Schedule):
 
     def _labelled(self) -> "Job":
         """The run of a model without prompts."""
+        from ddpm_jax.cli.given_images import given_images
         from ddpm_jax.cli.loading import classes_of, no_class_of, read_network, scheduler_config
         from ddpm_jax.cli.prompted import Job
+        from ddpm_jax.pipelines.from_image import STRENGTH
         from ddpm_jax.schedulers import BY_NAME
 
         model = self.model or "digits"
         network = read_network(model, self.revision, BY_NAME[self.scheduler])
         scheduler = self.make(scheduler_config(model, self.revision, self.scheduler_config))
-        table = self.table(scheduler)
+        images = given_images(self, STRENGTH if self.mask is None else 1.0)
+        table = self.table(scheduler, start=images.start)
         labels = classes_of(network, self.labels)
-        negative = no_class_of(network) if (self.guidance or 1) > 1 else None
+        scale = self.guidance or 1.0
+        negative = no_class_of(network) if scale > 1 else None
         num = 16 if self.num is None else self.num
 
         def drawing() -> "Drawing":
@@ -151,24 +164,31 @@ class Sample(Schedule):
             from ddpm_jax.cli.drawing import LabelDrawing, default_batch_size
             from ddpm_jax.models import UNet2DModel
             from ddpm_jax.pipelines.inputs import image_shape
+            from ddpm_jax.pipelines.unconditional import DDPMPipeline
 
             unet, params = UNet2DModel.from_pretrained(
                 model, revision=self.revision, variant=self.variant, dtype=jnp.dtype(self.dtype)
             )
             height, width, _ = image_shape(unet)
+            guidance = {
+                "guidance_scale": scale,
+                "guidance_interval": self.guidance_interval,
+                "negative_labels": negative,
+            }
             return LabelDrawing(
-                model=unet,
-                params=params,
+                pipe=DDPMPipeline(unet=unet, params=params, scheduler=scheduler),
                 table=table,
                 seed=self.seed,
                 labels=labels,
-                negative=negative,
-                guidance=self.guidance or 1.0,
+                options=guidance | images.options,
                 batch_size=min(num, self.batch_size or default_batch_size(height, width, num)),
                 every=self.save_every,
             )
 
-        return Job(num, self._settings(model, scheduler, labels), lambda _number: {}, drawing)
+        settings = self._settings(model, scheduler, labels) | {
+            name: str(value) for name, value in images.settings.items()
+        }
+        return Job(num, settings, lambda _number: {}, drawing)
 
     def _settings(
         self, model: str, scheduler: "Scheduler", labels: tuple[int, ...]
@@ -187,6 +207,7 @@ class Sample(Schedule):
             "seed": self.seed,
             "labels": " ".join(map(str, labels)) or None,
             "guidance": self.guidance,
+            "guidance_interval": self.guidance_interval,
             "dtype": self.dtype,
         }
         return {name: str(value) for name, value in given.items() if value is not None}
@@ -198,7 +219,7 @@ class Sample(Schedule):
             one = len(set(prompts)) == 1
             own = {"prompt": str(prompts[0])} if one else {"prompts": json.dumps(prompts)}
             settings = job.settings | (own if prompts[0] is not None else {})
-            return Grid(out, settings, columns=self.columns, strips=every is not None)
+            return Grid(out, settings, columns=self.columns, strips=every is not None, gif=self.gif)
         return Folder(out, job.settings, strips=every is not None, each=job.each)
 
     def _check(self) -> None:
@@ -219,10 +240,17 @@ class Sample(Schedule):
         ]
         if self.guidance is not None and not math.isfinite(self.guidance):
             faults.append(f"--guidance must be a number, got {self.guidance}")
+        if self.guidance_interval is not None:
+            low, high = self.guidance_interval
+            if not 0 <= low < high:
+                faults.append(f"--guidance-interval needs 0 <= LOW < HIGH, got {low} {high}")
+            prompted = bool(self.prompt or self.prompts_from)  # then it is above 1 by default
+            if not (prompted if self.guidance is None else self.guidance > 1):
+                faults.append("--guidance-interval needs --guidance above 1")
         if self.seed > LARGEST_SEED:
             faults.append(f"--seed must be at most {LARGEST_SEED}, got {self.seed}")
         if not (self.prompt or self.prompts_from):
-            for_prompts = ("negative", "image", "mask", "strength", "height", "width")
+            for_prompts = ("negative", "height", "width")
             needs = [f"--{name}" for name in for_prompts if getattr(self, name) is not None]
             if needs:
                 faults.append(f"{', '.join(needs)}: only with --prompt or --prompts-from")
@@ -238,7 +266,10 @@ class Sample(Schedule):
         if ending != ".png":
             if ending in (".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff"):
                 faults.append(f"--out must end in .png or be a folder, got {self.out}")
-            if self.columns is not None:
-                faults.append("--columns needs a grid: --out must end in .png")
+            for name, given in (("columns", self.columns is not None), ("gif", self.gif)):
+                if given:
+                    faults.append(f"--{name} needs a grid: --out must end in .png")
+        if self.gif and self.save_every is None:
+            faults.append("--gif needs --save-every")
         if faults:
             raise OptionError("; ".join(faults))

@@ -42,7 +42,7 @@ class Schedule:
     """Number of inference steps."""
 
     eta: OptionalNumber = None
-    """DDIM only: new noise per step, from 0 (no noise, the default) to 1 (as much as DDPM)."""
+    """DDIM and RePaint: new noise per step, from 0 (no noise, the default) to 1 (that of DDPM)."""
 
     scheduler_config: OptionalName = None
     """Use this scheduler's config instead of the model's: a hub id, a local folder, a JSON file, or
@@ -83,8 +83,7 @@ class Schedule:
         Raises:
             OptionError: a value is not a number, or for a flag not true or false.
         """
-        given = dict(self._given()) | ({} if self.eta is None else {"eta": self.eta})
-        found = {name: value for name, value in given.items() if self._is_option(name)}
+        found = {name: value for name, value in self._given() if self._is_option(name)}
         faults = [fault for name, value in found.items() if (fault := _fault(name, value))]
         if faults:
             raise OptionError("; ".join(faults))
@@ -100,7 +99,8 @@ class Schedule:
         wrong = [name for name, equals, _ in pairs if not (name and equals)]
         if wrong:
             raise OptionError(f"--set needs FIELD=VALUE, got {', '.join(wrong)}")
-        return [(name, _value(text)) for name, _, text in pairs]
+        given = [(name, _value(text)) for name, _, text in pairs]
+        return given if self.eta is None else [*given, ("eta", self.eta)]
 
 
 def scheduler_json(scheduler: Scheduler) -> str:

@@ -2,9 +2,11 @@
 
     (1)  output = negative + scale (conditional - negative)
     (2)  output <- (1 - rescale) output + rescale output std(conditional) / std(output)
+    (3)  scale is 1 but for noise levels low < sigma / alpha <= high
 
-Reference: (1) Ho & Salimans 2022, arXiv:2207.12598, equation 6 with scale = 1 + w; (2) Lin et al.
-2023, arXiv:2305.08891, equations 15 and 16.
+References: (1) Ho & Salimans 2022, arXiv:2207.12598, equation 6 with scale = 1 + w; (2) Lin et al.
+2023, arXiv:2305.08891, equations 15 and 16; (3) Kynkaanniemi et al. 2024, arXiv:2404.07724,
+equation 6.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,7 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
+
+from ddpm_jax._typing import is_number
+from ddpm_jax.tables.table import Table
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,11 @@ class Guided:
         both = jnp.concatenate([params["negative"], params["context"]])
         outputs = self.network(params["network"], jnp.concatenate([x, x]), timestep, both)
         negative, conditional = jnp.split(outputs, 2)
-        guided = negative + params["scale"] * (conditional - negative)
+        scale = params["scale"]
+        if (interval := params.get("interval")) is not None:
+            inside = (interval[0] <= timestep) & (timestep <= interval[1])
+            scale = jnp.where(inside, scale, 1)
+        guided = negative + scale * (conditional - negative)
         # Learned variances, in the second half of the channels, are those of the condition.
         channels = x.shape[-1]
         guided, variances = guided[..., :channels], conditional[..., channels:]
@@ -47,8 +57,8 @@ def guided(network: Callable[..., Any]) -> Guided:
 
     Its params are {"network": the network's params, "context": (B, ...) conditions, "negative":
     (B, ...) conditions to move away from, "scale": the guidance scale, a number}, and "rescale" in
-    [0, 1] where equation (2) is wanted. The scale is data: another value compiles nothing. At 1 the
-    output is the conditional one.
+    [0, 1] where equation (2) is wanted, and "interval" of `guidance_interval` where (3) is. The
+    scale is data: another value compiles nothing. At 1 the output is the conditional one.
 
     Args:
         network: network(params, x, timestep, context) -> (B, H, W, C), or (B, H, W, 2 C) with a
@@ -63,3 +73,35 @@ def guided(network: Callable[..., Any]) -> Guided:
     4.0
     """
     return Guided(network)
+
+
+def guidance_interval(table: Table, low: float, high: float) -> Float[np.ndarray, "2"]:
+    """The limits of equation (3) as the first and the last timestep that is guided, for `guided`.
+
+    Args:
+        table: the run.
+        low: guidance ends at this noise level sigma / alpha, at least 0.
+        high: guidance begins at this noise level, above `low`; may be infinite.
+
+    Returns:
+        (2,) float32. No timestep lies between them if no row of the table is guided.
+
+    Raises:
+        ValueError: `low` and `high` are not numbers in this order.
+
+    >>> import ddpm_jax as dj
+    >>> dj.guidance_interval(dj.DDIMScheduler().table(10), 0.3, 5.0).tolist()
+    [200.0, 500.0]
+    """
+    if not (is_number(low) and is_number(high) and 0 <= low < high):
+        raise ValueError(
+            "a guidance interval is (low, high), noise levels sigma / alpha with 0 <= low < high; "
+            f"got ({low!r}, {high!r})"
+        )
+    alpha, sigma = np.asarray(table.level, np.float64).T
+    with np.errstate(divide="ignore"):  # no signal at all: infinite
+        ratio = sigma / alpha
+    guided = np.asarray(table.timestep)[(low < ratio) & (ratio <= high)]
+    if not guided.size:
+        return np.array([np.inf, -np.inf], np.float32)
+    return np.array([guided.min(), guided.max()], np.float32)

@@ -2,11 +2,12 @@
 
     (1)  x <- mask x + (1 - mask) (alpha known + sigma noise)
 
-alpha and sigma are those of the row, and the noise is one draw for all rows. Row 0 is left as it
-is. After the last row the known part itself takes its place: `put_back`.
+alpha and sigma are those of the row. The noise is one draw for all rows, or one for each: that of
+the row before, which is used in the unknown part alone. Row 0 is left as it is. After the last row
+the known part itself takes its place: `put_back`.
 
-Reference: Song et al. 2021, arXiv:2011.13456, appendix I.2; Avrahami et al. 2023,
-arXiv:2206.02779, section 4.1.
+References: Song et al. 2021, arXiv:2011.13456, appendix I.2; Lugmayr et al. 2022 (RePaint),
+arXiv:2201.09865, eq. 8; with one draw Avrahami et al. 2023, arXiv:2206.02779, section 4.1.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,13 +18,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ddpm_jax.sampling.forward import add_noise
+from ddpm_jax.sampling.keys import noise
 from ddpm_jax.tables.table import Row
 
 
 @dataclass(frozen=True)
 class WithKnown:
     """`denoise` with known parts. Its params are those of the inner one and {"mask": (B, H, W, 1),
-    1 where the images are made, "known": (B, H, W, C), "noise": (B, H, W, C) of unit variance}.
+    1 where the images are made, "known": (B, H, W, C), "noise": (B, H, W, C) of unit variance}; or
+    "keys", those of the run, in place of "noise", for a draw at each row.
     """
 
     denoise: Callable[..., Array]
@@ -39,7 +42,8 @@ class WithKnown:
     ) -> Float[Array, "b h w c"]:
         """Equation (1)."""
         level = jnp.asarray(row.level)
-        noised = add_noise(params["known"], params["noise"], level[0], level[1])
+        drawn = noise(params["keys"], i - 1, x.shape[1:]) if "keys" in params else params["noise"]
+        noised = add_noise(params["known"], drawn, level[0], level[1])
         return jnp.where(i > 0, put_back(x, params["mask"], noised), x)
 
 

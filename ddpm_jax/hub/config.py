@@ -26,6 +26,7 @@ FAMILY_FIELDS = frozenset(
         # DDPM, DDIM, PNDM
         "variance_type", "clip_sample", "clip_sample_range", "thresholding",
         "dynamic_thresholding_ratio", "sample_max_value", "set_alpha_to_one", "skip_prk_steps",
+        "eta",
         # sigmas
         "interpolation_type", "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas",
         "sigma_min", "sigma_max", "timestep_type", "final_sigmas_type", "sigma_data",
@@ -69,6 +70,7 @@ FAMILIES = (FAMILY, EDM_FAMILY, FLOW_FAMILY, CM_FAMILY, SCORE_FAMILY, KARRAS_FAM
 # Fields that change the network's inputs or levels, with the value that every scheduler supports.
 # A scheduler without the field cannot sample a network that was trained with another value.
 TRAINED_WITH: Mapping[str, Any] = {
+    "prediction_type": "epsilon",
     "rescale_betas_zero_snr": False,
     "timestep_type": "discrete",
     "use_flow_sigmas": False,

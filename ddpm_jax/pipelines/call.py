@@ -11,10 +11,11 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from ddpm_jax._typing import AnyArray, is_number
+from ddpm_jax.guidance.classifier_free import guidance_interval
 from ddpm_jax.images import to_pil
 from ddpm_jax.pipelines.generate import Decode, Preview, generate, moving
 from ddpm_jax.pipelines.inputs import Inputs, count_of
-from ddpm_jax.schedulers import Scheduler
+from ddpm_jax.schedulers import GridOptions, Scheduler
 from ddpm_jax.tables.table import Table
 
 OutputType: TypeAlias = Literal["pil", "np", "jax"]
@@ -68,6 +69,23 @@ def check_options(given: Mapping[str, Any], accepted: Any) -> None:
         raise ValueError(f"guidance_scale must be a finite number, got {scale!r}")
 
 
+def checked_interval(
+    given: tuple[float, float] | None, table: Table, guidance_scale: float
+) -> Float[np.ndarray, "2"] | None:
+    """The option `guidance_interval` as timesteps of a table, or None.
+
+    Raises:
+        ValueError: it is not two numbers in ascending order, or there is no guidance.
+    """
+    if given is None:
+        return None
+    if guidance_scale <= 1:
+        raise ValueError(f"guidance_interval needs a guidance_scale above 1, got {guidance_scale}")
+    if np.shape(given) != (2,):
+        raise ValueError(f"guidance_interval must be (low, high), got {given!r}")
+    return guidance_interval(table, *given)
+
+
 def check_output_type(given: Any, accepted: Any = OutputType) -> None:
     """Raises ValueError unless an output type is one of a Literal's."""
     *most, last = (f'"{name}"' for name in get_args(accepted))
@@ -100,8 +118,8 @@ def chosen_table(
             listed = ", ".join(f"{k}={v}" for k, v in also.items())
             raise ValueError(f"table= replaces {listed}: pass one or the other")
         return table
-    accepted = signature(scheduler.table).parameters
-    refused = sorted(set(wanted) - set(accepted))
+    accepted = {*signature(scheduler.table).parameters, *GridOptions.__annotations__}
+    refused = sorted(set(wanted) - accepted)
     if refused:
         raise ValueError(
             f"{type(scheduler).__name__} has no option {' or '.join(refused)}: "

@@ -12,16 +12,14 @@ from jaxtyping import Array, Float
 
 from ddpm_jax.models import DPTForDepthEstimation
 from ddpm_jax.pipelines.base import Component
+from ddpm_jax.pipelines.beginning import Beginning, Keys, Samples, rows_of
 from ddpm_jax.pipelines.call import check_options
 from ddpm_jax.pipelines.image_processors import DPT_PROCESSOR, write_processor
-from ddpm_jax.pipelines.image_to_image import ImageToImage, rows_of
+from ddpm_jax.pipelines.image_to_image import ImageToImage
 from ddpm_jax.pipelines.pictures import Pictures, depths
 from ddpm_jax.pipelines.prompts import Texts
 from ddpm_jax.pipelines.stable_diffusion import (
     STEPS,
-    Beginning,
-    Keys,
-    Latents,
     PromptOptions,
     TextOutput,
 )
@@ -84,7 +82,7 @@ class StableDiffusionDepth2ImgPipeline(ImageToImage):
         if given is not None and len(given) not in (1, len(found.values)):
             raise ValueError(f"got {len(given)} depth maps for {len(found.values)} images")
 
-        def begin(table: Table, keys: Keys, x_T: Latents | None) -> Beginning:
+        def begin(table: Table, keys: Keys, x_T: Samples | None) -> Beginning:
             depth = depths(self._estimated(found), (height, width)) if given is None else given
             depth = np.broadcast_to(depth, (len(found.values), *depth.shape[1:]))
             channels = jnp.asarray(depth[rows_of(found, len(keys))])

@@ -80,11 +80,16 @@ class Unguided:
 
 
 def with_inputs(
-    model: Model, params: Any, inputs: Inputs, guidance_scale: float = 1.0
+    model: Model,
+    params: Any,
+    inputs: Inputs,
+    guidance_scale: float = 1.0,
+    interval: Float[np.ndarray, "2"] | None = None,
 ) -> tuple[Callable[..., Array], dict[str, Any]]:
     """`denoise` of a model and its params, for these inputs.
 
-    Up to a scale of 1 there is no guidance, and the program is that of the network alone.
+    Up to a scale of 1 there is no guidance, and the program is that of the network alone. With
+    guidance it is one program whether there is an interval or not.
     """
     conditions = dict(inputs.conditions)
     network = {"model": params, "channels": conditions.pop("channels", None)}
@@ -93,7 +98,9 @@ def with_inputs(
         return Unguided(Network(model)), {"network": network, **conditions}
     assert "negative" in conditions
     scale = jnp.float32(guidance_scale)
-    return guided(Network(model)), {"network": network, **conditions, "scale": scale}
+    limits = jnp.array([-jnp.inf, jnp.inf] if interval is None else interval, jnp.float32)
+    guidance = {"scale": scale, "interval": limits}
+    return guided(Network(model)), {"network": network, **conditions, **guidance}
 
 
 def moving(bar: "tqdm[Any]") -> Callable[[int], None]:

@@ -3,22 +3,17 @@
 Reference: Meng et al. 2022 (SDEdit), arXiv:2108.01073.
 """
 
-import math
 from typing import Any, Unpack
 
-import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
-from ddpm_jax._typing import is_number
+from ddpm_jax.pipelines.beginning import Beginning, Keys, Samples, first_step, rows_of
 from ddpm_jax.pipelines.call import check_options
 from ddpm_jax.pipelines.pictures import Pictures, pictures
 from ddpm_jax.pipelines.prompts import Texts
 from ddpm_jax.pipelines.stable_diffusion import (
     STEPS,
-    Beginning,
-    Keys,
-    Latents,
     PromptOptions,
     StableDiffusion,
     TextOutput,
@@ -41,16 +36,11 @@ class ImageToImage(StableDiffusion):
         )
 
     def _start(self, steps: int, strength: float | None, options: PromptOptions) -> int:
-        """How many of the first steps are left out.
-
-        Raises:
-            ValueError: the strength is outside (0, 1], leaves no step, or stands beside a table.
-        """
-        if options.get("table") is None:
-            return skipped(steps, self.default_strength if strength is None else strength)
-        if strength is not None:
-            raise ValueError("table= replaces strength: pass one or the other")
-        return 0
+        """How many of the first steps are left out; raises as `first_step`."""
+        table = options.get("table")
+        return first_step(
+            steps, strength, default=self.default_strength, table=table, inpainting=False
+        )[0]
 
     def _shape_of(self, found: Pictures) -> tuple[int, int, int]:
         """(h, w, c) of the latents of pictures."""
@@ -59,9 +49,9 @@ class ImageToImage(StableDiffusion):
         return height // unit, width // unit, self.vae.latent_channels
 
     def _noised(
-        self, found: Pictures, table: Table, keys: Keys, x_T: Latents | None
+        self, found: Pictures, table: Table, keys: Keys, x_T: Samples | None
     ) -> Float[Array, "b h w c"]:
-        """Latents at the first level of a table, or the user's own."""
+        """Samples at the first level of a table, or the user's own."""
         if x_T is not None:
             return x_T
         return noised(table, self._latents(found, rows_of(found, len(keys)), keys), keys)
@@ -72,7 +62,7 @@ class StableDiffusionImg2ImgPipeline(ImageToImage):
 
     @classmethod
     def channels(cls, latent: int) -> dict[int, str]:
-        """Latents alone."""
+        """Samples alone."""
         return {latent: "latents"}
 
     def __call__(
@@ -110,35 +100,9 @@ class StableDiffusionImg2ImgPipeline(ImageToImage):
         found = self._pictures(image)
         start = self._start(num_inference_steps, strength, options)
 
-        def begin(table: Table, keys: Keys, x_T: Latents | None) -> Beginning:
+        def begin(table: Table, keys: Keys, x_T: Samples | None) -> Beginning:
             return Beginning(x_T=self._noised(found, table, keys, x_T))
 
         run = {"num_inference_steps": num_inference_steps, "start": start}
         shape = self._shape_of(found)
         return self._call(prompt, key, run, begin, shape, pictures=len(found.values), **options)
-
-
-def rows_of(found: Pictures, count: int) -> Int[np.ndarray, "b"]:
-    """The picture of each row: all rows of one picture are neighbours."""
-    return np.arange(count) * len(found.values) // count
-
-
-def skipped(steps: int, strength: float) -> int:
-    """How many of the first steps a strength leaves out.
-
-    Raises:
-        ValueError: the strength is outside (0, 1], or leaves no step.
-    """
-    strength = checked_strength(strength)
-    # Rounded first: 50 * 0.58 is 28.999999999999996.
-    run = math.floor(round(steps * strength, 6))
-    if steps >= 1 and run < 1:
-        raise ValueError(f"strength {strength} of {steps} steps leaves none: raise one of them")
-    return steps - run
-
-
-def checked_strength(strength: Any) -> float:
-    """Raises ValueError unless a strength is a number above 0 and at most 1."""
-    if not (is_number(strength) and 0 < strength <= 1):
-        raise ValueError(f"strength must be above 0 and at most 1, got {strength!r}")
-    return strength

@@ -10,22 +10,25 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from ddpm_jax.pipelines.beginning import (
+    Beginning,
+    Keys,
+    Samples,
+    begin_inpainting,
+    first_noise,
+    first_step,
+    rows_of,
+)
 from ddpm_jax.pipelines.call import check_options
-from ddpm_jax.pipelines.image_to_image import checked_strength, rows_of, skipped
-from ddpm_jax.pipelines.inputs import first_noise
 from ddpm_jax.pipelines.pictures import Pictures, masks, pictures
 from ddpm_jax.pipelines.prompts import Texts
 from ddpm_jax.pipelines.stable_diffusion import (
     STEPS,
-    Beginning,
-    Keys,
-    Latents,
     PromptOptions,
     StableDiffusion,
     TextOutput,
 )
-from ddpm_jax.sampling.forward import eps_from_x0
-from ddpm_jax.sampling.keys import noise, noised
+from ddpm_jax.sampling.keys import noised
 from ddpm_jax.tables.table import Table
 
 
@@ -97,14 +100,16 @@ class StableDiffusionInpaintPipeline(StableDiffusion):
         mask = masks(mask_image, like=image, size=size)
         if len(mask) not in (1, len(found.values)):
             raise ValueError(f"got {len(mask)} masks for {len(found.values)} images")
-        given_table = options.get("table") is not None
-        if given_table and strength is None:
-            raise ValueError("with table= pass strength: 1 to begin with noise alone, or less")
-        strength = checked_strength(self.default_strength if strength is None else strength)
-        start = 0 if given_table else skipped(num_inference_steps, strength)
+        start, whole = first_step(
+            num_inference_steps,
+            strength,
+            default=self.default_strength,
+            table=options.get("table"),
+            inpainting=True,
+        )
 
-        def begin(table: Table, keys: Keys, x_T: Latents | None) -> Beginning:
-            return self._begin(found, mask, table, keys, x_T, whole=strength == 1)
+        def begin(table: Table, keys: Keys, x_T: Samples | None) -> Beginning:
+            return self._begin(found, mask, table, keys, x_T, whole=whole)
 
         run = {"num_inference_steps": num_inference_steps, "start": start}
         factor = self.vae.factor
@@ -117,7 +122,7 @@ class StableDiffusionInpaintPipeline(StableDiffusion):
         mask: np.ndarray,
         table: Table,
         keys: Keys,
-        x_T: Latents | None,
+        x_T: Samples | None,
         *,
         whole: bool,
     ) -> Beginning:
@@ -125,28 +130,16 @@ class StableDiffusionInpaintPipeline(StableDiffusion):
         rows, factor = rows_of(found, len(keys)), self.vae.factor
         # Of every block of pixels the first one counts.
         small = np.broadcast_to(mask, (*found.values.shape[:3], 1))[:, ::factor, ::factor]
-        height, width, channels = *small.shape[1:3], self.vae.latent_channels
-        trained = self.unet.in_channels != channels
-        latents = None
-        if not (trained and (whole or x_T is not None)):
+        marked = jnp.asarray(small, jnp.float32)[rows]
+        if self.unet.in_channels == self.vae.latent_channels:
             latents = self._latents(found, rows, keys)
+            return begin_inpainting(table, keys, latents, marked, x_T, whole=whole, one_draw=True)
         if x_T is not None:
             begin = x_T
         elif whole:
-            begin = first_noise(table, keys, (height, width, channels))
+            begin = first_noise(table, keys, (*small.shape[1:3], self.vae.latent_channels))
         else:
-            assert latents is not None
-            begin = noised(table, latents, keys)
-        marked = jnp.asarray(small, jnp.float32)[rows]
-        if trained:
-            gray = np.where(mask < 0.5, found.values, 0.5).astype(np.float32)
-            masked = self._latents(Pictures(gray, latent=False), rows, keys, draw=1)
-            return Beginning(x_T=begin, channels=jnp.concatenate([marked, masked], axis=-1))
-        assert latents is not None
-        if x_T is None:
-            drawn = noise(keys, -1, (height, width, channels))
-        elif whole:
-            drawn = x_T / jnp.float32(table.init_scale)
-        else:
-            drawn = eps_from_x0(x_T, latents, *table.level[0])
-        return Beginning(x_T=begin, known={"mask": marked, "known": latents, "noise": drawn})
+            begin = noised(table, self._latents(found, rows, keys), keys)
+        gray = np.where(mask < 0.5, found.values, 0.5).astype(np.float32)
+        masked = self._latents(Pictures(gray, latent=False), rows, keys, draw=1)
+        return Beginning(x_T=begin, channels=jnp.concatenate([marked, masked], axis=-1))

@@ -4,7 +4,6 @@ The form: one key for each image, a starting point, and conditions. Later code h
 cases.
 """
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,7 +20,8 @@ from ddpm_jax._typing import is_whole
 from ddpm_jax.hub.files import listed
 from ddpm_jax.images import MODES
 from ddpm_jax.models import UNet2DModel
-from ddpm_jax.sampling.keys import prior, sample_keys, typed_keys
+from ddpm_jax.pipelines.beginning import Begin, Beginning, first_noise
+from ddpm_jax.sampling.keys import sample_keys, typed_keys
 from ddpm_jax.tables.table import Table
 
 Labels: TypeAlias = ArrayLike | Sequence[int] | str | Sequence[str]
@@ -59,9 +59,12 @@ def make_inputs(
     class_labels: Labels | None = None,
     negative_labels: Labels | None = None,
     x_T: ArrayLike | None = None,
+    begin: Begin | None = None,
     sharding: NamedSharding | None = None,
 ) -> Inputs:
     """Checks the arguments of a pipeline's call and places them.
+
+    `begin` says where the run begins; without it, it begins with noise.
 
     Raises:
         TypeError: `key` is not a key.
@@ -80,23 +83,15 @@ def make_inputs(
         for name, given in labels.items()
         if given is not None
     }
-    if start is None:
-        start = first_noise(table, keys, image_shape(model))
-    inputs = Inputs(count=count, x_T=start, keys=keys, conditions=conditions)
+    if begin is not None:
+        beginning = begin(table, keys, start)
+    elif start is None:
+        beginning = Beginning(x_T=first_noise(table, keys, image_shape(model)))
+    else:
+        beginning = Beginning(x_T=start)
+    conditions |= beginning.known
+    inputs = Inputs(count=count, x_T=beginning.x_T, keys=keys, conditions=conditions)
     return inputs if sharding is None else sharded(inputs, sharding)
-
-
-def first_noise(
-    table: Table, keys: Key[Array, "b"], shape: tuple[int, int, int]
-) -> Float[Array, "b h w c"]:
-    """The prior. A table that begins at timestep 0 is warned of."""
-    if table.timestep[0] == 0:
-        warnings.warn(
-            "the run begins at timestep 0, where the network expects almost no noise: choose "
-            'timestep_spacing="trailing" or more steps',
-            stacklevel=5,
-        )
-    return prior(table, keys, shape)
 
 
 def sharded(inputs: Inputs, sharding: NamedSharding) -> Inputs:

@@ -56,6 +56,10 @@ def pictures(
         ValueError: they are something else, differ in size, or have a wrong size or range.
     """
     if (images := pil_images(given)) is not None:
+        if channels not in MODES:
+            raise ValueError(
+                f"PIL images have 1, 3 or 4 channels, {name} must have {channels}: pass an array"
+            )
         found = np.stack(
             _same_sizes([_pixels(one, channels, factor, size) for one in images], name)
         )

@@ -12,8 +12,7 @@ Reference: Rombach et al. 2022, arXiv:2112.10752.
 import os
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias, TypeVar, Unpack
@@ -23,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int
 from PIL.Image import Image
 
 import weights_convert
@@ -47,9 +46,11 @@ from ddpm_jax.pipelines.base import (
     concrete,
     split_options,
 )
+from ddpm_jax.pipelines.beginning import Begin, Keys
 from ddpm_jax.pipelines.call import (
     RunOptions,
     check_output_type,
+    checked_interval,
     chosen_table,
     converted,
     run_table,
@@ -78,6 +79,9 @@ class PromptOptions(RunOptions, total=False):
     """Classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598): output = negative + scale
     (conditional - negative). The default is 7.5. Up to 1 there is none. Another scale compiles
     nothing."""
+    guidance_interval: tuple[float, float] | None
+    """(low, high): guidance only where low < sigma / alpha <= high (Kynkaanniemi et al. 2024,
+    arXiv:2404.07724). Another interval compiles nothing."""
     negative_prompt: Texts | None
     """What guidance moves away from: one text for all prompts, or one for each. The default is the
     empty text."""
@@ -110,26 +114,6 @@ class StableDiffusionPipelineOutput(NamedTuple):
 
 
 TextOutput: TypeAlias = StableDiffusionPipelineOutput | tuple[Any, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Beginning:
-    """What a pipeline makes of its images: where the loop begins, and what the network sees.
-
-    Attributes:
-        x_T: register 0 at row 0.
-        channels: (B, h, w, c) that the network takes beside x; None: nothing.
-        known: arrays of `WithKnown` by name; empty: nothing is known.
-    """
-
-    x_T: Float[Array, "b h w c"]
-    channels: Float[Array, "b h w c2"] | None = None
-    known: Mapping[str, Array] = field(default_factory=dict)
-
-
-Latents: TypeAlias = Float[Array, "b h w c"]
-Keys: TypeAlias = Key[Array, "b"]
-Begin: TypeAlias = Callable[[Table, Keys, Latents | None], Beginning]
 
 
 class StableDiffusion(DiffusionPipeline):
@@ -390,6 +374,7 @@ class StableDiffusion(DiffusionPipeline):
         pictures: int = 1,
         guidance_scale: float = GUIDANCE_SCALE,
         guidance_rescale: float = 0.0,
+        guidance_interval: tuple[float, float] | None = None,
         negative_prompt: Texts | None = None,
         num_images_per_prompt: int = 1,
         eta: float = 0.0,
@@ -414,6 +399,7 @@ class StableDiffusion(DiffusionPipeline):
             pictures: how many the user gave, one for all prompts or one for each.
             guidance_scale: see `PromptOptions`.
             guidance_rescale: as in `StableDiffusionPipeline`.
+            guidance_interval: see `PromptOptions`.
             negative_prompt: see `PromptOptions`.
             num_images_per_prompt: see `PromptOptions`.
             eta: see `PromptOptions`.
@@ -454,6 +440,7 @@ class StableDiffusion(DiffusionPipeline):
                 f"x_T must be of shape {(count, *shape)} for these images, got {np.shape(x_T)}"
             )
         chosen = chosen_table(self.scheduler, table, {**run, "eta": eta}, STEPS)
+        interval = checked_interval(guidance_interval, chosen, guidance_scale)
         beginning = begin(chosen, keys, None if x_T is None else jnp.asarray(x_T, jnp.float32))
         rows = np.arange(count) // per_prompt % prompts.count
         conditions = self._conditions(prompts, clip_skip, rows)
@@ -467,7 +454,7 @@ class StableDiffusion(DiffusionPipeline):
         )
         inputs = inputs if sharding is None else sharded(inputs, sharding)
         params = inputs.place(self.params["unet"])
-        denoise, params = with_inputs(self.unet, params, inputs, guidance_scale)
+        denoise, params = with_inputs(self.unet, params, inputs, guidance_scale, interval)
         if guidance_rescale:
             params["rescale"] = jnp.float32(guidance_rescale)
         known = None

@@ -4,14 +4,11 @@ from typing import Unpack
 
 from jax.typing import ArrayLike
 
+from ddpm_jax.pipelines.beginning import Beginning, Keys, Samples, first_noise
 from ddpm_jax.pipelines.call import check_options
-from ddpm_jax.pipelines.inputs import first_noise
 from ddpm_jax.pipelines.prompts import Texts
 from ddpm_jax.pipelines.stable_diffusion import (
     STEPS,
-    Beginning,
-    Keys,
-    Latents,
     PromptOptions,
     StableDiffusion,
     TextOutput,
@@ -53,9 +50,10 @@ class StableDiffusionPipeline(StableDiffusion):
             width: as `height`.
             guidance_rescale: in [0, 1], how far the guided output gets the standard deviation of
                 the conditional one (Lin et al. 2023, arXiv:2305.08891).
-            **options: see `PromptOptions`: guidance_scale, negative_prompt, num_images_per_prompt,
-                eta, prompt_embeds, negative_prompt_embeds, clip_skip, output_type, table, x_T,
-                return_dict, sharding, progress, callback, callback_every, advanced.
+            **options: see `PromptOptions`: guidance_scale, guidance_interval, negative_prompt,
+                num_images_per_prompt, eta, prompt_embeds, negative_prompt_embeds, clip_skip,
+                output_type, table, x_T, return_dict, sharding, progress, callback,
+                callback_every, advanced.
 
         Returns:
             Images, `num_images_per_prompt` of the first prompt, then of the second.
@@ -68,7 +66,7 @@ class StableDiffusionPipeline(StableDiffusion):
         if not 0 <= guidance_rescale <= 1:
             raise ValueError(f"guidance_rescale must lie in [0, 1], got {guidance_rescale}")
 
-        def begin(table: Table, keys: Keys, x_T: Latents | None) -> Beginning:
+        def begin(table: Table, keys: Keys, x_T: Samples | None) -> Beginning:
             return Beginning(x_T=first_noise(table, keys, shape) if x_T is None else x_T)
 
         run = {"num_inference_steps": num_inference_steps}

@@ -10,12 +10,14 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias, TypeVar, Unpack
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 from PIL.Image import Image
 
+from ddpm_jax.guidance.known import WithKnown
 from ddpm_jax.hub import class_names
 from ddpm_jax.models import UNet2DModel
 from ddpm_jax.pipelines.base import Component, DiffusionPipeline
@@ -24,13 +26,16 @@ from ddpm_jax.pipelines.call import (
     RunOptions,
     check_options,
     check_output_type,
+    checked_interval,
     chosen_table,
     converted,
     run_table,
 )
+from ddpm_jax.pipelines.from_image import from_image
 from ddpm_jax.pipelines.generate import decode_pixels, with_inputs
 from ddpm_jax.pipelines.inputs import Labels, check_channels, check_pil, make_inputs
 from ddpm_jax.schedulers import DDIMScheduler, PNDMScheduler, Scheduler
+from ddpm_jax.tables.inverted import inverted
 from ddpm_jax.tables.table import Table
 
 UNET = UNet2DModel.files.folder
@@ -49,8 +54,23 @@ class CallOptions(RunOptions, total=False):
     """Classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598), for networks that were
     trained with dropped labels: output = negative + scale (conditional - negative). Up to 1, the
     default, there is none. Each evaluation then takes a batch of twice the size."""
+    guidance_interval: tuple[float, float] | None
+    """(low, high): guidance only where low < sigma / alpha <= high (Kynkaanniemi et al. 2024,
+    arXiv:2404.07724). Another interval compiles nothing."""
     negative_labels: Labels | None
     """What guidance moves away from; the default is the class that means "no class"."""
+    image: Any
+    """Images to begin with, one for all or one for each: PIL images (scaled to the network's own
+    size), or arrays (H, W, C) or (K, H, W, C) in [0, 1]. They are noised to the level where the run
+    begins: image to image."""
+    mask_image: Any
+    """Masks of the size of `image`: PIL images, or arrays (H, W) or (K, H, W). From 0.5 (128 in a
+    PIL image) on, pixels are made anew, and all others stay: inpainting. Schedulers that add noise
+    noise what is known anew at every evaluation, others once."""
+    strength: float | None
+    """The part of the steps that is run, above 0 and at most 1: by default 0.8, and with a mask 1,
+    where the run begins with noise alone. A `table` takes its place; with a mask it says how the
+    table begins."""
     output_type: OutputType
     """"pil", the default; "np" or "jax" for float32 arrays (B, H, W, C) in [0, 1]."""
 
@@ -123,6 +143,43 @@ class UnconditionalPipeline(DiffusionPipeline):
     def __call__(self, key: ArrayLike, *, num_inference_steps: int = 50, **options: Any) -> Output:
         """Generates images; see `DDPMPipeline`. The pipelines differ in their defaults."""
 
+    def encode(
+        self,
+        image: Any,
+        *,
+        num_inference_steps: int = 50,
+        table: Table | None = None,
+        class_labels: Labels | None = None,
+        progress: bool = True,
+    ) -> Float[Array, "b h w c"]:
+        """The noise of images: x_T from which a run ends close to them (`ddpm_jax.inverted`).
+
+        Args:
+            image: see `CallOptions`.
+            num_inference_steps: of the scheduler's run, which is walked the other way.
+            table: a run in place of the scheduler's.
+            class_labels: see `CallOptions`.
+            progress: see `RunOptions`.
+
+        Returns:
+            (B, H, W, C) for `x_T=`.
+
+        Raises:
+            ValueError: the scheduler's run adds noise, has a history or clips (DDIM's with
+                clip_sample False, and Euler's, do not), or as the call.
+        """
+        given = from_image(self.unet, image, None, None, steps=num_inference_steps, table=None)
+        if given is None:
+            raise ValueError("encode needs image, got None")
+        down = (
+            self.scheduler.table(num_inference_steps, dtype=np.float64) if table is None else table
+        )
+        up, key, x0 = inverted(down), jax.random.key(0), 2 * given.found.values - 1
+        labels = self._numbers(class_labels)
+        inputs = make_inputs(self.unet, up, key, class_labels=labels, x_T=x0)
+        denoise, params = with_inputs(self.unet, self.params, inputs)
+        return run_table(denoise, params, up, inputs, jnp.asarray, progress=progress)
+
     def _call(
         self,
         key: ArrayLike,
@@ -132,7 +189,11 @@ class UnconditionalPipeline(DiffusionPipeline):
         batch_size: int | None = None,
         class_labels: Labels | None = None,
         guidance_scale: float = 1.0,
+        guidance_interval: tuple[float, float] | None = None,
         negative_labels: Labels | None = None,
+        image: Any = None,
+        mask_image: Any = None,
+        strength: float | None = None,
         x_T: Any = None,
         output_type: OutputType = "pil",
         return_dict: bool = True,
@@ -145,7 +206,13 @@ class UnconditionalPipeline(DiffusionPipeline):
         if output_type == "pil":
             check_pil(self.unet)
         default_steps = inspect.signature(type(self).__call__).parameters["num_inference_steps"]
+        steps = run["num_inference_steps"]
+        given = from_image(self.unet, image, mask_image, strength, steps=steps, table=table)
+        if given is not None:
+            run = {**run, "start": given.start}
+            batch_size = len(given) if batch_size is None and len(given) > 1 else batch_size
         chosen = chosen_table(self.scheduler, table, run, default_steps.default)
+        interval = checked_interval(guidance_interval, chosen, guidance_scale)
         if guidance_scale > 1 and negative_labels is None:
             negative_labels = self._no_class(class_labels)
         inputs = make_inputs(
@@ -156,11 +223,15 @@ class UnconditionalPipeline(DiffusionPipeline):
             class_labels=self._numbers(class_labels),
             negative_labels=self._numbers(negative_labels) if guidance_scale > 1 else None,
             x_T=x_T,
+            begin=None if given is None else given.begin,
             sharding=sharding,
         )
         params = inputs.place(self.params)
-        denoise, params = with_inputs(self.unet, params, inputs, guidance_scale)
-        images = run_table(denoise, params, chosen, inputs, decode_pixels, **rest)
+        denoise, params = with_inputs(self.unet, params, inputs, guidance_scale, interval)
+        if mask_image is not None:
+            denoise = WithKnown(denoise)
+        decode = decode_pixels if given is None else given.decode(inputs)
+        images = run_table(denoise, params, chosen, inputs, decode, **rest)
         result = converted(output_type, images)
         return ImagePipelineOutput(result) if return_dict else (result,)
 

@@ -34,6 +34,7 @@ from ddpm_jax.schedulers.heun import HeunDiscreteScheduler as HeunDiscreteSchedu
 from ddpm_jax.schedulers.karras_ve import KarrasVeScheduler as KarrasVeScheduler
 from ddpm_jax.schedulers.lms import LMSDiscreteScheduler as LMSDiscreteScheduler
 from ddpm_jax.schedulers.pndm import PNDMScheduler as PNDMScheduler
+from ddpm_jax.schedulers.repaint import RePaintScheduler as RePaintScheduler
 from ddpm_jax.schedulers.score_sde_ve import ScoreSdeVeScheduler as ScoreSdeVeScheduler
 
 SCHEDULERS: tuple[type[Scheduler], ...] = (
@@ -53,6 +54,7 @@ SCHEDULERS: tuple[type[Scheduler], ...] = (
     ScoreSdeVeScheduler,
     KarrasVeScheduler,
     DPMSolverSinglestepScheduler,
+    RePaintScheduler,
 )
 """Every scheduler; a new one is added here and is then tested and offered everywhere."""
 

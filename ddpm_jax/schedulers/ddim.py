@@ -75,7 +75,7 @@ class DDIMScheduler(Thresholding, Clipping, ZeroTerminalSNR, SpacedTimesteps):
             if level == end and i < last:  # "quadratic" repeats timesteps; refining is not a step
                 build.row(*level)
                 continue
-            std = _std(level, end, eta) if i < last else 0.0
+            std = ddim_std(level, end, eta) if i < last else 0.0
             x = {"x0": end.alpha, direction: sqrt(end.sigma**2 - std**2), "z": std}  # (2)
             build.row(*level, x=x)
         return build.build(self._prior_scale(levels[0]), dtype, stochastic=eta > 0)
@@ -84,6 +84,6 @@ class DDIMScheduler(Thresholding, Clipping, ZeroTerminalSNR, SpacedTimesteps):
         return super()._end() if self.set_alpha_to_one else self._levels_at(np.zeros(1))[0]
 
 
-def _std(level: Level, end: Level, eta: float) -> float:
-    """Equation (1)."""
+def ddim_std(level: Level, end: Level, eta: float) -> float:
+    """Equation (1): the standard deviation of the noise on the way to a lower level."""
     return eta * end.sigma / level.sigma * sqrt(beta_between(level, end)) if eta else 0.0

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import pytest
 
 import ddpm_jax as dj
-from benchmarks import report, sampling, text_to_image, training
+from benchmarks import reconstruction, report, sampling, text_to_image, training
 from benchmarks.networks import NETWORKS, PIPELINES
 from ddpm_jax.models.layers import cudnn
 
@@ -154,3 +154,12 @@ def test_both_libraries_compute_the_same(script: ModuleType, tmp_path: Path) -> 
     _, theirs = results[script.__name__.rpartition(".")[2]]
     assert "error" not in theirs
     assert 0 < max(theirs["difference"].values()) < 2e-5  # float32: the order of sums
+
+
+@pytest.mark.slow  # fast: tests/sampling/test_inverted.py
+def test_reconstruction(tmp_path: Path) -> None:
+    out = tmp_path / "reconstruction.json"
+    reconstruction.main(["--num", "4", "--steps", "5", "40", "--out", str(out)])
+    coarse, fine = json.loads(out.read_text())["errors"].values()
+    assert 0 < fine < coarse < 0.1
+    assert "| 40" in out.with_suffix(".md").read_text()

@@ -124,6 +124,11 @@ def test_wrong_arguments(argv: str, words: str, capsys: pytest.CaptureFixture[st
         ("describe --scheduler ddim --set s_noise=0", "ddim scheduler has no option s_noise"),
         ("sample --out images.jpg", "images.jpg"),
         ("sample --out images --columns 3", "--columns"),
+        ("sample --out images --gif --save-every 2", "--gif needs a grid"),
+        ("sample --gif", "--gif needs --save-every"),
+        ("sample --guidance-interval 0.5 0.1 --guidance 2", "needs 0 <= LOW < HIGH, got 0.5 0.1"),
+        ("sample --guidance-interval 0.1 0.5", "--guidance-interval needs --guidance above 1"),
+        ("sample --mask m.png", "--mask needs --image"),
         ("sample --labels 1", "--labels is for models with classes"),
     ],
 )

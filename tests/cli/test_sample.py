@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -22,6 +23,7 @@ from ddpm_jax.cli import cache, drawing, main, provenance
 from ddpm_jax.hub import class_names
 from ddpm_jax.images import to_uint8
 from ddpm_jax.models import UNet2DModel
+from ddpm_jax.pipelines import call
 from ddpm_jax.pipelines.inputs import Inputs
 from ddpm_jax.pipelines.unconditional import DDIMPipeline
 
@@ -64,15 +66,12 @@ def test_same_images_as_the_pipeline(tiny: Path, tmp_path: Path):
 
 
 def test_last_batch_is_padded_not_compiled(tiny: Path, count_compilations):
-    model, params = UNet2DModel.from_pretrained(tiny)
     draw = drawing.LabelDrawing(
-        model=model,
-        params=params,
+        pipe=DDIMPipeline.from_pretrained(tiny),
         table=DDIM.table(2),
         seed=0,
         labels=(),
-        negative=None,
-        guidance=1.0,
+        options={},
         batch_size=5,
         every=None,
     ).draw(range(12))
@@ -88,8 +87,12 @@ def test_last_batch_is_padded_not_compiled(tiny: Path, count_compilations):
 def test_strips(tiny: Path, tmp_path: Path):
     """Every second of five steps and the end: three tiles in a row. The last is the image."""
     out = tmp_path / "a.png"
-    assert sample(tiny, out, "--num", "2", "--save-every", "2", steps=5) == 0
-    assert names(tmp_path) == ["a-steps.png", "a.png"]
+    assert sample(tiny, out, "--num", "2", "--save-every", "2", "--gif", steps=5) == 0
+    assert names(tmp_path) == ["a-steps.gif", "a-steps.png", "a.png"]
+    with Image.open(tmp_path / "a-steps.gif") as gif:
+        assert gif.n_frames == 3
+        gif.seek(2)
+        assert np.array_equal(gif.convert("L"), pixels(out))
     strip, grid = pixels(tmp_path / "a-steps.png"), pixels(out)
     assert strip.shape == (2 * 66 + 2, 3 * 66 + 2)
     assert np.array_equal(strip[:68, 2 * 66 :], grid[:, :68])
@@ -130,7 +133,8 @@ def test_guidance_is_that_of_the_pipeline(tmp_path: Path):
     model = save_tiny(tmp_path / "model", num_class_embeds=3)
     class_names.write(model, {0: "cat", 1: "dog", 2: "no class"})
     out = tmp_path / "guided"
-    assert sample(model, out, "--num", "2", "--labels", "dog", "--guidance", "3") == 0
+    argv = "--num 2 --labels dog --guidance 3 --guidance-interval 0.1 5"
+    assert sample(model, out, *argv.split()) == 0
     pipe = DDIMPipeline.from_pretrained(model)
     images = pipe(
         jax.random.key(0),
@@ -138,12 +142,35 @@ def test_guidance_is_that_of_the_pipeline(tmp_path: Path):
         num_inference_steps=3,
         class_labels="dog",
         guidance_scale=3.0,
+        guidance_interval=(0.1, 5.0),
         progress=False,
         output_type="np",
     ).images
     for i, image in enumerate(to_uint8(images)):
         np.testing.assert_array_equal(pixels(out / f"0000{i}.png"), image[..., 0])
-    assert provenance.read_png(out / "00000.png")["guidance"] == "3.0"
+    settings = provenance.read_png(out / "00000.png")
+    assert (settings["guidance"], settings["guidance_interval"]) == ("3.0", "(0.1, 5.0)")
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_images_to_begin_with_are_those_of_the_pipeline(tiny: Path, tmp_path: Path, masked: bool):
+    gray, black = Image.new("L", (16, 16), 99), Image.new("L", (16, 16), 0)
+    gray.save(tmp_path / "gray.png")
+    black.save(tmp_path / "black.png")
+    argv = ["--image", str(tmp_path / "gray.png"), "--strength", "0.7", "--num", "2"]
+    given: dict[str, Any] = {"image": gray, "strength": 0.7}
+    if masked:
+        argv += ["--mask", str(tmp_path / "black.png")]
+        given["mask_image"] = black
+    out = tmp_path / "out"
+    assert sample(tiny, out, *argv) == 0
+    pipe = DDIMPipeline.from_pretrained(tiny)
+    call: dict[str, Any] = {"num_inference_steps": 3, "progress": False}
+    images = pipe(jax.random.key(0), batch_size=2, **given, **call).images
+    for number, image in enumerate(images):
+        assert np.array_equal(pixels(out / f"{number:05d}.png"), np.asarray(image))
+        assert (np.asarray(image) == 99).all() == masked
+    assert {"image_sha256", "strength"} <= set(provenance.read_png(out / "00000.png"))
 
 
 def test_a_network_alone_takes_its_scheduler_from_elsewhere(
@@ -233,7 +260,7 @@ def test_out_of_memory_names_a_batch_size(
     def exhausted(*_: object, **__: object) -> None:
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 byte.")
 
-    monkeypatch.setattr(drawing, "generate", exhausted)
+    monkeypatch.setattr(call, "generate", exhausted)
     assert sample(tiny, tmp_path / "a.png", "--num", "9", batch=8) == 1
     assert capsys.readouterr().err.splitlines()[-1] == (
         "ddpm-jax: out of memory: try --batch-size 4"
@@ -246,10 +273,10 @@ def test_out_of_memory_names_a_batch_size(
 def test_images_that_are_not_numbers(
     tiny: Path, tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
 ):
-    def broken(denoise: object, params: object, table: object, inputs: Inputs, **_: object):
+    def broken(_denoise: object, _params: object, _table: object, inputs: Inputs, *_, **__: object):
         return inputs.x_T * np.float32("nan")
 
-    monkeypatch.setattr(drawing, "generate", broken)
+    monkeypatch.setattr(call, "generate", broken)
     assert sample(tiny, tmp_path / "a.png", "--num", "3") == 1
     assert "NaN or infinity" in capsys.readouterr().err
     assert not names(tmp_path)

@@ -387,6 +387,58 @@ def _raised(scheduler: Any, sigma: float, n: int) -> tuple[float, float]:
     return hat, config.s_noise * (hat**2 - sigma**2) ** 0.5
 
 
+def run_repaint(
+    scheduler: Any,
+    n: int,
+    network: Network,
+    x: np.ndarray,
+    noise: list[np.ndarray],
+    known: np.ndarray | None = None,
+    mask: np.ndarray | None = None,
+    **jumps: int,
+) -> Run:
+    """RePaint; a sample here is what the *next* evaluation reads, after a jump up.
+
+    A jump of several steps draws for each; they get shares of the one draw that our row has. Where
+    the mask is 0 the image is known, and its shares are others: there the step's noise has the
+    scale of the level.
+    """
+    run, sample = Run(), _tensor(x)
+    scheduler.set_timesteps(n, **jumps)
+    told = [int(t) for t in scheduler.timesteps]
+    mask = np.ones_like(x) if mask is None else mask
+    known = np.zeros_like(x) if known is None else known
+    while told:
+        t = told.pop(0)
+        output, z = _tensor(network(_array(sample), len(run.samples))), noise[len(run.samples)]
+        ups, last = [], t
+        while told and told[0] > last:
+            ups.append(last)
+            last = told.pop(0)
+        betas = scheduler.betas.numpy()[ups]
+        std = float(scheduler.eta * scheduler._get_variance(t) ** 0.5) if t else 0.0
+        below = t - scheduler.config.num_train_timesteps // scheduler.num_inference_steps
+        sigma = float((1 - scheduler.alphas_cumprod[below]) ** 0.5) if below >= 0 else 0.0
+        shares = np.where(mask > 0, _shares(std, betas), _shares(sigma, betas))
+        with injection():
+            randomness.value = _tensor(shares[0] * z)
+            step = scheduler.step(output, t, sample, _tensor(known), _tensor(1 - mask))
+            sample = step.prev_sample
+            for u, share in zip(ups, shares[1:], strict=True):
+                randomness.value = _tensor(share * z)
+                sample = scheduler.undo_step(sample, u)
+        run.append(t, sample)
+    return run
+
+
+def _shares(std: float, betas: np.ndarray) -> np.ndarray:
+    """Of one draw, for a step's noise and that of each step up, (1 + ups, 1, 1, 1, 1)."""
+    kept = np.sqrt(1 - betas)
+    weights = [std * kept.prod(), *(b**0.5 * kept[j + 1 :].prod() for j, b in enumerate(betas))]
+    norm = float(np.linalg.norm(weights)) or 1.0
+    return np.reshape(weights, (-1, 1, 1, 1, 1)) / norm
+
+
 def run_deterministic(scheduler: Any, n: int, network: Network, x: np.ndarray) -> Run:
     """Any deterministic scheduler that needs no help: diffusers' own loop."""
     run = Run()
@@ -467,6 +519,7 @@ RUNS: dict[str, Callable[..., Run]] = {
     "FlowMatchHeunDiscreteScheduler": run_plain,
     "ScoreSdeVeScheduler": run_score_sde_ve,
     "KarrasVeScheduler": run_karras_ve,
+    "RePaintScheduler": run_repaint,
 }
 
 

@@ -99,7 +99,8 @@ def network_of(case: Case) -> Callable[[np.ndarray, int], np.ndarray]:
 def noise_of(case: Case) -> list[np.ndarray]:
     """Stands in for unit noise; a formula, so that golden files need not hold it."""
     place = np.arange(np.prod(SHAPE)).reshape(SHAPE)
-    rows = case.steps * (1 + case.config.get("correct_steps", 1))  # at most two a step, as a rule
+    # at most two a step, as a rule
+    rows = case.steps * (case.call.get("jump_n_sample", 1) + case.config.get("correct_steps", 1))
     return [1.4 * np.sin(12.9898 * place + 78.233 * i + 0.5) for i in range(rows + 1)]
 
 
@@ -362,6 +363,21 @@ def _dpm_singlestep() -> Iterator[Case]:
     yield from _product(name, 10, _axis("variance_type", ("learned", "learned_range")), FORMS[::2])
 
 
+def _repaint() -> Iterator[Case]:
+    """Jumps where a step is a training timestep: elsewhere diffusers adds other betas than those
+    between its levels.
+    """
+    name, eta = "RePaintScheduler", _axis("eta", (0.0, 0.4, 1.0))
+    clipped = _axis("clip_sample", (True, False))
+    jumps = _calls(*({"jump_length": j, "jump_n_sample": r} for j, r in ((1, 2), (3, 2), (10, 4))))
+    plain = _calls({"jump_n_sample": 1})
+    for steps in (10, 20, 50):
+        yield from _product(name, steps, [{"num_train_timesteps": steps}], eta, clipped, jumps)
+    for steps in (1, 3, 10, 37, 50):
+        yield from _product(name, steps, eta, clipped, plain)
+    yield from _product(name, 10, SCHEDULES[:2], eta, plain)
+
+
 def cases_by_fields(name: str, fields: Collection[str]) -> tuple[Case, ...]:
     """Cases of a scheduler without a list of its own, from the fields that it has."""
     prediction = _axis("prediction_type", PREDICTIONS)
@@ -389,4 +405,5 @@ GROUPS: dict[str, tuple[Case, ...]] = {
     "ScoreSdeVe": tuple(_score_sde_ve()),
     "KarrasVe": tuple(_karras_ve()),
     "DPMSolverSinglestep": tuple(_dpm_singlestep()),
+    "RePaint": tuple(_repaint()),
 }

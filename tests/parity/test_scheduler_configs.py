@@ -1,5 +1,6 @@
 """Configs between the two libraries: files both ways, and the transfer rules side by side."""
 
+import dataclasses
 import itertools
 import json
 import warnings
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 import ddpm_jax as dj
+from ddpm_jax.hub.config import TRAINED_WITH
 from tests.parity import lifted
 
 # diffusers hands torch tensors to np.array in a way that numpy 2 will drop
@@ -32,14 +34,21 @@ EXPLICIT: dict[str, dict[str, Any]] = dict.fromkeys(NAMES, PLAIN) | {
     "ScoreSdeVeScheduler": {"snr": 0.17, "sigma_max": 378.0},
     "KarrasVeScheduler": {"s_churn": 0.0, "sigma_max": 50.0},
     "DPMSolverSinglestepScheduler": {"solver_order": 3, "final_sigmas_type": "sigma_min"},
+    "RePaintScheduler": {"eta": 0.5, "clip_sample": False},
 }
 
-# Networks of other forward processes are refused (tests/schedulers/test_without_betas.py).
-PAIRS = [
-    (source, target)
-    for source, target in itertools.product(NAMES, NAMES)
-    if getattr(dj, source).family == getattr(dj, target).family
-]
+
+def is_refused(source: str, target: str) -> bool:
+    """Whether the target has another forward process (tests/schedulers/test_without_betas.py), or
+    lacks what the source's network was trained with: diffusers takes it.
+    """
+    ours = getattr(dj, target)
+    own = {field.name for field in dataclasses.fields(ours)}
+    lacks = set(EXPLICIT[source]) & set(TRAINED_WITH) - own
+    return getattr(dj, source).family != ours.family or bool(lacks)
+
+
+PAIRS = [pair for pair in itertools.product(NAMES, NAMES) if not is_refused(*pair)]
 
 
 def theirs(name: str) -> Any:

@@ -125,6 +125,13 @@ def test_a_scheduler_that_lacks_what_the_network_was_trained_with(fields: dict[s
         dj.PNDMScheduler.from_config(fields)
 
 
+def test_repaint_is_for_networks_that_predict_eps():
+    config = {"prediction_type": "v_prediction"}
+    with pytest.raises(ValueError, match="RePaintScheduler has no prediction_type 'v_prediction'"):
+        dj.RePaintScheduler.from_config(config)
+    assert dj.RePaintScheduler.from_config({"prediction_type": "epsilon"}).eta == 0
+
+
 def test_relatives_are_read(folder: Path):
     for name in ("UniPCMultistepScheduler", "DPMSolverMultistepScheduler"):
         edit(folder / "scheduler" / "scheduler_config.json", _class_name=name)

@@ -106,6 +106,18 @@ def test_scalars_of_numpy_and_jax_are_numbers(text: Any, image: Any):
     np.testing.assert_array_equal(first, second)
 
 
+def test_guidance_in_an_interval(text: Any, count_compilations: Any):
+    plain, guided = (text("a cat", KEY, guidance_scale=one, **QUIET).images for one in (1.0, 4.0))
+    with count_compilations() as compiled:
+        everywhere, nowhere = (
+            text("a cat", KEY, guidance_scale=4.0, guidance_interval=interval, **QUIET).images
+            for interval in ((0, np.inf), (1e6, 1e7))
+        )
+    assert compiled.count == 0
+    np.testing.assert_array_equal(everywhere, guided)
+    np.testing.assert_allclose(nowhere, plain, atol=1e-4)
+
+
 def test_prompts_and_guidance_matter(text: Any):
     plain, other, more = (
         text(prompt, KEY, guidance_scale=scale, **QUIET).images

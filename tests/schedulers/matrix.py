@@ -26,6 +26,7 @@ VP, VE = "variance preserving", "variance exploding"
 NOISY: dict[str, tuple[dict[str, Any], ...]] = {
     "eta": ({"eta": 0.3}, {"eta": 1.0}),
     "s_churn": ({"s_churn": 2.0},),
+    "jump_length": ({"jump_length": 3, "jump_n_sample": 2},),
 }
 
 
@@ -69,6 +70,11 @@ class Family:
     @property
     def has_betas(self) -> bool:
         return issubclass(self.cls, BetaScheduler)
+
+    def spaced(self, spacing: str) -> Any:
+        """The plain scheduler with this spacing, if it can be chosen."""
+        field = "timestep_spacing"
+        return self.cls(**({field: spacing} if field in self.fields else {}))
 
     @property
     def name(self) -> str:
@@ -163,6 +169,8 @@ VARIATIONS: tuple[dict[str, Any], ...] = (
     {"s_noise": 1.0},
     {"s_churn": 0.0, "sigma_min": 0.05, "sigma_max": 50.0},
     {"s_churn": 20.0, "s_min": 0.1, "s_max": 20.0, "s_noise": 1.0},
+    {"eta": 0.3},
+    {"eta": 1.0, "clip_sample": False},
 )
 
 STEPS = (1, 3, 10, 37, 50)
@@ -204,10 +212,9 @@ class Case:
     @property
     def stochastic(self) -> tuple[dict[str, Any], ...]:
         """Keyword sets for `table` that need noise."""
-        if draws(self):
-            return ({},)
         options = inspect.signature(self.family.cls.table).parameters
-        return tuple(call for name, calls in NOISY.items() if name in options for call in calls)
+        noisy = tuple(call for name, calls in NOISY.items() if name in options for call in calls)
+        return ({}, *noisy) if draws(self) else noisy
 
 
 @functools.lru_cache

@@ -68,6 +68,7 @@ OWN: tuple[tuple[Any, dict[str, Any], str], ...] = (
     (dj.DDIMScheduler, {"sample_max_value": -1.0}, "sample_max_value"),
     (dj.DDIMScheduler, {"set_alpha_to_one": None}, "set_alpha_to_one"),
     (dj.PNDMScheduler, {"skip_prk_steps": 1}, "skip_prk_steps"),
+    (dj.RePaintScheduler, {"eta": 1.5}, "eta"),
     (dj.EulerDiscreteScheduler, {"interpolation_type": "cubic"}, "interpolation_type"),
     (dj.EulerDiscreteScheduler, {"timestep_type": "whole"}, "timestep_type"),
     (dj.EulerDiscreteScheduler, {"timestep_type": "continuous"}, "timestep_type"),
@@ -137,6 +138,11 @@ CALLS: tuple[tuple[Any, dict[str, Any], str], ...] = (
     *(
         (dj.LMSDiscreteScheduler(), {"num_inference_steps": 10, "order": k}, "order")
         for k in (0, 2.0, True, "4")
+    ),
+    *(
+        (dj.RePaintScheduler(), {"num_inference_steps": 10, name: k}, name)
+        for name in ("jump_length", "jump_n_sample")
+        for k in (0, 2.0, True)
     ),
     (dj.EulerDiscreteScheduler(use_karras_sigmas=True), {"timesteps": [9, 3]}, "timesteps"),
     (dj.DPMSolverMultistepScheduler(use_lu_lambdas=True), {"timesteps": [9, 3]}, "timesteps"),

@@ -40,12 +40,6 @@ HISTORIES = (
 )
 
 
-def spaced(family: Any, spacing: str) -> Any:
-    """The scheduler with this spacing, if it has the field."""
-    has = "timestep_spacing" in family.fields
-    return family.cls(timestep_spacing=spacing) if has else family.cls()
-
-
 def timesteps_of(scheduler: Any, n: int) -> list[float]:
     """The grid of n steps, without stages."""
     return [level.timestep for level in scheduler._run(n, {}).levels[:-1]]
@@ -100,7 +94,7 @@ def test_pndm_evaluations() -> None:
 
 @pytest.mark.parametrize("family", BETA_FAMILIES, ids=lambda family: family.name)
 def test_custom_timesteps_replace_the_spacing(family: Any) -> None:
-    scheduler = spaced(family, "leading")
+    scheduler = family.spaced("leading")
     grid = scheduler.table(10, dtype=np.float64)
     custom = scheduler.table(timesteps=timesteps_of(scheduler, 10), dtype=np.float64)
     for name in COLUMNS:
@@ -126,7 +120,7 @@ def test_fractional_timesteps_are_for_the_euler_family() -> None:
 def test_prior_scale(family: Any, spacing: str, start: int) -> None:
     """1 where variance is preserved; otherwise the first row's sigma, with the data's unit variance
     added under leading spacing, as diffusers has it."""
-    table = spaced(family, spacing).table(10, start=start, dtype=np.float64)
+    table = family.spaced(spacing).table(10, start=start, dtype=np.float64)
     sigma = table.level[0, 1]
     exploding = np.sqrt(sigma**2 + 1) if spacing == "leading" else sigma
     assert table.init_scale == pytest.approx(exploding if family.kind == VE else 1, rel=1e-14)

@@ -1,0 +1,65 @@
+"""--image, --mask and --strength of `sample`: image to image, and inpainting."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from PIL import Image
+
+from ddpm_jax.cli.common import OptionError, option_errors
+from ddpm_jax.cli.fingerprint import file_sum
+from ddpm_jax.pipelines.beginning import skipped
+from ddpm_jax.pipelines.pictures import pil_images
+
+if TYPE_CHECKING:
+    from ddpm_jax.cli.sample import Sample
+
+
+class GivenImages(NamedTuple):
+    """The images that a run begins with.
+
+    Attributes:
+        options: of a pipeline's call beside a table.
+        start: number of steps that the table leaves out.
+        settings: what determines the images' pixels, by name.
+    """
+
+    options: dict[str, Any]
+    start: int
+    settings: dict[str, Any]
+
+
+def given_images(given: "Sample", default_strength: float) -> GivenImages:
+    """Opens the images.
+
+    Raises:
+        OptionError: a file cannot be read, sizes differ, or the strength is outside (0, 1].
+    """
+    if given.image is None:
+        return GivenImages({}, 0, {})
+    options: dict[str, Any] = {"image": _opened(given.image, "--image", "RGB")}
+    settings: dict[str, Any] = {"image_sha256": file_sum(Path(given.image))}
+    settings["strength"] = default_strength if given.strength is None else given.strength
+    with option_errors():
+        start = skipped(given.steps, settings["strength"])
+    if given.mask is not None:
+        settings["mask_sha256"] = file_sum(Path(given.mask))
+        options["mask_image"] = _opened(given.mask, "--mask", "L")
+        options["strength"] = settings["strength"]  # without a mask the table has it
+        _check_sizes(options["image"], options["mask_image"])
+    return GivenImages(options, start, settings)
+
+
+def _check_sizes(image: Image.Image, mask: Image.Image) -> None:
+    if image.size != mask.size:
+        sizes = (f"{one.width}x{one.height}" for one in (mask, image))
+        raise OptionError("--mask must have the size of --image: got {}, not {}".format(*sizes))
+
+
+def _opened(file: str, option: str, mode: str) -> Image.Image:
+    try:
+        with Image.open(file) as image:
+            images = pil_images(image)
+            assert images is not None
+            return images[0].convert(mode)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise OptionError(f"{option} {file} cannot be read: {error}") from None
