@@ -91,7 +91,7 @@ def guidance_interval(table: Table, low: float, high: float) -> Float[np.ndarray
 
     >>> import ddpm_jax as dj
     >>> dj.guidance_interval(dj.DDIMScheduler().table(10), 0.3, 5.0).tolist()
-    [200.0, 500.0]
+    [100.0, 500.0]
     """
     if not (is_number(low) and is_number(high) and 0 <= low < high):
         raise ValueError(

@@ -41,7 +41,7 @@ def inverted(table: Table, dtype: Any = np.float32) -> Table:
     >>> table = dj.DDIMScheduler(clip_sample=False).table(100, dtype=np.float64)
     >>> x_T = dj.sample(denoise, jnp.float32(0.1), dj.inverted(table), jnp.ones((1, 2, 2, 1)))
     >>> x_0 = dj.sample(denoise, jnp.float32(0.1), table, x_T)
-    >>> bool(abs(x_0 - 1).max() < 0.01)
+    >>> bool(abs(x_0 - 1).max() < 0.04)
     True
     """
     if table.noise_scale is not None or table.num_registers != 1:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from cli.sampling import names, pixels, sample, save_tiny
 
-from ddpm_jax.cli import drawing
+from ddpm_jax.pipelines import call
 from ddpm_jax.pipelines.generate import generate
 
 
@@ -27,7 +27,7 @@ def test_an_interrupted_grid_writes_nothing(
             raise KeyboardInterrupt
         return generate(*args, **options)
 
-    monkeypatch.setattr(drawing, "generate", third_is_interrupted)
+    monkeypatch.setattr(call, "generate", third_is_interrupted)
     argv = ("--num", "7", "--batch-size", "2")
     assert sample(tiny, tmp_path / "a.png", *argv) == 130
     assert "interrupted; nothing was written" in capsys.readouterr().err
