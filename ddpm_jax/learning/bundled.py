@@ -16,15 +16,18 @@ def learned_table(name: str | os.PathLike[str], evaluations: int) -> Table:
     """The learned table of a model with a number of evaluations.
 
     Args:
-        name: a bundled name ("digits"), or a local folder with `tables/learned-8.json`.
+        name: a bundled name, or a local folder with `tables/learned-8.json`.
         evaluations: of the network, in a run.
 
     Raises:
         ValueError: the model has no learned table, or none with this number; the message lists
             those that it has.
 
-    >>> import ddpm_jax as dj
-    >>> len(dj.learned_table("digits", 8))
+    >>> import pathlib, tempfile, ddpm_jax as dj
+    >>> model = pathlib.Path(tempfile.mkdtemp())
+    >>> (model / "tables").mkdir()
+    >>> dj.save_table(model / "tables" / "learned-8.json", dj.DDIMScheduler().table(8))
+    >>> len(dj.learned_table(model, 8))
     8
     """
     folder = _folder(name)

@@ -46,8 +46,9 @@ def save_table(path: str | os.PathLike[str], table: Table, *, description: str =
     Raises:
         ValueError: a stack of tables, or numbers that are not finite.
 
-    >>> import ddpm_jax as dj
-    >>> dj.save_table("/tmp/ddim.json", dj.DDIMScheduler().table(8), description="DDIM, 8 steps")
+    >>> import pathlib, tempfile, ddpm_jax as dj
+    >>> file = pathlib.Path(tempfile.mkdtemp()) / "ddim.json"
+    >>> dj.save_table(file, dj.DDIMScheduler().table(8), description="DDIM, 8 steps")
     """
     host = jax.tree.map(np.asarray, table)
     if host.timestep.ndim != 1:
@@ -80,9 +81,10 @@ def load_table(path: str | os.PathLike[str]) -> Table:
     Raises:
         ValueError: no such file, not a table's JSON, or rows that do not fit each other.
 
-    >>> import ddpm_jax as dj
-    >>> dj.save_table("/tmp/ddim.json", dj.DDIMScheduler().table(8))
-    >>> len(dj.load_table("/tmp/ddim.json"))
+    >>> import pathlib, tempfile, ddpm_jax as dj
+    >>> file = pathlib.Path(tempfile.mkdtemp()) / "ddim.json"
+    >>> dj.save_table(file, dj.DDIMScheduler().table(8))
+    >>> len(dj.load_table(file))
     8
     """
     content = read_json(path)
