@@ -36,7 +36,7 @@ def learned_table(name: str | os.PathLike[str], evaluations: int) -> Table:
     matches = (NAME.fullmatch(file.name) for file in folder.glob("*.json"))
     found = sorted(int(match[1]) for match in matches if match)
     if not found:
-        raise ValueError(f"{name} has no learned tables: ddpm-jax learn makes one")
+        raise ValueError(f"{name} has no learned tables: learn_table makes one")
     raise ValueError(
         f"{name} has learned tables of {', '.join(map(str, found))} evaluations, got {evaluations}"
     )
