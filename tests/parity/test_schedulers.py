@@ -134,7 +134,7 @@ def test_every_grid(spacing: str) -> None:
         expected = theirs.timesteps.numpy()
         surplus += len(expected) != n
         assert len(expected) == n or expected[-1] == -1
-        np.testing.assert_array_equal(ours._timesteps(n, None), expected[:n])
+        np.testing.assert_array_equal(ours._timestep_grid(n), expected[:n])
     assert surplus == (62 if spacing == "trailing" else 0)
 
 
