@@ -59,7 +59,7 @@ def test_every_scheduler_works_in_every_pipeline(kind: type[dj.Scheduler]):
     scheduler = kind.from_config(ours.config) if kind.family == ours.family else kind()
     table = scheduler.table(5)
     expected = by_scan(table)
-    assert np.ptp(expected) > 0.5
+    assert np.ptp(expected) > 0.2
     for cls in PIPELINES:
         pipe = pipeline(cls)
         pipe.scheduler = scheduler
