@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Int
 from ddpm_jax._typing import AnyArray, Numbers, is_whole
 from ddpm_jax.schedulers.configured import Configured
 from ddpm_jax.tables.builder import Level, TableBuilder
+from ddpm_jax.tables.grids import GridName, named_grid
 from ddpm_jax.tables.readings import Reading
 from ddpm_jax.tables.refine import Refine
 from ddpm_jax.tables.spacing import check_count
@@ -30,6 +31,14 @@ BEYOND = 1.01
 """How far a given noise level may lie above the largest of training: published ones are rounded."""
 
 
+NO_NAMED_GRID = (
+    "grid is of noise levels sigma / alpha, which have no end on straight paths: give sigmas"
+)
+
+LEVEL_OPTIONS = ("timesteps", "sigmas", "grid")
+"""The options that choose the levels; at most one may be given."""
+
+
 class GridOptions(TypedDict, total=False):
     """Options of every scheduler's `table`."""
 
@@ -40,6 +49,9 @@ class GridOptions(TypedDict, total=False):
     """Exactly these noise levels sigma / alpha, strictly descending, instead of the spacing: one
     more than there are steps, for the last is where the run ends. 0 is the data. Each timestep is
     that of its level, usually fractional. On the straight paths of flow matching: sigma itself."""
+    grid: GridName | None
+    """Such levels by name: "rho", "log-snr", "dmn", or published ones; see
+    `ddpm_jax.tables.grids`."""
     start: int
     """Leave out this many of the first steps."""
     dtype: Any
@@ -98,7 +110,7 @@ class Scheduler(Configured):
         Args:
             num_inference_steps: number of steps, in 1..num_train_timesteps. Beside `timesteps` it
                 serves only where a method needs a nominal stride.
-            **grid: timesteps, sigmas, start, dtype; see `GridOptions`.
+            **grid: timesteps, sigmas, grid, start, dtype; see `GridOptions`.
 
         Raises:
             TypeError: an unknown option.
@@ -157,11 +169,12 @@ class Scheduler(Configured):
 
     def _levels(self, num_inference_steps: int | None, grid: GridOptions) -> list[Level]:
         """The levels of a whole run, and the end point."""
-        timesteps, sigmas = grid.get("timesteps"), grid.get("sigmas")
+        timesteps, sigmas, name = (grid.get(option) for option in LEVEL_OPTIONS)
         if num_inference_steps is not None:
             check_count(num_inference_steps, self.num_train_timesteps)
-        if timesteps is not None and sigmas is not None:
-            raise ValueError("timesteps and sigmas both choose the levels: give one of them")
+        given = [option for option in LEVEL_OPTIONS if grid.get(option) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} both choose the levels: give one of them")
         if timesteps is not None:
             chosen = self._checked_timesteps(_descending("timesteps", timesteps))
             return self._levels_of_timesteps(chosen)
@@ -169,6 +182,10 @@ class Scheduler(Configured):
             return self._levels_of_sigmas(self._checked_sigmas(_descending("sigmas", sigmas)))
         if num_inference_steps is None:
             raise ValueError("a table needs num_inference_steps, timesteps or sigmas, got none")
+        if name is not None:
+            limits = self._largest_sigma(), self._smallest_sigma()
+            chosen = named_grid(name, num_inference_steps, *limits)
+            return self._levels_of_sigmas(self._checked_sigmas(chosen))
         return self._levels_of_count(num_inference_steps)
 
     @abstractmethod
@@ -190,6 +207,10 @@ class Scheduler(Configured):
     @abstractmethod
     def _largest_sigma(self) -> float:
         """The largest sigma / alpha that the network was trained on; may be infinite."""
+
+    @abstractmethod
+    def _smallest_sigma(self) -> float:
+        """The smallest sigma / alpha that the network was trained on."""
 
     def _checked_timesteps(self, grid: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
         last = self.num_train_timesteps - 1

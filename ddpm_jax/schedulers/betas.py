@@ -159,6 +159,9 @@ class BetaScheduler(Scheduler):
     def _largest_sigma(self) -> float:
         return float(self.noise_schedule.noise_ratio[-1])
 
+    def _smallest_sigma(self) -> float:
+        return float(self.noise_schedule.noise_ratio[0])
+
     def _timestep_of(self, sigmas: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
         """The fractional timesteps of noise levels (1); beyond the schedule, its ends."""
         ratio = self.noise_schedule.noise_ratio

@@ -91,7 +91,7 @@ class ChurnedEuler(Scheduler):
             s_tmin: churn only from this sigma on.
             s_tmax: churn only up to this sigma.
             s_noise: scale of the churn noise, >= 0, equation (3).
-            **grid: timesteps, sigmas, start, dtype; see `GridOptions`.
+            **grid: timesteps, sigmas, grid, start, dtype; see `GridOptions`.
 
         Raises:
             ValueError: as for any scheduler, or negative churn.

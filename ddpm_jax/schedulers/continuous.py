@@ -105,6 +105,9 @@ class SigmaRange(ContinuousScheduler):
     def _largest_sigma(self) -> float:
         return self.sigma_max
 
+    def _smallest_sigma(self) -> float:
+        return self.sigma_min
+
     def _sigmas(self, count: int) -> Float[np.ndarray, "n"]:
         grid = sigma_grid("exponential", self.sigma_max, self.sigma_min, count)
         return np.append(grid, self._last_sigma())

@@ -52,7 +52,7 @@ class DDIMScheduler(Thresholding, Clipping, ZeroTerminalSNR, SpacedTimesteps):
             num_inference_steps: number of steps, in 1..num_train_timesteps.
             eta: share of DDPM's noise, in [0, 1]; exactly 0 needs no keys.
             use_clipped_model_output: read eps from the refined x0.
-            **grid: timesteps, sigmas, start, dtype; see `GridOptions`.
+            **grid: timesteps, sigmas, grid, start, dtype; see `GridOptions`.
 
         Raises:
             ValueError: as for any scheduler, or a bad eta.

@@ -21,7 +21,7 @@ from typing import Any, Unpack
 import numpy as np
 from jaxtyping import Float
 
-from ddpm_jax.schedulers.base import GridOptions, Scheduler
+from ddpm_jax.schedulers.base import NO_NAMED_GRID, GridOptions, Scheduler
 from ddpm_jax.schedulers.fields import FlowSigmas, SigmaSpacings, Thresholding
 from ddpm_jax.tables.builder import Level
 from ddpm_jax.tables.spacing import shifted_sigmas, timestep_grid
@@ -107,6 +107,11 @@ class ExponentialIntegrator(Thresholding, SigmaSpacings, FlowSigmas):
 
     def _largest_sigma(self) -> float:
         return 1.0 if self.use_flow_sigmas else super()._largest_sigma()
+
+    def _smallest_sigma(self) -> float:
+        if self.use_flow_sigmas:
+            raise ValueError(NO_NAMED_GRID)
+        return super()._smallest_sigma()
 
     def _levels_of_count(self, count: int) -> list[Level]:
         if not self.use_flow_sigmas:

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from ddpm_jax.schedulers.base import GridOptions, Scheduler
+from ddpm_jax.schedulers.base import LEVEL_OPTIONS, GridOptions, Scheduler
 from ddpm_jax.schedulers.betas import BetaScheduler
 from ddpm_jax.schedulers.sigmas import FiniteSigmas
 from ddpm_jax.tables.builder import Level
@@ -130,7 +130,7 @@ class SigmaFlags(Scheduler):
         return "beta" if self.use_beta_sigmas else None
 
     def _levels(self, num_inference_steps: int | None, grid: GridOptions) -> list[Level]:
-        for name in ("timesteps", "sigmas"):
+        for name in LEVEL_OPTIONS:
             if grid.get(name) is not None and (fault := self._fault_of_grid(name)):
                 raise ValueError(fault)
         return super()._levels(num_inference_steps, grid)
@@ -138,7 +138,7 @@ class SigmaFlags(Scheduler):
     def _fault_of_grid(self, name: str) -> str | None:
         """Why a run cannot be given timesteps, or sigmas, or None."""
         flags = self._flags()
-        return f"{name} and {flags[0]} both choose the noise levels: give one" if flags else None
+        return f"{flags[0]} and {name} both choose the noise levels: give one" if flags else None
 
 
 @dataclass(frozen=True, kw_only=True)

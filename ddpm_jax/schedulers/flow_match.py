@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ddpm_jax.hub.config import FLOW_FAMILY
+from ddpm_jax.schedulers.base import NO_NAMED_GRID
 from ddpm_jax.schedulers.continuous import ContinuousScheduler
 from ddpm_jax.tables.readings import Reading, reading
 from ddpm_jax.tables.spacing import shifted_sigmas
@@ -72,6 +73,9 @@ class FlowMatchScheduler(ContinuousScheduler):
 
     def _largest_sigma(self) -> float:
         return 1.0
+
+    def _smallest_sigma(self) -> float:
+        raise ValueError(NO_NAMED_GRID)
 
     def _checked_sigmas(self, grid: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
         if grid[0] > 1:

@@ -24,7 +24,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ddpm_jax._typing import is_number
-from ddpm_jax.schedulers.base import GridOptions
+from ddpm_jax.schedulers.base import LEVEL_OPTIONS, GridOptions
 from ddpm_jax.schedulers.fields import SigmaFlags
 from ddpm_jax.schedulers.flow_match import FlowMatchScheduler
 from ddpm_jax.tables.builder import Level
@@ -77,7 +77,7 @@ class FlowMatchEulerDiscreteScheduler(SigmaFlags, FlowMatchScheduler):
             num_inference_steps: number of steps, in 1..num_train_timesteps.
             mu: of a picture's size, equation (3), see `mu_of`; with a number of steps and
                 `use_dynamic_shifting`, which needs it. Above 0 if `time_shift_type` is "linear".
-            **grid: timesteps, sigmas, start, dtype; see `GridOptions`.
+            **grid: timesteps, sigmas, grid, start, dtype; see `GridOptions`.
 
         Raises:
             ValueError: as for any scheduler; or mu is missing, bad, or not wanted.
@@ -89,7 +89,7 @@ class FlowMatchEulerDiscreteScheduler(SigmaFlags, FlowMatchScheduler):
             raise ValueError(f"mu must be a number{above}, got {mu!r}")
         if not self.use_dynamic_shifting:
             raise ValueError(f"mu needs use_dynamic_shifting, got {mu!r} without")
-        chosen = [name for name in ("timesteps", "sigmas") if grid.get(name) is not None]
+        chosen = [name for name in LEVEL_OPTIONS if grid.get(name) is not None]
         if chosen or num_inference_steps is None:
             raise ValueError(
                 "mu shifts the levels of num_inference_steps: "

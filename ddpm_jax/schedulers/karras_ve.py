@@ -68,7 +68,7 @@ class KarrasVeScheduler(SigmaRange):
 
         Args:
             num_inference_steps: number of steps N.
-            **grid: timesteps, sigmas, start, dtype; see `GridOptions`.
+            **grid: timesteps, sigmas, grid, start, dtype; see `GridOptions`.
 
         Raises:
             ValueError: as for any scheduler.

@@ -59,7 +59,7 @@ class LMSDiscreteScheduler(SigmaSpacings, SigmaScheduler):
         Args:
             num_inference_steps: number of steps, in 1..num_train_timesteps.
             order: number of levels that a step uses, its own included, >= 1; 1 is Euler's method.
-            **grid: timesteps, sigmas, start, dtype; see `GridOptions`.
+            **grid: timesteps, sigmas, grid, start, dtype; see `GridOptions`.
 
         Raises:
             ValueError: as for any scheduler, or a bad order.

@@ -70,7 +70,7 @@ class RePaintScheduler(BetaScheduler):
                 steps, counted from the end, there are jumps; a run of no more steps has none.
             jump_n_sample: times that each of these stretches is run, at least 1, the paper's r; 1
                 is no jump.
-            **grid: timesteps, sigmas, start, dtype; see `GridOptions`.
+            **grid: timesteps, sigmas, grid, start, dtype; see `GridOptions`.
 
         Raises:
             ValueError: as for any scheduler, or a bad jump_length or jump_n_sample.

@@ -117,6 +117,7 @@ STEPS: tuple[dict[str, Any], ...] = (
     {"num_inference_steps": 10, "start": 1.0},
     {"num_inference_steps": 0, "timesteps": [3, 2]},
     {"timesteps": [3, 2], "sigmas": [3.0, 2.0]},
+    {"sigmas": [3.0, 2.0], "grid": "rho"},
     *(
         {"sigmas": grid}
         for grid in ([1.0], [1.0, 1.0], [2.0, 3.0], [1.0, -1.0], [4000.0, 3.0], "ab")
@@ -135,6 +136,25 @@ CALLS: tuple[tuple[Any, dict[str, Any], str], ...] = (
     (dj.EulerDiscreteScheduler(), {"num_inference_steps": 10, "s_noise": -1.0}, "s_noise"),
     (dj.EDMEulerScheduler(), {"num_inference_steps": 10, "s_churn": -1.0}, "s_churn"),
     (dj.FlowMatchEulerDiscreteScheduler(), {"sigmas": [1.005, 0.5]}, "sigmas"),
+    (dj.DDIMScheduler(), {"num_inference_steps": 10, "grid": "even"}, "grid"),
+    (dj.DDIMScheduler(), {"num_inference_steps": 10, "grid": "ays-sd15"}, "157"),
+    (dj.DDIMScheduler(), {"grid": "rho"}, "num_inference_steps"),
+    (
+        dj.EulerDiscreteScheduler(use_karras_sigmas=True),
+        {"num_inference_steps": 9, "grid": "dmn"},
+        "use_karras_sigmas and grid",
+    ),
+    (
+        dj.DDIMScheduler(rescale_betas_zero_snr=True, prediction_type="v_prediction"),
+        {"num_inference_steps": 10, "grid": "dmn"},
+        "no signal",
+    ),
+    (dj.FlowMatchEulerDiscreteScheduler(), {"num_inference_steps": 10, "grid": "rho"}, "straight"),
+    (
+        dj.DPMSolverMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction"),
+        {"num_inference_steps": 10, "grid": "rho"},
+        "straight",
+    ),
     *(
         (dj.LMSDiscreteScheduler(), {"num_inference_steps": 10, "order": k}, "order")
         for k in (0, 2.0, True, "4")
