@@ -21,14 +21,16 @@ from ddpm_jax.cli.convert import Convert
 from ddpm_jax.cli.describe import Describe
 from ddpm_jax.cli.help_texts import unwrap, use_docstrings
 from ddpm_jax.cli.info import Info
+from ddpm_jax.cli.learn import Learn
 from ddpm_jax.cli.sample import Sample
 from ddpm_jax.cli.train import Train
 from ddpm_jax.cli.verify import Verify
 
-Command = Sample | Train | Convert | Info | Describe | Verify
+Command = Sample | Train | Learn | Convert | Info | Describe | Verify
 COMMANDS: dict[str, type[Command]] = {
     "sample": Sample,
     "train": Train,
+    "learn": Learn,
     "convert": Convert,
     "info": Info,
     "describe": Describe,

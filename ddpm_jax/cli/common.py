@@ -6,6 +6,8 @@ from typing import Annotated, TypeAlias
 
 import tyro
 
+from ddpm_jax.tables.grids import GridName
+
 
 class OptionError(ValueError):
     """An option has an invalid value, or one that is invalid for this model: exit code 2."""
@@ -34,6 +36,7 @@ def _named(metavar: str) -> object:
 OptionalNumber: TypeAlias = Annotated[float | None, _named("NUMBER")]
 OptionalCount: TypeAlias = Annotated[int | None, _named("N")]
 OptionalRange: TypeAlias = Annotated[tuple[float, float] | None, _named("LOW HIGH")]
+OptionalGrid: TypeAlias = Annotated[GridName | None, _named("NAME")]
 OptionalName: TypeAlias = Annotated[str | None, _named("NAME")]
 Assignments: TypeAlias = Annotated[
     tuple[str, ...], tyro.conf.arg(name="set", metavar="FIELD=VALUE ...", help_behavior_hint="")

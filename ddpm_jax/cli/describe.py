@@ -33,4 +33,4 @@ class Describe(Schedule):
         if self.model is None and given is None:
             given = DEFAULT
         config = scheduler_config(self.model, self.revision, given)
-        print(describe(self.table(self.make(config))))
+        print(describe(self.table(self.make(config), self.model)))

@@ -13,7 +13,6 @@ from ddpm_jax.cli.fingerprint import fingerprints
 from ddpm_jax.cli.given_images import given_images
 from ddpm_jax.cli.image_files import Each
 from ddpm_jax.cli.loading import located, scheduler_config
-from ddpm_jax.cli.schedule import scheduler_json
 from ddpm_jax.hub import hub
 from ddpm_jax.models import AutoencoderKL
 from ddpm_jax.pipelines.base import supported_class
@@ -81,7 +80,7 @@ def job(given: "Sample", model: str, prompts: list[str]) -> Job:
     # As the pipeline changes it, and then as the user does.
     own = kind.adopted(replace(given, overrides=()).make(config))
     scheduler = given.make(own.config)
-    table = given.table(scheduler, start=images.start)
+    table = given.table(scheduler, model, images.start)
     wanted = [one.files for name, one in kind.declared().items() if name in index.components]
     folder = hub.pipeline(model, wanted, revision=given.revision, variant=given.variant)
     _check_sizes(given, AutoencoderKL.read_model(hub.component(folder, AutoencoderKL.files)))
@@ -92,9 +91,7 @@ def job(given: "Sample", model: str, prompts: list[str]) -> Job:
         "variant": given.variant,
         **fingerprints(folder, kind, given.variant),
         "pipeline": kind.__name__,
-        "scheduler": scheduler_json(scheduler),
-        "steps": given.steps,
-        **given.options(),
+        **given.settings(scheduler, model),
         "seed": given.seed,
         "negative": given.negative,
         "guidance": options["guidance_scale"],

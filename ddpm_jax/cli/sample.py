@@ -18,7 +18,7 @@ from ddpm_jax.cli.common import (
     Prompts,
 )
 from ddpm_jax.cli.output import Folder, Grid
-from ddpm_jax.cli.schedule import Schedule, scheduler_json
+from ddpm_jax.cli.schedule import Schedule
 
 if TYPE_CHECKING:
     from ddpm_jax.cli.drawing import Drawing
@@ -38,6 +38,7 @@ class Sample(Schedule):
   ddpm-jax sample --model sd --prompts-from cats.txt --num 4 --out cats/
   ddpm-jax sample --model sd --prompt "a winter night" --image day.png --strength 0.6
   ddpm-jax sample
+  ddpm-jax sample --scheduler learned --steps 8
   ddpm-jax sample --model google/ddpm-cifar10-32 --scheduler euler --steps 30 --out cifar.png
   ddpm-jax sample --num 1000 --batch-size 100 --seed 1 --out digits/
   ddpm-jax sample --model google/ddpm-celebahq-256 --image face.png --mask hole.png --num 4
@@ -146,13 +147,13 @@ class Sample(Schedule):
         from ddpm_jax.cli.loading import classes_of, no_class_of, read_network, scheduler_config
         from ddpm_jax.cli.prompted import Job
         from ddpm_jax.pipelines.from_image import STRENGTH
-        from ddpm_jax.schedulers import BY_NAME
 
         model = self.model or "digits"
-        network = read_network(model, self.revision, BY_NAME[self.scheduler])
-        scheduler = self.make(scheduler_config(model, self.revision, self.scheduler_config))
+        config = scheduler_config(model, self.revision, self.scheduler_config)
+        network = read_network(model, self.revision, self.kind(config))
+        scheduler = self.make(config)
         images = given_images(self, STRENGTH if self.mask is None else 1.0)
-        table = self.table(scheduler, start=images.start)
+        table = self.table(scheduler, model, images.start)
         labels = classes_of(network, self.labels)
         scale = self.guidance or 1.0
         negative = no_class_of(network) if scale > 1 else None
@@ -201,9 +202,7 @@ class Sample(Schedule):
             "revision": self.revision,
             "variant": self.variant,
             **fingerprint(model, self.revision, self.variant),
-            "scheduler": scheduler_json(scheduler),
-            "steps": self.steps,
-            **self.options(),
+            **self.settings(scheduler, model),
             "seed": self.seed,
             "labels": " ".join(map(str, labels)) or None,
             "guidance": self.guidance,
@@ -258,6 +257,8 @@ class Sample(Schedule):
             faults.append("--labels are of models without prompts: leave them out")
         if self.mask is not None and self.image is None:
             faults.append("--mask needs --image")
+        if self.image is not None and self.has_own_table:
+            faults.append("--image needs a scheduler: leave out --table and --scheduler learned")
         if self.strength is not None and self.image is None:
             faults.append("--strength needs --image")
         if not self.out:

@@ -1,4 +1,6 @@
-"""The scheduler, its steps and its options: shared by `sample` and `describe`."""
+"""The scheduler, its steps and its options, or a table of its own: shared by `sample` and
+`describe`.
+"""
 
 import dataclasses
 import inspect
@@ -7,16 +9,22 @@ import math
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, get_args
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+
+import numpy as np
+import tyro
 
 from ddpm_jax.cli.common import (
     Assignments,
+    OptionalGrid,
     OptionalName,
     OptionalNumber,
     OptionError,
     option_errors,
 )
-from ddpm_jax.schedulers import BY_NAME, Scheduler, SchedulerName
+from ddpm_jax.schedulers import BY_NAME, SCHEDULERS, DDIMScheduler, Scheduler, SchedulerName
+from ddpm_jax.schedulers.betas import BetaScheduler
 
 if TYPE_CHECKING:
     from ddpm_jax.tables.table import Table
@@ -30,16 +38,33 @@ TABLE_OPTIONS: dict[str, inspect.Parameter] = {
 }
 """Options of some scheduler's `table`, not of its config."""
 
+LEARNED = "learned"
+"""The name of a model's own learned tables, among the schedulers."""
+TableFile = Annotated[
+    str | None, tyro.conf.arg(name="table", metavar="FILE", help_behavior_hint="")
+]
+FARTHEST = 1.0
+"""How far a table's noise levels may be from those of the timesteps that it tells the network, in
+log(sigma / alpha); learned tables move them a little."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
     """A scheduler's name and options, as given on the command line."""
 
-    scheduler: SchedulerName = "ddim"
-    """The sampling method."""
+    scheduler: SchedulerName | Literal["learned"] = "ddim"
+    """The sampling method; "learned" is the model's own learned table of so many steps."""
 
     steps: int = 50
     """Number of inference steps."""
+
+    table_file: TableFile = None
+    """Run the table in this file, which `ddpm-jax learn` or `save_table` wrote. It takes the place
+    of the scheduler and its options."""
+
+    grid: OptionalGrid = None
+    """The noise levels by name: even in their root (rho) or logarithm (log-snr), those that Align
+    Your Steps published (ays-...), or optimized for few steps (dmn)."""
 
     eta: OptionalNumber = None
     """DDIM and RePaint: new noise per step, from 0 (no noise, the default) to 1 (that of DDPM)."""
@@ -59,23 +84,83 @@ class Schedule:
             OptionError: the scheduler lacks a field or refuses a value.
             ValueError: the scheduler refuses a value in the model's config.
         """
-        cls = BY_NAME[self.scheduler]
         fields = {name: value for name, value in self._given() if not self._is_option(name)}
         with option_errors() if fields else nullcontext():
-            return cls.from_config({} if config is None else config, **fields)
+            return self.kind(config or {}).from_config(config or {}, **fields)
 
-    def table(self, scheduler: Scheduler, start: int = 0) -> "Table":
+    def kind(self, config: Mapping[str, Any]) -> type[Scheduler]:
+        """The class of the scheduler; the model's own one where its steps are not needed."""
+        if self.has_own_table:
+            named = {cls.__name__: cls for cls in SCHEDULERS}
+            return named.get(config.get("_class_name", ""), DDIMScheduler)
+        return BY_NAME[self.scheduler]
+
+    @property
+    def has_own_table(self) -> bool:
+        """Whether the table is a file's, and no scheduler's."""
+        return self.table_file is not None or self.scheduler == LEARNED
+
+    def table(self, scheduler: Scheduler, model: str | None, start: int = 0) -> "Table":
         """The table of the run, without the first `start` steps.
 
+        Args:
+            scheduler: as `make` gives it.
+            model: whose learned table it may be.
+            start: steps to leave out.
+
         Raises:
-            OptionError: the scheduler refuses the number of steps or an option.
+            OptionError: the scheduler refuses the number of steps or an option, or there is no
+                such table, or it is for other noise levels.
         """
+        if self.has_own_table:
+            return self._own_table(scheduler, model)
         options = self.options()
-        refused = sorted(set(options) - set(inspect.signature(scheduler.table).parameters))
+        if self.grid is not None:
+            options["grid"] = self.grid
+        accepted = {*inspect.signature(scheduler.table).parameters, "grid"}
+        refused = sorted(set(options) - accepted)
         if refused:
             raise OptionError(f"the {self.scheduler} scheduler has no option {', '.join(refused)}")
         with option_errors():
             return scheduler.table(self.steps, start=start, **options)
+
+    def settings(self, scheduler: Scheduler, model: str | None) -> dict[str, Any]:
+        """What determines the table, by name."""
+        from ddpm_jax.cli.fingerprint import file_sum
+        from ddpm_jax.learning.bundled import learned_file
+
+        if self.table_file is not None:
+            return {"table": self.table_file, "table_sha256": file_sum(Path(self.table_file))}
+        if self.scheduler == LEARNED and model is not None:
+            file = learned_file(model, self.steps)
+            return {"scheduler": LEARNED, "steps": self.steps, "table_sha256": file_sum(file)}
+        named = {"scheduler": scheduler_json(scheduler), "steps": self.steps, "grid": self.grid}
+        return named | self.options()
+
+    def _own_table(self, scheduler: Scheduler, model: str | None) -> "Table":
+        """The table of a file, or the model's learned one."""
+        from ddpm_jax.learning.bundled import learned_table
+        from ddpm_jax.tables.files import load_table
+
+        default = Schedule()
+        of_file = ("scheduler", "steps") if self.table_file is not None else ()
+        replaced = [
+            f"--{'set' if name == 'overrides' else name}"
+            for name in (*of_file, "eta", "grid", "overrides")
+            if getattr(self, name) != getattr(default, name)
+        ]
+        if replaced:
+            what = "--table" if self.table_file is not None else "--scheduler learned"
+            raise OptionError(f"{what} takes the place of {', '.join(replaced)}: leave it out")
+        with option_errors():
+            if self.table_file is not None:
+                found, source = load_table(self.table_file), self.table_file
+            elif model is None:
+                raise OptionError("--scheduler learned is of a model: pass --model")
+            else:
+                found, source = learned_table(model, self.steps), "the learned table"
+        _check_levels(found, scheduler, source)
+        return found
 
     def options(self) -> dict[str, Any]:
         """The options for `table`. Options at their default of zero are left out.
@@ -91,7 +176,7 @@ class Schedule:
 
     def _is_option(self, name: str) -> bool:
         """Whether it is an option of a run. A field of the scheduler may have such a name."""
-        own = [field.name for field in dataclasses.fields(BY_NAME[self.scheduler])]
+        own = [field.name for field in dataclasses.fields(self.kind({}))]
         return name in TABLE_OPTIONS and name not in own
 
     def _given(self) -> list[tuple[str, Any]]:
@@ -101,6 +186,23 @@ class Schedule:
             raise OptionError(f"--set needs FIELD=VALUE, got {', '.join(wrong)}")
         given = [(name, _value(text)) for name, _, text in pairs]
         return given if self.eta is None else [*given, ("eta", self.eta)]
+
+
+def _check_levels(table: "Table", scheduler: Scheduler, source: str) -> None:
+    """OptionError if a table's timesteps belong to other noise levels in this model."""
+    if not isinstance(scheduler, BetaScheduler):
+        return
+    logs = np.log(scheduler.noise_schedule.noise_ratio)
+    alpha, sigma = np.asarray(table.level, np.float64).T
+    expected = np.interp(table.timestep, np.arange(len(logs)), logs)
+    apart = np.abs(np.log(sigma / alpha) - expected)
+    worst = int(np.argmax(apart))
+    if apart[worst] > FARTHEST:
+        raise OptionError(
+            f"{source} is a table for another model: at timestep {table.timestep[worst]:g} it has "
+            f"sigma / alpha {sigma[worst] / alpha[worst]:.3g}, and this model's noise schedule "
+            f"{np.exp(expected[worst]):.3g}"
+        )
 
 
 def scheduler_json(scheduler: Scheduler) -> str:

@@ -30,9 +30,14 @@ def learned_table(name: str | os.PathLike[str], evaluations: int) -> Table:
     >>> len(dj.learned_table(model, 8))
     8
     """
+    return load_table(learned_file(name, evaluations))
+
+
+def learned_file(name: str | os.PathLike[str], evaluations: int) -> Path:
+    """The file of `learned_table`, with its errors."""
     folder = _folder(name)
     if (file := folder / f"learned-{evaluations}.json").is_file():
-        return load_table(file)
+        return file
     matches = (NAME.fullmatch(file.name) for file in folder.glob("*.json"))
     found = sorted(int(match[1]) for match in matches if match)
     if not found:

@@ -443,7 +443,7 @@ class StableDiffusion(DiffusionPipeline):
         interval = checked_interval(guidance_interval, chosen, guidance_scale)
         beginning = begin(chosen, keys, None if x_T is None else jnp.asarray(x_T, jnp.float32))
         rows = np.arange(count) // per_prompt % prompts.count
-        conditions = self._conditions(prompts, clip_skip, rows)
+        conditions = self.conditions(prompts, clip_skip, rows)
         if beginning.channels is not None:
             conditions["channels"] = beginning.channels
         inputs = Inputs(
@@ -480,7 +480,7 @@ class StableDiffusion(DiffusionPipeline):
         result = StableDiffusionPipelineOutput(images, flags)
         return result if return_dict else (images, flags)
 
-    def _conditions(
+    def conditions(
         self, prompts: Prompts, clip_skip: int, rows: np.ndarray
     ) -> dict[str, Float[Array, "b n d"]]:
         """The features of the prompts, one for each row."""

@@ -1,0 +1,189 @@
+"""`ddpm-jax learn`, and the tables that `sample` and `describe` take from files and models."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from cli.sampling import complaint, names, pixels, sample, save_tiny
+from pipelines.latent_models import parts
+
+import ddpm_jax as dj
+from ddpm_jax.cli import learn as command
+from ddpm_jax.cli import main
+from ddpm_jax.cli.provenance import read_png
+from ddpm_jax.pipelines.unconditional import DDIMPipeline
+
+FEW = "--evaluations 2 --teacher-steps 6 --images 8 --updates 3 --batch-size 4 --no-cache".split()
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def learned(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("tables") / "new" / "two.json"
+    assert main(["learn", "--model", str(tiny), "--out", str(out), *FEW]) == 0
+    return out
+
+
+def drawn(out: Path, *argv: str) -> int:
+    return main(["sample", "--no-cache", "--out", str(out), "--num", "2", *argv])
+
+
+def test_the_table_is_what_learn_table_gives(tiny: Path, learned: Path) -> None:
+    assert names(learned.parent) == ["two.json"]  # the run's state is gone
+    pipe = DDIMPipeline.from_pretrained(tiny)
+    scheduler = dj.DPMSolverMultistepScheduler.from_config(
+        pipe.scheduler.config, timestep_spacing="trailing"
+    )
+    table = dj.learn_table(
+        pipe.unet.denoise,
+        pipe.params,
+        scheduler.table(2),
+        scheduler.table(6),
+        dj.sample_keys(jax.random.key(0), 8),
+        (8, 8, 1),
+        3,
+        batch_size=4,
+        progress=False,
+    )
+    for one, other in zip(
+        jax.tree.leaves(dj.load_table(learned)), jax.tree.leaves(table), strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=2e-4, atol=1e-6)
+
+
+def test_sample_runs_a_file(tiny: Path, learned: Path, tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "a.png"
+    assert drawn(out, "--model", str(tiny), "--table", str(learned)) == 0
+    assert "2/2" in capsys.readouterr().err
+    text = read_png(out)
+    assert text["table"] == str(learned)
+    assert len(text["table_sha256"]) == 64
+    assert "scheduler" not in text
+    pipe = DDIMPipeline.from_pretrained(tiny)
+    expected = pipe(
+        jax.random.key(0), batch_size=2, table=dj.load_table(learned), progress=False
+    ).images
+    folder = tmp_path / "images"
+    assert drawn(folder, "--model", str(tiny), "--table", str(learned)) == 0
+    for number, image in enumerate(expected):
+        assert np.array_equal(pixels(folder / f"{number:05d}.png"), np.asarray(image))
+
+
+def test_a_models_own_learned_table(tiny: Path, learned: Path, tmp_path: Path, capsys: Any) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(tiny, model)
+    argv = f"sample --no-cache --model {model} --scheduler learned --steps 2 --out {tmp_path}/a.png"
+    assert "no learned tables" in complaint(argv, capsys, 2)
+    (model / "tables").mkdir()
+    shutil.copy(learned, model / "tables" / "learned-2.json")
+    assert main(argv.split()) == 0
+    text = read_png(tmp_path / "a.png")
+    assert (text["scheduler"], text["steps"]) == ("learned", "2")
+    capsys.readouterr()
+    assert "2 evaluations, got 3" in complaint(argv.replace("2 --out", "3 --out"), capsys, 2)
+    assert main(["describe", "--scheduler", "learned", "--steps", "2", "--model", str(model)]) == 0
+    assert capsys.readouterr().out.startswith("2 network evaluations")
+    assert "pass --model" in complaint("describe --scheduler learned --steps 2", capsys, 2)
+
+
+def test_options_beside_a_table_are_refused(tiny: Path, learned: Path, capsys: Any) -> None:
+    base = f"sample --no-cache --out a.png --model {tiny} --table {learned} "
+    for option in ("--steps 7", "--eta 0.5", "--grid rho", "--scheduler pndm", "--set s_churn=1"):
+        assert option.split()[0] in complaint(base + option, capsys, 2)
+    assert "--image" in complaint(base + "--image a.png", capsys, 2)
+
+
+def test_tables_of_other_models_are_refused(tiny: Path, tmp_path: Path, capsys: Any) -> None:
+    other = tmp_path / "edm.json"
+    dj.save_table(other, dj.EDMEulerScheduler().table(3))
+    argv = f"sample --no-cache --out a.png --model {tiny} --table {other}"
+    assert "another model" in complaint(argv, capsys, 2)
+    broken = tmp_path / "broken.json"
+    broken.write_text("{}")
+    assert "format" in complaint(argv.replace(str(other), str(broken)), capsys, 2)
+
+
+def test_named_grids(tiny: Path, tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "a.png"
+    assert sample(tiny, out, "--grid", "rho", "--num", "1") == 0
+    assert read_png(out)["grid"] == "rho"
+    capsys.readouterr()
+    argv = f"sample --no-cache --out {out} --model {tiny} --grid ays-sd15"
+    assert "largest sigma" in complaint(argv, capsys, 2)
+
+
+def test_interrupted_runs_go_on(
+    tiny: Path, learned: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    out = tmp_path / "two.json"
+    argv = ["learn", "--model", str(tiny), "--out", str(out), *FEW]
+    whole = command.Learn._learn
+
+    def stopped(*args: Any) -> None:
+        from ddpm_jax.learning import learn
+
+        update, calls = learn._update, []
+
+        def second_stops(*given: Any) -> Any:
+            calls.append(1)
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            return update(*given)
+
+        monkeypatch.setattr(learn, "_update", second_stops)
+        try:
+            whole(*args)
+        finally:
+            monkeypatch.setattr(learn, "_update", update)
+
+    monkeypatch.setattr(command.Learn, "_learn", stopped)
+    assert main(argv) == 130
+    assert "repeat the command" in capsys.readouterr().err
+    assert names(tmp_path) == ["two.state.npz"]
+    monkeypatch.setattr(command.Learn, "_learn", whole)
+    assert main(argv) == 0
+    assert names(tmp_path) == ["two.json"]
+    for one, other in zip(
+        jax.tree.leaves(dj.load_table(out)), jax.tree.leaves(dj.load_table(learned)), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_options_of_other_models_are_refused(tiny: Path, tmp_path: Path, capsys: Any) -> None:
+    text = tmp_path / "text"
+    dj.StableDiffusionPipeline(**parts()).save_pretrained(text)
+    assert "--prompt" in complaint(f"learn --model {text}", capsys, 2)
+    assert "no model of text" in complaint(f"learn --model {tiny} --prompt a", capsys, 2)
+    assert "--guidance" in complaint(f"learn --model {tiny} --guidance 3", capsys, 2)
+    assert "--labels" in complaint(f"learn --model {text} --prompt a --labels 1", capsys, 2)
+
+
+@pytest.mark.slow  # tests/learning/test_subjects.py holds that these are the pipelines' networks
+def test_classes_and_prompts(tmp_path: Path) -> None:
+    """With classes, and with prompts under guidance: each learns, and its table runs."""
+    classes, text = save_tiny(tmp_path / "classes", num_class_embeds=3), tmp_path / "text"
+    dj.StableDiffusionPipeline(**parts()).save_pretrained(text)
+    out = tmp_path / "a.json"
+    for given in (
+        [str(classes), "--labels", "0", "2"],
+        [str(text), "--prompt", "a cat", "a dog", "--guidance", "3"],
+    ):
+        assert main(["learn", *FEW, "--out", str(out), "--model", *given]) == 0
+        assert drawn(tmp_path / f"{len(given)}.png", "--table", str(out), "--model", *given) == 0
+    assert "guidance 3" in out.read_text()
+
+
+def test_wrong_options_are_refused(tiny: Path, capsys: Any) -> None:
+    base = f"learn --model {tiny} "
+    for option in ("--evaluations 0", "--images 1", "--learning-rate 0", "--out a.txt"):
+        assert option.split()[0] in complaint(base + option, capsys, 2)
+    assert "one row a step" in complaint(base + "--start heun", capsys, 2)
+    assert "deterministic" in complaint(base + "--start ddpm", capsys, 2)
+    assert "class" in complaint(base + "--labels 1", capsys, 2)
