@@ -7,8 +7,16 @@
 """
 
 from ddpm_jax._version import __version__ as __version__
+from ddpm_jax.guidance.classifier import classifier_guide as classifier_guide
 from ddpm_jax.guidance.classifier_free import guidance_interval as guidance_interval
 from ddpm_jax.guidance.classifier_free import guided as guided
+from ddpm_jax.guidance.diffpir import diffpir as diffpir
+from ddpm_jax.guidance.dps import dps as dps
+from ddpm_jax.guidance.guide import Guide as Guide
+from ddpm_jax.guidance.measurements import Blurred as Blurred
+from ddpm_jax.guidance.measurements import Downsampled as Downsampled
+from ddpm_jax.guidance.measurements import Masked as Masked
+from ddpm_jax.guidance.pigdm import pigdm as pigdm
 from ddpm_jax.hub.config import Config as Config
 from ddpm_jax.hub.hub import HubOptions as HubOptions
 from ddpm_jax.images import make_grid as make_grid
@@ -119,6 +127,8 @@ __all__ = [
     "sample", "sample_with_history", "advance", "step", "predict_x0",
     "sample_keys", "prior", "noise", "noised", "torch_noise", "slerp", "guided",
     "guidance_interval",
+    # guides
+    "Guide", "classifier_guide", "pigdm", "diffpir", "dps", "Masked", "Downsampled", "Blurred",
     # tables
     "Table", "Row", "pad", "stack", "inverted", "describe", "TableBuilder", "Level", "Clip",
     "DynamicThreshold", "NoiseSchedule", "noise_schedule", "save_table", "load_table",

@@ -32,7 +32,6 @@ class Learn:
 
     EXAMPLES: ClassVar[str] = """\
   ddpm-jax learn --model digits --evaluations 8 --out digits-8.json
-  ddpm-jax sample --table digits-8.json
   ddpm-jax learn --model ./my-model --evaluations 5 --updates 2000 --images 4096 --out five.json
   ddpm-jax learn --model avatars --prompts-from people.txt --guidance 2 --evaluations 8"""
 
@@ -166,7 +165,7 @@ class Learn:
             raise OptionError(f"{self.model} is no model of text to image: leave out --prompt")
 
         def make(keys: "Key[Array, 'n']") -> "Subject":
-            pipe = StableDiffusionPipeline.from_pretrained(
+            pipe: Any = StableDiffusionPipeline.from_pretrained(
                 self.model, revision=self.revision, variant=self.variant
             )
             scale = GUIDANCE_SCALE if self.guidance is None else self.guidance

@@ -39,6 +39,7 @@ class Sample(Schedule):
   ddpm-jax sample --model sd --prompt "a winter night" --image day.png --strength 0.6
   ddpm-jax sample
   ddpm-jax sample --scheduler learned --steps 8
+  ddpm-jax sample --table digits-8.json
   ddpm-jax sample --model google/ddpm-cifar10-32 --scheduler euler --steps 30 --out cifar.png
   ddpm-jax sample --num 1000 --batch-size 100 --seed 1 --out digits/
   ddpm-jax sample --model google/ddpm-celebahq-256 --image face.png --mask hole.png --num 4

@@ -17,6 +17,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 from PIL.Image import Image
 
+from ddpm_jax.guidance.guide import Guide
 from ddpm_jax.guidance.known import WithKnown
 from ddpm_jax.hub import class_names
 from ddpm_jax.models import UNet2DModel
@@ -57,6 +58,9 @@ class CallOptions(RunOptions, total=False):
     guidance_interval: tuple[float, float] | None
     """(low, high): guidance only where low < sigma / alpha <= high (Kynkaanniemi et al. 2024,
     arXiv:2404.07724). Another interval compiles nothing."""
+    guide: Guide | None
+    """What guides the run, such as `ddpm_jax.pigdm` (from a measurement) or
+    `ddpm_jax.classifier_guide`."""
     negative_labels: Labels | None
     """What guidance moves away from; the default is the class that means "no class"."""
     image: Any
@@ -190,6 +194,7 @@ class UnconditionalPipeline(DiffusionPipeline):
         class_labels: Labels | None = None,
         guidance_scale: float = 1.0,
         guidance_interval: tuple[float, float] | None = None,
+        guide: Guide | None = None,
         negative_labels: Labels | None = None,
         image: Any = None,
         mask_image: Any = None,
@@ -203,6 +208,9 @@ class UnconditionalPipeline(DiffusionPipeline):
         """Generates images; `run` is the number of steps and the scheduler's options."""
         check_options(rest | {"guidance_scale": guidance_scale}, CallOptions)
         check_output_type(output_type)
+        if guide is not None and (mask_image is not None or sharding is not None):
+            other = "sharding" if mask_image is None else "mask_image"
+            raise ValueError(f"guide and {other} cannot be given together")
         if output_type == "pil":
             check_pil(self.unet)
         default_steps = inspect.signature(type(self).__call__).parameters["num_inference_steps"]
@@ -230,6 +238,8 @@ class UnconditionalPipeline(DiffusionPipeline):
         denoise, params = with_inputs(self.unet, params, inputs, guidance_scale, interval)
         if mask_image is not None:
             denoise = WithKnown(denoise)
+        if guide is not None:
+            denoise, params = guide.around(denoise, params)
         decode = decode_pixels if given is None else given.decode(inputs)
         images = run_table(denoise, params, chosen, inputs, decode, **rest)
         result = converted(output_type, images)

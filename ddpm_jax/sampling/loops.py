@@ -4,7 +4,8 @@
 values that change between calls in `params`, which may be any pytree.
 
 A `denoise` with a method `replaced(params, i, row, x) -> x` gets register 0 replaced before it
-evaluates row i (`ddpm_jax.guidance.known`).
+evaluates row i (`ddpm_jax.guidance.known`). One with a method `at_row(params, row, x) -> output`
+is asked at the row itself (`ddpm_jax.guidance.guide`).
 """
 
 from collections.abc import Callable, Mapping
@@ -213,7 +214,10 @@ def _evaluate(
     if (replaced := getattr(denoise, "replaced", None)) is not None:
         x = replaced(params, i, row, x)
         registers = (x, *registers[1:])
-    output = denoise(params, row.in_scale.astype(x.dtype) * x, row.timestep)
+    if (at_row := getattr(denoise, "at_row", None)) is not None:
+        output = at_row(params, row, x)
+    else:
+        output = denoise(params, row.in_scale.astype(x.dtype) * x, row.timestep)
     drawn = None if row.noise_scale is None else noise(keys, i, x.shape[1:])
     return row, registers, output, drawn
 

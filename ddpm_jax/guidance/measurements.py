@@ -1,0 +1,157 @@
+"""Linear measurements y = A x0 + std n of images, and what guides need of them.
+
+A measurement is a function of images (B, H, W, C), linear in them, and a pytree: `Masked`,
+`Downsampled`, `Blurred`, or any function f as `jax.tree_util.Partial(f)`. Its transpose is
+derived, and systems are solved by conjugate gradients, for each image by itself.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ddpm_jax._typing import AnyArray, is_number, is_whole
+
+Measure: TypeAlias = Callable[[Float[Array, "b h w c"]], Float[Array, "b ..."]]
+
+ITERATIONS, TOLERANCE = 50, 1e-5
+"""Of the conjugate gradients; `Masked` and `Downsampled` need two iterations."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Masked:
+    """Some of the pixels: inpainting.
+
+    Attributes:
+        mask: (H, W, 1) or (B, H, W, 1), 1 where pixels are known, 0 elsewhere.
+    """
+
+    mask: Float[AnyArray, "..."]
+
+    def __call__(self, images: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        """The images, 0 where they are not known."""
+        mask = jnp.asarray(self.mask, images.dtype)
+        return mask.reshape((1,) * (4 - mask.ndim) + mask.shape) * images
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Downsampled:
+    """Means of square blocks of pixels: super-resolution.
+
+    Attributes:
+        factor: side of a block in pixels; it divides height and width.
+    """
+
+    factor: int = field(metadata={"static": True})
+
+    def __post_init__(self) -> None:
+        if not is_whole(self.factor) or self.factor < 1:
+            raise ValueError(f"factor must be a whole number of at least 1, got {self.factor!r}")
+
+    def __call__(self, images: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
+        """The means."""
+        batch, height, width, channels = images.shape
+        k = self.factor
+        if height % k or width % k:
+            raise ValueError(f"factor {k} does not divide images of {height}x{width}")
+        return images.reshape(batch, height // k, k, width // k, k, channels).mean(axis=(2, 4))
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Blurred:
+    """A convolution with one kernel for all channels; the edges continue on the other side.
+
+    Attributes:
+        kernel: (h, w), odd, not larger than the images.
+    """
+
+    kernel: Float[AnyArray, "h w"]
+
+    def __call__(self, images: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        """The blurred images."""
+        kernel = jnp.asarray(self.kernel, images.dtype)
+        size, sides = images.shape[1:3], kernel.shape
+        if any(side % 2 == 0 or side > whole for side, whole in zip(sides, size, strict=True)):
+            raise ValueError(
+                f"a kernel has odd sides, at most those of the images {size}, got {sides}"
+            )
+        padded = jnp.zeros(size, images.dtype).at[: sides[0], : sides[1]].set(kernel)
+        centered = jnp.roll(padded, (-(sides[0] // 2), -(sides[1] // 2)), (0, 1))
+        factors = jnp.fft.rfft2(centered)[None, :, :, None]
+        return jnp.fft.irfft2(factors * jnp.fft.rfft2(images, axes=(1, 2)), size, axes=(1, 2))
+
+
+def transposed(
+    measure: Measure, values: Float[Array, "b ..."], shape: tuple[int, ...], dtype: Any
+) -> Float[Array, "b h w c"]:
+    """A^T of values, for images of a shape."""
+    (found,) = jax.linear_transpose(measure, jax.ShapeDtypeStruct(shape, dtype))(values)
+    return found
+
+
+def explained(
+    measure: Measure,
+    residual: Float[Array, "b ..."],
+    images: Float[Array, "b h w c"],
+    gain: Any,
+    ridge: Any,
+) -> Float[Array, "b h w c"]:
+    """A^T (gain A A^T + ridge)^-1 of a residual, the least image that explains it.
+
+    Computed as (gain A^T A + ridge)^-1 A^T, which also holds for residuals that no image has.
+
+    Args:
+        measure: A.
+        residual: of the measurement.
+        images: of the shape and dtype that it takes.
+        gain: number, > 0.
+        ridge: number, >= 0.
+    """
+    back = transposed(measure, residual, images.shape, images.dtype)
+    leaves, structure = jax.tree.flatten(measure)
+
+    def product(image: Array, own: list[Any]) -> Array:
+        alone = jax.tree.unflatten(structure, own)
+        seen = alone(image[None])
+        return gain * transposed(alone, seen, (1, *image.shape), image.dtype)[0] + ridge * image
+
+    def solve(image: Array, own: list[Any]) -> Array:
+        found, _ = jax.scipy.sparse.linalg.cg(
+            partial(product, own=own), image, tol=TOLERANCE, maxiter=ITERATIONS
+        )
+        return found
+
+    # Leaves with a row for each image, such as masks (B, H, W, 1), go along with the images.
+    axes = [0 if np.ndim(leaf) == 4 and np.shape(leaf)[0] > 1 else None for leaf in leaves]
+    return jax.vmap(solve, in_axes=(0, axes))(back, leaves)
+
+
+def checked_std(std: Any) -> Array:
+    """A standard deviation as float32. ValueError unless it is a number of at least 0."""
+    if not is_number(std) or not 0 <= std < np.inf:
+        raise ValueError(f"std must be a number of at least 0, got {std!r}")
+    return jnp.float32(std)
+
+
+def checked_values(y: Any) -> Float[Array, "b ..."]:
+    """A measurement as float32, one row for each image, or one for all."""
+    found = jnp.asarray(y, jnp.float32)
+    if found.ndim < 2:
+        raise ValueError(f"y must have a row for each image, or one for all; got {found.shape}")
+    return found
+
+
+def checked_measure(measure: Any) -> Any:
+    """A measurement as a pytree. A plain function becomes a `Partial`."""
+    if not callable(measure):
+        raise ValueError(f"measure must be a function of images, got {type(measure).__name__}")
+    known = isinstance(measure, Masked | Downsampled | Blurred | jax.tree_util.Partial)
+    return measure if known else jax.tree_util.Partial(measure)
