@@ -12,6 +12,9 @@ from ddpm_jax.guidance.classifier_free import guidance_interval as guidance_inte
 from ddpm_jax.guidance.classifier_free import guided as guided
 from ddpm_jax.guidance.diffpir import diffpir as diffpir
 from ddpm_jax.guidance.dps import dps as dps
+from ddpm_jax.guidance.foreign import from_denoiser as from_denoiser
+from ddpm_jax.guidance.foreign import from_preconditioned as from_preconditioned
+from ddpm_jax.guidance.foreign import from_velocity as from_velocity
 from ddpm_jax.guidance.guide import Guide as Guide
 from ddpm_jax.guidance.measurements import Blurred as Blurred
 from ddpm_jax.guidance.measurements import Downsampled as Downsampled
@@ -129,6 +132,8 @@ __all__ = [
     "guidance_interval",
     # guides
     "Guide", "classifier_guide", "pigdm", "diffpir", "dps", "Masked", "Downsampled", "Blurred",
+    # networks of other parameterisations
+    "from_denoiser", "from_preconditioned", "from_velocity",
     # tables
     "Table", "Row", "pad", "stack", "inverted", "describe", "TableBuilder", "Level", "Clip",
     "DynamicThreshold", "NoiseSchedule", "noise_schedule", "save_table", "load_table",
