@@ -75,11 +75,13 @@ from ddpm_jax.schedulers import FlowMatchHeunDiscreteScheduler as FlowMatchHeunD
 from ddpm_jax.schedulers import GridOptions as GridOptions
 from ddpm_jax.schedulers import HeunDiscreteScheduler as HeunDiscreteScheduler
 from ddpm_jax.schedulers import KarrasVeScheduler as KarrasVeScheduler
+from ddpm_jax.schedulers import LCMScheduler as LCMScheduler
 from ddpm_jax.schedulers import LMSDiscreteScheduler as LMSDiscreteScheduler
 from ddpm_jax.schedulers import PNDMScheduler as PNDMScheduler
 from ddpm_jax.schedulers import RePaintScheduler as RePaintScheduler
 from ddpm_jax.schedulers import Scheduler as Scheduler
 from ddpm_jax.schedulers import ScoreSdeVeScheduler as ScoreSdeVeScheduler
+from ddpm_jax.schedulers import TCDScheduler as TCDScheduler
 from ddpm_jax.tables.builder import Level as Level
 from ddpm_jax.tables.builder import TableBuilder as TableBuilder
 from ddpm_jax.tables.describe import describe as describe
@@ -114,6 +116,7 @@ __all__ = [
     "EDMDPMSolverMultistepScheduler",
     "CMStochasticIterativeScheduler", "FlowMatchEulerDiscreteScheduler",
     "FlowMatchHeunDiscreteScheduler", "ScoreSdeVeScheduler", "KarrasVeScheduler",
+    "LCMScheduler", "TCDScheduler",
     "RePaintScheduler", "Scheduler", "GridOptions", "Config",
     # sampling
     "sample", "sample_with_history", "advance", "step", "predict_x0",

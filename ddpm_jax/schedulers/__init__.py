@@ -32,10 +32,12 @@ from ddpm_jax.schedulers.flow_match_heun import (
 )
 from ddpm_jax.schedulers.heun import HeunDiscreteScheduler as HeunDiscreteScheduler
 from ddpm_jax.schedulers.karras_ve import KarrasVeScheduler as KarrasVeScheduler
+from ddpm_jax.schedulers.lcm import LCMScheduler as LCMScheduler
 from ddpm_jax.schedulers.lms import LMSDiscreteScheduler as LMSDiscreteScheduler
 from ddpm_jax.schedulers.pndm import PNDMScheduler as PNDMScheduler
 from ddpm_jax.schedulers.repaint import RePaintScheduler as RePaintScheduler
 from ddpm_jax.schedulers.score_sde_ve import ScoreSdeVeScheduler as ScoreSdeVeScheduler
+from ddpm_jax.schedulers.tcd import TCDScheduler as TCDScheduler
 
 SCHEDULERS: tuple[type[Scheduler], ...] = (
     DDPMScheduler,
@@ -55,6 +57,8 @@ SCHEDULERS: tuple[type[Scheduler], ...] = (
     KarrasVeScheduler,
     DPMSolverSinglestepScheduler,
     RePaintScheduler,
+    LCMScheduler,
+    TCDScheduler,
 )
 """Every scheduler; a new one is added here and is then tested and offered everywhere."""
 

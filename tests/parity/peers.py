@@ -315,6 +315,28 @@ def run_plain(
     return run
 
 
+def run_tcd(
+    scheduler: Any,
+    n: int,
+    network: Network,
+    x: np.ndarray,
+    noise: list[np.ndarray],
+    eta: float = 0.3,
+    **options: Any,
+) -> Run:
+    """TCD, with row i's noise; `options` are those of `set_timesteps`."""
+    run, sample = Run(), _tensor(x)
+    steps = {} if "timesteps" in options else {"num_inference_steps": n}
+    scheduler.set_timesteps(**steps, **options)
+    scheduler.set_begin_index(0)
+    with injection():
+        for i, t in enumerate(scheduler.timesteps):
+            randomness.value = _tensor(noise[i])
+            output = _tensor(network(_array(sample), i))
+            sample = run.append(t, scheduler.step(output, t, sample, eta=eta).prev_sample)
+    return run
+
+
 def run_score_sde_ve(
     scheduler: Any, n: int, network: Network, x: np.ndarray, noise: list[np.ndarray]
 ) -> Run:
@@ -520,6 +542,8 @@ RUNS: dict[str, Callable[..., Run]] = {
     "ScoreSdeVeScheduler": run_score_sde_ve,
     "KarrasVeScheduler": run_karras_ve,
     "RePaintScheduler": run_repaint,
+    "LCMScheduler": run_plain,
+    "TCDScheduler": run_tcd,
 }
 
 

@@ -49,6 +49,8 @@ CHURN: tuple[dict[str, float], ...] = (
     {"s_churn": 5.0, "s_tmin": 0.3, "s_tmax": 30.0, "s_noise": 1.007},
 )
 
+ETAS: list[dict[str, Any]] = [{"call": call} for call in ({}, {"eta": 0.0}, {"eta": 1.0})]
+
 
 # Slopes of networks whose input is x itself, up to sigma_max, and whose output is multiplied by
 # sigma or its square.
@@ -378,6 +380,30 @@ def _repaint() -> Iterator[Case]:
     yield from _product(name, 10, SCHEDULES[:2], eta, plain)
 
 
+def _lcm() -> Iterator[Case]:
+    name, prediction = "LCMScheduler", _axis("prediction_type", PREDICTIONS)
+    original = _axis("original_inference_steps", (10, 37, 1000))
+    for steps in (1, 2, 3, 8, 10, 37, 50):
+        yield from _product(name, steps, prediction)
+    yield from _product(name, 10, prediction, [*REFINEMENTS, *SCHEDULES])
+    yield from _product(name, 10, original, _axis("timestep_scaling", (10.0, 1e-3)))
+    yield from _product(name, 10, prediction[1:], [ZERO_SNR])
+    grids = ([999, 500, 0], [700, 20], [19])
+    for grid in grids:
+        yield from _product(name, len(grid), prediction, _calls({"timesteps": grid}))
+
+
+def _tcd() -> Iterator[Case]:
+    name, prediction = "TCDScheduler", _axis("prediction_type", PREDICTIONS)
+    calls, original = ETAS, _axis("original_inference_steps", (10, 37, 1000))
+    for steps in (1, 2, 3, 8, 10, 37, 50):
+        yield from _product(name, steps, prediction, calls)
+    yield from _product(name, 10, [*SCHEDULES, *original], calls)
+    yield from _product(name, 10, prediction[1:], [ZERO_SNR], calls)
+    for grid in ([999, 500, 0], [701, 23], [19]):
+        yield from _product(name, len(grid), _calls({"timesteps": grid, "eta": 0.6}))
+
+
 def cases_by_fields(name: str, fields: Collection[str]) -> tuple[Case, ...]:
     """Cases of a scheduler without a list of its own, from the fields that it has."""
     prediction = _axis("prediction_type", PREDICTIONS)
@@ -406,4 +432,6 @@ GROUPS: dict[str, tuple[Case, ...]] = {
     "KarrasVe": tuple(_karras_ve()),
     "DPMSolverSinglestep": tuple(_dpm_singlestep()),
     "RePaint": tuple(_repaint()),
+    "LCM": tuple(_lcm()),
+    "TCD": tuple(_tcd()),
 }

@@ -3,6 +3,7 @@
 A test that fails here is good news: diffusers was mended, and the page has a line too many.
 """
 
+import inspect
 from typing import Any
 
 import pytest
@@ -274,6 +275,18 @@ def test_karras_ve_takes_squares_for_levels() -> None:
     schedule = ready("KarrasVeScheduler").schedule
     assert [float(schedule[-1]), float(schedule[0])] == pytest.approx([100.0**2, 0.02**2])
     assert ready("KarrasVeScheduler", 1).schedule.isnan().all()
+
+
+def test_tcd_does_not_read_its_clipping() -> None:
+    scheduler = ready("TCDScheduler", 4, clip_sample=True, timestep_spacing="trailing")
+    assert scheduler.timesteps[1] == 759
+    assert scheduler.step(ZERO + 9, scheduler.timesteps[0], ZERO).prev_sample.abs().min() > 10
+
+
+def test_pipelines_give_tcd_an_eta_of_zero() -> None:
+    call, step = diffusers.StableDiffusionPipeline.__call__, diffusers.TCDScheduler.step
+    defaults = [inspect.signature(function).parameters["eta"].default for function in (call, step)]
+    assert defaults == [0.0, 0.3]
 
 
 @pytest.mark.parametrize("name", ["EulerAncestralDiscreteScheduler", "PNDMScheduler"])

@@ -35,6 +35,8 @@ EXPLICIT: dict[str, dict[str, Any]] = dict.fromkeys(NAMES, PLAIN) | {
     "KarrasVeScheduler": {"s_churn": 0.0, "sigma_max": 50.0},
     "DPMSolverSinglestepScheduler": {"solver_order": 3, "final_sigmas_type": "sigma_min"},
     "RePaintScheduler": {"eta": 0.5, "clip_sample": False},
+    "LCMScheduler": {"original_inference_steps": 25, "clip_sample": True},
+    "TCDScheduler": {"original_inference_steps": 25, "beta_schedule": "linear"},
 }
 
 
