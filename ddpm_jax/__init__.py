@@ -75,6 +75,8 @@ from ddpm_jax.schedulers import FlowMatchHeunDiscreteScheduler as FlowMatchHeunD
 from ddpm_jax.schedulers import GridOptions as GridOptions
 from ddpm_jax.schedulers import HeunDiscreteScheduler as HeunDiscreteScheduler
 from ddpm_jax.schedulers import KarrasVeScheduler as KarrasVeScheduler
+from ddpm_jax.schedulers import KDPM2AncestralDiscreteScheduler as KDPM2AncestralDiscreteScheduler
+from ddpm_jax.schedulers import KDPM2DiscreteScheduler as KDPM2DiscreteScheduler
 from ddpm_jax.schedulers import LCMScheduler as LCMScheduler
 from ddpm_jax.schedulers import LMSDiscreteScheduler as LMSDiscreteScheduler
 from ddpm_jax.schedulers import PNDMScheduler as PNDMScheduler
@@ -117,6 +119,7 @@ __all__ = [
     "CMStochasticIterativeScheduler", "FlowMatchEulerDiscreteScheduler",
     "FlowMatchHeunDiscreteScheduler", "ScoreSdeVeScheduler", "KarrasVeScheduler",
     "LCMScheduler", "TCDScheduler",
+    "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler",
     "RePaintScheduler", "Scheduler", "GridOptions", "Config",
     # sampling
     "sample", "sample_with_history", "advance", "step", "predict_x0",

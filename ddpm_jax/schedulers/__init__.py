@@ -32,6 +32,10 @@ from ddpm_jax.schedulers.flow_match_heun import (
 )
 from ddpm_jax.schedulers.heun import HeunDiscreteScheduler as HeunDiscreteScheduler
 from ddpm_jax.schedulers.karras_ve import KarrasVeScheduler as KarrasVeScheduler
+from ddpm_jax.schedulers.kdpm2 import KDPM2DiscreteScheduler as KDPM2DiscreteScheduler
+from ddpm_jax.schedulers.kdpm2_ancestral import (
+    KDPM2AncestralDiscreteScheduler as KDPM2AncestralDiscreteScheduler,
+)
 from ddpm_jax.schedulers.lcm import LCMScheduler as LCMScheduler
 from ddpm_jax.schedulers.lms import LMSDiscreteScheduler as LMSDiscreteScheduler
 from ddpm_jax.schedulers.pndm import PNDMScheduler as PNDMScheduler
@@ -59,6 +63,8 @@ SCHEDULERS: tuple[type[Scheduler], ...] = (
     RePaintScheduler,
     LCMScheduler,
     TCDScheduler,
+    KDPM2DiscreteScheduler,
+    KDPM2AncestralDiscreteScheduler,
 )
 """Every scheduler; a new one is added here and is then tested and offered everywhere."""
 

@@ -337,6 +337,22 @@ def run_tcd(
     return run
 
 
+def run_kdpm2(
+    scheduler: Any, n: int, network: Network, x: np.ndarray, noise: list[np.ndarray]
+) -> Run:
+    """diffusers' own loop; the ancestral form has row i's noise, in a step's second evaluation."""
+    run, sample = Run(), _tensor(x)
+    scheduler.set_timesteps(n)
+    scheduler.set_begin_index(0)
+    run.init_scale = float(scheduler.init_noise_sigma)
+    with injection():
+        for i, t in enumerate(scheduler.timesteps):
+            randomness.value = _tensor(noise[i])
+            output = _tensor(network(_array(scheduler.scale_model_input(sample, t)), i))
+            sample = run.append(t, scheduler.step(output, t, sample).prev_sample)
+    return run
+
+
 def run_score_sde_ve(
     scheduler: Any, n: int, network: Network, x: np.ndarray, noise: list[np.ndarray]
 ) -> Run:
@@ -544,6 +560,8 @@ RUNS: dict[str, Callable[..., Run]] = {
     "RePaintScheduler": run_repaint,
     "LCMScheduler": run_plain,
     "TCDScheduler": run_tcd,
+    "KDPM2DiscreteScheduler": run_kdpm2,
+    "KDPM2AncestralDiscreteScheduler": run_kdpm2,
 }
 
 

@@ -404,6 +404,26 @@ def _tcd() -> Iterator[Case]:
         yield from _product(name, len(grid), _calls({"timesteps": grid, "eta": 0.6}))
 
 
+def _midpoint(name: str) -> Iterator[Case]:
+    """KDPM2, its ancestral form, and the stochastic DPM-Solver of k-diffusion.
+
+    On cosine grids the first step of two of the spacings is so long that the difference of squares
+    by which diffusers has sigma_down keeps 9 digits.
+    """
+    prediction = _axis("prediction_type", ("epsilon", "v_prediction"))
+    spacing = _axis("timestep_spacing", SPACINGS)
+    for steps in (1, 2, 3, 10, 50):
+        yield from _product(name, steps, spacing)
+    yield from _product(name, 37, prediction, spacing)
+    yield from _product(name, 10, prediction, CHOSEN_SIGMAS[:3])
+    yield from _product(name, 50, prediction[1:], CHOSEN_SIGMAS[:3])
+    yield from _product(name, 10, spacing, SCHEDULES[::2])
+    yield from _product(name, 10, CHOSEN_SIGMAS[:3], SCHEDULES[::2])
+    yield from _product(name, 10, spacing[:1], SCHEDULES[1:2])
+    offsets = [{"timestep_spacing": "leading", "steps_offset": offset} for offset in (1, 99)]
+    yield from _product(name, 10, offsets)
+
+
 def cases_by_fields(name: str, fields: Collection[str]) -> tuple[Case, ...]:
     """Cases of a scheduler without a list of its own, from the fields that it has."""
     prediction = _axis("prediction_type", PREDICTIONS)
@@ -434,4 +454,6 @@ GROUPS: dict[str, tuple[Case, ...]] = {
     "RePaint": tuple(_repaint()),
     "LCM": tuple(_lcm()),
     "TCD": tuple(_tcd()),
+    "KDPM2": tuple(_midpoint("KDPM2DiscreteScheduler")),
+    "KDPM2Ancestral": tuple(_midpoint("KDPM2AncestralDiscreteScheduler")),
 }

@@ -289,7 +289,15 @@ def test_pipelines_give_tcd_an_eta_of_zero() -> None:
     assert defaults == [0.0, 0.3]
 
 
-@pytest.mark.parametrize("name", ["EulerAncestralDiscreteScheduler", "PNDMScheduler"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "EulerAncestralDiscreteScheduler",
+        "PNDMScheduler",
+        "KDPM2DiscreteScheduler",
+        "KDPM2AncestralDiscreteScheduler",
+    ],
+)
 def test_sample_prediction_fails(name: str) -> None:
     scheduler = ready(name, prediction_type="sample")
     scheduler.scale_model_input(ZERO, scheduler.timesteps[0])
@@ -308,6 +316,14 @@ def test_eta_above_one_is_nan() -> None:
 def test_half_precision_adds_no_noise_at_timestep_zero() -> None:
     one, first = (ZERO + 1).half(), torch.tensor([0])
     assert (diffusers.DDPMScheduler().add_noise(one, one, first) == 1).all()
+
+
+def test_an_ancestral_midpoint_that_is_lost() -> None:
+    """It should be the next level."""
+    options = {"beta_schedule": "squaredcos_cap_v2"}
+    assert ready("KDPM2AncestralDiscreteScheduler", 5, **options).sigmas_interpol[0].isnan()
+    scheduler = ready("KDPM2AncestralDiscreteScheduler", 10, **options)
+    assert scheduler.sigmas_interpol[0] / scheduler.sigmas[1] > 1.2
 
 
 def test_zero_terminal_snr_with_epsilon() -> None:

@@ -13,8 +13,11 @@ import ddpm_jax as dj
 from ddpm_jax.hub.config import TRAINED_WITH
 from tests.parity import lifted
 
-# diffusers hands torch tensors to np.array in a way that numpy 2 will drop
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+# diffusers hands torch tensors to numpy's functions in ways that numpy 2 will drop
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:__array_wrap__ must accept:DeprecationWarning"),
+]
 
 NAMES = lifted.NAMES
 

@@ -179,8 +179,11 @@ VARIATIONS: tuple[dict[str, Any], ...] = (
     {"eta": 1.0, "clip_sample": False},
     # distilled
     {"original_inference_steps": 100},
-    {"original_inference_steps": 37, "num_train_timesteps": 40},
-    {"trained_betas": tuple(np.linspace(1e-3, 0.5, 60).tolist()), "num_train_timesteps": 60},
+    {
+        "trained_betas": tuple(np.linspace(1e-3, 0.5, 40).tolist()),
+        "num_train_timesteps": 40,
+        "original_inference_steps": 37,
+    },
     {"timestep_scaling": 2.0},
 )
 

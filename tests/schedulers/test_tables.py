@@ -37,6 +37,8 @@ HISTORIES = (
     dj.PNDMScheduler(skip_prk_steps=True),
     dj.LMSDiscreteScheduler(timestep_spacing="leading"),
     dj.DPMSolverMultistepScheduler(solver_order=3),
+    dj.KDPM2DiscreteScheduler(),
+    dj.KDPM2AncestralDiscreteScheduler(),
 )
 
 
