@@ -65,6 +65,7 @@ from ddpm_jax.schedulers import CMStochasticIterativeScheduler as CMStochasticIt
 from ddpm_jax.schedulers import DDIMScheduler as DDIMScheduler
 from ddpm_jax.schedulers import DDPMScheduler as DDPMScheduler
 from ddpm_jax.schedulers import DPMSolverMultistepScheduler as DPMSolverMultistepScheduler
+from ddpm_jax.schedulers import DPMSolverSDEScheduler as DPMSolverSDEScheduler
 from ddpm_jax.schedulers import DPMSolverSinglestepScheduler as DPMSolverSinglestepScheduler
 from ddpm_jax.schedulers import EDMDPMSolverMultistepScheduler as EDMDPMSolverMultistepScheduler
 from ddpm_jax.schedulers import EDMEulerScheduler as EDMEulerScheduler
@@ -119,7 +120,7 @@ __all__ = [
     "CMStochasticIterativeScheduler", "FlowMatchEulerDiscreteScheduler",
     "FlowMatchHeunDiscreteScheduler", "ScoreSdeVeScheduler", "KarrasVeScheduler",
     "LCMScheduler", "TCDScheduler",
-    "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler",
+    "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "DPMSolverSDEScheduler",
     "RePaintScheduler", "Scheduler", "GridOptions", "Config",
     # sampling
     "sample", "sample_with_history", "advance", "step", "predict_x0",

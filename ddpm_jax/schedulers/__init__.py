@@ -13,6 +13,7 @@ from ddpm_jax.schedulers.ddpm import DDPMScheduler as DDPMScheduler
 from ddpm_jax.schedulers.dpmsolver_multistep import (
     DPMSolverMultistepScheduler as DPMSolverMultistepScheduler,
 )
+from ddpm_jax.schedulers.dpmsolver_sde import DPMSolverSDEScheduler as DPMSolverSDEScheduler
 from ddpm_jax.schedulers.dpmsolver_singlestep import (
     DPMSolverSinglestepScheduler as DPMSolverSinglestepScheduler,
 )
@@ -65,6 +66,7 @@ SCHEDULERS: tuple[type[Scheduler], ...] = (
     TCDScheduler,
     KDPM2DiscreteScheduler,
     KDPM2AncestralDiscreteScheduler,
+    DPMSolverSDEScheduler,
 )
 """Every scheduler; a new one is added here and is then tested and offered everywhere."""
 

@@ -424,6 +424,12 @@ def _midpoint(name: str) -> Iterator[Case]:
     yield from _product(name, 10, offsets)
 
 
+def _dpm_sde() -> Iterator[Case]:
+    yield from _midpoint("DPMSolverSDEScheduler")
+    prediction = _axis("prediction_type", ("epsilon", "v_prediction"))
+    yield from _product("DPMSolverSDEScheduler", 10, prediction, _calls({"s_noise": 1.1}))
+
+
 def cases_by_fields(name: str, fields: Collection[str]) -> tuple[Case, ...]:
     """Cases of a scheduler without a list of its own, from the fields that it has."""
     prediction = _axis("prediction_type", PREDICTIONS)
@@ -455,5 +461,6 @@ GROUPS: dict[str, tuple[Case, ...]] = {
     "LCM": tuple(_lcm()),
     "TCD": tuple(_tcd()),
     "KDPM2": tuple(_midpoint("KDPM2DiscreteScheduler")),
+    "DPMSolverSDE": tuple(_dpm_sde()),
     "KDPM2Ancestral": tuple(_midpoint("KDPM2AncestralDiscreteScheduler")),
 }

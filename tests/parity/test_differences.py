@@ -10,6 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
+from tests.parity import lifted  # noqa: E402
 
 # diffusers' own: NumPy 2's copy keyword, and attention of width 0
 pytestmark = [
@@ -275,6 +276,15 @@ def test_karras_ve_takes_squares_for_levels() -> None:
     schedule = ready("KarrasVeScheduler").schedule
     assert [float(schedule[-1]), float(schedule[0])] == pytest.approx([100.0**2, 0.02**2])
     assert ready("KarrasVeScheduler", 1).schedule.isnan().all()
+
+
+def test_the_sde_takes_no_generator() -> None:
+    cls = lifted.MODULES["DPMSolverSDEScheduler"].DPMSolverSDEScheduler
+    assert "generator" not in inspect.signature(cls.step).parameters
+    scheduler = cls(prediction_type="sample")
+    scheduler.set_timesteps(4)
+    with pytest.raises(NotImplementedError):
+        scheduler.step(ZERO, scheduler.timesteps[0], ZERO)
 
 
 def test_tcd_does_not_read_its_clipping() -> None:

@@ -185,6 +185,7 @@ VARIATIONS: tuple[dict[str, Any], ...] = (
         "original_inference_steps": 37,
     },
     {"timestep_scaling": 2.0},
+    {"noise_sampler_seed": None},
 )
 
 STEPS = (1, 3, 10, 37, 50)

@@ -116,6 +116,7 @@ OWN += (
         )
     ),
     (dj.TCDScheduler, {"clip_sample": True}, "clip_sample"),
+    (dj.DPMSolverSDEScheduler, {"noise_sampler_seed": 0}, "noise_sampler_seed"),
     (dj.TCDScheduler, {"timestep_scaling": 5.0}, "timestep_scaling"),
     (dj.ScoreSdeVeScheduler, {"snr": 1.0}, "snr"),
     (dj.ScoreSdeVeScheduler, {"sampling_eps": 0.0}, "sampling_eps"),
@@ -161,6 +162,10 @@ CALLS: tuple[tuple[Any, dict[str, Any], str], ...] = (
     (dj.LCMScheduler(), {"num_inference_steps": 51}, "original_inference_steps"),
     (dj.TCDScheduler(), {"num_inference_steps": 51}, "original_inference_steps"),
     *((dj.TCDScheduler(), {"num_inference_steps": 4, "eta": k}, "eta") for k in (-0.1, 1.1, "0")),
+    *(
+        (dj.DPMSolverSDEScheduler(), {"num_inference_steps": 4, "s_noise": k}, "s_noise")
+        for k in (-1.0, float("inf"), float("nan"), "1")
+    ),
     (dj.EulerDiscreteScheduler(use_karras_sigmas=True), {"timesteps": [9, 3]}, "timesteps"),
     (dj.DPMSolverMultistepScheduler(use_lu_lambdas=True), {"timesteps": [9, 3]}, "timesteps"),
     (

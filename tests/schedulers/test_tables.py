@@ -39,6 +39,7 @@ HISTORIES = (
     dj.DPMSolverMultistepScheduler(solver_order=3),
     dj.KDPM2DiscreteScheduler(),
     dj.KDPM2AncestralDiscreteScheduler(),
+    dj.DPMSolverSDEScheduler(),
 )
 
 
