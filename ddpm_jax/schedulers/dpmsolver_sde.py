@@ -1,5 +1,5 @@
-r"""DPM-Solver++(2S) on the stochastic equation, as in k-diffusion (Lu et al. 2022, arXiv:2211.01095,
-in the sigma of Karras et al. 2022, arXiv:2206.00364, where alpha is 1).
+r"""DPM-Solver++(2S) with noise, as in k-diffusion (Lu et al. 2022, arXiv:2211.01095, in the sigma of
+Karras et al. 2022, arXiv:2206.00364, where alpha is 1).
 
 From sigma to the next one down, sigma', by way of sigma_m = sqrt(sigma sigma'). A part of a step,
 to a sigma_p, goes to sigma_p^2 / sigma, and noise brings it back up to sigma_p
@@ -7,7 +7,8 @@ to a sigma_p, goes to sigma_p^2 / sigma, and noise brings it back up to sigma_p
 
     (1)  down_p = sigma_p^2 / sigma,   up_p^2 = sigma_p^2 - down_p^2
     (2)  x_m = x0 + down_m eps + up_m z_m
-    (3)  x  <- (down' / sigma) x + (1 - down' / sigma) x0_m + up' z',   x0_m being x0 at (x_m, sigma_m)
+    (3)  x <- (down' / sigma) x + (1 - down' / sigma) x0_m + up' z',
+         x0_m being x0 at (x_m, sigma_m)
 
 Both noises are those of one Brownian motion W(sigma), each scaled to unit variance, as
 z' = (W(sigma) - W(sigma')) / sqrt(sigma - sigma'). The paths to sigma_m are a part of those to

@@ -73,20 +73,18 @@ def test_a_run_that_ends_above_the_data_has_no_noise_there() -> None:
 # The stochastic DPM-Solver
 
 
-def noise_of(table: dj.Table) -> tuple[np.ndarray, np.ndarray]:
-    """The samples after each row as weights of the rows' draws z, and of x before the run.
+def noise_of(table: dj.Table) -> np.ndarray:
+    """(rows, rows): the samples after each row as weights of the rows' draws z.
 
-    For a network that always predicts x0 = 0, whose output is x / sigma: (rows, rows) and (rows,).
+    For a network that always predicts x0 = 0, whose output is x / sigma.
     """
-    rows = len(table)
-    registers = np.zeros((table.num_registers, rows + 1))
-    registers[0, -1] = 1.0
+    registers = np.zeros((table.num_registers, len(table)))
     samples = []
     for i, mix in enumerate(table.mix):
         registers = mix @ np.vstack([registers, registers[0] / table.level[i, 1]])
         registers[0, i] += table.noise_scale[i]
         samples.append(registers[0].copy())
-    return np.array(samples)[:, :-1], np.array(samples)[:, -1]
+    return np.array(samples)
 
 
 SDE_RUNS = ({}, {"use_karras_sigmas": True}, {"beta_schedule": "squaredcos_cap_v2"})
@@ -106,7 +104,7 @@ def test_the_noise_of_the_sde_is_one_brownian_motion(
     scheduler = dj.DPMSolverSDEScheduler(**config)
     n = 6
     table, sigmas = scheduler.table(n, s_noise=s_noise, dtype=np.float64), sigmas_of(scheduler, n)
-    weights, _ = noise_of(table)
+    weights = noise_of(table)
     units, intervals = [], []
     begin = np.zeros(len(table))  # the weights of the draws in x where a step begins
     for i, (s, end) in enumerate(zip(sigmas, sigmas[1:], strict=False)):
