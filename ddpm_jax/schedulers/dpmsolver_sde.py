@@ -1,5 +1,5 @@
-r"""DPM-Solver++(2S) with noise, as in k-diffusion (Lu et al. 2022, arXiv:2211.01095, in the sigma of
-Karras et al. 2022, arXiv:2206.00364, where alpha is 1).
+r"""DPM-Solver++(2S) with noise, as in k-diffusion (Lu et al. 2022, arXiv:2211.01095, in the sigma
+of Karras et al. 2022, arXiv:2206.00364, where alpha is 1).
 
 From sigma to the next one down, sigma', by way of sigma_m = sqrt(sigma sigma'). A part of a step,
 to a sigma_p, goes to sigma_p^2 / sigma, and noise brings it back up to sigma_p

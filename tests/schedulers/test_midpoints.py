@@ -1,5 +1,6 @@
 """Schedulers that evaluate the network at midpoints in log sigma."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -107,7 +108,7 @@ def test_the_noise_of_the_sde_is_one_brownian_motion(
     weights = noise_of(table)
     units, intervals = [], []
     begin = np.zeros(len(table))  # the weights of the draws in x where a step begins
-    for i, (s, end) in enumerate(zip(sigmas, sigmas[1:], strict=False)):
+    for i, (s, end) in enumerate(pairwise(sigmas)):
         for row, to in ((2 * i, np.sqrt(s * end)), (2 * i + 1, end)):
             up = s_noise * np.sqrt(to**2 - (to**2 / s) ** 2)
             units.append((weights[row] - (to / s) ** 2 * begin) / up)
