@@ -268,9 +268,10 @@ class StableDiffusion(DiffusionPipeline):
 
     @classmethod
     def adopted(cls, scheduler: Scheduler) -> Scheduler:
-        """A scheduler with `scheduler_fields`."""
-        config = scheduler.config
-        changed = {k: v for k, v in cls.scheduler_fields.items() if config.get(k, v) != v}
+        """A scheduler with those of `scheduler_fields` that it reads."""
+        config, unread = scheduler.config, scheduler.unread
+        wanted = {k: v for k, v in cls.scheduler_fields.items() if k not in unread}
+        changed = {k: v for k, v in wanted.items() if config.get(k, v) != v}
         return type(scheduler).from_config(config, **changed) if changed else scheduler
 
     @classmethod
