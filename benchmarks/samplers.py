@@ -59,7 +59,8 @@ def _learned(model: str, evaluations: int) -> dj.Table | None:
 def _table(config: Mapping[str, Any], name: str, evaluations: int) -> dj.Table | None:
     """The table of a scheduler with so many rows, over a grid from the last timestep, or None."""
     cls = BY_NAME[name]
-    spaced = {"timestep_spacing": "trailing"} if hasattr(cls, "timestep_spacing") else {}
+    chosen = hasattr(cls, "timestep_spacing") and "timestep_spacing" not in cls.unread
+    spaced = {"timestep_spacing": "trailing"} if chosen else {}
     for steps in range(evaluations, 0, -1):
         try:
             table = cls.from_config(config, **spaced).table(steps)

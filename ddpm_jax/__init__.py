@@ -76,6 +76,7 @@ from ddpm_jax.schedulers import CMStochasticIterativeScheduler as CMStochasticIt
 from ddpm_jax.schedulers import DDIMScheduler as DDIMScheduler
 from ddpm_jax.schedulers import DDPMScheduler as DDPMScheduler
 from ddpm_jax.schedulers import DPMSolverMultistepScheduler as DPMSolverMultistepScheduler
+from ddpm_jax.schedulers import DPMSolverSDEScheduler as DPMSolverSDEScheduler
 from ddpm_jax.schedulers import DPMSolverSinglestepScheduler as DPMSolverSinglestepScheduler
 from ddpm_jax.schedulers import EDMDPMSolverMultistepScheduler as EDMDPMSolverMultistepScheduler
 from ddpm_jax.schedulers import EDMEulerScheduler as EDMEulerScheduler
@@ -86,11 +87,15 @@ from ddpm_jax.schedulers import FlowMatchHeunDiscreteScheduler as FlowMatchHeunD
 from ddpm_jax.schedulers import GridOptions as GridOptions
 from ddpm_jax.schedulers import HeunDiscreteScheduler as HeunDiscreteScheduler
 from ddpm_jax.schedulers import KarrasVeScheduler as KarrasVeScheduler
+from ddpm_jax.schedulers import KDPM2AncestralDiscreteScheduler as KDPM2AncestralDiscreteScheduler
+from ddpm_jax.schedulers import KDPM2DiscreteScheduler as KDPM2DiscreteScheduler
+from ddpm_jax.schedulers import LCMScheduler as LCMScheduler
 from ddpm_jax.schedulers import LMSDiscreteScheduler as LMSDiscreteScheduler
 from ddpm_jax.schedulers import PNDMScheduler as PNDMScheduler
 from ddpm_jax.schedulers import RePaintScheduler as RePaintScheduler
 from ddpm_jax.schedulers import Scheduler as Scheduler
 from ddpm_jax.schedulers import ScoreSdeVeScheduler as ScoreSdeVeScheduler
+from ddpm_jax.schedulers import TCDScheduler as TCDScheduler
 from ddpm_jax.tables.builder import Level as Level
 from ddpm_jax.tables.builder import TableBuilder as TableBuilder
 from ddpm_jax.tables.describe import describe as describe
@@ -125,6 +130,8 @@ __all__ = [
     "EDMDPMSolverMultistepScheduler",
     "CMStochasticIterativeScheduler", "FlowMatchEulerDiscreteScheduler",
     "FlowMatchHeunDiscreteScheduler", "ScoreSdeVeScheduler", "KarrasVeScheduler",
+    "LCMScheduler", "TCDScheduler",
+    "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "DPMSolverSDEScheduler",
     "RePaintScheduler", "Scheduler", "GridOptions", "Config",
     # sampling
     "sample", "sample_with_history", "advance", "step", "predict_x0",

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _COMMON = inspect.signature(Scheduler.table).parameters
 TABLE_OPTIONS: dict[str, inspect.Parameter] = {
     name: option
-    for cls in BY_NAME.values()
+    for cls in reversed(BY_NAME.values())  # of an option that several have, the first one's
     for name, option in inspect.signature(cls.table).parameters.items()
     if name not in _COMMON
 }
@@ -67,7 +67,8 @@ class Schedule:
     Your Steps published (ays-...), or optimized for few steps (dmn)."""
 
     eta: OptionalNumber = None
-    """DDIM and RePaint: new noise per step, from 0 (no noise, the default) to 1 (that of DDPM)."""
+    """DDIM, RePaint and TCD: new noise per step, from 0 (no noise) to 1 (DDIM: that of DDPM). The
+    default is 0, and 0.3 for TCD."""
 
     scheduler_config: OptionalName = None
     """Use this scheduler's config instead of the model's: a hub id, a local folder, a JSON file, or
@@ -163,7 +164,7 @@ class Schedule:
         return found
 
     def options(self) -> dict[str, Any]:
-        """The options for `table`. Options at their default of zero are left out.
+        """The options for `table`. Zeros that ask for nothing are left out if it lacks them.
 
         Raises:
             OptionError: a value is not a number, or for a flag not true or false.
@@ -172,7 +173,8 @@ class Schedule:
         faults = [fault for name, value in found.items() if (fault := _fault(name, value))]
         if faults:
             raise OptionError("; ".join(faults))
-        return {name: value for name, value in found.items() if not _is_idle(name, value)}
+        own = inspect.signature(BY_NAME[self.scheduler].table).parameters
+        return {k: value for k, value in found.items() if k in own or not _is_idle(k, value)}
 
     def _is_option(self, name: str) -> bool:
         """Whether it is an option of a run. A field of the scheduler may have such a name."""

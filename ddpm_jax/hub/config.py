@@ -38,6 +38,8 @@ FAMILY_FIELDS = frozenset(
         "use_flow_sigmas", "flow_shift", "use_dynamic_shifting", "time_shift_type",
         "shift_terminal", "shift", "base_shift", "max_shift", "base_image_seq_len",
         "max_image_seq_len", "invert_sigmas", "stochastic_sampling",
+        # distilled networks
+        "original_inference_steps", "timestep_scaling",
     }
 )  # fmt: skip
 
@@ -49,8 +51,9 @@ FAMILY = frozenset(
         "DDPMScheduler", "DEISMultistepScheduler", "DPMSolverMultistepInverseScheduler",
         "DPMSolverMultistepScheduler", "DPMSolverSDEScheduler", "DPMSolverSinglestepScheduler",
         "EulerAncestralDiscreteScheduler", "EulerDiscreteScheduler", "HeunDiscreteScheduler",
-        "KDPM2AncestralDiscreteScheduler", "KDPM2DiscreteScheduler", "LMSDiscreteScheduler",
-        "PNDMScheduler", "RePaintScheduler", "SASolverScheduler", "UniPCMultistepScheduler",
+        "KDPM2AncestralDiscreteScheduler", "KDPM2DiscreteScheduler", "LCMScheduler",
+        "LMSDiscreteScheduler", "PNDMScheduler", "RePaintScheduler", "SASolverScheduler",
+        "TCDScheduler", "UniPCMultistepScheduler",
     }
 )  # fmt: skip
 

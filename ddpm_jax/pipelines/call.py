@@ -96,7 +96,10 @@ def check_output_type(given: Any, accepted: Any = OutputType) -> None:
 def chosen_table(
     scheduler: Scheduler, table: Table | None, run: Mapping[str, Any], default_steps: int
 ) -> Table:
-    """The given table, or the scheduler's. Options of 0, False or None are not passed on.
+    """The given table, or the scheduler's.
+
+    Options that are None are the scheduler's own defaults. Options of 0 or False are not passed on
+    to a scheduler that lacks them.
 
     Args:
         scheduler: of the pipeline.
@@ -109,7 +112,8 @@ def chosen_table(
             scheduler lacks an option.
     """
     steps = run["num_inference_steps"]
-    wanted = {k: v for k, v in run.items() if v and k != "num_inference_steps"}
+    given = {k: v for k, v in run.items() if v is not None and k != "num_inference_steps"}
+    wanted = {k: v for k, v in given.items() if v}
     if table is not None:
         if not isinstance(table, Table):
             raise ValueError(f"table must be a ddpm_jax.Table, got {type(table).__name__}")
@@ -125,7 +129,7 @@ def chosen_table(
             f"{type(scheduler).__name__} has no option {' or '.join(refused)}: "
             f"leave out {' and '.join(f'{name}={wanted[name]}' for name in refused)}"
         )
-    return scheduler.table(steps, **wanted)
+    return scheduler.table(steps, **{k: v for k, v in given.items() if k in accepted})
 
 
 def run_table(

@@ -87,8 +87,9 @@ class PromptOptions(RunOptions, total=False):
     empty text."""
     num_images_per_prompt: int
     """Images of a prompt, in sequence; the default is 1."""
-    eta: float
-    """Amount of noise relative to DDPM, for schedulers that have this option; the default is 0."""
+    eta: float | None
+    """Amount of noise relative to DDPM, for schedulers that have this option; the default, None, is
+    the scheduler's own: 0 for DDIM."""
     prompt_embeds: ArrayLike | None
     """(P, tokens, width) features of prompts. Then `prompt` is None."""
     negative_prompt_embeds: ArrayLike | None
@@ -267,9 +268,10 @@ class StableDiffusion(DiffusionPipeline):
 
     @classmethod
     def adopted(cls, scheduler: Scheduler) -> Scheduler:
-        """A scheduler with `scheduler_fields`."""
-        config = scheduler.config
-        changed = {k: v for k, v in cls.scheduler_fields.items() if config.get(k, v) != v}
+        """A scheduler with those of `scheduler_fields` that it reads."""
+        config, unread = scheduler.config, scheduler.unread
+        wanted = {k: v for k, v in cls.scheduler_fields.items() if k not in unread}
+        changed = {k: v for k, v in wanted.items() if config.get(k, v) != v}
         return type(scheduler).from_config(config, **changed) if changed else scheduler
 
     @classmethod
@@ -377,7 +379,7 @@ class StableDiffusion(DiffusionPipeline):
         guidance_interval: tuple[float, float] | None = None,
         negative_prompt: Texts | None = None,
         num_images_per_prompt: int = 1,
-        eta: float = 0.0,
+        eta: float | None = None,
         prompt_embeds: Any = None,
         negative_prompt_embeds: Any = None,
         clip_skip: int = 0,

@@ -311,7 +311,7 @@ class DDIMPipeline(UnconditionalPipeline):
         key: ArrayLike,
         *,
         num_inference_steps: int = 50,
-        eta: float = 0.0,
+        eta: float | None = None,
         use_clipped_model_output: bool | None = None,
         **options: Unpack[CallOptions],
     ) -> Output:
@@ -320,7 +320,8 @@ class DDIMPipeline(UnconditionalPipeline):
         Args:
             key: see `DDPMPipeline`.
             num_inference_steps: steps of the scheduler.
-            eta: amount of noise relative to DDPM, 0 (deterministic) to 1.
+            eta: amount of noise relative to DDPM, 0 (deterministic) to 1; None: the scheduler's own
+                default, which is 0 for DDIM.
             use_clipped_model_output: compute eps from the clipped x0.
             **options: see `CallOptions`.
 

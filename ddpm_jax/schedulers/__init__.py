@@ -13,6 +13,7 @@ from ddpm_jax.schedulers.ddpm import DDPMScheduler as DDPMScheduler
 from ddpm_jax.schedulers.dpmsolver_multistep import (
     DPMSolverMultistepScheduler as DPMSolverMultistepScheduler,
 )
+from ddpm_jax.schedulers.dpmsolver_sde import DPMSolverSDEScheduler as DPMSolverSDEScheduler
 from ddpm_jax.schedulers.dpmsolver_singlestep import (
     DPMSolverSinglestepScheduler as DPMSolverSinglestepScheduler,
 )
@@ -32,10 +33,16 @@ from ddpm_jax.schedulers.flow_match_heun import (
 )
 from ddpm_jax.schedulers.heun import HeunDiscreteScheduler as HeunDiscreteScheduler
 from ddpm_jax.schedulers.karras_ve import KarrasVeScheduler as KarrasVeScheduler
+from ddpm_jax.schedulers.kdpm2 import KDPM2DiscreteScheduler as KDPM2DiscreteScheduler
+from ddpm_jax.schedulers.kdpm2_ancestral import (
+    KDPM2AncestralDiscreteScheduler as KDPM2AncestralDiscreteScheduler,
+)
+from ddpm_jax.schedulers.lcm import LCMScheduler as LCMScheduler
 from ddpm_jax.schedulers.lms import LMSDiscreteScheduler as LMSDiscreteScheduler
 from ddpm_jax.schedulers.pndm import PNDMScheduler as PNDMScheduler
 from ddpm_jax.schedulers.repaint import RePaintScheduler as RePaintScheduler
 from ddpm_jax.schedulers.score_sde_ve import ScoreSdeVeScheduler as ScoreSdeVeScheduler
+from ddpm_jax.schedulers.tcd import TCDScheduler as TCDScheduler
 
 SCHEDULERS: tuple[type[Scheduler], ...] = (
     DDPMScheduler,
@@ -55,6 +62,11 @@ SCHEDULERS: tuple[type[Scheduler], ...] = (
     KarrasVeScheduler,
     DPMSolverSinglestepScheduler,
     RePaintScheduler,
+    LCMScheduler,
+    TCDScheduler,
+    KDPM2DiscreteScheduler,
+    KDPM2AncestralDiscreteScheduler,
+    DPMSolverSDEScheduler,
 )
 """Every scheduler; a new one is added here and is then tested and offered everywhere."""
 

@@ -101,7 +101,7 @@ class Scheduler(Configured):
     def short_name(cls) -> str:
         """Its name on the command line: "euler-ancestral" of EulerAncestralDiscreteScheduler."""
         words = cls.__name__.removesuffix("Scheduler").removesuffix("Discrete")
-        bounds = r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=EDM)(?=DPM)"
+        bounds = r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=EDM)(?=DPM)"
         return re.sub(bounds, "-", words).lower()
 
     def table(self, num_inference_steps: int | None = None, **grid: Unpack[GridOptions]) -> Table:

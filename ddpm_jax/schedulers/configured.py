@@ -35,6 +35,9 @@ class Configured:
     _unchecked: ClassVar[tuple[str, ...]] = ()  # fields that a subclass checks itself
     _foreign: ClassVar[Mapping[str, Mapping[Any, str]]] = {}
     """Values that a field has in related schedulers, with what they become here; as diffusers."""
+    unread: ClassVar[frozenset[str]] = frozenset()
+    """Fields of diffusers' class that the method does not read. They keep what another scheduler's
+    config has in them, for the way back, and are refused if they are given directly."""
 
     def __new__(cls: type[ConfiguredT], **given: Any) -> ConfiguredT:
         """Notes which fields were given; they, and no defaults, go over to other schedulers."""
@@ -58,7 +61,11 @@ class Configured:
 
     def _faults(self) -> Sequence[str]:
         """Faults of this config beyond single choices; subclasses extend."""
-        return []
+        return [
+            f"{field.name} is not read by this method: leave it out, got {value!r}"
+            for field in fields(self)
+            if field.name in self.unread and (value := getattr(self, field.name)) != field.default
+        ]
 
     @property
     def config(self) -> Config:
@@ -91,9 +98,19 @@ class Configured:
             )
         taken, hidden = transfer(config, accepted, cls.__name__, cls.family)
         stated = {name: value for name, value in taken.items() if value is not None}
+        carried = {name: stated.pop(name) for name in cls.unread & (stated.keys() - overrides)}
         self = cls(**(stated | overrides))  # null is the default of every field that may be null
         object.__setattr__(self, "_hidden", hidden)
+        self._carry(carried)
         return self
+
+    def _carry(self, unread: Mapping[str, Any]) -> None:
+        """Takes the values that another scheduler's config has in fields that are not read."""
+        for name, value in unread.items():
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "_explicit", self._explicit | unread.keys())
+        if faults := list(type_faults(self, skip=self._unchecked)):
+            raise ValueError(f"{type(self).__name__}: {'; '.join(faults)}")
 
     @classmethod
     def from_pretrained(

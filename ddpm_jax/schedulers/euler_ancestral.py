@@ -35,7 +35,12 @@ class EulerAncestralDiscreteScheduler(SigmaScheduler, ZeroTerminalSNR):
     def _write(self, levels: list[Level], dtype: Any) -> Table:
         build = self._builder("x")
         for level, end in pairwise(levels):
-            down = end.sigma**2 / level.sigma  # (2)
-            up = sqrt(max(end.sigma**2 - down**2, 0.0))  # (1)
+            down, up = down_and_up(level.sigma, end.sigma)
             build.row(*level, x={"x": 1.0, "eps": down - level.sigma, "z": up})  # (3)
         return build.build(self._prior_scale(levels[0]), dtype, stochastic=True)
+
+
+def down_and_up(sigma: float, end: float) -> tuple[float, float]:
+    """sigma_down of (2) and sigma_up of (1), from a sigma to the next one down."""
+    down = end**2 / sigma
+    return down, sqrt(max(end**2 - down**2, 0.0))

@@ -223,7 +223,7 @@ def test_every_scheduler_has_a_name():
     names = {kind.short_name() for kind in SCHEDULERS}
     assert set(schedule.SchedulerName.__args__) == names
     assert len(names) == len(SCHEDULERS)
-    assert {"ddpm", "ddim", "pndm", "euler", "euler-ancestral"} <= names
+    assert {"ddpm", "ddim", "pndm", "euler", "euler-ancestral", "kdpm2-ancestral", "lcm"} <= names
 
 
 def test_cache_folder(monkeypatch):

@@ -13,7 +13,14 @@ from PIL import Image
 from pipelines.models import edit, pipeline
 from weights import ldm_files
 
-from ddpm_jax import DDIMPipeline, DDIMScheduler, UNet2DModel
+from ddpm_jax import (
+    DDIMPipeline,
+    DDIMScheduler,
+    PNDMScheduler,
+    Scheduler,
+    TCDScheduler,
+    UNet2DModel,
+)
 from ddpm_jax.cli import info, main
 from ddpm_jax.hub import hub
 from ddpm_jax.hub.files import read_json
@@ -36,6 +43,22 @@ def test_describe_prints_the_table(capsys: pytest.CaptureFixture[str]):
     scheduler = DDIMScheduler(timestep_spacing="trailing", clip_sample=False)
     expected = describe(scheduler.table(7, eta=0.5))
     assert capsys.readouterr().out == expected + "\n"
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "options", "call"),
+    [
+        (PNDMScheduler(), "--scheduler pndm --eta 0", {}),
+        (TCDScheduler(), "--scheduler tcd --eta 0", {"eta": 0.0}),
+        (TCDScheduler(), "--scheduler tcd", {"eta": 0.3}),
+    ],
+)
+def test_describe_with_an_eta_of_zero(
+    scheduler: Scheduler, options: str, call: dict[str, float], capsys: pytest.CaptureFixture[str]
+):
+    """It is a choice where there is the option, and asks for nothing elsewhere."""
+    assert main(["describe", "--steps", "4", *options.split()]) == 0
+    assert capsys.readouterr().out == describe(scheduler.table(4, **call)) + "\n"
 
 
 def test_describe_takes_the_models_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -2,16 +2,18 @@
 
 diffusers builds every table in float32. Inside `lifted()` the scheduler modules see a `torch` and a
 `numpy` whose `float32` is `float64`, so the same code, unchanged, works in double precision, and
-`randn_tensor` gives out what `noise.value` holds inside `injection()`.
+`randn_tensor` gives out what `noise.value` holds inside `injection()`. Brownian motions have the
+increments of `Brownian.parts`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import sys
 from collections.abc import Iterator
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -23,9 +25,43 @@ import diffusers  # noqa: E402
 from ddpm_jax.schedulers import SCHEDULERS  # noqa: E402
 
 NAMES = tuple(cls.__name__ for cls in SCHEDULERS)
-MODULES: dict[str, ModuleType] = {
-    name: importlib.import_module(getattr(diffusers, name).__module__) for name in NAMES
-}
+TORCHSDE = ("DPMSolverSDEScheduler", "diffusers.schedulers.scheduling_dpmsolver_sde")
+
+
+class Brownian:
+    """Stands in for torchsde's BrownianInterval: the increments of `parts`.
+
+    Attributes:
+        parts: (low, high, z) of intervals that do not overlap; the increment is sqrt(high - low) z.
+    """
+
+    parts: ClassVar[list[tuple[float, float, Any]]] = []
+
+    def __init__(self, **kwargs: Any):
+        pass
+
+    def __call__(self, low: Any, high: Any) -> torch.Tensor:
+        low, high = float(low), float(high)
+        near = 1e-4 * low  # diffusers takes sigmas by way of their logarithms
+        inside = [one for one in self.parts if low - near < one[0] and one[1] < high + near]
+        assert abs(sum(b - a for a, b, _ in inside) - (high - low)) < 1e-3 * (high - low)
+        return sum((b - a) ** 0.5 * z for a, b, z in inside)
+
+
+def _module(name: str) -> ModuleType:
+    """The module of a scheduler; torchsde need not be installed."""
+    if name != TORCHSDE[0]:
+        return importlib.import_module(getattr(diffusers, name).__module__)
+    stand_in: Any = ModuleType("torchsde")
+    stand_in.BrownianInterval = Brownian
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "torchsde", stand_in)
+        module: Any = importlib.import_module(TORCHSDE[1])
+    module.torchsde = stand_in  # if it was imported before
+    return module
+
+
+MODULES: dict[str, ModuleType] = {name: _module(name) for name in NAMES}
 
 
 class _Double:

@@ -30,7 +30,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-from tests.parity.lifted import build, injection  # noqa: E402
+from tests.parity.lifted import Brownian, build, injection  # noqa: E402
 from tests.parity.lifted import noise as randomness  # noqa: E402
 from tests.parity.scheduler_cases import Case  # noqa: E402
 
@@ -315,6 +315,71 @@ def run_plain(
     return run
 
 
+def run_tcd(
+    scheduler: Any,
+    n: int,
+    network: Network,
+    x: np.ndarray,
+    noise: list[np.ndarray],
+    eta: float = 0.3,
+    **options: Any,
+) -> Run:
+    """TCD, with row i's noise; `options` are those of `set_timesteps`."""
+    run, sample = Run(), _tensor(x)
+    steps = {} if "timesteps" in options else {"num_inference_steps": n}
+    scheduler.set_timesteps(**steps, **options)
+    scheduler.set_begin_index(0)
+    with injection():
+        for i, t in enumerate(scheduler.timesteps):
+            randomness.value = _tensor(noise[i])
+            output = _tensor(network(_array(sample), i))
+            sample = run.append(t, scheduler.step(output, t, sample, eta=eta).prev_sample)
+    return run
+
+
+def run_kdpm2(
+    scheduler: Any, n: int, network: Network, x: np.ndarray, noise: list[np.ndarray]
+) -> Run:
+    """diffusers' own loop; the ancestral form has row i's noise, in a step's second evaluation."""
+    run, sample = Run(), _tensor(x)
+    scheduler.set_timesteps(n)
+    scheduler.set_begin_index(0)
+    run.init_scale = float(scheduler.init_noise_sigma)
+    with injection():
+        for i, t in enumerate(scheduler.timesteps):
+            randomness.value = _tensor(noise[i])
+            output = _tensor(network(_array(scheduler.scale_model_input(sample, t)), i))
+            sample = run.append(t, scheduler.step(output, t, sample).prev_sample)
+    return run
+
+
+def run_dpm_sde(
+    scheduler: Any,
+    n: int,
+    network: Network,
+    x: np.ndarray,
+    noise: list[np.ndarray],
+    **options: float,
+) -> Run:
+    """diffusers' own loop over a Brownian motion whose increments from each level to the midpoint,
+    and from there to the next level, are the noise of a step's rows.
+    """
+    run, sample = Run(), _tensor(x)
+    scheduler.set_timesteps(n)
+    scheduler.set_begin_index(0)
+    run.init_scale = float(scheduler.init_noise_sigma)
+    Brownian.parts = []
+    for i, (sigma, below) in enumerate(pairwise(scheduler.sigmas[::2].tolist()[:n])):
+        middle = (sigma * below) ** 0.5
+        # the motion goes up, and diffusers down
+        Brownian.parts.append((middle, sigma, -_tensor(noise[2 * i])))
+        Brownian.parts.append((below, middle, -_tensor(noise[2 * i + 1])))
+    for i, t in enumerate(scheduler.timesteps):
+        output = _tensor(network(_array(scheduler.scale_model_input(sample, t)), i))
+        sample = run.append(t, scheduler.step(output, t, sample, **options).prev_sample)
+    return run
+
+
 def run_score_sde_ve(
     scheduler: Any, n: int, network: Network, x: np.ndarray, noise: list[np.ndarray]
 ) -> Run:
@@ -520,6 +585,11 @@ RUNS: dict[str, Callable[..., Run]] = {
     "ScoreSdeVeScheduler": run_score_sde_ve,
     "KarrasVeScheduler": run_karras_ve,
     "RePaintScheduler": run_repaint,
+    "LCMScheduler": run_plain,
+    "TCDScheduler": run_tcd,
+    "KDPM2DiscreteScheduler": run_kdpm2,
+    "KDPM2AncestralDiscreteScheduler": run_kdpm2,
+    "DPMSolverSDEScheduler": run_dpm_sde,
 }
 
 

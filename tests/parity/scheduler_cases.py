@@ -49,6 +49,8 @@ CHURN: tuple[dict[str, float], ...] = (
     {"s_churn": 5.0, "s_tmin": 0.3, "s_tmax": 30.0, "s_noise": 1.007},
 )
 
+ETAS: list[dict[str, Any]] = [{"call": call} for call in ({}, {"eta": 0.0}, {"eta": 1.0})]
+
 
 # Slopes of networks whose input is x itself, up to sigma_max, and whose output is multiplied by
 # sigma or its square.
@@ -378,6 +380,56 @@ def _repaint() -> Iterator[Case]:
     yield from _product(name, 10, SCHEDULES[:2], eta, plain)
 
 
+def _lcm() -> Iterator[Case]:
+    name, prediction = "LCMScheduler", _axis("prediction_type", PREDICTIONS)
+    original = _axis("original_inference_steps", (10, 37, 1000))
+    for steps in (1, 2, 3, 8, 10, 37, 50):
+        yield from _product(name, steps, prediction)
+    yield from _product(name, 10, prediction, [*REFINEMENTS, *SCHEDULES])
+    yield from _product(name, 10, original, _axis("timestep_scaling", (10.0, 1e-3)))
+    yield from _product(name, 10, prediction[1:], [ZERO_SNR])
+    grids = ([999, 500, 0], [700, 20], [19])
+    for grid in grids:
+        yield from _product(name, len(grid), prediction, _calls({"timesteps": grid}))
+
+
+def _tcd() -> Iterator[Case]:
+    name, prediction = "TCDScheduler", _axis("prediction_type", PREDICTIONS)
+    calls, original = ETAS, _axis("original_inference_steps", (10, 37, 1000))
+    for steps in (1, 2, 3, 8, 10, 37, 50):
+        yield from _product(name, steps, prediction, calls)
+    yield from _product(name, 10, [*SCHEDULES, *original], calls)
+    yield from _product(name, 10, prediction[1:], [ZERO_SNR], calls)
+    for grid in ([999, 500, 0], [701, 23], [19]):
+        yield from _product(name, len(grid), _calls({"timesteps": grid, "eta": 0.6}))
+
+
+def _midpoint(name: str) -> Iterator[Case]:
+    """KDPM2, its ancestral form, and the stochastic DPM-Solver of k-diffusion.
+
+    On cosine grids the first step of two of the spacings is so long that the difference of squares
+    by which diffusers has sigma_down keeps 9 digits.
+    """
+    prediction = _axis("prediction_type", ("epsilon", "v_prediction"))
+    spacing = _axis("timestep_spacing", SPACINGS)
+    for steps in (1, 2, 3, 10, 50):
+        yield from _product(name, steps, spacing)
+    yield from _product(name, 37, prediction, spacing)
+    yield from _product(name, 10, prediction, CHOSEN_SIGMAS[:3])
+    yield from _product(name, 50, prediction[1:], CHOSEN_SIGMAS[:3])
+    yield from _product(name, 10, spacing, SCHEDULES[::2])
+    yield from _product(name, 10, CHOSEN_SIGMAS[:3], SCHEDULES[::2])
+    yield from _product(name, 10, spacing[:1], SCHEDULES[1:2])
+    offsets = [{"timestep_spacing": "leading", "steps_offset": offset} for offset in (1, 99)]
+    yield from _product(name, 10, offsets)
+
+
+def _dpm_sde() -> Iterator[Case]:
+    yield from _midpoint("DPMSolverSDEScheduler")
+    prediction = _axis("prediction_type", ("epsilon", "v_prediction"))
+    yield from _product("DPMSolverSDEScheduler", 10, prediction, _calls({"s_noise": 1.1}))
+
+
 def cases_by_fields(name: str, fields: Collection[str]) -> tuple[Case, ...]:
     """Cases of a scheduler without a list of its own, from the fields that it has."""
     prediction = _axis("prediction_type", PREDICTIONS)
@@ -406,4 +458,9 @@ GROUPS: dict[str, tuple[Case, ...]] = {
     "KarrasVe": tuple(_karras_ve()),
     "DPMSolverSinglestep": tuple(_dpm_singlestep()),
     "RePaint": tuple(_repaint()),
+    "LCM": tuple(_lcm()),
+    "TCD": tuple(_tcd()),
+    "KDPM2": tuple(_midpoint("KDPM2DiscreteScheduler")),
+    "DPMSolverSDE": tuple(_dpm_sde()),
+    "KDPM2Ancestral": tuple(_midpoint("KDPM2AncestralDiscreteScheduler")),
 }

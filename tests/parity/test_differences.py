@@ -3,12 +3,14 @@
 A test that fails here is good news: diffusers was mended, and the page has a line too many.
 """
 
+import inspect
 from typing import Any
 
 import pytest
 
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
+from tests.parity import lifted  # noqa: E402
 
 # diffusers' own: NumPy 2's copy keyword, and attention of width 0
 pytestmark = [
@@ -276,7 +278,36 @@ def test_karras_ve_takes_squares_for_levels() -> None:
     assert ready("KarrasVeScheduler", 1).schedule.isnan().all()
 
 
-@pytest.mark.parametrize("name", ["EulerAncestralDiscreteScheduler", "PNDMScheduler"])
+def test_the_sde_takes_no_generator() -> None:
+    cls = lifted.MODULES["DPMSolverSDEScheduler"].DPMSolverSDEScheduler
+    assert "generator" not in inspect.signature(cls.step).parameters
+    scheduler = cls(prediction_type="sample")
+    scheduler.set_timesteps(4)
+    with pytest.raises(NotImplementedError):
+        scheduler.step(ZERO, scheduler.timesteps[0], ZERO)
+
+
+def test_tcd_does_not_read_its_clipping() -> None:
+    scheduler = ready("TCDScheduler", 4, clip_sample=True, timestep_spacing="trailing")
+    assert scheduler.timesteps[1] == 759
+    assert scheduler.step(ZERO + 9, scheduler.timesteps[0], ZERO).prev_sample.abs().min() > 10
+
+
+def test_pipelines_give_tcd_an_eta_of_zero() -> None:
+    call, step = diffusers.StableDiffusionPipeline.__call__, diffusers.TCDScheduler.step
+    defaults = [inspect.signature(function).parameters["eta"].default for function in (call, step)]
+    assert defaults == [0.0, 0.3]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "EulerAncestralDiscreteScheduler",
+        "PNDMScheduler",
+        "KDPM2DiscreteScheduler",
+        "KDPM2AncestralDiscreteScheduler",
+    ],
+)
 def test_sample_prediction_fails(name: str) -> None:
     scheduler = ready(name, prediction_type="sample")
     scheduler.scale_model_input(ZERO, scheduler.timesteps[0])
@@ -295,6 +326,14 @@ def test_eta_above_one_is_nan() -> None:
 def test_half_precision_adds_no_noise_at_timestep_zero() -> None:
     one, first = (ZERO + 1).half(), torch.tensor([0])
     assert (diffusers.DDPMScheduler().add_noise(one, one, first) == 1).all()
+
+
+def test_an_ancestral_midpoint_that_is_lost() -> None:
+    """It should be the next level."""
+    options = {"beta_schedule": "squaredcos_cap_v2"}
+    assert ready("KDPM2AncestralDiscreteScheduler", 5, **options).sigmas_interpol[0].isnan()
+    scheduler = ready("KDPM2AncestralDiscreteScheduler", 10, **options)
+    assert scheduler.sigmas_interpol[0] / scheduler.sigmas[1] > 1.2
 
 
 def test_zero_terminal_snr_with_epsilon() -> None:

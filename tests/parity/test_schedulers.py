@@ -18,6 +18,7 @@ from tests.schedulers.propagate import propagate
 pytestmark = [
     # diffusers hands torch tensors to np.array in a way that numpy 2 will drop
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:__array_wrap__ must accept:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:.algorithm_type:FutureWarning"),  # dpmsolver's
 ]
 

@@ -80,8 +80,8 @@ def test_dtypes(folder: Path):
             r"components that this pipeline does not support: vae \(AutoencoderKL\)$",
         ),
         (
-            {"scheduler": ["diffusers", "LCMScheduler"]},
-            "names a LCMScheduler, which is not one of DDPMScheduler, .*: pass scheduler=",
+            {"scheduler": ["diffusers", "VQDiffusionScheduler"]},
+            "names a VQDiffusionScheduler, which is not one of DDPMScheduler, .*: pass scheduler=",
         ),
         ({"scheduler": [None, None]}, "model_index.json has no scheduler: pass scheduler="),
     ],

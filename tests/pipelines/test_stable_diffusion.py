@@ -392,6 +392,16 @@ def test_early_schedulers_are_repaired(text: Any):
     assert pipe.scheduler == dj.DDIMScheduler()
 
 
+@pytest.mark.parametrize("kind", [dj.LCMScheduler, dj.TCDScheduler])
+def test_schedulers_of_distilled_networks(text: Any, kind: Any):
+    """From a config of any steps_offset, which they do not read."""
+    pipe = dj.StableDiffusionPipeline(**text.components | {"scheduler": kind()})
+    assert pipe.scheduler == kind()
+    made = kind.from_config(text.scheduler.config)
+    assert made.steps_offset == 1
+    np.testing.assert_array_equal(made.table(4).mix, kind().table(4).mix)
+
+
 @pytest.mark.parametrize("kind", ["safetensors", "ckpt"])
 def test_one_file(tmp_path: Path, kind: str):
     """All components but the tokenizer come from the file; what it lacks is named."""

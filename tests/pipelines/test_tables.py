@@ -64,3 +64,23 @@ def test_a_table_and_an_option_that_it_replaces(options: dict[str, Any]):
 def test_wrong_type_of_table():
     with pytest.raises(ValueError, match=r"table must be a ddpm_jax.Table, got list"):
         pipeline(dj.DDIMPipeline)(KEY, table=[999, 500], **CALL)
+
+
+@pytest.mark.parametrize("eta", [None, 0.0, 0.7])
+def test_without_eta_a_run_has_the_default_of_its_scheduler(eta: float | None):
+    """0.3 is TCD's, and 0 is not None."""
+    pipe, options = pipeline(dj.DDIMPipeline), {} if eta is None else {"eta": eta}
+    pipe.scheduler = dj.TCDScheduler.from_config(pipe.scheduler.config)
+    table = pipe.scheduler.table(4, **options)
+    assert (table.noise_scale is None) == (eta == 0)
+    images = pipe(KEY, num_inference_steps=4, **options, **CALL).images
+    assert np.array_equal(images, pipe(KEY, table=table, **CALL).images)
+    assert np.array_equal(table.mix, pipe.scheduler.table(4, eta=0.3 if eta is None else eta).mix)
+
+
+def test_an_eta_of_zero_is_for_every_scheduler():
+    """As it asks for no noise, a scheduler need not have it."""
+    pipe = pipeline(dj.DDIMPipeline)
+    pipe.scheduler = dj.PNDMScheduler.from_config(pipe.scheduler.config)
+    images = pipe(KEY, num_inference_steps=4, eta=0.0, **CALL).images
+    assert np.array_equal(images, pipe(KEY, num_inference_steps=4, **CALL).images)

@@ -14,11 +14,12 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import numpy as np
 import pytest
 
-from ddpm_jax.schedulers import SCHEDULERS
+from ddpm_jax.schedulers import SCHEDULERS, LCMScheduler, TCDScheduler
 from ddpm_jax.schedulers.betas import BetaScheduler
 from ddpm_jax.schedulers.sigmas import SigmaScheduler
 from tests.schedulers import ideal, reference
 
+FEWEST = "original_inference_steps"
 VP, VE = "variance preserving", "variance exploding"
 
 
@@ -45,7 +46,11 @@ class Family:
         return tuple(p for p in ("epsilon", "sample", "v_prediction") if p in taken)
 
     def takes(self, config: dict[str, Any]) -> bool:
-        """Whether the values are among those of fields that are choices."""
+        """Whether the values are among those of fields that are choices, and there are as many
+        timesteps as a distilled network was trained with."""
+        trained = config.get("original_inference_steps", getattr(self.plain.scheduler, FEWEST, 1))
+        if trained > config.get("num_train_timesteps", 1000):
+            return False
         choices = {name: get_type_hints(self.cls)[name] for name in config}
         return all(
             get_origin(hint) is not Literal or config[name] in get_args(hint)
@@ -82,7 +87,8 @@ class Family:
 
     @property
     def fields(self) -> set[str]:
-        return {field.name for field in dataclasses.fields(self.cls) if field.init}
+        own = {field.name for field in dataclasses.fields(self.cls) if field.init}
+        return own - self.cls.unread
 
 
 FAMILIES = tuple(Family(cls) for cls in SCHEDULERS)
@@ -171,6 +177,15 @@ VARIATIONS: tuple[dict[str, Any], ...] = (
     {"s_churn": 20.0, "s_min": 0.1, "s_max": 20.0, "s_noise": 1.0},
     {"eta": 0.3},
     {"eta": 1.0, "clip_sample": False},
+    # distilled
+    {"original_inference_steps": 100},
+    {
+        "trained_betas": tuple(np.linspace(1e-3, 0.5, 40).tolist()),
+        "num_train_timesteps": 40,
+        "original_inference_steps": 37,
+    },
+    {"timestep_scaling": 2.0},
+    {"noise_sampler_seed": None},
 )
 
 STEPS = (1, 3, 10, 37, 50)
@@ -197,9 +212,11 @@ class Case:
 
     @property
     def exact(self) -> bool:
-        """Whether the noise gives exact marginals at each row: it does, but for a corrector or
-        noise that is louder than it should be."""
-        return not hasattr(self.scheduler, "snr") and getattr(self.scheduler, "s_noise", 1.0) == 1
+        """Whether the noise gives exact marginals at each row: it does, but for a corrector,
+        noise that is louder than it should be, or a reading that mixes x0 and x."""
+        if hasattr(self.scheduler, "snr") or self.family.cls is LCMScheduler:
+            return False
+        return getattr(self.scheduler, "s_noise", 1.0) == 1
 
     def get(self, field: str) -> Any:
         return getattr(self.scheduler, field)
@@ -250,7 +267,8 @@ def cases(keep: Any = lambda case: True) -> pytest.MarkDecorator:
 
 def steps_of(case: Case) -> list[int]:
     """The numbers of steps that a case allows."""
-    return [n for n in STEPS if n <= case.get("num_train_timesteps")]
+    most = getattr(case.scheduler, FEWEST, case.get("num_train_timesteps"))
+    return [n for n in STEPS if n <= most]
 
 
 def end_level(case: Case) -> tuple[float, float]:
@@ -269,7 +287,7 @@ def end_level(case: Case) -> tuple[float, float]:
             return 1 - sigma, sigma
         alpha = 1.0 if case.family.kind == VE else float(np.sqrt(bar[0]))
         return alpha, alpha * sigma
-    if getattr(scheduler, "set_alpha_to_one", True):
+    if getattr(scheduler, "set_alpha_to_one", True) and case.family.cls is not TCDScheduler:
         return 1.0, 0.0
     return float(np.sqrt(bar[0])), float(np.sqrt(1 - bar[0]))
 

@@ -24,7 +24,7 @@ FIELDS: tuple[tuple[dict[str, Any], str], ...] = (
     ({"num_train_timesteps": 10.5}, "num_train_timesteps"),
     ({"num_train_timesteps": True}, "num_train_timesteps"),
     ({"trained_betas": (0.1, 0.2)}, "trained_betas"),
-    ({"trained_betas": (0.1, 1.2), "num_train_timesteps": 2}, "betas"),
+    ({"trained_betas": (0.1, 1.2) * 30, "num_train_timesteps": 60}, "betas"),
     ({"prediction_type": "flow"}, "prediction_type"),
     ({"timestep_spacing": "cubic"}, "timestep_spacing"),
     ({"steps_offset": -1}, "steps_offset"),
@@ -103,6 +103,21 @@ OWN += (
     (dj.FlowMatchEulerDiscreteScheduler, {"base_shift": None}, "base_shift"),
     (dj.FlowMatchEulerDiscreteScheduler, {"max_image_seq_len": 256}, "max_image_seq_len"),
     (dj.FlowMatchEulerDiscreteScheduler, {"time_shift_type": "linear"}, "time_shift_type"),
+    *(
+        (cls, fields, next(iter(fields)))
+        for cls in (dj.LCMScheduler, dj.TCDScheduler)
+        for fields in (
+            {"original_inference_steps": 0},
+            {"original_inference_steps": 1001},
+            {"timestep_scaling": 0.0},
+            {"timestep_spacing": "trailing"},
+            {"steps_offset": 1},
+            {"set_alpha_to_one": False},
+        )
+    ),
+    (dj.TCDScheduler, {"clip_sample": True}, "clip_sample"),
+    (dj.DPMSolverSDEScheduler, {"noise_sampler_seed": 0}, "noise_sampler_seed"),
+    (dj.TCDScheduler, {"timestep_scaling": 5.0}, "timestep_scaling"),
     (dj.ScoreSdeVeScheduler, {"snr": 1.0}, "snr"),
     (dj.ScoreSdeVeScheduler, {"sampling_eps": 0.0}, "sampling_eps"),
     (dj.ScoreSdeVeScheduler, {"correct_steps": -1}, "correct_steps"),
@@ -163,6 +178,13 @@ CALLS: tuple[tuple[Any, dict[str, Any], str], ...] = (
         (dj.RePaintScheduler(), {"num_inference_steps": 10, name: k}, name)
         for name in ("jump_length", "jump_n_sample")
         for k in (0, 2.0, True)
+    ),
+    (dj.LCMScheduler(), {"num_inference_steps": 51}, "original_inference_steps"),
+    (dj.TCDScheduler(), {"num_inference_steps": 51}, "original_inference_steps"),
+    *((dj.TCDScheduler(), {"num_inference_steps": 4, "eta": k}, "eta") for k in (-0.1, 1.1, "0")),
+    *(
+        (dj.DPMSolverSDEScheduler(), {"num_inference_steps": 4, "s_noise": k}, "s_noise")
+        for k in (-1.0, float("inf"), float("nan"), "1")
     ),
     (dj.EulerDiscreteScheduler(use_karras_sigmas=True), {"timesteps": [9, 3]}, "timesteps"),
     (dj.DPMSolverMultistepScheduler(use_lu_lambdas=True), {"timesteps": [9, 3]}, "timesteps"),

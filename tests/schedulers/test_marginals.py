@@ -16,6 +16,7 @@ import numpy as np
 from tests.schedulers.ideal import output_of
 from tests.schedulers.matrix import Case, cases, end_level, steps_of
 from tests.schedulers.propagate import moments
+from tests.schedulers.test_invariants import PLAIN_ALPHA, alpha_of
 
 # A thousand multiplications of float64; sums of terms that cancel near the first row.
 EXACT = 1e-11
@@ -57,8 +58,18 @@ def test_single_point_marginal_of_every_row(case: Case) -> None:
             table = case.scheduler.table(n, dtype=np.float64, **call)
             found = moments_of(case, table)
             alpha, sigma = table.level[1:].T
-            np.testing.assert_allclose(found[:-1, 0], alpha, rtol=EXACT)
-            np.testing.assert_allclose(found[:-1, 1], sigma**2, rtol=EXACT)
+            rtol = EXACT * amplified(case, table.level[0])
+            np.testing.assert_allclose(found[:-1, 0], alpha, rtol=rtol)
+            np.testing.assert_allclose(found[:-1, 1], sigma**2, rtol=rtol)
+
+
+def amplified(case: Case, level: np.ndarray) -> float:
+    """A second evaluation in a step reads the rounding of x, sigma 2^-53, as part of eps, and that
+    is multiplied by a step as long as sigma.
+    """
+    if case.family.cls.one_row_per_step:
+        return 1.0
+    return max(1.0, PLAIN_ALPHA / alpha_of(level)) ** 2
 
 
 @cases(is_single_point)

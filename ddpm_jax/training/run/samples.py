@@ -49,7 +49,8 @@ class Sampler:
     ):
         self.model = model
         # "trailing" begins at the last timestep, the others a little before it.
-        self.table = kind.from_config(scheduler.config, timestep_spacing="trailing").table(steps)
+        spaced = {} if "timestep_spacing" in kind.unread else {"timestep_spacing": "trailing"}
+        self.table = kind.from_config(scheduler.config, **spaced).table(steps)
         keys = sample_keys(jax.random.key(seed), num)
         classes = model.num_class_embeds
         self.inputs = Inputs(
