@@ -173,7 +173,7 @@ class Schedule:
         faults = [fault for name, value in found.items() if (fault := _fault(name, value))]
         if faults:
             raise OptionError("; ".join(faults))
-        own = inspect.signature(BY_NAME[self.scheduler].table).parameters
+        own = inspect.signature(self.kind({}).table).parameters
         return {k: value for k, value in found.items() if k in own or not _is_idle(k, value)}
 
     def _is_option(self, name: str) -> bool:
