@@ -1,17 +1,26 @@
 """--image, --mask and --strength of `sample`: image to image, and inpainting."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 from PIL import Image
 
 from ddpm_jax.cli.common import OptionError, option_errors
 from ddpm_jax.cli.fingerprint import file_sum
+from ddpm_jax.images import MODES
 from ddpm_jax.pipelines.beginning import skipped
 from ddpm_jax.pipelines.pictures import pil_images
 
 if TYPE_CHECKING:
     from ddpm_jax.cli.sample import Sample
+
+
+SMALLEST_STD = 1 / 255
+"""Of the noise in a small image's pixels in [-1, 1]: half a step of 8 bits, about."""
+DATA_STD = 0.5
+"""Of images in [-1, 1], about."""
 
 
 class GivenImages(NamedTuple):
@@ -47,6 +56,31 @@ def given_images(given: "Sample", default_strength: float) -> GivenImages:
         options["strength"] = settings["strength"]  # without a mask the table has it
         _check_sizes(options["image"], options["mask_image"])
     return GivenImages(options, start, settings)
+
+
+def upscaled(file: str, config: Mapping[str, Any]) -> GivenImages:
+    """A run whose images look like a smaller one when they are scaled down, by `pigdm`.
+
+    Raises:
+        OptionError: the file cannot be read, or its size is no whole part of the model's.
+    """
+    from ddpm_jax.guidance.measurements import Downsampled
+    from ddpm_jax.guidance.pigdm import pigdm
+
+    size, channels = config["sample_size"], config["in_channels"]
+    if channels not in MODES:
+        raise OptionError(f"--upscale is for images, but this model's have {channels} channels")
+    small = _opened(file, "--upscale", MODES[channels])
+    height, width = (size, size) if isinstance(size, int) else size or (0, 0)
+    factor = height // small.height
+    if factor < 2 or (small.height * factor, small.width * factor) != (height, width):
+        raise OptionError(
+            f"--upscale needs an image smaller than the model's {width}x{height} by a whole "
+            f"factor, got {small.width}x{small.height}"
+        )
+    pixels = np.asarray(small, np.float32).reshape(1, small.height, small.width, channels)
+    guide = pigdm(Downsampled(factor), 2 * pixels / 255 - 1, SMALLEST_STD, data_std=DATA_STD)
+    return GivenImages({"guide": guide}, 0, {"upscale_sha256": file_sum(Path(file))})
 
 
 def _check_sizes(image: Image.Image, mask: Image.Image) -> None:

@@ -43,6 +43,7 @@ class Sample(Schedule):
   ddpm-jax sample --model google/ddpm-cifar10-32 --scheduler euler --steps 30 --out cifar.png
   ddpm-jax sample --num 1000 --batch-size 100 --seed 1 --out digits/
   ddpm-jax sample --model google/ddpm-celebahq-256 --image face.png --mask hole.png --num 4
+  ddpm-jax sample --upscale small.png --num 4 --scheduler dpm-solver-multistep
   ddpm-jax sample --num 4 --save-every 5 --gif --out digits.png"""
 
     model: OptionalName = None
@@ -64,6 +65,10 @@ class Sample(Schedule):
 
     mask: OptionalName = None
     """An image of the size of --image: the white part is made anew."""
+
+    upscale: OptionalName = None
+    """An image that is smaller than the model's by a whole factor, for models without prompts:
+    images are drawn that look like it when they are scaled down."""
 
     strength: OptionalNumber = None
     """With --image: the part of the steps that is run, above 0 and at most 1. By default 0.8, and 1
@@ -144,7 +149,7 @@ class Sample(Schedule):
 
     def _labelled(self) -> "Job":
         """The run of a model without prompts."""
-        from ddpm_jax.cli.given_images import given_images
+        from ddpm_jax.cli.given_images import given_images, upscaled
         from ddpm_jax.cli.loading import classes_of, no_class_of, read_network, scheduler_config
         from ddpm_jax.cli.prompted import Job
         from ddpm_jax.pipelines.from_image import STRENGTH
@@ -154,6 +159,8 @@ class Sample(Schedule):
         network = read_network(model, self.revision, self.kind(config))
         scheduler = self.make(config)
         images = given_images(self, STRENGTH if self.mask is None else 1.0)
+        if self.upscale is not None:
+            images = upscaled(self.upscale, network.config)
         table = self.table(scheduler, model, images.start)
         labels = classes_of(network, self.labels)
         scale = self.guidance or 1.0
@@ -260,6 +267,8 @@ class Sample(Schedule):
             faults.append("--mask needs --image")
         if self.image is not None and self.has_own_table:
             faults.append("--image needs a scheduler: leave out --table and --scheduler learned")
+        if self.upscale is not None and (self.image or self.prompt or self.prompts_from):
+            faults.append("--upscale goes with neither --image nor prompts")
         if self.strength is not None and self.image is None:
             faults.append("--strength needs --image")
         if not self.out:

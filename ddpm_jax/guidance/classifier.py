@@ -3,7 +3,8 @@ arXiv:2105.05233).
 
     (1)  eps <- eps - scale sigma grad_x log p(class | x)                          [Algorithm 2]
 
-which is equation (1) of `ddpm_jax.guidance.guide` for the likelihood p^scale.
+which is equation (1) of `ddpm_jax.guidance.guide` for the likelihood p^scale. At high noise levels
+it moves x0 far beyond the data, and eps back by nearly as much, so x0 must not be clipped.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,6 +29,11 @@ class ClassifierGuided(Guiding):
         self, params: Mapping[str, Any], row: Row, x: Float[Array, "b h w c"]
     ) -> Float[Array, "b h w d"]:
         """As `Guiding`; one evaluation of the network, and one of the classifier's gradient."""
+        if row.refine is not None:
+            raise ValueError(
+                "classifier guidance needs a table that does not refine x0, such as that of "
+                "DDIMScheduler.from_config(pipe.scheduler.config, clip_sample=False)"
+            )
         labels = jnp.broadcast_to(params["labels"], x.shape[:1])
 
         def likelihood(x: Array) -> Array:
@@ -57,13 +63,15 @@ def classifier_guide(
         scale: of the gradient, >= 0.
 
     Raises:
-        ValueError: labels that are no whole numbers, or a scale below 0.
+        ValueError: labels that are no whole numbers, or a scale below 0; at the run, a table that
+            clips or thresholds x0.
 
     >>> import jax, jax.numpy as jnp, ddpm_jax as dj
     >>> def classifier(params, x, timestep):  # class 1 if the images are bright
     ...     light = x.mean(axis=(1, 2, 3))
     ...     return jnp.stack([-light, light], axis=1)
     >>> pipe = dj.DDIMPipeline.from_pretrained("digits")
+    >>> pipe.scheduler = dj.DDIMScheduler.from_config(pipe.scheduler.config, clip_sample=False)
     >>> guide = dj.classifier_guide(classifier, None, 1, scale=20.0)
     >>> options = {"num_inference_steps": 5, "output_type": "np", "progress": False}
     >>> plain, bright = (pipe(jax.random.key(0), guide=g, **options).images for g in (None, guide))

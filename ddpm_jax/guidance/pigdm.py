@@ -11,8 +11,14 @@ with s the standard deviation of the data, 1 in the paper. So with the derivativ
     (2)  grad log p = J^T A^T (r^2 A A^T + std^2)^-1 (y - A x0(x)).      [equation 7]
 
 It moves x0 by equation (1) of `ddpm_jax.guidance.guide`, where any sampler can use it; the paper's
-Algorithm 1 adds alpha r^2 times (2) to DDIM's next sample. For normally distributed data of
-standard deviation s it is exact.
+Algorithm 1 adds alpha r^2 times (2) to DDIM's next sample. By Tweedie's formula (sigma^2 / alpha) J
+is the covariance of x0 given x. A network's derivative has errors, which alpha divides twice there,
+so that covariance is mixed with r^2:
+
+    (3)  x0 + C u,   C = w (sigma^2 / alpha) J^T + (1 - w) r^2,   w = alpha^2 / (alpha^2 + sigma^2),
+
+u being A^T (...)^-1 (y - A x0(x)). For normally distributed data of standard deviation s both are
+the same, and (3) is exact.
 """
 
 from collections.abc import Mapping
@@ -38,7 +44,7 @@ from ddpm_jax.tables.table import Row
 
 @dataclass(frozen=True)
 class PseudoinverseGuided(Guiding):
-    """`denoise` under (2). Values: measure, y, std, data_std, scale."""
+    """`denoise` under (3). Values: measure, y, std, data_std, scale."""
 
     def at_row(
         self, params: Mapping[str, Any], row: Row, x: Float[Array, "b h w c"]
@@ -53,9 +59,11 @@ class PseudoinverseGuided(Guiding):
         alpha, sigma = (jnp.asarray(one, x.dtype) for one in row.level)
         s2 = params["data_std"] ** 2
         r2 = s2 * sigma**2 / (s2 * alpha**2 + sigma**2)
-        residual = params["y"] - measure(x0)
-        (gradient,) = back(explained(measure, residual, x, r2, params["std"] ** 2))
-        return moved(row, output, params["scale"] * by_tweedie(row, gradient))
+        u = explained(measure, params["y"] - measure(x0), x, r2, params["std"] ** 2)
+        (gradient,) = back(u)
+        w = alpha**2 / (alpha**2 + sigma**2)
+        change = w * by_tweedie(row, gradient) + (1 - w) * r2 * u  # (3)
+        return moved(row, output, params["scale"] * change)
 
 
 def pigdm(

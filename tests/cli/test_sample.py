@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from cli.sampling import DDIM, names, pixels, sample, save_tiny
+from cli.sampling import DDIM, complaint, names, pixels, sample, save_tiny
 from PIL import Image
 from pipelines.models import SIZE
 
@@ -364,3 +364,24 @@ def test_a_run_continues_without_a_writable_cache(
     assert main(argv.split()) == 0
     assert capsys.readouterr().err.count("compiling without a cache") == 1
     assert names(tmp_path) == ["a.png"]
+
+
+def test_upscale(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """The command's images are the pipeline's under PiGDM; other sizes are refused."""
+    small, out = tmp_path / "small.png", tmp_path / "images"
+    values = np.arange(16, dtype=np.uint8).reshape(4, 4) * 16
+    Image.fromarray(values).save(small)
+    assert sample(tiny, out, "--num", "2", "--upscale", str(small)) == 0
+    y = 2 * values.astype(np.float32).reshape(1, 4, 4, 1) / 255 - 1
+    guide = dj.pigdm(dj.Downsampled(2), y, 1 / 255, data_std=0.5)
+    pipe = DDIMPipeline.from_pretrained(tiny)
+    expected = pipe(
+        jax.random.key(0), batch_size=2, num_inference_steps=3, guide=guide, progress=False
+    ).images
+    for number, image in enumerate(expected):
+        assert np.array_equal(pixels(out / f"{number:05d}.png"), np.asarray(image))
+    capsys.readouterr()
+    Image.fromarray(values[:3]).save(small)
+    argv = f"sample --model {tiny} --out a.png --upscale {small}"
+    assert "8x8 by a whole factor, got 4x3" in complaint(argv, capsys, 2)
+    assert "--upscale" in complaint(f"{argv} --image {small}", capsys, 2)

@@ -211,6 +211,12 @@ def test_classifier_guidance_gives_the_class() -> None:
     np.testing.assert_allclose(found, normal({"mean": signs * MEAN}, x, row.timestep), atol=2e-5)
 
 
+def test_classifier_guidance_refuses_a_refined_x0() -> None:
+    guide = dj.classifier_guide(sides, jnp.float32(MEAN), 1)
+    with pytest.raises(ValueError, match="clip_sample=False"):
+        run(guide, 1, 4, table=dj.DDIMScheduler().table(4))
+
+
 def test_guides_nest() -> None:
     """A measurement, and a class."""
     measure = MEASURES["masked"]
