@@ -80,6 +80,7 @@ from ddpm_jax.schedulers import PNDMScheduler as PNDMScheduler
 from ddpm_jax.schedulers import RePaintScheduler as RePaintScheduler
 from ddpm_jax.schedulers import Scheduler as Scheduler
 from ddpm_jax.schedulers import ScoreSdeVeScheduler as ScoreSdeVeScheduler
+from ddpm_jax.schedulers import UniPCMultistepScheduler as UniPCMultistepScheduler
 from ddpm_jax.tables.builder import Level as Level
 from ddpm_jax.tables.builder import TableBuilder as TableBuilder
 from ddpm_jax.tables.describe import describe as describe
@@ -114,6 +115,7 @@ __all__ = [
     "EDMDPMSolverMultistepScheduler",
     "CMStochasticIterativeScheduler", "FlowMatchEulerDiscreteScheduler",
     "FlowMatchHeunDiscreteScheduler", "ScoreSdeVeScheduler", "KarrasVeScheduler",
+    "UniPCMultistepScheduler",
     "RePaintScheduler", "Scheduler", "GridOptions", "Config",
     # sampling
     "sample", "sample_with_history", "advance", "step", "predict_x0",

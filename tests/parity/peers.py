@@ -505,6 +505,21 @@ def run_dpm(
     return run
 
 
+def run_adams(
+    scheduler: Any, n: int, network: Network, x: np.ndarray, noise: list[np.ndarray]
+) -> Run:
+    """UniPC, told fractional timesteps in full."""
+    run = Run()
+    scheduler.set_timesteps(n)
+    scheduler.set_begin_index(0)
+    sample = _tensor(x)
+    for i, t in enumerate(scheduler.timesteps):
+        told = _sigma_told(scheduler, float(scheduler.sigmas[i]), t)
+        output = _tensor(network(_array(sample), i))
+        sample = run.append(told, scheduler.step(output, t, sample).prev_sample)
+    return run
+
+
 RUNS: dict[str, Callable[..., Run]] = {
     "DPMSolverMultistepScheduler": run_dpm,
     "DPMSolverSinglestepScheduler": run_dpm,
@@ -520,6 +535,7 @@ RUNS: dict[str, Callable[..., Run]] = {
     "ScoreSdeVeScheduler": run_score_sde_ve,
     "KarrasVeScheduler": run_karras_ve,
     "RePaintScheduler": run_repaint,
+    "UniPCMultistepScheduler": run_adams,
 }
 
 

@@ -235,7 +235,9 @@ def _dpm_multistep() -> Iterator[Case]:
     threshold = [REFINEMENTS[-1]]
     yield from _product(name, 10, threshold, FORMS, prediction[::2], orders[1:2])
     for steps in (10, 20):
-        yield from _product(name, steps, CHOSEN_SIGMAS, FORMS[:3], kind)
+        yield from _product(name, steps, CHOSEN_SIGMAS, FORMS[:3], kind[:1])
+        heun = FORMS[: 3 if steps < 15 else 1]  # 0 / 0 where a long run stays at sigma_min
+        yield from _product(name, steps, CHOSEN_SIGMAS, heun, kind[1:])
         yield from _product(name, steps, FLOWS, FORMS[:2], orders)
         ends = [{"lower_order_final": False}, {"euler_at_final": True}]
         yield from _product(name, steps, ends, FORMS[:3], orders[1:])
@@ -378,6 +380,37 @@ def _repaint() -> Iterator[Case]:
     yield from _product(name, 10, SCHEDULES[:2], eta, plain)
 
 
+def _unipc() -> Iterator[Case]:
+    """Where diffusers reaches sigma 0: with bh2 and predict_x0, by a last step of first order.
+
+    Flows begin at alpha = 1e-6, which says nothing about eps in float32.
+    """
+    name, prediction = "UniPCMultistepScheduler", _axis("prediction_type", PREDICTIONS)
+    spacing, kind = _axis("timestep_spacing", SPACINGS), _axis("solver_type", ("bh1", "bh2"))
+    orders, low = _axis("solver_order", (1, 2, 3)), {"final_sigmas_type": "sigma_min"}
+    of_eps = {"predict_x0": False} | low
+    flows = [*FLOWS[:2], FLOWS[2] | {"prediction_type": "sample"}]
+    for steps in (1, 2, 3, 10, 37):
+        yield from _product(name, steps, orders)
+        yield from _product(name, steps, [low, of_eps], orders, kind)
+    disabled = _axis("disable_corrector", ([0], [1, 2], list(range(10))))
+    yield from _product(name, 10, [{}, of_eps], disabled, orders)
+    yield from _product(name, 10, [low, of_eps], _axis("lower_order_final", (False,)), orders)
+    yield from _product(name, 50, spacing, prediction)
+    yield from _product(name, 10, prediction[1:], [of_eps], orders)
+    yield from _product(name, 10, SIGMAS[1:], [{}, low, of_eps])
+    for steps in (1, 10, 20):
+        yield from _product(name, steps, flows, [{}, low], orders[1:])
+    yield from _product(name, 10, flows[1:], _axis("shift_terminal", (0.1,)), [{}, low])
+    karras = [{"use_karras_sigmas": True, "sigma_min": 0.01, "sigma_max": 200.0}, SIGMAS[1]]
+    yield from _product(name, 10, FLOWS[:1], karras, [{}, low])
+    yield from _product(name, 10, [REFINEMENTS[-1]], prediction[::2], orders)
+    yield from _product(name, 10, SCHEDULES, [{}, of_eps], orders[1:])
+    yield from _product(name, 10, prediction[1:], spacing, [ZERO_SNR])
+    offsets = [{"timestep_spacing": "leading", "steps_offset": offset} for offset in (1, 89)]
+    yield from _product(name, 10, prediction, offsets)
+
+
 def cases_by_fields(name: str, fields: Collection[str]) -> tuple[Case, ...]:
     """Cases of a scheduler without a list of its own, from the fields that it has."""
     prediction = _axis("prediction_type", PREDICTIONS)
@@ -406,4 +439,5 @@ GROUPS: dict[str, tuple[Case, ...]] = {
     "KarrasVe": tuple(_karras_ve()),
     "DPMSolverSinglestep": tuple(_dpm_singlestep()),
     "RePaint": tuple(_repaint()),
+    "UniPCMultistep": tuple(_unipc()),
 }

@@ -43,6 +43,14 @@ def pipeline(scheduler: str = "DDPMScheduler") -> Any:
     return pipe
 
 
+def end_of(scheduler: Any) -> Any:
+    """Where a run ends from zeros, if the network answers with ones."""
+    sample = ZERO
+    for t in scheduler.timesteps:
+        sample = scheduler.step(ZERO + 1, t, sample).prev_sample
+    return sample
+
+
 # Timesteps.
 
 
@@ -379,3 +387,24 @@ def test_a_tile_with_less_than_a_latent_pixel() -> None:
 def test_an_overlap_of_no_whole_latent_pixels() -> None:
     """Tiles of 5, which begin at 0, 3, 6 and 9, give 8, 8, 8 and 4 pixels."""
     assert tiled(10).decode(torch.zeros(1, 4, 5, 11)).sample.shape[-1] == 28
+
+
+# UniPC.
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"solver_type": "bh1"}, {"predict_x0": False}, {"lower_order_final": False}],
+    ids=str,
+)
+def test_unipc_does_not_reach_the_data(config: dict[str, Any]) -> None:
+    name, low = "UniPCMultistepScheduler", {"final_sigmas_type": "sigma_min"}
+    assert not end_of(ready(name, **config)).isfinite().any()
+    assert end_of(ready(name, **config | low)).isfinite().all()
+    assert end_of(ready(name)).isfinite().all()
+
+
+def test_unipc_of_eps_does_not_threshold() -> None:
+    config = {"predict_x0": False, "final_sigmas_type": "sigma_min"}
+    ends = [end_of(ready("UniPCMultistepScheduler", thresholding=k, **config)) for k in (0, 1)]
+    assert (ends[0] == ends[1]).all()

@@ -35,6 +35,7 @@ EXPLICIT: dict[str, dict[str, Any]] = dict.fromkeys(NAMES, PLAIN) | {
     "KarrasVeScheduler": {"s_churn": 0.0, "sigma_max": 50.0},
     "DPMSolverSinglestepScheduler": {"solver_order": 3, "final_sigmas_type": "sigma_min"},
     "RePaintScheduler": {"eta": 0.5, "clip_sample": False},
+    "UniPCMultistepScheduler": {"solver_type": "bh1", "disable_corrector": [0, 1]},
 }
 
 
@@ -56,7 +57,9 @@ def theirs(name: str) -> Any:
 
 
 def values(config: Any, names: Any) -> dict[str, Any]:
-    return {name: config[name] for name in names}
+    """With lists as the tuples that they are here."""
+    found = {name: config[name] for name in names}
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
 
 
 def fields_of(name: str) -> list[str]:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from ddpm_jax.schedulers import SCHEDULERS
+from ddpm_jax.schedulers.adams import AdamsMethod
 from ddpm_jax.schedulers.betas import BetaScheduler
 from ddpm_jax.schedulers.sigmas import SigmaScheduler
 from tests.schedulers import ideal, reference
@@ -151,6 +152,10 @@ VARIATIONS: tuple[dict[str, Any], ...] = (
         "final_sigmas_type": "sigma_min",
     },
     {"use_dynamic_shifting": False, "time_shift_type": "exponential"},
+    {"predict_x0": False},
+    {"predict_x0": False, "final_sigmas_type": "sigma_min", "prediction_type": "sample"},
+    {"solver_type": "bh1", "disable_corrector": (0, 2), "solver_p": None},
+    {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "shift_terminal": 0.1},
     # without betas
     {"sigma_data": 0.8, "sigma_min": 0.01, "sigma_max": 50.0},
     {"sigma_data": 0.5, "num_train_timesteps": 60},
@@ -253,9 +258,16 @@ def steps_of(case: Case) -> list[int]:
     return [n for n in STEPS if n <= case.get("num_train_timesteps")]
 
 
-def end_level(case: Case) -> tuple[float, float]:
-    """(alpha, sigma) at the end of a run, from the config."""
+def end_level(case: Case, table: Any) -> tuple[float, float]:
+    """(alpha, sigma) at the end of a run, from the config; or the last level, if a run stays there.
+
+    Runs of the Adams methods stay at the last one of chosen noise levels but for "zero".
+    """
     scheduler = case.scheduler
+    adams = isinstance(scheduler, AdamsMethod)
+    final = getattr(scheduler, "final_sigmas_type", "sigma_min" if adams else "zero")
+    if adams and final == "sigma_min" and chooses_sigmas(case):
+        return tuple(table.level[-1])
     if not case.family.has_betas:
         last = ideal.process(case.family.cls) == "consistency"
         last |= getattr(scheduler, "final_sigmas_type", "zero") == "sigma_min"
@@ -263,7 +275,7 @@ def end_level(case: Case) -> tuple[float, float]:
     bar = alpha_bar_of(case)
     if getattr(scheduler, "interpolation_type", "linear") == "log_linear":
         return 1.0, float(np.sqrt(1 / bar[0] - 1))  # log-spaced levels stop above zero
-    if getattr(scheduler, "final_sigmas_type", "zero") == "sigma_min":
+    if final == "sigma_min":
         sigma = float(np.sqrt(1 / bar[0] - 1))
         if getattr(scheduler, "use_flow_sigmas", False):
             return 1 - sigma, sigma
@@ -272,6 +284,12 @@ def end_level(case: Case) -> tuple[float, float]:
     if getattr(scheduler, "set_alpha_to_one", True):
         return 1.0, 0.0
     return float(np.sqrt(bar[0])), float(np.sqrt(1 - bar[0]))
+
+
+def chooses_sigmas(case: Case) -> bool:
+    """Whether the config chooses the noise levels, not the timesteps."""
+    kinds = ("karras", "exponential", "beta", "flow")
+    return any(getattr(case.scheduler, f"use_{kind}_sigmas", False) for kind in kinds)
 
 
 @functools.lru_cache

@@ -37,7 +37,10 @@ FIELDS: tuple[tuple[dict[str, Any], str], ...] = (
     ({"final_sigmas_type": "one"}, "final_sigmas_type"),
     ({"use_karras_sigmas": True, "use_beta_sigmas": True}, "sigmas"),
     ({"use_karras_sigmas": True, "use_lu_lambdas": True}, "use_lu_lambdas"),
-    ({"use_karras_sigmas": True, "use_flow_sigmas": True}, "use_flow_sigmas"),
+    ({"use_beta_sigmas": True, "use_flow_sigmas": True}, "use_flow_sigmas"),
+    ({"predict_x0": False, "thresholding": True}, "thresholding"),
+    ({"shift_terminal": 1.0, "use_flow_sigmas": True}, "shift_terminal"),
+    ({"shift_terminal": 0.1, "use_flow_sigmas": False}, "shift_terminal"),
     ({"use_flow_sigmas": True, "prediction_type": "v_prediction"}, "v_prediction"),
     ({"prediction_type": "flow_prediction"}, "prediction_type"),
     ({"flow_shift": 3.0}, "flow_shift"),
@@ -78,6 +81,21 @@ OWN: tuple[tuple[Any, dict[str, Any], str], ...] = (
         for form in ("dpmsolver", "sde-dpmsolver")
     ),
     (dj.DPMSolverMultistepScheduler, {"variance_type": "other"}, "variance_type"),
+    *(
+        (cls, {"use_karras_sigmas": True, "use_flow_sigmas": True} | more, name)
+        for cls, more, name in (
+            (dj.DPMSolverMultistepScheduler, {}, "use_flow_sigmas"),
+            (dj.UniPCMultistepScheduler, {"flow_shift": 3.0}, "flow_shift"),
+            (dj.UniPCMultistepScheduler, {"shift_terminal": 0.1}, "shift_terminal"),
+        )
+    ),
+    (dj.UniPCMultistepScheduler, {"solver_p": dj.DDIMScheduler()}, "solver_p"),
+    (dj.UniPCMultistepScheduler, {"solver_type": "euler"}, "solver_type"),
+    (dj.UniPCMultistepScheduler, {"sigma_max": 5.0}, "sigma_max"),
+    *(
+        (dj.UniPCMultistepScheduler, {"disable_corrector": steps}, "disable_corrector")
+        for steps in (None, [-1], (0.5,), "01", 3)
+    ),
     (dj.DPMSolverSinglestepScheduler, {"algorithm_type": "dpmsolver"}, "final_sigmas_type"),
     (dj.DPMSolverSinglestepScheduler, {"algorithm_type": "sde-dpmsolver"}, "algorithm_type"),
 )

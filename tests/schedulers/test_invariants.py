@@ -72,7 +72,7 @@ def test_constant_prediction_reaches_the_end_point(case: Case) -> None:
         network = constant_network(case, table, x0, eps)
         alpha, sigma = table.level[0]
         last = propagate(table, network, alpha * x0 + sigma * eps)[-1]
-        end_alpha, end_sigma = end_level(case)
+        end_alpha, end_sigma = end_level(case, table)
         tolerance = tolerance_at(table.level[0])
         wrong = np.abs(last - (end_alpha * x0 + end_sigma * eps)).max()
         assert wrong <= tolerance, f"n={n}: {wrong:.2e} > {tolerance:.2e}"

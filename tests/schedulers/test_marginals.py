@@ -67,7 +67,7 @@ def test_stochastic_tables_end_at_the_level_of_the_config(case: Case) -> None:
     for call in case.stochastic:
         table = case.scheduler.table(steps_of(case)[-1], dtype=np.float64, **call)
         mean, variance = moments_of(case, table)[-1]
-        alpha, sigma = end_level(case)
+        alpha, sigma = end_level(case, table)
         assert abs(mean - alpha) < EXACT
         assert abs(variance - sigma**2) < EXACT
 

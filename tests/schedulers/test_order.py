@@ -34,12 +34,19 @@ def width(level: np.ndarray) -> float:
     return float(np.hypot(level[0] * S, level[1]))
 
 
-def table_down_to(scheduler: Any, stride: int, **call: Any) -> tuple[Any, int]:
-    """A table over FIRST, FIRST - stride, ..., 0 and the row at which r_0 has come to LAST.
+WARM = (FIRST - 0.02, FIRST - 0.04)
+"""Points after the first, so that the first steps of a multistep method, which are of low order,
+leave no error that shows."""
+
+
+def table_down_to(
+    scheduler: Any, stride: int, warm: tuple[float, ...] = (), **call: Any
+) -> tuple[Any, int]:
+    """A table over FIRST, `warm`, FIRST - stride, ..., 0 and the row at which r_0 has come to LAST.
 
     These are timesteps, or thousandths of sigma where there are no betas.
     """
-    grid = list(range(FIRST, -1, -stride))
+    grid = [FIRST, *warm, *range(FIRST - stride, -1, -stride)]
     by_sigma = not isinstance(scheduler, BetaScheduler)
     chosen = {"sigmas": [point / 1000 for point in grid]} if by_sigma else {"timesteps": grid}
     table = scheduler.table(**chosen, dtype=np.float64, **call)
@@ -208,6 +215,32 @@ def test_dpm_solvers_have_the_order_of_their_solver(
         expected = 1  # the stages' noise is independent
     assert abs(fitted_slope(errors, strides) - expected) < SLOPE, errors
     assert errors[-1] < 0.02
+
+
+@pytest.mark.parametrize(
+    ("solver_type", "predict_x0", "corrected", "solver_order"),
+    [
+        ("bh1", True, True, 1),
+        ("bh2", False, True, 1),
+        ("bh1", True, False, 2),
+        ("bh2", False, False, 2),
+        ("bh1", False, True, 2),
+        ("bh2", True, False, 3),
+        ("bh2", True, True, 3),
+    ],
+)
+def test_unipc_has_the_order_of_its_solver(
+    solver_type: str, predict_x0: bool, corrected: bool, solver_order: int
+) -> None:
+    """UniP-p has order p, UniPC-p one more (Zhao et al. 2023, arXiv 2302.04867, theorem 3.1)."""
+    scheduler = dj.UniPCMultistepScheduler(
+        solver_type=solver_type,
+        predict_x0=predict_x0,
+        solver_order=solver_order,
+        disable_corrector=() if corrected else tuple(range(1000)),
+    )
+    errors = [path_error(scheduler, stride, warm=WARM) for stride in STRIDES[1:]]
+    assert abs(fitted_slope(errors, STRIDES[1:]) - (solver_order + corrected)) < SLOPE, errors
 
 
 def test_heun_with_churn_is_of_second_order() -> None:

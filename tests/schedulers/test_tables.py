@@ -37,6 +37,7 @@ HISTORIES = (
     dj.PNDMScheduler(skip_prk_steps=True),
     dj.LMSDiscreteScheduler(timestep_spacing="leading"),
     dj.DPMSolverMultistepScheduler(solver_order=3),
+    dj.UniPCMultistepScheduler(solver_order=3),
 )
 
 

@@ -1,0 +1,136 @@
+"""The Adams methods in lambda: their orders, corrections and grids."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ddpm_jax as dj
+from tests.schedulers.propagate import propagate
+
+LOW: dict[str, Any] = {"final_sigmas_type": "sigma_min"}
+FLOW: dict[str, Any] = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
+
+
+def unipc(**config: Any) -> dj.UniPCMultistepScheduler:
+    return dj.UniPCMultistepScheduler(**config)
+
+
+def sources(table: dj.Table) -> list[int]:
+    """How many registers of the past each row reads."""
+    return [int(np.count_nonzero(np.abs(mix[0, 1:-1]) > 1e-14)) for mix in table.mix]
+
+
+# A row reads what its correction needs, the value that the corrected step came from and what that
+# one read, and what its own prediction needs. A step to sigma 0 forgets x, and its correction.
+@pytest.mark.parametrize(
+    ("config", "steps", "reads"),
+    [
+        ({}, 5, [0, 1, 2, 2, 0]),
+        ({"solver_order": 3}, 6, [0, 1, 2, 3, 3, 0]),
+        ({"solver_order": 3} | LOW, 4, [0, 1, 2, 2]),
+        ({"disable_corrector": range(5)}, 5, [0, 1, 1, 1, 0]),
+        ({"disable_corrector": [1]}, 5, [0, 1, 1, 2, 0]),
+        ({"solver_order": 3, "disable_corrector": range(6)}, 6, [0, 1, 2, 2, 1, 0]),
+        (
+            {"solver_order": 3, "disable_corrector": range(6), "lower_order_final": False} | LOW,
+            6,
+            [0, 1, 2, 2, 2, 2],
+        ),
+        ({"solver_order": 1} | LOW, 3, [0, 1, 1]),
+    ],
+)
+def test_what_unipc_reads(config: dict[str, Any], steps: int, reads: list[int]) -> None:
+    config = config | {"disable_corrector": list(config.get("disable_corrector", []))}
+    assert sources(unipc(**config).table(steps, dtype=np.float64)) == reads
+
+
+def test_steps_are_counted_from_the_beginning_of_the_run() -> None:
+    """`disable_corrector` and the last orders, whatever `start` leaves of it."""
+    scheduler = unipc(disable_corrector=[3], **LOW)
+    assert sources(scheduler.table(7, dtype=np.float64)) == [0, 1, 2, 2, 1, 2, 2]
+    assert sources(scheduler.table(7, start=3, dtype=np.float64)) == [0, 1, 2, 2]
+    assert sources(scheduler.table(7, start=2, dtype=np.float64)) == [0, 1, 1, 2, 2]
+
+
+def test_a_corrector_costs_neither_an_evaluation_nor_a_register() -> None:
+    plain, corrected = (unipc(disable_corrector=k).table(9) for k in (tuple(range(9)), ()))
+    assert len(plain) == len(corrected) == 9
+    assert plain.num_registers == corrected.num_registers == 3
+
+
+def test_the_corrector_is_the_trapezoid_in_lambda() -> None:
+    """UniC-1 with bh1, by hand: with u = -h, the next row starts from
+
+    (sigma' / sigma) x_last - alpha' (e^u - 1) m_0 - alpha' u (m_1 - m_0) / 2
+    """
+    scheduler = unipc(solver_order=1, solver_type="bh1", prediction_type="sample", **LOW)
+    table = scheduler.table(timesteps=[800, 500, 200], dtype=np.float64)
+    m = [0.3, -0.8, 0.5]
+    path = propagate(table, lambda x, i: np.full_like(x, m[i]), np.ones((1, 1, 1, 1)))
+    (a0, s0), (a1, s1), (a2, s2) = table.level
+    u = np.log(a0 / s0) - np.log(a1 / s1)
+    predicted = s1 / s0 - a1 * np.expm1(u) * m[0]
+    assert path[0].item() == pytest.approx(predicted, rel=1e-12)
+    corrected = predicted - a1 * u * (m[1] - m[0]) / 2
+    u = np.log(a1 / s1) - np.log(a2 / s2)
+    expected = s2 / s1 * corrected - a2 * np.expm1(u) * m[1]
+    assert path[1].item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"solver_type": "bh1"},
+        {"predict_x0": False},
+        {"lower_order_final": False, "solver_order": 3},
+    ],
+    ids=str,
+)
+def test_the_step_to_the_data_is_of_first_order(config: dict[str, Any]) -> None:
+    """It ends at x0, and in eps at that of the corrected sample; in diffusers none is finite."""
+    table = unipc(**config, prediction_type="sample").table(6, dtype=np.float64)
+    assert np.all(np.isfinite(table.mix))
+    if unipc(**config).predict_x0:
+        np.testing.assert_array_equal(table.mix[-1, 0], np.eye(len(table.mix[-1]) + 1)[-1])
+    else:
+        assert sources(table)[-1] == 2
+
+
+def test_names_of_other_solvers() -> None:
+    """As diffusers rewrites them."""
+    for kind in ("midpoint", "heun", "logrho"):
+        assert unipc(solver_type=kind).config.solver_type == "bh2"
+
+
+def test_a_repeated_level_is_corrected_and_not_left() -> None:
+    """A long run of chosen levels stays at its last one: what is left is the correction."""
+    table = unipc(use_karras_sigmas=True, **LOW).table(8, dtype=np.float64)
+    assert sources(table)[-1] == 2
+    plain = unipc(use_karras_sigmas=True, disable_corrector=tuple(range(8)), **LOW).table(8)
+    np.testing.assert_array_equal(plain.mix[-1], np.eye(*plain.mix[-1].shape))
+
+
+# Flows.
+
+
+def test_a_flow_begins_just_below_noise() -> None:
+    """Even steps from sigma 1, where lambda is infinite; shifted, then stretched."""
+    table = unipc(**FLOW).table(4, dtype=np.float64)
+    even = np.array([1 - 1e-6, *np.linspace(1, 0.001, 5)[1:-1]])
+    np.testing.assert_allclose(table.level[:, 1], even, rtol=1e-12)
+    np.testing.assert_allclose(table.timestep, 1000 * even, rtol=1e-6)
+    stretched = unipc(**FLOW, shift_terminal=0.2).table(4, dtype=np.float64).level[1:, 1]
+    np.testing.assert_allclose((1 - stretched) / (1 - even[1:]), 0.8 / (1 - even[-1]), rtol=1e-12)
+    one = unipc(**FLOW, shift_terminal=0.2).table(1, dtype=np.float64)
+    np.testing.assert_array_equal(one.level, unipc(**FLOW).table(1, dtype=np.float64).level)
+
+
+def test_a_flow_on_karras_levels() -> None:
+    """As Cosmos has it: s / (1 + s) of levels s from sigma_max to sigma_min."""
+    config = FLOW | {"use_karras_sigmas": True, "sigma_max": 200.0, "sigma_min": 0.01}
+    sigma = unipc(**config).table(7, dtype=np.float64).level[:, 1]
+    ratios = sigma / (1 - sigma)
+    np.testing.assert_allclose(ratios[[0, -1]], [200.0, 0.01], rtol=1e-12)
+    roots = np.diff(ratios ** (1 / 7))
+    np.testing.assert_allclose(roots, roots[0], rtol=1e-10)
