@@ -64,6 +64,7 @@ from ddpm_jax.sampling.torch_noise import torch_noise as torch_noise
 from ddpm_jax.schedulers import CMStochasticIterativeScheduler as CMStochasticIterativeScheduler
 from ddpm_jax.schedulers import DDIMScheduler as DDIMScheduler
 from ddpm_jax.schedulers import DDPMScheduler as DDPMScheduler
+from ddpm_jax.schedulers import DEISMultistepScheduler as DEISMultistepScheduler
 from ddpm_jax.schedulers import DPMSolverMultistepScheduler as DPMSolverMultistepScheduler
 from ddpm_jax.schedulers import DPMSolverSinglestepScheduler as DPMSolverSinglestepScheduler
 from ddpm_jax.schedulers import EDMDPMSolverMultistepScheduler as EDMDPMSolverMultistepScheduler
@@ -115,7 +116,7 @@ __all__ = [
     "EDMDPMSolverMultistepScheduler",
     "CMStochasticIterativeScheduler", "FlowMatchEulerDiscreteScheduler",
     "FlowMatchHeunDiscreteScheduler", "ScoreSdeVeScheduler", "KarrasVeScheduler",
-    "UniPCMultistepScheduler",
+    "UniPCMultistepScheduler", "DEISMultistepScheduler",
     "RePaintScheduler", "Scheduler", "GridOptions", "Config",
     # sampling
     "sample", "sample_with_history", "advance", "step", "predict_x0",

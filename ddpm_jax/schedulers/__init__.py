@@ -10,6 +10,7 @@ from ddpm_jax.schedulers.cm_stochastic_iterative import (
 )
 from ddpm_jax.schedulers.ddim import DDIMScheduler as DDIMScheduler
 from ddpm_jax.schedulers.ddpm import DDPMScheduler as DDPMScheduler
+from ddpm_jax.schedulers.deis_multistep import DEISMultistepScheduler as DEISMultistepScheduler
 from ddpm_jax.schedulers.dpmsolver_multistep import (
     DPMSolverMultistepScheduler as DPMSolverMultistepScheduler,
 )
@@ -57,6 +58,7 @@ SCHEDULERS: tuple[type[Scheduler], ...] = (
     DPMSolverSinglestepScheduler,
     RePaintScheduler,
     UniPCMultistepScheduler,
+    DEISMultistepScheduler,
 )
 """Every scheduler; a new one is added here and is then tested and offered everywhere."""
 

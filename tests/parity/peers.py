@@ -508,7 +508,7 @@ def run_dpm(
 def run_adams(
     scheduler: Any, n: int, network: Network, x: np.ndarray, noise: list[np.ndarray]
 ) -> Run:
-    """UniPC, told fractional timesteps in full."""
+    """UniPC and DEIS, told fractional timesteps in full."""
     run = Run()
     scheduler.set_timesteps(n)
     scheduler.set_begin_index(0)
@@ -536,6 +536,7 @@ RUNS: dict[str, Callable[..., Run]] = {
     "KarrasVeScheduler": run_karras_ve,
     "RePaintScheduler": run_repaint,
     "UniPCMultistepScheduler": run_adams,
+    "DEISMultistepScheduler": run_adams,
 }
 
 

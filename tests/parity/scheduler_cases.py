@@ -411,6 +411,23 @@ def _unipc() -> Iterator[Case]:
     yield from _product(name, 10, prediction, offsets)
 
 
+def _deis() -> Iterator[Case]:
+    name, prediction = "DEISMultistepScheduler", _axis("prediction_type", PREDICTIONS)
+    spacing, orders = _axis("timestep_spacing", SPACINGS), _axis("solver_order", (1, 2, 3))
+    always = {"lower_order_final": False}
+    for steps in (1, 2, 3, 10, 37, 50):
+        yield from _product(name, steps, orders)
+    yield from _product(name, 10, spacing, prediction, orders[1:])
+    yield from _product(name, 10, CHOSEN_SIGMAS[:3], orders)
+    yield from _product(name, 10, [always], orders)
+    for steps in (1, 10):
+        yield from _product(name, steps, FLOWS, orders)
+    yield from _product(name, 10, [REFINEMENTS[-1]], prediction[::2], orders)
+    yield from _product(name, 10, SCHEDULES, orders[1:])
+    offsets = [{"timestep_spacing": "leading", "steps_offset": offset} for offset in (1, 89)]
+    yield from _product(name, 10, prediction, offsets)
+
+
 def cases_by_fields(name: str, fields: Collection[str]) -> tuple[Case, ...]:
     """Cases of a scheduler without a list of its own, from the fields that it has."""
     prediction = _axis("prediction_type", PREDICTIONS)
@@ -440,4 +457,5 @@ GROUPS: dict[str, tuple[Case, ...]] = {
     "DPMSolverSinglestep": tuple(_dpm_singlestep()),
     "RePaint": tuple(_repaint()),
     "UniPCMultistep": tuple(_unipc()),
+    "DEISMultistep": tuple(_deis()),
 }

@@ -18,6 +18,7 @@ from tests.schedulers.propagate import propagate
 pytestmark = [
     # diffusers hands torch tensors to np.array in a way that numpy 2 will drop
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:__array_wrap__ must accept:DeprecationWarning"),  # DEIS's
     pytest.mark.filterwarnings("ignore:.algorithm_type:FutureWarning"),  # dpmsolver's
 ]
 
@@ -29,6 +30,10 @@ LIFTED, AMPLIFIED = 1e-12, 2e-11
 SHIPPED = 6e-5
 # Where eps is (x - x0) / sigma, float32 loses more at small sigma: measured 8.0e-5 at most.
 SHIPPED_REFINED = 1.2e-4
+
+# Where diffusers' closed forms cancel in float32, of the third order of close levels: measured
+# 2.8e-4 at most.
+SHIPPED_CANCELING = {"DEISMultistep": 4e-4}
 
 # Schedulers without a list of cases of their own take those of their fields.
 ALL_GROUPS = GROUPS | {
@@ -96,7 +101,8 @@ def test_as_shipped(group: str) -> None:
     plain = [c for c in chosen if not {"beta_schedule", "trained_betas"} & set(c.config)]
     assert len(plain) > 10
     found = {str(case): difference(case, np.float32) for case in plain}
-    report(found, dict.fromkeys(found, SHIPPED if group in GROUPS else SHIPPED_REFINED))
+    allowed = SHIPPED if group in GROUPS else SHIPPED_REFINED
+    report(found, dict.fromkeys(found, SHIPPED_CANCELING.get(group, allowed)))
 
 
 @pytest.mark.parametrize("length", [1000, 50])

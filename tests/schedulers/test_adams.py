@@ -134,3 +134,59 @@ def test_a_flow_on_karras_levels() -> None:
     np.testing.assert_allclose(ratios[[0, -1]], [200.0, 0.01], rtol=1e-12)
     roots = np.diff(ratios ** (1 / 7))
     np.testing.assert_allclose(roots, roots[0], rtol=1e-10)
+
+
+# DEIS.
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_deis_integrates_polynomials_in_log_rho(order: int) -> None:
+    """With eps = (log rho)^d, a step of k values is exact for d < k, and not for d = k."""
+    scheduler = dj.DEISMultistepScheduler(solver_order=order, lower_order_final=False)
+    table = scheduler.table(12, dtype=np.float64)
+    alpha, sigma = table.level.T
+    logs = np.log(sigma / alpha)
+    nodes, areas = np.polynomial.legendre.leggauss(30)
+    for degree in range(order + 1):
+        path = propagate(
+            table, lambda x, i, d=degree: np.full_like(x, logs[i] ** d), np.zeros((1, 1, 1, 1))
+        )
+        steps = np.diff(np.ravel(path[:-1]) / alpha[1:], prepend=0.0)
+        for i in range(order - 1, len(steps)):  # rows before have fewer values
+            half = (sigma[i + 1] / alpha[i + 1] - sigma[i] / alpha[i]) / 2
+            points = sigma[i] / alpha[i] + half * (nodes + 1)
+            exact = half * areas @ np.log(points) ** degree
+            wrong = abs(steps[i] - exact) / abs(half)
+            assert wrong < 1e-11 if degree < order else wrong > 1e-3, (degree, i, wrong)
+
+
+@pytest.mark.parametrize(
+    ("config", "steps", "reads"),
+    [
+        ({}, 5, [0, 1, 1, 1, 0]),
+        ({}, 15, [0] + [1] * 14),
+        ({"solver_order": 3}, 6, [0, 1, 2, 2, 1, 0]),
+        ({"solver_order": 3, "lower_order_final": False}, 6, [0, 1, 2, 2, 2, 2]),
+        ({"solver_order": 1}, 3, [0, 0, 0]),
+        ({"use_karras_sigmas": True}, 5, [0, 1, 1, 1, 0]),
+    ],
+)
+def test_what_deis_reads(config: dict[str, Any], steps: int, reads: list[int]) -> None:
+    """The orders grow from 1, and fall to it again at the end of runs of under 15 steps."""
+    table = dj.DEISMultistepScheduler(**config).table(steps, dtype=np.float64)
+    assert sources(table) == reads
+
+
+def test_deis_stays_at_the_last_of_chosen_levels() -> None:
+    """As diffusers; a run of timesteps goes on to the first level of training."""
+    for chosen in ({"use_karras_sigmas": True}, {"use_exponential_sigmas": True}, FLOW):
+        mix = dj.DEISMultistepScheduler(**chosen).table(5, dtype=np.float64).mix[-1, 0]
+        np.testing.assert_allclose(mix, [1, 0, 0], atol=1e-14)
+    assert abs(dj.DEISMultistepScheduler().table(5).mix[-1, 0, -1]) > 0.1
+
+
+def test_names_of_other_solvers_are_those_of_deis() -> None:
+    for form in ("dpmsolver", "dpmsolver++"):
+        for kind in ("midpoint", "heun", "bh1", "bh2"):
+            scheduler = dj.DEISMultistepScheduler(algorithm_type=form, solver_type=kind)
+            assert scheduler == dj.DEISMultistepScheduler()

@@ -243,6 +243,13 @@ def test_unipc_has_the_order_of_its_solver(
     assert abs(fitted_slope(errors, STRIDES[1:]) - (solver_order + corrected)) < SLOPE, errors
 
 
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_deis_has_the_order_of_its_solver(order: int) -> None:
+    scheduler = dj.DEISMultistepScheduler(solver_order=order)
+    errors = [path_error(scheduler, stride, warm=WARM) for stride in STRIDES[1:]]
+    assert abs(fitted_slope(errors, STRIDES[1:]) - order) < SLOPE, errors
+
+
 def test_heun_with_churn_is_of_second_order() -> None:
     """Karras et al. 2022 (arXiv 2206.00364), Algorithm 2, while sigma rises by a part of a step."""
     scheduler, errors = dj.KarrasVeScheduler(s_churn=3.0, s_noise=1.0), []

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import ddpm_jax as dj
-from tests.schedulers.matrix import BETA_FAMILIES, FAMILIES, VE, Case, cases
+from tests.schedulers.matrix import BETA_FAMILIES, FAMILIES, VE, Case, cases, end_level
 
 COLUMNS = ("timestep", "level", "in_scale", "mix", "to_x0", "noise_scale", "log_var")
 KEYS = dj.sample_keys(jax.random.key(0, impl="unsafe_rbg"), 2)
@@ -38,6 +38,7 @@ HISTORIES = (
     dj.LMSDiscreteScheduler(timestep_spacing="leading"),
     dj.DPMSolverMultistepScheduler(solver_order=3),
     dj.UniPCMultistepScheduler(solver_order=3),
+    dj.DEISMultistepScheduler(solver_order=3),
 )
 
 
@@ -187,8 +188,8 @@ def test_sigmas_of_timesteps_are_those_timesteps(family: Any) -> None:
     scheduler, timesteps = family.cls(), [999, 700, 411, 90, 5]
     ratio = scheduler.noise_schedule.noise_ratio
     by_timestep = scheduler.table(timesteps=timesteps, dtype=np.float64)
-    end = 0.0 if getattr(scheduler, "set_alpha_to_one", True) else float(ratio[0])
-    sigmas = [*(float(ratio[t]) for t in timesteps), end]
+    alpha, sigma = end_level(family.plain, by_timestep)
+    sigmas = [*(float(ratio[t]) for t in timesteps), sigma / alpha]
     by_sigma = scheduler.table(sigmas=sigmas, dtype=np.float64)
     for name in ("timestep", "level", "mix", "noise_scale"):
         one, other = getattr(by_sigma, name), getattr(by_timestep, name)
