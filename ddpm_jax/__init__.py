@@ -79,6 +79,7 @@ from ddpm_jax.schedulers import KarrasVeScheduler as KarrasVeScheduler
 from ddpm_jax.schedulers import LMSDiscreteScheduler as LMSDiscreteScheduler
 from ddpm_jax.schedulers import PNDMScheduler as PNDMScheduler
 from ddpm_jax.schedulers import RePaintScheduler as RePaintScheduler
+from ddpm_jax.schedulers import SASolverScheduler as SASolverScheduler
 from ddpm_jax.schedulers import Scheduler as Scheduler
 from ddpm_jax.schedulers import ScoreSdeVeScheduler as ScoreSdeVeScheduler
 from ddpm_jax.schedulers import UniPCMultistepScheduler as UniPCMultistepScheduler
@@ -116,7 +117,7 @@ __all__ = [
     "EDMDPMSolverMultistepScheduler",
     "CMStochasticIterativeScheduler", "FlowMatchEulerDiscreteScheduler",
     "FlowMatchHeunDiscreteScheduler", "ScoreSdeVeScheduler", "KarrasVeScheduler",
-    "UniPCMultistepScheduler", "DEISMultistepScheduler",
+    "UniPCMultistepScheduler", "DEISMultistepScheduler", "SASolverScheduler",
     "RePaintScheduler", "Scheduler", "GridOptions", "Config",
     # sampling
     "sample", "sample_with_history", "advance", "step", "predict_x0",

@@ -34,6 +34,7 @@ FAMILY_FIELDS = frozenset(
         # multistep solvers
         "solver_order", "algorithm_type", "solver_type", "lower_order_final", "euler_at_final",
         "use_lu_lambdas", "lambda_min_clipped", "predict_x0", "disable_corrector", "solver_p",
+        "predictor_order", "corrector_order", "tau_func",
         # flow matching
         "use_flow_sigmas", "flow_shift", "use_dynamic_shifting", "time_shift_type",
         "shift_terminal", "shift", "base_shift", "max_shift", "base_image_seq_len",

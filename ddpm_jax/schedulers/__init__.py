@@ -36,6 +36,7 @@ from ddpm_jax.schedulers.karras_ve import KarrasVeScheduler as KarrasVeScheduler
 from ddpm_jax.schedulers.lms import LMSDiscreteScheduler as LMSDiscreteScheduler
 from ddpm_jax.schedulers.pndm import PNDMScheduler as PNDMScheduler
 from ddpm_jax.schedulers.repaint import RePaintScheduler as RePaintScheduler
+from ddpm_jax.schedulers.sasolver import SASolverScheduler as SASolverScheduler
 from ddpm_jax.schedulers.score_sde_ve import ScoreSdeVeScheduler as ScoreSdeVeScheduler
 from ddpm_jax.schedulers.unipc_multistep import UniPCMultistepScheduler as UniPCMultistepScheduler
 
@@ -59,6 +60,7 @@ SCHEDULERS: tuple[type[Scheduler], ...] = (
     RePaintScheduler,
     UniPCMultistepScheduler,
     DEISMultistepScheduler,
+    SASolverScheduler,
 )
 """Every scheduler; a new one is added here and is then tested and offered everywhere."""
 

@@ -139,20 +139,24 @@ class Kernel(NamedTuple):
     u: float
     slope: Callable[[float], float]
 
-    def weights(self, places: Sequence[float]) -> list[float]:
-        """The weights of m at places, by (1), or (2) if there are two."""
-        moments = [factorial(k) * phi for k, phi in enumerate(phis(self.u, len(places)))]
-        if len(places) == 2:
-            moments[1] = self.slope(self.u)
-        powers = np.vander(places, increasing=True).T
-        return (-self.size * self.u * np.linalg.solve(powers, moments)).tolist()
-
     def beyond(self, places: Sequence[float], here: int) -> list[float]:
-        """The same less the part of first order, which the value at index `here` has."""
-        if list(places) == [0.0]:
+        """Weights of m at places, less the part of first order, which m here has, at that index.
+
+        They add up to 0. Without m here, a single place has the whole part of first order.
+        """
+        others = [place for place in places if place != 0]
+        if not others:
             return [0.0]
-        found = [*self.weights(places), *[0.0] * (here + 1 - len(places))]
-        found[here] += self.size * self.u * phis(self.u, 1)[0]
+        moments = [factorial(k) * phi for k, phi in enumerate(phis(self.u, len(others) + 1))]
+        if len(places) == 1:
+            weights = np.array(moments[:1])
+        else:
+            if len(others) == 1:
+                moments[1] = self.slope(self.u)
+            powers = np.vander(others, len(others) + 1, increasing=True).T[1:]
+            weights = np.linalg.solve(powers, moments[1:])
+        found: list[float] = (-self.size * self.u * weights).tolist()
+        found.insert(here, -sum(found))
         return found
 
     def correction(self, places: Sequence[float], predictor: Sequence[float]) -> list[float]:

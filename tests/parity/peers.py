@@ -508,15 +508,20 @@ def run_dpm(
 def run_adams(
     scheduler: Any, n: int, network: Network, x: np.ndarray, noise: list[np.ndarray]
 ) -> Run:
-    """UniPC and DEIS, told fractional timesteps in full."""
+    """UniPC, DEIS and SA-Solver, told fractional timesteps in full; tau is 0 in the last step."""
     run = Run()
     scheduler.set_timesteps(n)
     scheduler.set_begin_index(0)
-    sample = _tensor(x)
-    for i, t in enumerate(scheduler.timesteps):
-        told = _sigma_told(scheduler, float(scheduler.sigmas[i]), t)
-        output = _tensor(network(_array(sample), i))
-        sample = run.append(told, scheduler.step(output, t, sample).prev_sample)
+    sample, last = _tensor(x), scheduler.timesteps[-1]
+    if hasattr(scheduler, "tau_func"):
+        tau = scheduler.tau_func
+        scheduler.tau_func = lambda t: tau(t) if t != last else 0
+    with injection():
+        for i, t in enumerate(scheduler.timesteps):
+            told = _sigma_told(scheduler, float(scheduler.sigmas[i]), t)
+            randomness.value = _tensor(noise[i])
+            output = _tensor(network(_array(sample), i)[..., : x.shape[-1]])
+            sample = run.append(told, scheduler.step(output, t, sample).prev_sample)
     return run
 
 
@@ -537,6 +542,7 @@ RUNS: dict[str, Callable[..., Run]] = {
     "RePaintScheduler": run_repaint,
     "UniPCMultistepScheduler": run_adams,
     "DEISMultistepScheduler": run_adams,
+    "SASolverScheduler": run_adams,
 }
 
 

@@ -66,7 +66,8 @@ class Case:
 
     def __str__(self) -> str:
         shown = {
-            k: "..." if isinstance(v, list) else v for k, v in (self.config | self.call).items()
+            k: "..." if isinstance(v, list) or callable(v) else v
+            for k, v in (self.config | self.call).items()
         }
         options = ",".join(f"{key}={value}" for key, value in shown.items())
         return f"{self.name.removesuffix('Scheduler')}-{self.steps}({options})"
@@ -428,6 +429,33 @@ def _deis() -> Iterator[Case]:
     yield from _product(name, 10, prediction, offsets)
 
 
+def some_noise(timestep: Any) -> float:
+    return 0.6
+
+
+def _sasolver() -> Iterator[Case]:
+    name, prediction = "SASolverScheduler", _axis("prediction_type", PREDICTIONS)
+    spacing, taus = _axis("timestep_spacing", SPACINGS), [{}, {"tau_func": some_noise}]
+    form = _axis("algorithm_type", ("data_prediction", "noise_prediction"))
+    pairs = [(1, 1), (2, 2), (3, 3), (1, 3), (3, 1), (4, 2), (2, 4)]
+    orders = [{"predictor_order": p, "corrector_order": c} for p, c in pairs]
+    for steps in (1, 2, 3, 10):
+        yield from _product(name, steps, form, orders, taus)
+    yield from _product(name, 37, form, orders[:2], taus)
+    yield from _product(name, 10, spacing, prediction)
+    yield from _product(name, 10, prediction[1:], form[1:])
+    yield from _product(name, 10, _axis("lower_order_final", (False,)), form, orders[1:3])
+    yield from _product(name, 10, CHOSEN_SIGMAS[:3], form)
+    yield from _product(name, 10, FLOWS, orders[1:3])
+    yield from _product(name, 10, FLOWS[2:], form[1:])
+    yield from _product(name, 10, [REFINEMENTS[-1]], prediction[::2], taus)
+    yield from _product(name, 10, SCHEDULES, form)
+    yield from _product(name, 10, [CLIPPED], spacing)
+    yield from _product(name, 10, _axis("variance_type", ("learned", "learned_range")), form)
+    offsets = [{"timestep_spacing": "leading", "steps_offset": offset} for offset in (1, 89)]
+    yield from _product(name, 10, offsets)
+
+
 def cases_by_fields(name: str, fields: Collection[str]) -> tuple[Case, ...]:
     """Cases of a scheduler without a list of its own, from the fields that it has."""
     prediction = _axis("prediction_type", PREDICTIONS)
@@ -458,4 +486,5 @@ GROUPS: dict[str, tuple[Case, ...]] = {
     "RePaint": tuple(_repaint()),
     "UniPCMultistep": tuple(_unipc()),
     "DEISMultistep": tuple(_deis()),
+    "SASolver": tuple(_sasolver()),
 }

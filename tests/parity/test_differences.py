@@ -408,3 +408,24 @@ def test_unipc_of_eps_does_not_threshold() -> None:
     config = {"predict_x0": False, "final_sigmas_type": "sigma_min"}
     ends = [end_of(ready("UniPCMultistepScheduler", thresholding=k, **config)) for k in (0, 1)]
     assert (ends[0] == ends[1]).all()
+
+
+# SA-Solver.
+
+
+def test_sasolver_adds_noise_on_its_last_step() -> None:
+    scheduler = ready("SASolverScheduler", tau_func=lambda timestep: 1.0)
+    scheduler.set_begin_index(9)
+    steps = []
+    for _ in range(2):
+        scheduler._step_index = None
+        scheduler.last_sample = None
+        scheduler.lower_order_nums = 0
+        steps.append(scheduler.step(ZERO, scheduler.timesteps[-1], ZERO).prev_sample)
+    assert (steps[0] != steps[1]).any()
+
+
+def test_sasolver_of_eps_does_not_threshold() -> None:
+    scheduler = ready("SASolverScheduler", algorithm_type="noise_prediction", thresholding=True)
+    with pytest.raises(RuntimeError):
+        end_of(scheduler)

@@ -35,6 +35,7 @@ EXPLICIT: dict[str, dict[str, Any]] = dict.fromkeys(NAMES, PLAIN) | {
     "KarrasVeScheduler": {"s_churn": 0.0, "sigma_max": 50.0},
     "DPMSolverSinglestepScheduler": {"solver_order": 3, "final_sigmas_type": "sigma_min"},
     "RePaintScheduler": {"eta": 0.5, "clip_sample": False},
+    "SASolverScheduler": {"predictor_order": 3, "thresholding": True, "use_karras_sigmas": True},
     "DEISMultistepScheduler": {"solver_order": 3, "lower_order_final": False},
     "UniPCMultistepScheduler": {"solver_type": "bh1", "disable_corrector": [0, 1]},
 }
@@ -43,6 +44,7 @@ EXPLICIT: dict[str, dict[str, Any]] = dict.fromkeys(NAMES, PLAIN) | {
 # Targets that refuse the form of the source's solver, in both libraries.
 OTHER_FORMS = {
     ("DPMSolverMultistepScheduler", "DEISMultistepScheduler"),
+    ("DPMSolverMultistepScheduler", "SASolverScheduler"),
 }
 
 
@@ -119,10 +121,17 @@ def test_transfer_is_that_of_diffusers(source: str, target: str, given: bool) ->
     assert dict(mixed.config) == dict(ours.config)
 
 
-# diffusers cannot read their files: docs/differences.md, "a config of DEIS loads".
+# diffusers cannot read their files: docs/differences.md, "a config of DEIS loads"; and neither
+# library those of SA-Solver, whose algorithm_type has other values.
+SOLVERS = {
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSinglestepScheduler",
+    "DEISMultistepScheduler",
+}
 UNREAD = {
-    ("DEISMultistepScheduler", "DPMSolverMultistepScheduler"),
-    ("DEISMultistepScheduler", "DPMSolverSinglestepScheduler"),
+    *itertools.product(["DEISMultistepScheduler"], SOLVERS),
+    *itertools.product(["SASolverScheduler"], SOLVERS),
+    *itertools.product(SOLVERS, ["SASolverScheduler"]),
 }
 
 

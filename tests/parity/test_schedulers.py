@@ -33,7 +33,7 @@ SHIPPED_REFINED = 1.2e-4
 
 # Where diffusers' closed forms cancel in float32, of the third order of close levels: measured
 # 2.8e-4 at most.
-SHIPPED_CANCELING = {"DEISMultistep": 4e-4}
+SHIPPED_CANCELING = {"DEISMultistep": 4e-4, "SASolver": 4e-4}
 
 # Schedulers without a list of cases of their own take those of their fields.
 ALL_GROUPS = GROUPS | {

@@ -91,6 +91,12 @@ BETA_FAMILIES = tuple(family for family in FAMILIES if family.has_betas)
 
 SPACINGS = ("leading", "trailing", "linspace", "quadratic")
 
+
+def some_noise(timestep: float) -> float:
+    """SA-Solver's tau."""
+    return 0.5 + timestep / 2000
+
+
 # One at a time on the plain scheduler; each applies to the schedulers that have all its fields.
 VARIATIONS: tuple[dict[str, Any], ...] = (
     {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012},
@@ -156,6 +162,10 @@ VARIATIONS: tuple[dict[str, Any], ...] = (
     {"predict_x0": False, "final_sigmas_type": "sigma_min", "prediction_type": "sample"},
     {"solver_type": "bh1", "disable_corrector": (0, 2), "solver_p": None},
     {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "shift_terminal": 0.1},
+    {"predictor_order": 1, "corrector_order": 3},
+    {"predictor_order": 4, "corrector_order": 1, "tau_func": some_noise},
+    {"algorithm_type": "noise_prediction"},
+    {"algorithm_type": "noise_prediction", "thresholding": True},
     # without betas
     {"sigma_data": 0.8, "sigma_min": 0.01, "sigma_max": 50.0},
     {"sigma_data": 0.5, "num_train_timesteps": 60},
@@ -191,7 +201,7 @@ class Case:
 
     def __str__(self) -> str:
         shown = ",".join(
-            f"{key}={value if not isinstance(value, tuple) else '...'}"
+            f"{key}={'...' if isinstance(value, tuple) or callable(value) else value}"
             for key, value in self.config
         )
         return f"{self.family.name}({shown})"

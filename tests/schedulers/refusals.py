@@ -89,6 +89,13 @@ OWN: tuple[tuple[Any, dict[str, Any], str], ...] = (
             (dj.UniPCMultistepScheduler, {"shift_terminal": 0.1}, "shift_terminal"),
         )
     ),
+    *(
+        (dj.SASolverScheduler, {name: order}, name)
+        for name in ("predictor_order", "corrector_order")
+        for order in (0, 5)
+    ),
+    (dj.SASolverScheduler, {"algorithm_type": "dpmsolver++"}, "algorithm_type"),
+    (dj.SASolverScheduler, {"tau_func": 1.0}, "tau_func"),
     (dj.UniPCMultistepScheduler, {"solver_p": dj.DDIMScheduler()}, "solver_p"),
     (dj.UniPCMultistepScheduler, {"solver_type": "euler"}, "solver_type"),
     (dj.UniPCMultistepScheduler, {"sigma_max": 5.0}, "sigma_max"),
@@ -161,6 +168,14 @@ CALLS: tuple[tuple[Any, dict[str, Any], str], ...] = (
         (dj.RePaintScheduler(), {"num_inference_steps": 10, name: k}, name)
         for name in ("jump_length", "jump_n_sample")
         for k in (0, 2.0, True)
+    ),
+    *(
+        (
+            dj.SASolverScheduler(tau_func=lambda t, tau=tau: tau),
+            {"num_inference_steps": 3},
+            "tau_func",
+        )
+        for tau in (-0.1, float("nan"), None, "1")
     ),
     (dj.EulerDiscreteScheduler(use_karras_sigmas=True), {"timesteps": [9, 3]}, "timesteps"),
     (dj.DPMSolverMultistepScheduler(use_lu_lambdas=True), {"timesteps": [9, 3]}, "timesteps"),

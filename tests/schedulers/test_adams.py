@@ -1,5 +1,6 @@
 """The Adams methods in lambda: their orders, corrections and grids."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -190,3 +191,79 @@ def test_names_of_other_solvers_are_those_of_deis() -> None:
         for kind in ("midpoint", "heun", "bh1", "bh2"):
             scheduler = dj.DEISMultistepScheduler(algorithm_type=form, solver_type=kind)
             assert scheduler == dj.DEISMultistepScheduler()
+
+
+# SA-Solver.
+
+
+def sasolver(**config: Any) -> dj.SASolverScheduler:
+    return dj.SASolverScheduler(**config)
+
+
+def test_the_default_tau_is_one_between_timesteps_200_and_800() -> None:
+    grid = [900, 801, 800, 500, 200, 199, 10]
+    noise = sasolver().table(timesteps=grid, dtype=np.float64).noise_scale
+    assert (noise > 0).tolist() == [False, False, True, True, True, False, False]
+
+
+def test_the_last_step_of_any_tau_adds_no_noise() -> None:
+    noise = sasolver(tau_func=lambda timestep: 1.0).table(6).noise_scale
+    assert (noise > 0).tolist() == [True] * 5 + [False]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "order"),
+    [
+        ("data_prediction", "sde-dpmsolver++", 1),
+        ("noise_prediction", "sde-dpmsolver", 1),
+        ("noise_prediction", "sde-dpmsolver", 2),
+    ],
+)
+def test_at_tau_one_the_predictor_is_that_of_dpmsolver(ours: str, theirs: str, order: int) -> None:
+    """Which has no corrector: so of the first two rows, and of noise in all."""
+    dpm = dj.DPMSolverMultistepScheduler(
+        algorithm_type=theirs, solver_order=order, solver_type="heun", **LOW
+    ).table(20, dtype=np.float64)
+    sa = sasolver(
+        algorithm_type=ours,
+        predictor_order=order,
+        corrector_order=1,
+        tau_func=lambda timestep: 1.0,
+    ).table(20, dtype=np.float64)
+    np.testing.assert_allclose(sa.mix[0, 0, [0, -1]], dpm.mix[0, 0, [0, -1]], rtol=1e-12)
+    np.testing.assert_allclose(sa.noise_scale, dpm.noise_scale, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("config", "steps", "reads"),
+    [
+        ({}, 5, [0, 1, 2, 2, 2]),
+        ({"predictor_order": 3}, 6, [0, 1, 2, 3, 3, 2]),
+        ({"predictor_order": 1, "corrector_order": 4}, 6, [0, 1, 2, 3, 3, 2]),
+        (
+            {"predictor_order": 1, "corrector_order": 4, "lower_order_final": False},
+            6,
+            [0, 1, 2, 3, 3, 3],
+        ),
+    ],
+)
+def test_what_sasolver_reads(config: dict[str, Any], steps: int, reads: list[int]) -> None:
+    config |= {"algorithm_type": "noise_prediction", "tau_func": lambda timestep: 0.3}
+    assert sources(sasolver(**config).table(steps, dtype=np.float64)) == reads
+
+
+def test_tau_is_a_function_of_fractional_timesteps() -> None:
+    told: list[float] = []
+    sasolver(use_exponential_sigmas=True, tau_func=lambda t: told.append(t) or 0.5).table(5)
+    assert any(timestep != round(timestep) for timestep in told)
+
+
+def test_a_function_is_not_written_to_a_file(tmp_path: Path) -> None:
+    """Nor does it get lost in silence: another scheduler's config keeps it, hidden."""
+    scheduler = sasolver(tau_func=lambda timestep: 0.5, predictor_order=3)
+    other = dj.DDIMScheduler.from_config(scheduler.config)
+    for one in (scheduler, other):
+        with pytest.raises(ValueError, match="tau_func is a function"):
+            one.save_pretrained(tmp_path / "scheduler")
+    assert not (tmp_path / "scheduler").exists()
+    assert dj.SASolverScheduler.from_config(other.config) == scheduler

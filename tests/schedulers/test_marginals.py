@@ -44,10 +44,8 @@ def is_single_point(case: Case) -> bool:
     if not (case.stochastic and case.exact):
         return False
     config = dict(case.config)
-    return (
-        config.get("variance_type") not in (*LARGE, *LEARNED)
-        and config.get("algorithm_type") != "sde-dpmsolver"
-    )
+    of_eps = config.get("algorithm_type") in ("sde-dpmsolver", "noise_prediction")
+    return config.get("variance_type") not in (*LARGE, *LEARNED) and not of_eps
 
 
 @cases(is_single_point)
@@ -58,7 +56,7 @@ def test_single_point_marginal_of_every_row(case: Case) -> None:
             found = moments_of(case, table)
             alpha, sigma = table.level[1:].T
             np.testing.assert_allclose(found[:-1, 0], alpha, rtol=EXACT)
-            np.testing.assert_allclose(found[:-1, 1], sigma**2, rtol=EXACT)
+            np.testing.assert_allclose(found[:-1, 1], sigma**2, rtol=EXACT, atol=EXACT / 100)
 
 
 @cases(is_single_point)
@@ -82,7 +80,14 @@ def test_fixed_large_is_exact_on_unit_data(case: Case) -> None:
         np.testing.assert_allclose(found[-1, 1], table.level[-1, 0] ** 2, rtol=EXACT)
 
 
-@cases(is_single_point)
+def is_loud(case: Case) -> bool:
+    """SA-Solver has noise from timestep 200 on."""
+    return is_single_point(case) and not (
+        case.family.name == "SASolver" and case.get("num_train_timesteps") < 200
+    )
+
+
+@cases(is_loud)
 def test_the_test_can_fail(case: Case) -> None:
     """A tenth of a percent more noise is seen."""
     call = case.stochastic[-1]

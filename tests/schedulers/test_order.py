@@ -250,6 +250,34 @@ def test_deis_has_the_order_of_its_solver(order: int) -> None:
     assert abs(fitted_slope(errors, STRIDES[1:]) - order) < SLOPE, errors
 
 
+@pytest.mark.parametrize("form", ["data_prediction", "noise_prediction"])
+@pytest.mark.parametrize(
+    ("predictor", "corrector", "tau", "order"),
+    [
+        (1, 1, 0.0, 1),
+        (2, 2, 0.0, 2),
+        (1, 3, 0.0, 2),
+        (3, 4, 0.0, 4),
+        (2, 1, 0.5, 1),
+        (2, 2, 1.0, 2),
+    ],
+)
+def test_sasolver_has_the_order_of_its_corrector(
+    form: str, predictor: int, corrector: int, tau: float, order: int
+) -> None:
+    """Of k values a corrector makes a step of order k, or one more than its predictor; of the
+    variance where noise is drawn."""
+    scheduler = dj.SASolverScheduler(
+        algorithm_type=form,
+        predictor_order=predictor,
+        corrector_order=corrector,
+        tau_func=lambda timestep: tau,
+    )
+    measure = variance_error if tau else path_error
+    errors = [measure(scheduler, stride, warm=WARM) for stride in STRIDES[1:]]
+    assert abs(fitted_slope(errors, STRIDES[1:]) - order) < SLOPE, errors
+
+
 def test_heun_with_churn_is_of_second_order() -> None:
     """Karras et al. 2022 (arXiv 2206.00364), Algorithm 2, while sigma rises by a part of a step."""
     scheduler, errors = dj.KarrasVeScheduler(s_churn=3.0, s_noise=1.0), []

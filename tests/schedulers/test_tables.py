@@ -39,6 +39,7 @@ HISTORIES = (
     dj.DPMSolverMultistepScheduler(solver_order=3),
     dj.UniPCMultistepScheduler(solver_order=3),
     dj.DEISMultistepScheduler(solver_order=3),
+    dj.SASolverScheduler(corrector_order=3),
 )
 
 
