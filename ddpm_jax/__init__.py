@@ -75,6 +75,7 @@ from ddpm_jax.schedulers import FlowMatchEulerDiscreteScheduler as FlowMatchEule
 from ddpm_jax.schedulers import FlowMatchHeunDiscreteScheduler as FlowMatchHeunDiscreteScheduler
 from ddpm_jax.schedulers import GridOptions as GridOptions
 from ddpm_jax.schedulers import HeunDiscreteScheduler as HeunDiscreteScheduler
+from ddpm_jax.schedulers import IPNDMScheduler as IPNDMScheduler
 from ddpm_jax.schedulers import KarrasVeScheduler as KarrasVeScheduler
 from ddpm_jax.schedulers import LMSDiscreteScheduler as LMSDiscreteScheduler
 from ddpm_jax.schedulers import PNDMScheduler as PNDMScheduler
@@ -118,6 +119,7 @@ __all__ = [
     "CMStochasticIterativeScheduler", "FlowMatchEulerDiscreteScheduler",
     "FlowMatchHeunDiscreteScheduler", "ScoreSdeVeScheduler", "KarrasVeScheduler",
     "UniPCMultistepScheduler", "DEISMultistepScheduler", "SASolverScheduler",
+    "IPNDMScheduler",
     "RePaintScheduler", "Scheduler", "GridOptions", "Config",
     # sampling
     "sample", "sample_with_history", "advance", "step", "predict_x0",

@@ -66,7 +66,11 @@ FLOW_FAMILY = frozenset(
 CM_FAMILY = frozenset({"CMStochasticIterativeScheduler"})
 SCORE_FAMILY = frozenset({"ScoreSdeVeScheduler"})
 KARRAS_FAMILY = frozenset({"KarrasVeScheduler"})
-FAMILIES = (FAMILY, EDM_FAMILY, FLOW_FAMILY, CM_FAMILY, SCORE_FAMILY, KARRAS_FAMILY)
+IPNDM_FAMILY = frozenset({"IPNDMScheduler"})
+FAMILIES = (
+    *(FAMILY, EDM_FAMILY, FLOW_FAMILY, CM_FAMILY, SCORE_FAMILY),
+    *(KARRAS_FAMILY, IPNDM_FAMILY),
+)
 
 # Fields that change the network's inputs or levels, with the value that every scheduler supports.
 # A scheduler without the field cannot sample a network that was trained with another value.

@@ -32,6 +32,7 @@ from ddpm_jax.schedulers.flow_match_heun import (
     FlowMatchHeunDiscreteScheduler as FlowMatchHeunDiscreteScheduler,
 )
 from ddpm_jax.schedulers.heun import HeunDiscreteScheduler as HeunDiscreteScheduler
+from ddpm_jax.schedulers.ipndm import IPNDMScheduler as IPNDMScheduler
 from ddpm_jax.schedulers.karras_ve import KarrasVeScheduler as KarrasVeScheduler
 from ddpm_jax.schedulers.lms import LMSDiscreteScheduler as LMSDiscreteScheduler
 from ddpm_jax.schedulers.pndm import PNDMScheduler as PNDMScheduler
@@ -61,6 +62,7 @@ SCHEDULERS: tuple[type[Scheduler], ...] = (
     UniPCMultistepScheduler,
     DEISMultistepScheduler,
     SASolverScheduler,
+    IPNDMScheduler,
 )
 """Every scheduler; a new one is added here and is then tested and offered everywhere."""
 

@@ -39,7 +39,8 @@ class GridOptions(TypedDict, total=False):
     sigmas: Numbers | None
     """Exactly these noise levels sigma / alpha, strictly descending, instead of the spacing: one
     more than there are steps, for the last is where the run ends. 0 is the data. Each timestep is
-    that of its level, usually fractional. On the straight paths of flow matching: sigma itself."""
+    that of its level, usually fractional. On the straight paths of flow matching, and in IPNDM:
+    sigma itself."""
     start: int
     """Leave out this many of the first steps."""
     dtype: Any

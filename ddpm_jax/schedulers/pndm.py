@@ -72,7 +72,7 @@ class PNDMScheduler(SpacedTimesteps):
             levels = levels[1:]
         order = 1 + (1 if self.skip_prk_steps and steps > 1 else warm)
         for level, end in pairwise(levels[warm:]):
-            _multistep(build, level, end, order)
+            multistep(build, level, end, order)
             order = min(order + 1, len(ADAMS))
         return build.build(prior, dtype)
 
@@ -90,9 +90,12 @@ def _slope(level: Level, end: Level) -> float:
     return end.sigma - level.sigma * end.alpha / level.alpha
 
 
-def _multistep(build: TableBuilder, level: Level, end: Level, order: int) -> None:
-    """Equation (1), or its lower orders while the history fills."""
-    slope = _slope(level, end)
+def multistep(build: TableBuilder, level: Level, end: Level, order: int) -> None:
+    """Equation (1), or its lower orders while the history fills, with registers e1, e2, e3.
+
+    The first order needs no slope, which is infinite where alpha is 0.
+    """
+    slope = _slope(level, end) if order > 1 else 0.0
     past = {e: slope * c for e, c in zip(HISTORY, ADAMS[order - 1], strict=False)}
     past["eps"] += end.sigma - slope  # x0 and eps, not x: for v they do not cancel
     build.row(*level, x={"x0": end.alpha, **past}, **PUSH)

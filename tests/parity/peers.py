@@ -525,6 +525,22 @@ def run_adams(
     return run
 
 
+def run_ipndm(
+    scheduler: Any, n: int, network: Network, x: np.ndarray, noise: list[np.ndarray]
+) -> Run:
+    """IPNDM. Its first step, from noise alone, loses x0 = -v, which is added."""
+    run = Run()
+    scheduler.set_timesteps(n)
+    sample = _tensor(x)
+    for i, t in enumerate(scheduler.timesteps):
+        output = _tensor(network(_array(sample), i))
+        sample = scheduler.step(output, t, sample).prev_sample
+        if scheduler.alphas[i] == 0:
+            sample = sample - scheduler.alphas[i + 1] * output
+        run.append(t, sample)
+    return run
+
+
 RUNS: dict[str, Callable[..., Run]] = {
     "DPMSolverMultistepScheduler": run_dpm,
     "DPMSolverSinglestepScheduler": run_dpm,
@@ -543,6 +559,7 @@ RUNS: dict[str, Callable[..., Run]] = {
     "UniPCMultistepScheduler": run_adams,
     "DEISMultistepScheduler": run_adams,
     "SASolverScheduler": run_adams,
+    "IPNDMScheduler": run_ipndm,
 }
 
 

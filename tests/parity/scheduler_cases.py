@@ -456,6 +456,14 @@ def _sasolver() -> Iterator[Case]:
     yield from _product(name, 10, offsets)
 
 
+def _ipndm() -> Iterator[Case]:
+    name = "IPNDMScheduler"
+    for steps in (*range(1, 42), 50, 100):
+        yield Case(name, steps, {})
+    for sigmas in ([1.0, 0.9, 0.4, 0.0], [0.99, 0.6, 0.5, 0.2, 0.15, 0.1]):
+        yield Case(name, len(sigmas) - 1, {"trained_betas": sigmas})
+
+
 def cases_by_fields(name: str, fields: Collection[str]) -> tuple[Case, ...]:
     """Cases of a scheduler without a list of its own, from the fields that it has."""
     prediction = _axis("prediction_type", PREDICTIONS)
@@ -487,4 +495,5 @@ GROUPS: dict[str, tuple[Case, ...]] = {
     "UniPCMultistep": tuple(_unipc()),
     "DEISMultistep": tuple(_deis()),
     "SASolver": tuple(_sasolver()),
+    "IPNDM": tuple(_ipndm()),
 }

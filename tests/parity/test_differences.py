@@ -429,3 +429,18 @@ def test_sasolver_of_eps_does_not_threshold() -> None:
     scheduler = ready("SASolverScheduler", algorithm_type="noise_prediction", thresholding=True)
     with pytest.raises(RuntimeError):
         end_of(scheduler)
+
+
+# IPNDM.
+
+
+def test_ipndm_loses_the_first_prediction() -> None:
+    """From alpha 0, where x0 = -v."""
+    ends = [ready("IPNDMScheduler", 1).step(ZERO + v, 1.0, ZERO + 0.3)[0] for v in (0.0, 0.5)]
+    assert (ends[0] == ends[1]).all()
+    assert ready("IPNDMScheduler", 1).alphas[0] == 0
+
+
+def test_ipndm_of_given_levels_takes_any_number_of_steps() -> None:
+    scheduler = ready("IPNDMScheduler", 10, trained_betas=[0.9, 0.5, 0.0])
+    assert len(scheduler.timesteps) == 2

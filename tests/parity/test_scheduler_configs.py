@@ -35,6 +35,7 @@ EXPLICIT: dict[str, dict[str, Any]] = dict.fromkeys(NAMES, PLAIN) | {
     "KarrasVeScheduler": {"s_churn": 0.0, "sigma_max": 50.0},
     "DPMSolverSinglestepScheduler": {"solver_order": 3, "final_sigmas_type": "sigma_min"},
     "RePaintScheduler": {"eta": 0.5, "clip_sample": False},
+    "IPNDMScheduler": {"num_train_timesteps": 500, "trained_betas": [0.9, 0.5, 0.1, 0.0]},
     "SASolverScheduler": {"predictor_order": 3, "thresholding": True, "use_karras_sigmas": True},
     "DEISMultistepScheduler": {"solver_order": 3, "lower_order_final": False},
     "UniPCMultistepScheduler": {"solver_type": "bh1", "disable_corrector": [0, 1]},

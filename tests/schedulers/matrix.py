@@ -83,7 +83,9 @@ class Family:
 
     @property
     def fields(self) -> set[str]:
-        return {field.name for field in dataclasses.fields(self.cls) if field.init}
+        """Those of its config that any number of steps has; IPNDM's trained_betas are one run."""
+        found = {field.name for field in dataclasses.fields(self.cls) if field.init}
+        return found if self.has_betas else found - {"trained_betas"}
 
 
 FAMILIES = tuple(Family(cls) for cls in SCHEDULERS)

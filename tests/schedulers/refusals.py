@@ -96,6 +96,11 @@ OWN: tuple[tuple[Any, dict[str, Any], str], ...] = (
     ),
     (dj.SASolverScheduler, {"algorithm_type": "dpmsolver++"}, "algorithm_type"),
     (dj.SASolverScheduler, {"tau_func": 1.0}, "tau_func"),
+    *(
+        (dj.IPNDMScheduler, {"trained_betas": sigmas}, "trained_betas")
+        for sigmas in ((0.5,), (0.5, 0.5), (1.1, 0.5), (0.5, -0.1), ((0.5, 0.1),))
+    ),
+    (dj.IPNDMScheduler, {"trained_betas": (0.5, 0.1, 0.0), "num_train_timesteps": 1}, "at most"),
     (dj.UniPCMultistepScheduler, {"solver_p": dj.DDIMScheduler()}, "solver_p"),
     (dj.UniPCMultistepScheduler, {"solver_type": "euler"}, "solver_type"),
     (dj.UniPCMultistepScheduler, {"sigma_max": 5.0}, "sigma_max"),
@@ -160,6 +165,7 @@ CALLS: tuple[tuple[Any, dict[str, Any], str], ...] = (
     (dj.EulerDiscreteScheduler(), {"num_inference_steps": 10, "s_noise": -1.0}, "s_noise"),
     (dj.EDMEulerScheduler(), {"num_inference_steps": 10, "s_churn": -1.0}, "s_churn"),
     (dj.FlowMatchEulerDiscreteScheduler(), {"sigmas": [1.005, 0.5]}, "sigmas"),
+    (dj.IPNDMScheduler(), {"sigmas": [1.005, 0.5]}, "sigmas"),
     *(
         (dj.LMSDiscreteScheduler(), {"num_inference_steps": 10, "order": k}, "order")
         for k in (0, 2.0, True, "4")
