@@ -62,9 +62,13 @@ from ddpm_jax.sampling.step import predict_x0 as predict_x0
 from ddpm_jax.sampling.step import step as step
 from ddpm_jax.sampling.torch_noise import torch_noise as torch_noise
 from ddpm_jax.schedulers import CMStochasticIterativeScheduler as CMStochasticIterativeScheduler
+from ddpm_jax.schedulers import DDIMInverseScheduler as DDIMInverseScheduler
 from ddpm_jax.schedulers import DDIMScheduler as DDIMScheduler
 from ddpm_jax.schedulers import DDPMScheduler as DDPMScheduler
 from ddpm_jax.schedulers import DEISMultistepScheduler as DEISMultistepScheduler
+from ddpm_jax.schedulers import (
+    DPMSolverMultistepInverseScheduler as DPMSolverMultistepInverseScheduler,
+)
 from ddpm_jax.schedulers import DPMSolverMultistepScheduler as DPMSolverMultistepScheduler
 from ddpm_jax.schedulers import DPMSolverSinglestepScheduler as DPMSolverSinglestepScheduler
 from ddpm_jax.schedulers import EDMDPMSolverMultistepScheduler as EDMDPMSolverMultistepScheduler
@@ -119,7 +123,7 @@ __all__ = [
     "CMStochasticIterativeScheduler", "FlowMatchEulerDiscreteScheduler",
     "FlowMatchHeunDiscreteScheduler", "ScoreSdeVeScheduler", "KarrasVeScheduler",
     "UniPCMultistepScheduler", "DEISMultistepScheduler", "SASolverScheduler",
-    "IPNDMScheduler",
+    "IPNDMScheduler", "DDIMInverseScheduler", "DPMSolverMultistepInverseScheduler",
     "RePaintScheduler", "Scheduler", "GridOptions", "Config",
     # sampling
     "sample", "sample_with_history", "advance", "step", "predict_x0",

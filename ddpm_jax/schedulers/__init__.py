@@ -9,10 +9,14 @@ from ddpm_jax.schedulers.cm_stochastic_iterative import (
     CMStochasticIterativeScheduler as CMStochasticIterativeScheduler,
 )
 from ddpm_jax.schedulers.ddim import DDIMScheduler as DDIMScheduler
+from ddpm_jax.schedulers.ddim_inverse import DDIMInverseScheduler as DDIMInverseScheduler
 from ddpm_jax.schedulers.ddpm import DDPMScheduler as DDPMScheduler
 from ddpm_jax.schedulers.deis_multistep import DEISMultistepScheduler as DEISMultistepScheduler
 from ddpm_jax.schedulers.dpmsolver_multistep import (
     DPMSolverMultistepScheduler as DPMSolverMultistepScheduler,
+)
+from ddpm_jax.schedulers.dpmsolver_multistep_inverse import (
+    DPMSolverMultistepInverseScheduler as DPMSolverMultistepInverseScheduler,
 )
 from ddpm_jax.schedulers.dpmsolver_singlestep import (
     DPMSolverSinglestepScheduler as DPMSolverSinglestepScheduler,
@@ -63,11 +67,15 @@ SCHEDULERS: tuple[type[Scheduler], ...] = (
     DEISMultistepScheduler,
     SASolverScheduler,
     IPNDMScheduler,
+    DDIMInverseScheduler,
+    DPMSolverMultistepInverseScheduler,
 )
 """Every scheduler; a new one is added here and is then tested and offered everywhere."""
 
-BY_NAME: dict[str, type[Scheduler]] = {cls.short_name(): cls for cls in SCHEDULERS}
-"""The same by the names that the command line and the benchmarks take."""
+BY_NAME: dict[str, type[Scheduler]] = {
+    cls.short_name(): cls for cls in SCHEDULERS if not cls.ascends
+}
+"""Those that make images, by the names that the command line and the benchmarks take."""
 
 if TYPE_CHECKING:
     SchedulerName: TypeAlias = str

@@ -35,7 +35,8 @@ class GridOptions(TypedDict, total=False):
 
     timesteps: Numbers | None
     """Exactly these, strictly descending, instead of the spacing. May be fractional where the
-    levels lie between training timesteps too (the Euler and DPM-Solver families)."""
+    levels lie between training timesteps too (the Euler and DPM-Solver families). Schedulers that
+    walk up, from images to noise, take ascending ones, and so of `sigmas`."""
     sigmas: Numbers | None
     """Exactly these noise levels sigma / alpha, strictly descending, instead of the spacing: one
     more than there are steps, for the last is where the run ends. 0 is the data. Each timestep is
@@ -75,6 +76,7 @@ class Scheduler(Configured):
     stochastic: ClassVar[bool] = False  # draws noise whatever its options are
     one_row_per_step: ClassVar[bool] = True
 
+    ascends: ClassVar[bool] = False  # from images to noise, and so do the grids it is given
     whole_timesteps: ClassVar[bool] = True  # levels exist at whole timesteps only
 
     def _faults(self) -> Sequence[str]:

@@ -100,6 +100,20 @@ class ZeroTerminalSNR(BetaScheduler):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AlphaToOne(BetaScheduler):
+    """Chooses the level with the least noise.
+
+    Attributes:
+        set_alpha_to_one: it is the data (alpha 1); otherwise the level of timestep 0.
+    """
+
+    set_alpha_to_one: bool = True
+
+    def _end(self) -> Level:
+        return super()._end() if self.set_alpha_to_one else self._levels_at(np.zeros(1))[0]
+
+
+@dataclass(frozen=True, kw_only=True)
 class SigmaFlags(Scheduler):
     """Chooses how noise levels are spaced.
 

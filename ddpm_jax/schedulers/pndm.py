@@ -25,6 +25,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ddpm_jax.schedulers.betas import SpacedTimesteps
+from ddpm_jax.schedulers.fields import AlphaToOne
 from ddpm_jax.tables.builder import Level, TableBuilder
 from ddpm_jax.tables.table import Table
 
@@ -40,7 +41,7 @@ WARM_UP = 3  # Runge-Kutta steps before the history is full
 
 
 @dataclass(frozen=True, kw_only=True)
-class PNDMScheduler(SpacedTimesteps):
+class PNDMScheduler(AlphaToOne, SpacedTimesteps):
     """Pseudo linear multistep sampling; deterministic, x0 is never clipped.
 
     N steps take N + 9 evaluations, or N + 1 with `skip_prk_steps`. Grids of under four steps warm
@@ -80,9 +81,6 @@ class PNDMScheduler(SpacedTimesteps):
         return self._levels_at(np.asarray([level.timestep - (level.timestep - end.timestep) // 2]))[
             0
         ]
-
-    def _end(self) -> Level:
-        return super()._end() if self.set_alpha_to_one else self._levels_at(np.zeros(1))[0]
 
 
 def _slope(level: Level, end: Level) -> float:

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import numpy as np
 import pytest
 
+import ddpm_jax as dj
 from ddpm_jax.schedulers import SCHEDULERS
 from ddpm_jax.schedulers.adams import AdamsMethod
 from ddpm_jax.schedulers.betas import BetaScheduler
@@ -43,6 +44,8 @@ class Family:
         if "prediction_type" not in self.fields:
             return (None,)
         taken = get_args(get_type_hints(self.cls)["prediction_type"])
+        if issubclass(self.cls, dj.DDIMInverseScheduler):
+            taken = [p for p in taken if p != "sample"]  # refused by default
         return tuple(p for p in ("epsilon", "sample", "v_prediction") if p in taken)
 
     def takes(self, config: dict[str, Any]) -> bool:
@@ -89,7 +92,8 @@ class Family:
 
 
 FAMILIES = tuple(Family(cls) for cls in SCHEDULERS)
-BETA_FAMILIES = tuple(family for family in FAMILIES if family.has_betas)
+BETA_FAMILIES = tuple(family for family in FAMILIES if family.has_betas and not family.cls.ascends)
+"""Those with betas that walk down; tests/schedulers/test_ascending.py has the others."""
 
 SPACINGS = ("leading", "trailing", "linspace", "quadratic")
 
@@ -160,6 +164,7 @@ VARIATIONS: tuple[dict[str, Any], ...] = (
         "final_sigmas_type": "sigma_min",
     },
     {"use_dynamic_shifting": False, "time_shift_type": "exponential"},
+    {"algorithm_type": "deis", "euler_at_final": True},
     {"predict_x0": False},
     {"predict_x0": False, "final_sigmas_type": "sigma_min", "prediction_type": "sample"},
     {"solver_type": "bh1", "disable_corrector": (0, 2), "solver_p": None},
@@ -276,6 +281,8 @@ def end_level(case: Case, table: Any) -> tuple[float, float]:
     Runs of the Adams methods stay at the last one of chosen noise levels but for "zero".
     """
     scheduler = case.scheduler
+    if scheduler.ascends:
+        return top_level(case, table)
     adams = isinstance(scheduler, AdamsMethod)
     final = getattr(scheduler, "final_sigmas_type", "sigma_min" if adams else "zero")
     if adams and final == "sigma_min" and chooses_sigmas(case):
@@ -296,6 +303,22 @@ def end_level(case: Case, table: Any) -> tuple[float, float]:
     if getattr(scheduler, "set_alpha_to_one", True):
         return 1.0, 0.0
     return float(np.sqrt(bar[0])), float(np.sqrt(1 - bar[0]))
+
+
+def top_level(case: Case, table: Any) -> tuple[float, float]:
+    """Where a run up ends: at the noisiest level, of DDIM's grid or of training."""
+    if case.get("prediction_type") == "flow_prediction":
+        sigma = 1 - 1 / case.get("num_train_timesteps")
+        shift = case.get("flow_shift")
+        sigma = shift * sigma / (1 + (shift - 1) * sigma)
+        return 1 - sigma, sigma
+    bar = alpha_bar_of(case)
+    if isinstance(case.scheduler, dj.DDIMInverseScheduler):
+        last = bar[int(table.timestep[-1])]
+    else:
+        log_snrs = np.log(bar / (1 - bar)) / 2
+        last = bar[np.flatnonzero(log_snrs >= case.get("lambda_min_clipped"))[-1]]
+    return float(np.sqrt(last)), float(np.sqrt(1 - last))
 
 
 def chooses_sigmas(case: Case) -> bool:

@@ -96,6 +96,18 @@ OWN: tuple[tuple[Any, dict[str, Any], str], ...] = (
     ),
     (dj.SASolverScheduler, {"algorithm_type": "dpmsolver++"}, "algorithm_type"),
     (dj.SASolverScheduler, {"tau_func": 1.0}, "tau_func"),
+    (dj.DDIMInverseScheduler, {"prediction_type": "sample"}, "prediction_type"),
+    *(
+        (dj.DPMSolverMultistepInverseScheduler, {"algorithm_type": form}, "algorithm_type")
+        for form in ("sde-dpmsolver", "sde-dpmsolver++")
+    ),
+    *(
+        (dj.DPMSolverMultistepInverseScheduler, {"use_flow_sigmas": True} | more, name)
+        for name, more in (
+            ("prediction_type", {"prediction_type": "sample"}),
+            ("thresholding", {"prediction_type": "flow_prediction", "thresholding": True}),
+        )
+    ),
     *(
         (dj.IPNDMScheduler, {"trained_betas": sigmas}, "trained_betas")
         for sigmas in ((0.5,), (0.5, 0.5), (1.1, 0.5), (0.5, -0.1), ((0.5, 0.1),))
@@ -166,6 +178,11 @@ CALLS: tuple[tuple[Any, dict[str, Any], str], ...] = (
     (dj.EDMEulerScheduler(), {"num_inference_steps": 10, "s_churn": -1.0}, "s_churn"),
     (dj.FlowMatchEulerDiscreteScheduler(), {"sigmas": [1.005, 0.5]}, "sigmas"),
     (dj.IPNDMScheduler(), {"sigmas": [1.005, 0.5]}, "sigmas"),
+    (
+        dj.DPMSolverMultistepInverseScheduler(prediction_type="sample"),
+        {"sigmas": [0.0, 1.0, 2.0]},
+        "prediction_type",
+    ),
     *(
         (dj.LMSDiscreteScheduler(), {"num_inference_steps": 10, "order": k}, "order")
         for k in (0, 2.0, True, "4")
@@ -196,6 +213,13 @@ CALLS: tuple[tuple[Any, dict[str, Any], str], ...] = (
 )
 
 
+def turned(cls: Any, call: dict[str, Any]) -> dict[str, Any]:
+    """Grids in the other order, for schedulers that walk up."""
+    if not cls.ascends:
+        return call
+    return {name: value[::-1] if isinstance(value, list) else value for name, value in call.items()}
+
+
 def attempts() -> Iterator[tuple[str, Callable[[], Any], str]]:
     for cls in SCHEDULERS:
         own = {field.name for field in dataclasses.fields(cls)}
@@ -203,6 +227,7 @@ def attempts() -> Iterator[tuple[str, Callable[[], Any], str]]:
             yield f"{cls.__name__}({fields})", lambda c=cls, f=fields: c(**f), named
         for call in STEPS:
             named = "start" if "start" in call else next(iter(call), "steps")
+            call = turned(cls, call)
             yield f"{cls.__name__}().table({call})", lambda c=cls, k=call: c().table(**k), named
     for cls, fields, named in OWN:
         yield f"{cls.__name__}({fields})", lambda c=cls, f=fields: c(**f), named
