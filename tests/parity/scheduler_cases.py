@@ -464,6 +464,39 @@ def _ipndm() -> Iterator[Case]:
         yield Case(name, len(sigmas) - 1, {"trained_betas": sigmas})
 
 
+def _ddim_inverse() -> Iterator[Case]:
+    name, prediction = "DDIMInverseScheduler", _axis("prediction_type", PREDICTIONS[::2])
+    spacing, end = _axis("timestep_spacing", SPACINGS[:2]), _axis("set_alpha_to_one", (True, False))
+    above = [{"prediction_type": "sample", "set_alpha_to_one": False}]
+    yield from _product(name, 10, prediction, spacing, REFINEMENTS[:3], end)
+    yield from _product(name, 10, above, spacing, REFINEMENTS[:3])
+    for steps in (1, 3, 37, 50):
+        yield from _product(name, steps, prediction, spacing, REFINEMENTS[2:3], end)
+    yield from _product(name, 10, SCHEDULES, spacing, REFINEMENTS[2:3])
+    yield from _product(name, 10, prediction[1:], spacing, [ZERO_SNR], REFINEMENTS[2:3])
+    yield from _product(name, 10, prediction, _axis("steps_offset", (1, 99)))
+
+
+def _dpm_inverse() -> Iterator[Case]:
+    name, prediction = "DPMSolverMultistepInverseScheduler", _axis("prediction_type", PREDICTIONS)
+    form = _axis("algorithm_type", ("dpmsolver++", "dpmsolver"))
+    spacing, kind = _axis("timestep_spacing", SPACINGS), _axis("solver_type", ("midpoint", "heun"))
+    orders = _axis("solver_order", (1, 2, 3))
+    for steps in (1, 2, 3, 10, 37):
+        yield from _product(name, steps, form, orders, kind)
+    yield from _product(name, 10, spacing, prediction, form)
+    yield from _product(name, 10, CHOSEN_SIGMAS[:3], form, orders)
+    ends = [{"lower_order_final": False}, {"euler_at_final": True}]
+    for steps in (10, 20):
+        yield from _product(name, steps, ends, form, orders[1:])
+    yield from _product(name, 10, [REFINEMENTS[-1]], form, prediction)
+    yield from _product(name, 10, SCHEDULES, orders)
+    yield from _product(name, 10, [CLIPPED], form, spacing)
+    yield from _product(name, 10, _axis("variance_type", ("learned", "learned_range")))
+    offsets = [{"timestep_spacing": "leading", "steps_offset": offset} for offset in (1, 89)]
+    yield from _product(name, 10, prediction, offsets)
+
+
 def cases_by_fields(name: str, fields: Collection[str]) -> tuple[Case, ...]:
     """Cases of a scheduler without a list of its own, from the fields that it has."""
     prediction = _axis("prediction_type", PREDICTIONS)
@@ -496,4 +529,6 @@ GROUPS: dict[str, tuple[Case, ...]] = {
     "DEISMultistep": tuple(_deis()),
     "SASolver": tuple(_sasolver()),
     "IPNDM": tuple(_ipndm()),
+    "DDIMInverse": tuple(_ddim_inverse()),
+    "DPMSolverMultistepInverse": tuple(_dpm_inverse()),
 }

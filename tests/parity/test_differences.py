@@ -444,3 +444,41 @@ def test_ipndm_loses_the_first_prediction() -> None:
 def test_ipndm_of_given_levels_takes_any_number_of_steps() -> None:
     scheduler = ready("IPNDMScheduler", 10, trained_betas=[0.9, 0.5, 0.0])
     assert len(scheduler.timesteps) == 2
+
+
+# The way up.
+
+
+def test_ddim_inverse_does_not_step_from_the_timestep_before() -> None:
+    """With a constant (x0, eps) the next level's x is known; float32 has 7 digits."""
+    scheduler = ready("DDIMInverseScheduler", 6, timestep_spacing="trailing", clip_sample=False)
+    before, now = (int(t) for t in scheduler.timesteps[-2:])
+    assert now - before != 1000 // 6
+    bar = scheduler.alphas_cumprod
+    eps = ZERO + 1
+    stepped = scheduler.step(eps, now, bar[before].sqrt() * 0.5 + (1 - bar[before]).sqrt() * eps)
+    expected = bar[now].sqrt() * 0.5 + (1 - bar[now]).sqrt() * eps
+    assert abs(stepped.prev_sample - expected).max() > 1e-5
+
+
+def test_ddim_inverse_of_x0_begins_with_nan() -> None:
+    scheduler = ready("DDIMInverseScheduler", prediction_type="sample")
+    assert scheduler.step(ZERO, scheduler.timesteps[0], ZERO).prev_sample.isnan().all()
+
+
+@pytest.mark.parametrize("form", ["sde-dpmsolver", "sde-dpmsolver++"])
+@pytest.mark.filterwarnings("ignore:.algorithm_type:FutureWarning")
+def test_noise_on_the_way_up_is_nan(form: str) -> None:
+    scheduler = ready("DPMSolverMultistepInverseScheduler", algorithm_type=form)
+    assert end_of(scheduler).isnan().all()
+
+
+def test_dpm_inverse_drops_levels() -> None:
+    scheduler = ready("DPMSolverMultistepInverseScheduler", 50, use_karras_sigmas=True)
+    assert len(scheduler.timesteps) < 50 == len(scheduler.sigmas) - 1
+
+
+def test_a_flow_on_the_way_up_walks_down() -> None:
+    flow = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
+    scheduler = ready("DPMSolverMultistepInverseScheduler", **flow)
+    assert (scheduler.sigmas.diff() <= 0).all()
