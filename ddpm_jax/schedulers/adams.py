@@ -147,15 +147,15 @@ class Kernel(NamedTuple):
         others = [place for place in places if place != 0]
         if not others:
             return [0.0]
-        moments = [factorial(k) * phi for k, phi in enumerate(phis(self.u, len(others) + 1))]
         if len(places) == 1:
-            weights = np.array(moments[:1])
+            weights = phis(self.u, 1)
+        elif len(others) == 1:
+            weights = [self.slope(self.u) / others[0]]  # (2)
         else:
-            if len(others) == 1:
-                moments[1] = self.slope(self.u)
-            powers = np.vander(others, len(others) + 1, increasing=True).T[1:]
-            weights = np.linalg.solve(powers, moments[1:])
-        found: list[float] = (-self.size * self.u * weights).tolist()
+            moments = [factorial(k) * phi for k, phi in enumerate(phis(self.u, len(places)))]
+            powers = np.vander(others, len(places), increasing=True).T
+            weights = np.linalg.solve(powers[1:], moments[1:]).tolist()  # (1) for k = 1, 2, ...
+        found = [-self.size * self.u * weight for weight in weights]
         found.insert(here, -sum(found))
         return found
 

@@ -389,6 +389,16 @@ def test_an_overlap_of_no_whole_latent_pixels() -> None:
     assert tiled(10).decode(torch.zeros(1, 4, 5, 11)).sample.shape[-1] == 28
 
 
+# UniPC, DEIS and SA-Solver.
+
+
+@pytest.mark.parametrize("kind", ["UniPCMultistep", "DEISMultistep", "SASolver"])
+def test_a_timestep_twice_is_nan(kind: str) -> None:
+    scheduler = ready(f"{kind}Scheduler", 1000)
+    assert len(set(scheduler.timesteps.tolist())) == 999
+    assert end_of(scheduler).isnan().all()
+
+
 # UniPC.
 
 

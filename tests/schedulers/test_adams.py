@@ -112,6 +112,30 @@ def test_a_repeated_level_is_corrected_and_not_left() -> None:
     np.testing.assert_array_equal(plain.mix[-1], np.eye(*plain.mix[-1].shape))
 
 
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        unipc(solver_order=3),
+        dj.DEISMultistepScheduler(solver_order=3),
+        dj.SASolverScheduler(predictor_order=3),
+    ],
+    ids=lambda one: type(one).__name__,
+)
+def test_a_timestep_that_repeats(scheduler: dj.Scheduler) -> None:
+    """1000 steps of linspace round two points to one timestep: x stays there but for a correction.
+
+    In diffusers the run is NaN from there on.
+    """
+    table = scheduler.table(1000, dtype=np.float64)
+    repeat = int(np.flatnonzero(np.diff(table.timestep) == 0).item())
+    x0, eps, start = 0.3, -1.2, np.ones((1, 1, 1, 1))
+    alpha, sigma = table.level[0]
+    path = propagate(table, lambda x, i: np.full_like(x, eps), (alpha * x0 + sigma * eps) * start)
+    alpha, sigma = table.level[repeat + 1]
+    assert path[repeat].item() == pytest.approx(alpha * x0 + sigma * eps, rel=1e-10)
+    assert np.isfinite(path[-1]).all()
+
+
 # Flows.
 
 
