@@ -18,7 +18,8 @@ with
 
     (3)  x <- x + sum_j (w_j of the corrector - w_j of the predictor) m_j
 
-so a corrector costs no evaluation and no register, and the last step has none.
+so a corrector costs no evaluation, and no register for the sample or the noise before the step; it
+needs one value of m more. The last step has none.
 
 References: Hairer, Norsett and Wanner 1993, Solving Ordinary Differential Equations I, section
 III.1, for polynomials; Zhao et al. 2023, arXiv:2302.04867 (UniPC), for (1) and (2).

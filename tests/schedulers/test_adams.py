@@ -54,10 +54,13 @@ def test_steps_are_counted_from_the_beginning_of_the_run() -> None:
     assert sources(scheduler.table(7, start=2, dtype=np.float64)) == [0, 1, 1, 2, 2]
 
 
-def test_a_corrector_costs_neither_an_evaluation_nor_a_register() -> None:
-    plain, corrected = (unipc(disable_corrector=k).table(9) for k in (tuple(range(9)), ()))
-    assert len(plain) == len(corrected) == 9
-    assert plain.num_registers == corrected.num_registers == 3
+def test_a_corrector_costs_no_evaluation() -> None:
+    """And one value of m more than the predictor, but no register for the sample before."""
+    for order in (1, 2, 3):
+        table = unipc(solver_order=order).table(9)
+        assert (len(table), table.num_registers) == (9, order + 1)
+    table = dj.SASolverScheduler(predictor_order=3, corrector_order=3).table(9)
+    assert (len(table), table.num_registers) == (9, 4)
 
 
 def test_the_corrector_is_the_trapezoid_in_lambda() -> None:
