@@ -73,8 +73,13 @@ from ddpm_jax.sampling.step import predict_x0 as predict_x0
 from ddpm_jax.sampling.step import step as step
 from ddpm_jax.sampling.torch_noise import torch_noise as torch_noise
 from ddpm_jax.schedulers import CMStochasticIterativeScheduler as CMStochasticIterativeScheduler
+from ddpm_jax.schedulers import DDIMInverseScheduler as DDIMInverseScheduler
 from ddpm_jax.schedulers import DDIMScheduler as DDIMScheduler
 from ddpm_jax.schedulers import DDPMScheduler as DDPMScheduler
+from ddpm_jax.schedulers import DEISMultistepScheduler as DEISMultistepScheduler
+from ddpm_jax.schedulers import (
+    DPMSolverMultistepInverseScheduler as DPMSolverMultistepInverseScheduler,
+)
 from ddpm_jax.schedulers import DPMSolverMultistepScheduler as DPMSolverMultistepScheduler
 from ddpm_jax.schedulers import DPMSolverSDEScheduler as DPMSolverSDEScheduler
 from ddpm_jax.schedulers import DPMSolverSinglestepScheduler as DPMSolverSinglestepScheduler
@@ -86,6 +91,7 @@ from ddpm_jax.schedulers import FlowMatchEulerDiscreteScheduler as FlowMatchEule
 from ddpm_jax.schedulers import FlowMatchHeunDiscreteScheduler as FlowMatchHeunDiscreteScheduler
 from ddpm_jax.schedulers import GridOptions as GridOptions
 from ddpm_jax.schedulers import HeunDiscreteScheduler as HeunDiscreteScheduler
+from ddpm_jax.schedulers import IPNDMScheduler as IPNDMScheduler
 from ddpm_jax.schedulers import KarrasVeScheduler as KarrasVeScheduler
 from ddpm_jax.schedulers import KDPM2AncestralDiscreteScheduler as KDPM2AncestralDiscreteScheduler
 from ddpm_jax.schedulers import KDPM2DiscreteScheduler as KDPM2DiscreteScheduler
@@ -93,9 +99,11 @@ from ddpm_jax.schedulers import LCMScheduler as LCMScheduler
 from ddpm_jax.schedulers import LMSDiscreteScheduler as LMSDiscreteScheduler
 from ddpm_jax.schedulers import PNDMScheduler as PNDMScheduler
 from ddpm_jax.schedulers import RePaintScheduler as RePaintScheduler
+from ddpm_jax.schedulers import SASolverScheduler as SASolverScheduler
 from ddpm_jax.schedulers import Scheduler as Scheduler
 from ddpm_jax.schedulers import ScoreSdeVeScheduler as ScoreSdeVeScheduler
 from ddpm_jax.schedulers import TCDScheduler as TCDScheduler
+from ddpm_jax.schedulers import UniPCMultistepScheduler as UniPCMultistepScheduler
 from ddpm_jax.tables.builder import Level as Level
 from ddpm_jax.tables.builder import TableBuilder as TableBuilder
 from ddpm_jax.tables.describe import describe as describe
@@ -132,6 +140,8 @@ __all__ = [
     "FlowMatchHeunDiscreteScheduler", "ScoreSdeVeScheduler", "KarrasVeScheduler",
     "LCMScheduler", "TCDScheduler",
     "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "DPMSolverSDEScheduler",
+    "UniPCMultistepScheduler", "DEISMultistepScheduler", "SASolverScheduler",
+    "IPNDMScheduler", "DDIMInverseScheduler", "DPMSolverMultistepInverseScheduler",
     "RePaintScheduler", "Scheduler", "GridOptions", "Config",
     # sampling
     "sample", "sample_with_history", "advance", "step", "predict_x0",

@@ -41,7 +41,10 @@ OLD_UNET_FIELDS = {
 }
 """Fields of a UNet's config before diffusers' first release, and their names today."""
 
-OLD_SCHEDULER_FIELDS = {"timesteps": "num_train_timesteps"}
+OLD_SCHEDULER_FIELDS = {
+    "timesteps": "num_train_timesteps",
+    "set_alpha_to_zero": "set_alpha_to_one",  # of DDIMInverse
+}
 """The same of a scheduler's config."""
 
 _PREFIXES = {

@@ -34,6 +34,7 @@ FAMILY_FIELDS = frozenset(
         # multistep solvers
         "solver_order", "algorithm_type", "solver_type", "lower_order_final", "euler_at_final",
         "use_lu_lambdas", "lambda_min_clipped", "predict_x0", "disable_corrector", "solver_p",
+        "predictor_order", "corrector_order", "tau_func",
         # flow matching
         "use_flow_sigmas", "flow_shift", "use_dynamic_shifting", "time_shift_type",
         "shift_terminal", "shift", "base_shift", "max_shift", "base_image_seq_len",
@@ -68,7 +69,11 @@ FLOW_FAMILY = frozenset(
 CM_FAMILY = frozenset({"CMStochasticIterativeScheduler"})
 SCORE_FAMILY = frozenset({"ScoreSdeVeScheduler"})
 KARRAS_FAMILY = frozenset({"KarrasVeScheduler"})
-FAMILIES = (FAMILY, EDM_FAMILY, FLOW_FAMILY, CM_FAMILY, SCORE_FAMILY, KARRAS_FAMILY)
+IPNDM_FAMILY = frozenset({"IPNDMScheduler"})
+FAMILIES = (
+    *(FAMILY, EDM_FAMILY, FLOW_FAMILY, CM_FAMILY, SCORE_FAMILY),
+    *(KARRAS_FAMILY, IPNDM_FAMILY),
+)
 
 # Fields that change the network's inputs or levels, with the value that every scheduler supports.
 # A scheduler without the field cannot sample a network that was trained with another value.

@@ -122,6 +122,11 @@ def chosen_table(
             listed = ", ".join(f"{k}={v}" for k, v in also.items())
             raise ValueError(f"table= replaces {listed}: pass one or the other")
         return table
+    if scheduler.ascends:
+        raise ValueError(
+            f"{type(scheduler).__name__} walks from images to noise, and makes no images: "
+            "`encode` of a pipeline takes it, or set another scheduler"
+        )
     accepted = {*signature(scheduler.table).parameters, *GridOptions.__annotations__}
     refused = sorted(set(wanted) - accepted)
     if refused:

@@ -160,8 +160,9 @@ class UnconditionalPipeline(DiffusionPipeline):
 
         Args:
             image: see `CallOptions`.
-            num_inference_steps: of the scheduler's run, which is walked the other way.
-            table: a run in place of the scheduler's.
+            num_inference_steps: of the scheduler's run, which is walked the other way; or as it
+                is, if the scheduler itself goes from images to noise, as DDIMInverseScheduler does.
+            table: a run down in place of the scheduler's.
             class_labels: see `CallOptions`.
             progress: see `RunOptions`.
 
@@ -175,10 +176,13 @@ class UnconditionalPipeline(DiffusionPipeline):
         given = from_image(self.unet, image, None, None, steps=num_inference_steps, table=None)
         if given is None:
             raise ValueError("encode needs image, got None")
-        down = (
-            self.scheduler.table(num_inference_steps, dtype=np.float64) if table is None else table
-        )
-        up, key, x0 = inverted(down), jax.random.key(0), 2 * given.found.values - 1
+        if table is None and self.scheduler.ascends:
+            up = self.scheduler.table(num_inference_steps)
+        elif table is None:
+            up = inverted(self.scheduler.table(num_inference_steps, dtype=np.float64))
+        else:
+            up = inverted(table)
+        key, x0 = jax.random.key(0), 2 * given.found.values - 1
         labels = self._numbers(class_labels)
         inputs = make_inputs(self.unet, up, key, class_labels=labels, x_T=x0)
         denoise, params = with_inputs(self.unet, self.params, inputs)

@@ -32,7 +32,8 @@ BEYOND = 1.01
 
 
 NO_NAMED_GRID = (
-    "grid is of noise levels sigma / alpha, which have no end on straight paths: give sigmas"
+    "grid is of noise levels sigma / alpha, which have no end here, for a run begins at alpha 0: "
+    "give sigmas"
 )
 
 LEVEL_OPTIONS = ("timesteps", "sigmas", "grid")
@@ -44,11 +45,13 @@ class GridOptions(TypedDict, total=False):
 
     timesteps: Numbers | None
     """Exactly these, strictly descending, instead of the spacing. May be fractional where the
-    levels lie between training timesteps too (the Euler and DPM-Solver families)."""
+    levels lie between training timesteps too (the Euler and DPM-Solver families). Schedulers that
+    walk up, from images to noise, take ascending ones, and so of `sigmas`."""
     sigmas: Numbers | None
     """Exactly these noise levels sigma / alpha, strictly descending, instead of the spacing: one
     more than there are steps, for the last is where the run ends. 0 is the data. Each timestep is
-    that of its level, usually fractional. On the straight paths of flow matching: sigma itself."""
+    that of its level, usually fractional. On the straight paths of flow matching, and in IPNDM:
+    sigma itself."""
     grid: GridName | None
     """Such levels by name: "rho", "log-snr", "dmn", or published ones; see
     `ddpm_jax.tables.grids`."""
@@ -86,6 +89,7 @@ class Scheduler(Configured):
     stochastic: ClassVar[bool] = False  # draws noise whatever its options are
     one_row_per_step: ClassVar[bool] = True
 
+    ascends: ClassVar[bool] = False  # from images to noise, and so do the grids it is given
     whole_timesteps: ClassVar[bool] = True  # levels exist at whole timesteps only
 
     def _faults(self) -> Sequence[str]:

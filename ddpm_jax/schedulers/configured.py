@@ -136,8 +136,18 @@ class Configured:
         return cls.from_config(read_json(folder / cls.files.config))
 
     def save_pretrained(self, path: str | os.PathLike[str]) -> None:
-        """Writes `scheduler_config.json` into a folder, which is made if it is missing."""
+        """Writes `scheduler_config.json` into a folder, which is made if it is missing.
+
+        Raises:
+            ValueError: a field is a function, as SA-Solver's tau_func may be.
+        """
+        content = {"_class_name": type(self).__name__, **self._hidden, **self.config}
+        for name, value in content.items():
+            if callable(value):
+                raise ValueError(
+                    f"{name} is a function, which a file cannot hold, got {value!r}; save a "
+                    "config without it, and set it after loading"
+                )
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
-        header = {"_class_name": type(self).__name__}
-        write_json(folder / self.files.config, {**header, **self._hidden, **self.config})
+        write_json(folder / self.files.config, content)

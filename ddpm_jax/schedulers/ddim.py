@@ -15,18 +15,16 @@ from itertools import pairwise
 from math import sqrt
 from typing import Any, Unpack
 
-import numpy as np
-
 from ddpm_jax._typing import is_number
 from ddpm_jax.schedulers.base import GridOptions
 from ddpm_jax.schedulers.betas import SpacedTimesteps
-from ddpm_jax.schedulers.fields import Clipping, Thresholding, ZeroTerminalSNR
+from ddpm_jax.schedulers.fields import AlphaToOne, Clipping, Thresholding, ZeroTerminalSNR
 from ddpm_jax.tables.builder import Level, beta_between
 from ddpm_jax.tables.table import Table
 
 
 @dataclass(frozen=True, kw_only=True)
-class DDIMScheduler(Thresholding, Clipping, ZeroTerminalSNR, SpacedTimesteps):
+class DDIMScheduler(Thresholding, Clipping, ZeroTerminalSNR, AlphaToOne, SpacedTimesteps):
     """Implicit sampling with any subset of the training timesteps.
 
     Attributes:
@@ -35,8 +33,6 @@ class DDIMScheduler(Thresholding, Clipping, ZeroTerminalSNR, SpacedTimesteps):
     Raises:
         ValueError: at construction, naming every field that is refused.
     """
-
-    set_alpha_to_one: bool = True
 
     def table(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
@@ -79,9 +75,6 @@ class DDIMScheduler(Thresholding, Clipping, ZeroTerminalSNR, SpacedTimesteps):
             x = {"x0": end.alpha, direction: sqrt(end.sigma**2 - std**2), "z": std}  # (2)
             build.row(*level, x=x)
         return build.build(self._prior_scale(levels[0]), dtype, stochastic=eta > 0)
-
-    def _end(self) -> Level:
-        return super()._end() if self.set_alpha_to_one else self._levels_at(np.zeros(1))[0]
 
 
 def ddim_std(level: Level, end: Level, eta: float) -> float:

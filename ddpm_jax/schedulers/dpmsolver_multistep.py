@@ -12,7 +12,7 @@ where the 2 is one too many: its slope of convergence is 2, with an error under 
 `solver_order` 2.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, ClassVar, NamedTuple
 
@@ -23,13 +23,12 @@ from ddpm_jax._typing import TimestepSpacing
 from ddpm_jax.schedulers.betas import SpacedTimesteps
 from ddpm_jax.schedulers.dpmsolver import (
     DenoisingDPMSolver,
+    DPMForm,
     DPMSolver,
-    Form,
-    Mixture,
     both_slopes,
     first_slope,
 )
-from ddpm_jax.schedulers.exponential import log_snr
+from ddpm_jax.schedulers.exponential import Mixture, log_snr
 from ddpm_jax.schedulers.fields import ZeroTerminalSNR
 from ddpm_jax.tables.builder import Level, TableBuilder
 from ddpm_jax.tables.spacing import SigmaSpacing
@@ -76,7 +75,7 @@ class MultistepDPMSolver(DPMSolver, SpacedTimesteps):
         return build.build(self._prior_scale(levels[0]), dtype, stochastic=form.noisy)
 
 
-def multistep_rows(build: TableBuilder, form: Form, levels: list[Level], orders: Orders) -> None:
+def multistep_rows(build: TableBuilder, form: DPMForm, levels: list[Level], orders: Orders) -> None:
     """The rows of a run; `build` has a register of PAST for each order above 1."""
     past = PAST[: orders.highest - 1]
     push = {new: {old: 1.0} for old, new in pairwise([form.integrand, *past])}
@@ -88,12 +87,12 @@ def multistep_rows(build: TableBuilder, form: Form, levels: list[Level], orders:
         visited = [log_snr(level), *visited][: orders.highest]
         order = min(len(visited), left) if orders.lowers else len(visited)
         if left == 1:
-            form = form._replace(noisy=False)
+            form = replace(form, tau=0.0)
             order = 1 if orders.euler_at_final or end.sigma == 0 else order
         build.row(*level, x=_step(form, end, visited[:order]), **push)
 
 
-def _step(form: Form, end: Level, visited: list[float]) -> Mixture:
+def _step(form: DPMForm, end: Level, visited: list[float]) -> Mixture:
     """A step of the order of `visited`, lambda here and at the levels before."""
     here, *before = visited
     h = log_snr(end) - here

@@ -16,18 +16,17 @@ as diffusers has it. That form is in neither paper, and its variance is of first
 `solver_order`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
 from ddpm_jax.schedulers.dpmsolver import (
     DenoisingDPMSolver,
-    Form,
-    Mixture,
+    DPMForm,
     both_slopes,
     first_slope,
 )
-from ddpm_jax.schedulers.exponential import log_snr
+from ddpm_jax.schedulers.exponential import Mixture, log_snr
 from ddpm_jax.tables.builder import Level
 from ddpm_jax.tables.table import Table
 
@@ -67,7 +66,7 @@ class DPMSolverSinglestepScheduler(DenoisingDPMSolver):
             if end[1:] == block[0][1:]:  # no step since the beginning
                 build.row(*level)
                 continue
-            here = form if i < steps - 1 else form._replace(noisy=False)
+            here = form if i < steps - 1 else replace(form, tau=0.0)
             keeps: dict[str, Mixture] = {}
             if len(block) == 1 < size:
                 keeps = {"x_0": {"x": 1.0}, "m_0": {form.integrand: 1.0}}
@@ -77,7 +76,7 @@ class DPMSolverSinglestepScheduler(DenoisingDPMSolver):
         return build.build(self._prior_scale(levels[0]), dtype, stochastic=form.noisy)
 
 
-def _step(form: Form, block: list[Level], end: Level) -> Mixture:
+def _step(form: DPMForm, block: list[Level], end: Level) -> Mixture:
     """A step from the beginning of a block to `end`, of the order of the block's levels so far."""
     first, *others = block
     h = log_snr(end) - log_snr(first)

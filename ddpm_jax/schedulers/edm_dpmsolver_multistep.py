@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from ddpm_jax.schedulers.dpmsolver import FOREIGN, HIGHEST_ORDER, Form, SolverType
+from ddpm_jax.schedulers.dpmsolver import FOREIGN, HIGHEST_ORDER, DPMForm, SolverType
 from ddpm_jax.schedulers.dpmsolver_multistep import PAST, SHORT, Orders, multistep_rows
 from ddpm_jax.schedulers.edm import EDMScheduler
 from ddpm_jax.schedulers.exponential import Counted
@@ -54,11 +54,11 @@ class EDMDPMSolverMultistepScheduler(Thresholding, EDMScheduler, Counted):
         return faults
 
     def _write(self, levels: list[Level], dtype: Any, left_out: int = 0) -> Table:
-        form = Form(
+        form = DPMForm(
             of_x0=True,
-            noisy=self.algorithm_type == "sde-dpmsolver++",
-            midpoint=self.solver_type == "midpoint",
             direction="refined_eps" if self.thresholding else "eps",
+            tau=1.0 if self.algorithm_type == "sde-dpmsolver++" else 0.0,
+            midpoint=self.solver_type == "midpoint",
         )
         build = self._builder("x", *PAST[: self.solver_order - 1])
         lowers = self.lower_order_final and len(levels) - 1 + left_out < SHORT

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from ddpm_jax._typing import TimestepSpacing
 from ddpm_jax.schedulers.churn import ChurnedEuler
-from ddpm_jax.schedulers.fields import FinalSigmas, SigmaSpacings, ZeroTerminalSNR
+from ddpm_jax.schedulers.fields import FinalSigmas, SigmaLimits, ZeroTerminalSNR
 from ddpm_jax.schedulers.sigmas import SigmaScheduler
 from ddpm_jax.tables.builder import Level
 from ddpm_jax.tables.spacing import sigma_grid
@@ -20,12 +20,10 @@ from ddpm_jax.tables.spacing import sigma_grid
 InterpolationType: TypeAlias = Literal["linear", "log_linear"]
 TimestepType: TypeAlias = Literal["discrete", "continuous"]
 
-USE_SIGMAS = "one of use_karras_sigmas, use_exponential_sigmas, use_beta_sigmas"
-
 
 @dataclass(frozen=True, kw_only=True)
 class EulerDiscreteScheduler(  # pyright: ignore[reportIncompatibleMethodOverride]
-    FinalSigmas, SigmaSpacings, SigmaScheduler, ZeroTerminalSNR, ChurnedEuler
+    FinalSigmas, SigmaLimits, SigmaScheduler, ZeroTerminalSNR, ChurnedEuler
 ):
     """Euler's method, deterministic or with churn; x0 is never clipped.
 
@@ -33,8 +31,6 @@ class EulerDiscreteScheduler(  # pyright: ignore[reportIncompatibleMethodOverrid
         interpolation_type: "linear": sigma at each timestep. "log_linear": N + 1 even steps of log
             sigma over the whole schedule, the last being the end point, whatever
             `final_sigmas_type` says, as in diffusers.
-        sigma_min: last level of the spaced levels; None: that of the timesteps.
-        sigma_max: first level of the spaced levels; None: that of the timesteps.
         timestep_type: "continuous" gives the network log(sigma) / 4; only with "v_prediction".
 
     Raises:
@@ -43,8 +39,6 @@ class EulerDiscreteScheduler(  # pyright: ignore[reportIncompatibleMethodOverrid
 
     timestep_spacing: TimestepSpacing = "linspace"
     interpolation_type: InterpolationType = "linear"
-    sigma_min: float | None = None
-    sigma_max: float | None = None
     timestep_type: TimestepType = "discrete"
 
     def _paired(
@@ -61,13 +55,6 @@ class EulerDiscreteScheduler(  # pyright: ignore[reportIncompatibleMethodOverrid
         ratio = self.noise_schedule.noise_ratio
         return sigma_grid("exponential", ratio[-1], ratio[0], len(timesteps) + 1)
 
-    def _sigma_limits(self, count: int) -> tuple[float, float]:
-        high, low = super()._sigma_limits(count)
-        return (
-            high if self.sigma_max is None else self.sigma_max,
-            low if self.sigma_min is None else self.sigma_min,
-        )
-
     def _timestep_of(self, sigmas: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
         if self.timestep_type == "continuous":
             return np.log(sigmas) / 4
@@ -80,16 +67,6 @@ class EulerDiscreteScheduler(  # pyright: ignore[reportIncompatibleMethodOverrid
 
     def _faults(self) -> Sequence[str]:
         faults = list(super()._faults())
-        limits = {"sigma_min": self.sigma_min, "sigma_max": self.sigma_max}
-        for name, value in limits.items():
-            if value is not None and self._sigma_spacing() is None:
-                faults.append(f"{name} needs {USE_SIGMAS}, got {value} with none")
-            if value is not None and not value > 0:
-                faults.append(f"{name} must be above 0, got {value}")
-        if self.sigma_min and self.sigma_max and self.sigma_min >= self.sigma_max:
-            faults.append(
-                f"sigma_min must be below sigma_max, got {self.sigma_min} and {self.sigma_max}"
-            )
         if self.timestep_type == "continuous" and self.prediction_type != "v_prediction":
             faults.append(
                 'timestep_type "continuous" needs prediction_type "v_prediction", '

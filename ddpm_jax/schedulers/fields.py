@@ -20,6 +20,8 @@ from ddpm_jax.tables.refine import Clip, DynamicThreshold, Refine
 from ddpm_jax.tables.schedules import NoiseSchedule
 from ddpm_jax.tables.spacing import SigmaSpacing, sigma_grid
 
+USE_SIGMAS = "one of use_karras_sigmas, use_exponential_sigmas, use_beta_sigmas"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Clipping(Scheduler):
@@ -98,6 +100,20 @@ class ZeroTerminalSNR(BetaScheduler):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AlphaToOne(BetaScheduler):
+    """Chooses the level with the least noise.
+
+    Attributes:
+        set_alpha_to_one: it is the data (alpha 1); otherwise the level of timestep 0.
+    """
+
+    set_alpha_to_one: bool = True
+
+    def _end(self) -> Level:
+        return super()._end() if self.set_alpha_to_one else self._levels_at(np.zeros(1))[0]
+
+
+@dataclass(frozen=True, kw_only=True)
 class SigmaFlags(Scheduler):
     """Chooses how noise levels are spaced.
 
@@ -165,6 +181,39 @@ class SigmaSpacings(SigmaFlags, FiniteSigmas):
         """The first and the last sigma of the spaced levels of a number of steps."""
         sigmas = self._sigmas(self._timestep_grid(count))
         return sigmas[0], sigmas[-1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SigmaLimits(SigmaSpacings):
+    """Chooses the ends of the spaced levels.
+
+    Attributes:
+        sigma_min: last level of the spaced levels; None: as without the field.
+        sigma_max: first level of the spaced levels; None: as without the field.
+    """
+
+    sigma_min: float | None = None
+    sigma_max: float | None = None
+
+    def _sigma_limits(self, count: int) -> tuple[float, float]:
+        high, low = super()._sigma_limits(count)
+        return (
+            high if self.sigma_max is None else self.sigma_max,
+            low if self.sigma_min is None else self.sigma_min,
+        )
+
+    def _faults(self) -> Sequence[str]:
+        faults = list(super()._faults())
+        for name, value in {"sigma_min": self.sigma_min, "sigma_max": self.sigma_max}.items():
+            if value is not None and self._sigma_spacing() is None:
+                faults.append(f"{name} needs {USE_SIGMAS}, got {value} with none")
+            if value is not None and not value > 0:
+                faults.append(f"{name} must be above 0, got {value}")
+        if self.sigma_min and self.sigma_max and self.sigma_min >= self.sigma_max:
+            faults.append(
+                f"sigma_min must be below sigma_max, got {self.sigma_min} and {self.sigma_max}"
+            )
+        return faults
 
 
 @dataclass(frozen=True, kw_only=True)

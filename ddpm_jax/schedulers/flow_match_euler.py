@@ -29,7 +29,7 @@ from ddpm_jax.schedulers.fields import SigmaFlags
 from ddpm_jax.schedulers.flow_match import FlowMatchScheduler
 from ddpm_jax.tables.builder import Level
 from ddpm_jax.tables.readings import Reading
-from ddpm_jax.tables.spacing import check_count, sigma_grid
+from ddpm_jax.tables.spacing import check_count, sigma_grid, stretched_sigmas
 from ddpm_jax.tables.table import Table
 
 
@@ -129,7 +129,7 @@ class FlowMatchEulerDiscreteScheduler(SigmaFlags, FlowMatchScheduler):
         shift = self.shift if mu is None else mu if self._linear() else exp(mu)
         sigmas = self._even(count, self._training_shift(), shift)
         if self.shift_terminal is not None and count > 1:
-            sigmas = 1 - (1 - sigmas) * (1 - self.shift_terminal) / (1 - sigmas[-1])  # (4)
+            sigmas = stretched_sigmas(sigmas, self.shift_terminal)  # (4)
         if spacing := self._sigma_spacing():
             sigmas = sigma_grid(spacing, float(sigmas[0]), float(sigmas[-1]), count)
         return np.append(sigmas, 0.0)

@@ -25,6 +25,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ddpm_jax.schedulers.betas import SpacedTimesteps
+from ddpm_jax.schedulers.fields import AlphaToOne
 from ddpm_jax.tables.builder import Level, TableBuilder
 from ddpm_jax.tables.table import Table
 
@@ -40,7 +41,7 @@ WARM_UP = 3  # Runge-Kutta steps before the history is full
 
 
 @dataclass(frozen=True, kw_only=True)
-class PNDMScheduler(SpacedTimesteps):
+class PNDMScheduler(AlphaToOne, SpacedTimesteps):
     """Pseudo linear multistep sampling; deterministic, x0 is never clipped.
 
     N steps take N + 9 evaluations, or N + 1 with `skip_prk_steps`. Grids of under four steps warm
@@ -72,7 +73,7 @@ class PNDMScheduler(SpacedTimesteps):
             levels = levels[1:]
         order = 1 + (1 if self.skip_prk_steps and steps > 1 else warm)
         for level, end in pairwise(levels[warm:]):
-            _multistep(build, level, end, order)
+            multistep(build, level, end, order)
             order = min(order + 1, len(ADAMS))
         return build.build(prior, dtype)
 
@@ -81,18 +82,18 @@ class PNDMScheduler(SpacedTimesteps):
             0
         ]
 
-    def _end(self) -> Level:
-        return super()._end() if self.set_alpha_to_one else self._levels_at(np.zeros(1))[0]
-
 
 def _slope(level: Level, end: Level) -> float:
     """How much of eps a move adds to (alpha' / alpha) x."""
     return end.sigma - level.sigma * end.alpha / level.alpha
 
 
-def _multistep(build: TableBuilder, level: Level, end: Level, order: int) -> None:
-    """Equation (1), or its lower orders while the history fills."""
-    slope = _slope(level, end)
+def multistep(build: TableBuilder, level: Level, end: Level, order: int) -> None:
+    """Equation (1), or its lower orders while the history fills, with registers e1, e2, e3.
+
+    The first order needs no slope, which is infinite where alpha is 0.
+    """
+    slope = _slope(level, end) if order > 1 else 0.0
     past = {e: slope * c for e, c in zip(HISTORY, ADAMS[order - 1], strict=False)}
     past["eps"] += end.sigma - slope  # x0 and eps, not x: for v they do not cancel
     build.row(*level, x={"x0": end.alpha, **past}, **PUSH)

@@ -136,3 +136,8 @@ def karras_sigmas(
 def shifted_sigmas(sigmas: Float[np.ndarray, "n"], shift: float) -> Float[np.ndarray, "n"]:
     """Noise levels of flow matching in [0, 1], moved to more noise if `shift` is above 1."""
     return shift * sigmas / (1 + (shift - 1) * sigmas)
+
+
+def stretched_sigmas(sigmas: Float[np.ndarray, "n"], terminal: float) -> Float[np.ndarray, "n"]:
+    """Noise levels of flow matching, stretched from noise so that the last one is `terminal`."""
+    return 1 - (1 - sigmas) * (1 - terminal) / (1 - sigmas[-1])

@@ -570,6 +570,75 @@ def run_dpm(
     return run
 
 
+def run_adams(
+    scheduler: Any, n: int, network: Network, x: np.ndarray, noise: list[np.ndarray]
+) -> Run:
+    """UniPC, DEIS and SA-Solver, told fractional timesteps in full; tau is 0 in the last step."""
+    run = Run()
+    scheduler.set_timesteps(n)
+    scheduler.set_begin_index(0)
+    sample, last = _tensor(x), scheduler.timesteps[-1]
+    if hasattr(scheduler, "tau_func"):
+        tau = scheduler.tau_func
+        scheduler.tau_func = lambda t: tau(t) if t != last else 0
+    with injection():
+        for i, t in enumerate(scheduler.timesteps):
+            told = _sigma_told(scheduler, float(scheduler.sigmas[i]), t)
+            randomness.value = _tensor(noise[i])
+            output = _tensor(network(_array(sample), i)[..., : x.shape[-1]])
+            sample = run.append(told, scheduler.step(output, t, sample).prev_sample)
+    return run
+
+
+def run_ipndm(
+    scheduler: Any, n: int, network: Network, x: np.ndarray, noise: list[np.ndarray]
+) -> Run:
+    """IPNDM. Its first step, from noise alone, loses x0 = -v, which is added."""
+    run = Run()
+    scheduler.set_timesteps(n)
+    sample = _tensor(x)
+    for i, t in enumerate(scheduler.timesteps):
+        output = _tensor(network(_array(sample), i))
+        sample = scheduler.step(output, t, sample).prev_sample
+        if scheduler.alphas[i] == 0:
+            sample = sample - scheduler.alphas[i + 1] * output
+        run.append(t, sample)
+    return run
+
+
+def run_ddim_inverse(
+    scheduler: Any, n: int, network: Network, x: np.ndarray, noise: list[np.ndarray]
+) -> Run:
+    """DDIM walked up its true grid, from the timestep before the first, -1."""
+    run, sample = Run(), _tensor(x)
+    scheduler.set_timesteps(n)
+    if not scheduler.config.set_alpha_to_one:
+        scheduler.initial_alpha_cumprod = scheduler.alphas_cumprod[0]
+    for i, (before, t) in enumerate(pairwise([-1, *scheduler.timesteps.tolist()])):
+        scheduler.num_inference_steps = Stride(t - before)
+        output = _tensor(network(_array(sample), i))
+        sample = run.append(t, scheduler.step(output, t, sample).prev_sample)
+    return run
+
+
+def run_dpm_inverse(
+    scheduler: Any, n: int, network: Network, x: np.ndarray, noise: list[np.ndarray]
+) -> Run:
+    """DPM-Solver walked up all of its levels: diffusers drops those with equal whole timesteps."""
+    run, config, sample = Run(), scheduler.config, _tensor(x)
+    scheduler.set_timesteps(n)
+    told, scheduler._step_index = scheduler.timesteps.tolist(), 0
+    if len(told) < n or config.use_exponential_sigmas or config.use_beta_sigmas:
+        logs = np.log(1 / scheduler.alphas_cumprod.numpy() - 1) / 2
+        told = [float(scheduler._sigma_to_t(np.array(float(s)), logs)) for s in scheduler.sigmas]
+        told = np.round(told).tolist() if config.use_karras_sigmas else told
+    scheduler.timesteps = torch.arange(n)  # its length is what a step looks at
+    for i in range(n):
+        output = _tensor(network(_array(sample), i)[..., : x.shape[-1]])
+        sample = run.append(told[i], scheduler.step(output, i, sample).prev_sample)
+    return run
+
+
 RUNS: dict[str, Callable[..., Run]] = {
     "DPMSolverMultistepScheduler": run_dpm,
     "DPMSolverSinglestepScheduler": run_dpm,
@@ -590,6 +659,12 @@ RUNS: dict[str, Callable[..., Run]] = {
     "KDPM2DiscreteScheduler": run_kdpm2,
     "KDPM2AncestralDiscreteScheduler": run_kdpm2,
     "DPMSolverSDEScheduler": run_dpm_sde,
+    "UniPCMultistepScheduler": run_adams,
+    "DEISMultistepScheduler": run_adams,
+    "SASolverScheduler": run_adams,
+    "IPNDMScheduler": run_ipndm,
+    "DDIMInverseScheduler": run_ddim_inverse,
+    "DPMSolverMultistepInverseScheduler": run_dpm_inverse,
 }
 
 

@@ -68,7 +68,8 @@ class Case:
 
     def __str__(self) -> str:
         shown = {
-            k: "..." if isinstance(v, list) else v for k, v in (self.config | self.call).items()
+            k: "..." if isinstance(v, list) or callable(v) else v
+            for k, v in (self.config | self.call).items()
         }
         options = ",".join(f"{key}={value}" for key, value in shown.items())
         return f"{self.name.removesuffix('Scheduler')}-{self.steps}({options})"
@@ -237,7 +238,9 @@ def _dpm_multistep() -> Iterator[Case]:
     threshold = [REFINEMENTS[-1]]
     yield from _product(name, 10, threshold, FORMS, prediction[::2], orders[1:2])
     for steps in (10, 20):
-        yield from _product(name, steps, CHOSEN_SIGMAS, FORMS[:3], kind)
+        yield from _product(name, steps, CHOSEN_SIGMAS, FORMS[:3], kind[:1])
+        heun = FORMS[: 3 if steps < 15 else 1]  # 0 / 0 where a long run stays at sigma_min
+        yield from _product(name, steps, CHOSEN_SIGMAS, heun, kind[1:])
         yield from _product(name, steps, FLOWS, FORMS[:2], orders)
         ends = [{"lower_order_final": False}, {"euler_at_final": True}]
         yield from _product(name, steps, ends, FORMS[:3], orders[1:])
@@ -430,6 +433,122 @@ def _dpm_sde() -> Iterator[Case]:
     yield from _product("DPMSolverSDEScheduler", 10, prediction, _calls({"s_noise": 1.1}))
 
 
+def _unipc() -> Iterator[Case]:
+    """Where diffusers reaches sigma 0: with bh2 and predict_x0, by a last step of first order.
+
+    Flows begin at alpha = 1e-6, which says nothing about eps in float32.
+    """
+    name, prediction = "UniPCMultistepScheduler", _axis("prediction_type", PREDICTIONS)
+    spacing, kind = _axis("timestep_spacing", SPACINGS), _axis("solver_type", ("bh1", "bh2"))
+    orders, low = _axis("solver_order", (1, 2, 3)), {"final_sigmas_type": "sigma_min"}
+    of_eps = {"predict_x0": False} | low
+    flows = [*FLOWS[:2], FLOWS[2] | {"prediction_type": "sample"}]
+    for steps in (1, 2, 3, 10, 37):
+        yield from _product(name, steps, orders)
+        yield from _product(name, steps, [low, of_eps], orders, kind)
+    disabled = _axis("disable_corrector", ([0], [1, 2], list(range(10))))
+    yield from _product(name, 10, [{}, of_eps], disabled, orders)
+    yield from _product(name, 10, [low, of_eps], _axis("lower_order_final", (False,)), orders)
+    yield from _product(name, 50, spacing, prediction)
+    yield from _product(name, 10, prediction[1:], [of_eps], orders)
+    yield from _product(name, 10, SIGMAS[1:], [{}, low, of_eps])
+    for steps in (1, 10, 20):
+        yield from _product(name, steps, flows, [{}, low], orders[1:])
+    yield from _product(name, 10, flows[1:], _axis("shift_terminal", (0.1,)), [{}, low])
+    karras = [{"use_karras_sigmas": True, "sigma_min": 0.01, "sigma_max": 200.0}, SIGMAS[1]]
+    yield from _product(name, 10, FLOWS[:1], karras, [{}, low])
+    yield from _product(name, 10, [REFINEMENTS[-1]], prediction[::2], orders)
+    yield from _product(name, 10, SCHEDULES, [{}, of_eps], orders[1:])
+    yield from _product(name, 10, prediction[1:], spacing, [ZERO_SNR])
+    offsets = [{"timestep_spacing": "leading", "steps_offset": offset} for offset in (1, 89)]
+    yield from _product(name, 10, prediction, offsets)
+
+
+def _deis() -> Iterator[Case]:
+    name, prediction = "DEISMultistepScheduler", _axis("prediction_type", PREDICTIONS)
+    spacing, orders = _axis("timestep_spacing", SPACINGS), _axis("solver_order", (1, 2, 3))
+    always = {"lower_order_final": False}
+    for steps in (1, 2, 3, 10, 37, 50):
+        yield from _product(name, steps, orders)
+    yield from _product(name, 10, spacing, prediction, orders[1:])
+    yield from _product(name, 10, CHOSEN_SIGMAS[:3], orders)
+    yield from _product(name, 10, [always], orders)
+    for steps in (1, 10):
+        yield from _product(name, steps, FLOWS, orders)
+    yield from _product(name, 10, [REFINEMENTS[-1]], prediction[::2], orders)
+    yield from _product(name, 10, SCHEDULES, orders[1:])
+    offsets = [{"timestep_spacing": "leading", "steps_offset": offset} for offset in (1, 89)]
+    yield from _product(name, 10, prediction, offsets)
+
+
+def some_noise(timestep: Any) -> float:
+    return 0.6
+
+
+def _sasolver() -> Iterator[Case]:
+    name, prediction = "SASolverScheduler", _axis("prediction_type", PREDICTIONS)
+    spacing, taus = _axis("timestep_spacing", SPACINGS), [{}, {"tau_func": some_noise}]
+    form = _axis("algorithm_type", ("data_prediction", "noise_prediction"))
+    pairs = [(1, 1), (2, 2), (3, 3), (1, 3), (3, 1), (4, 2), (2, 4)]
+    orders = [{"predictor_order": p, "corrector_order": c} for p, c in pairs]
+    for steps in (1, 2, 3, 10):
+        yield from _product(name, steps, form, orders, taus)
+    yield from _product(name, 37, form, orders[:2], taus)
+    yield from _product(name, 10, spacing, prediction)
+    yield from _product(name, 10, prediction[1:], form[1:])
+    yield from _product(name, 10, _axis("lower_order_final", (False,)), form, orders[1:3])
+    yield from _product(name, 10, CHOSEN_SIGMAS[:3], form)
+    yield from _product(name, 10, FLOWS, orders[1:3])
+    yield from _product(name, 10, FLOWS[2:], form[1:])
+    yield from _product(name, 10, [REFINEMENTS[-1]], prediction[::2], taus)
+    yield from _product(name, 10, SCHEDULES, form)
+    yield from _product(name, 10, [CLIPPED], spacing)
+    yield from _product(name, 10, _axis("variance_type", ("learned", "learned_range")), form)
+    offsets = [{"timestep_spacing": "leading", "steps_offset": offset} for offset in (1, 89)]
+    yield from _product(name, 10, offsets)
+
+
+def _ipndm() -> Iterator[Case]:
+    name = "IPNDMScheduler"
+    for steps in (*range(1, 42), 50, 100):
+        yield Case(name, steps, {})
+    for sigmas in ([1.0, 0.9, 0.4, 0.0], [0.99, 0.6, 0.5, 0.2, 0.15, 0.1]):
+        yield Case(name, len(sigmas) - 1, {"trained_betas": sigmas})
+
+
+def _ddim_inverse() -> Iterator[Case]:
+    name, prediction = "DDIMInverseScheduler", _axis("prediction_type", PREDICTIONS[::2])
+    spacing, end = _axis("timestep_spacing", SPACINGS[:2]), _axis("set_alpha_to_one", (True, False))
+    above = [{"prediction_type": "sample", "set_alpha_to_one": False}]
+    yield from _product(name, 10, prediction, spacing, REFINEMENTS[:3], end)
+    yield from _product(name, 10, above, spacing, REFINEMENTS[:3])
+    for steps in (1, 3, 37, 50):
+        yield from _product(name, steps, prediction, spacing, REFINEMENTS[2:3], end)
+    yield from _product(name, 10, SCHEDULES, spacing, REFINEMENTS[2:3])
+    yield from _product(name, 10, prediction[1:], spacing, [ZERO_SNR], REFINEMENTS[2:3])
+    yield from _product(name, 10, prediction, _axis("steps_offset", (1, 99)))
+
+
+def _dpm_inverse() -> Iterator[Case]:
+    name, prediction = "DPMSolverMultistepInverseScheduler", _axis("prediction_type", PREDICTIONS)
+    form = _axis("algorithm_type", ("dpmsolver++", "dpmsolver"))
+    spacing, kind = _axis("timestep_spacing", SPACINGS), _axis("solver_type", ("midpoint", "heun"))
+    orders = _axis("solver_order", (1, 2, 3))
+    for steps in (1, 2, 3, 10, 37):
+        yield from _product(name, steps, form, orders, kind)
+    yield from _product(name, 10, spacing, prediction, form)
+    yield from _product(name, 10, CHOSEN_SIGMAS[:3], form, orders)
+    ends = [{"lower_order_final": False}, {"euler_at_final": True}]
+    for steps in (10, 20):
+        yield from _product(name, steps, ends, form, orders[1:])
+    yield from _product(name, 10, [REFINEMENTS[-1]], form, prediction)
+    yield from _product(name, 10, SCHEDULES, orders)
+    yield from _product(name, 10, [CLIPPED], form, spacing)
+    yield from _product(name, 10, _axis("variance_type", ("learned", "learned_range")))
+    offsets = [{"timestep_spacing": "leading", "steps_offset": offset} for offset in (1, 89)]
+    yield from _product(name, 10, prediction, offsets)
+
+
 def cases_by_fields(name: str, fields: Collection[str]) -> tuple[Case, ...]:
     """Cases of a scheduler without a list of its own, from the fields that it has."""
     prediction = _axis("prediction_type", PREDICTIONS)
@@ -463,4 +582,10 @@ GROUPS: dict[str, tuple[Case, ...]] = {
     "KDPM2": tuple(_midpoint("KDPM2DiscreteScheduler")),
     "DPMSolverSDE": tuple(_dpm_sde()),
     "KDPM2Ancestral": tuple(_midpoint("KDPM2AncestralDiscreteScheduler")),
+    "UniPCMultistep": tuple(_unipc()),
+    "DEISMultistep": tuple(_deis()),
+    "SASolver": tuple(_sasolver()),
+    "IPNDM": tuple(_ipndm()),
+    "DDIMInverse": tuple(_ddim_inverse()),
+    "DPMSolverMultistepInverse": tuple(_dpm_inverse()),
 }

@@ -45,6 +45,14 @@ def pipeline(scheduler: str = "DDPMScheduler") -> Any:
     return pipe
 
 
+def end_of(scheduler: Any) -> Any:
+    """Where a run ends from zeros, if the network answers with ones."""
+    sample = ZERO
+    for t in scheduler.timesteps:
+        sample = scheduler.step(ZERO + 1, t, sample).prev_sample
+    return sample
+
+
 # Timesteps.
 
 
@@ -418,3 +426,109 @@ def test_a_tile_with_less_than_a_latent_pixel() -> None:
 def test_an_overlap_of_no_whole_latent_pixels() -> None:
     """Tiles of 5, which begin at 0, 3, 6 and 9, give 8, 8, 8 and 4 pixels."""
     assert tiled(10).decode(torch.zeros(1, 4, 5, 11)).sample.shape[-1] == 28
+
+
+# UniPC, DEIS and SA-Solver.
+
+
+@pytest.mark.parametrize("kind", ["UniPCMultistep", "DEISMultistep", "SASolver"])
+def test_a_timestep_twice_is_nan(kind: str) -> None:
+    scheduler = ready(f"{kind}Scheduler", 1000)
+    assert len(set(scheduler.timesteps.tolist())) == 999
+    assert end_of(scheduler).isnan().all()
+
+
+# UniPC.
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"solver_type": "bh1"}, {"predict_x0": False}, {"lower_order_final": False}],
+    ids=str,
+)
+def test_unipc_does_not_reach_the_data(config: dict[str, Any]) -> None:
+    name, low = "UniPCMultistepScheduler", {"final_sigmas_type": "sigma_min"}
+    assert not end_of(ready(name, **config)).isfinite().any()
+    assert end_of(ready(name, **config | low)).isfinite().all()
+    assert end_of(ready(name)).isfinite().all()
+
+
+def test_unipc_of_eps_does_not_threshold() -> None:
+    config = {"predict_x0": False, "final_sigmas_type": "sigma_min"}
+    ends = [end_of(ready("UniPCMultistepScheduler", thresholding=k, **config)) for k in (0, 1)]
+    assert (ends[0] == ends[1]).all()
+
+
+# SA-Solver.
+
+
+def test_sasolver_adds_noise_on_its_last_step() -> None:
+    scheduler = ready("SASolverScheduler", tau_func=lambda timestep: 1.0)
+    scheduler.set_begin_index(9)
+    steps = []
+    for _ in range(2):
+        scheduler._step_index = None
+        scheduler.last_sample = None
+        scheduler.lower_order_nums = 0
+        steps.append(scheduler.step(ZERO, scheduler.timesteps[-1], ZERO).prev_sample)
+    assert (steps[0] != steps[1]).any()
+
+
+def test_sasolver_of_eps_does_not_threshold() -> None:
+    scheduler = ready("SASolverScheduler", algorithm_type="noise_prediction", thresholding=True)
+    with pytest.raises(RuntimeError):
+        end_of(scheduler)
+
+
+# IPNDM.
+
+
+def test_ipndm_loses_the_first_prediction() -> None:
+    """From alpha 0, where x0 = -v."""
+    ends = [ready("IPNDMScheduler", 1).step(ZERO + v, 1.0, ZERO + 0.3)[0] for v in (0.0, 0.5)]
+    assert (ends[0] == ends[1]).all()
+    assert ready("IPNDMScheduler", 1).alphas[0] == 0
+
+
+def test_ipndm_of_given_levels_takes_any_number_of_steps() -> None:
+    scheduler = ready("IPNDMScheduler", 10, trained_betas=[0.9, 0.5, 0.0])
+    assert len(scheduler.timesteps) == 2
+
+
+# The way up.
+
+
+def test_ddim_inverse_does_not_step_from_the_timestep_before() -> None:
+    """With a constant (x0, eps) the next level's x is known; float32 has 7 digits."""
+    scheduler = ready("DDIMInverseScheduler", 6, timestep_spacing="trailing", clip_sample=False)
+    before, now = (int(t) for t in scheduler.timesteps[-2:])
+    assert now - before != 1000 // 6
+    bar = scheduler.alphas_cumprod
+    eps = ZERO + 1
+    stepped = scheduler.step(eps, now, bar[before].sqrt() * 0.5 + (1 - bar[before]).sqrt() * eps)
+    expected = bar[now].sqrt() * 0.5 + (1 - bar[now]).sqrt() * eps
+    assert abs(stepped.prev_sample - expected).max() > 1e-5
+
+
+def test_ddim_inverse_of_x0_begins_with_nan() -> None:
+    scheduler = ready("DDIMInverseScheduler", prediction_type="sample")
+    assert scheduler.step(ZERO, scheduler.timesteps[0], ZERO).prev_sample.isnan().all()
+
+
+@pytest.mark.parametrize("form", ["sde-dpmsolver", "sde-dpmsolver++"])
+@pytest.mark.filterwarnings("ignore:.algorithm_type:FutureWarning")
+def test_noise_on_the_way_up_is_nan(form: str) -> None:
+    scheduler = ready("DPMSolverMultistepInverseScheduler", algorithm_type=form)
+    assert end_of(scheduler).isnan().all()
+
+
+def test_dpm_inverse_drops_levels() -> None:
+    scheduler = ready("DPMSolverMultistepInverseScheduler", 200, use_karras_sigmas=True)
+    assert len(scheduler.timesteps) < 200
+    assert len(scheduler.sigmas) == 201
+
+
+def test_a_flow_on_the_way_up_walks_down() -> None:
+    flow = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
+    scheduler = ready("DPMSolverMultistepInverseScheduler", **flow)
+    assert (scheduler.sigmas.diff() <= 0).all()

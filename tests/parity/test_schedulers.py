@@ -31,6 +31,11 @@ SHIPPED = 6e-5
 # Where eps is (x - x0) / sigma, float32 loses more at small sigma: measured 8.0e-5 at most.
 SHIPPED_REFINED = 1.2e-4
 
+# Where diffusers' closed forms cancel in float32, of the third order of close levels: measured
+# 2.8e-4 at most. And where a run begins at the smallest sigma, with eps = (x - x0) / sigma: 1.2e-4.
+SHIPPED_CANCELING = {"DEISMultistep": 4e-4, "SASolver": 4e-4}
+SHIPPED_CANCELING |= {"DDIMInverse": 2e-4, "DPMSolverMultistepInverse": 2e-4}
+
 # Schedulers without a list of cases of their own take those of their fields.
 ALL_GROUPS = GROUPS | {
     name: cases_by_fields(name, [field.name for field in dataclasses.fields(cls)])
@@ -70,9 +75,8 @@ def difference(case: Case, dtype: Any = np.float64) -> float:
     np.testing.assert_allclose(table.timestep, run.timesteps, rtol=1e-6, atol=TOLD[dtype])
     if not case.call:
         np.testing.assert_allclose(table.init_scale, run.init_scale, rtol=1e-6)
-    return max(
-        float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(ours, run.samples, strict=True)
-    )
+    pairs = zip(ours, run.samples, strict=True)
+    return float(np.max([np.abs(a - b).max() / np.abs(b).max() for a, b in pairs]))  # NaN stays
 
 
 def report(found: dict[str, float], allowed: dict[str, float]) -> None:
@@ -94,11 +98,13 @@ def test_lifted(group: str) -> None:
 @pytest.mark.parametrize("group", ALL_GROUPS)
 def test_as_shipped(group: str) -> None:
     """diffusers in its own float32, over linear betas; see `lifted` for what is handed to it."""
-    chosen = [c for c in cases_of(group) if c.steps in (10, 50) and "steps_offset" not in c.config]
+    steps = range(2, 51) if group == "IPNDM" else (10, 50)  # it has no other options
+    chosen = [c for c in cases_of(group) if c.steps in steps and "steps_offset" not in c.config]
     plain = [c for c in chosen if not {"beta_schedule", "trained_betas"} & set(c.config)]
     assert len(plain) > 10
     found = {str(case): difference(case, np.float32) for case in plain}
-    report(found, dict.fromkeys(found, SHIPPED if group in GROUPS else SHIPPED_REFINED))
+    allowed = SHIPPED if group in GROUPS else SHIPPED_REFINED
+    report(found, dict.fromkeys(found, SHIPPED_CANCELING.get(group, allowed)))
 
 
 @pytest.mark.parametrize("length", [1000, 50])

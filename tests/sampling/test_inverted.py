@@ -112,6 +112,23 @@ def test_a_pipeline_encodes():
         pipe.encode(None)
 
 
+def test_a_pipeline_encodes_with_a_scheduler_that_goes_up():
+    """DDIM's gives the noise of its inverted table; and it makes no images."""
+    pipe = pipeline(dj.DDIMPipeline)
+    pipe.scheduler = dj.DDIMScheduler(clip_sample=False)
+    images = np.random.default_rng(0).random((2, SIZE, SIZE, 1)).astype(np.float32)
+    call: dict[str, Any] = {"num_inference_steps": 5, "progress": False}
+    x_T = pipe.encode(images, **call)
+    pipe.scheduler = dj.DDIMInverseScheduler(clip_sample=False)
+    np.testing.assert_allclose(pipe.encode(images, **call), x_T, atol=1e-5)
+    with pytest.raises(ValueError, match="DDIMInverseScheduler walks from images to noise"):
+        pipe(jax.random.key(0), **call)
+    pipe.scheduler = dj.DPMSolverMultistepInverseScheduler()
+    again = pipe.encode(images, **call)
+    assert np.isfinite(again).all()
+    assert not np.allclose(again, x_T, atol=1e-3)
+
+
 # Interpolation.
 
 

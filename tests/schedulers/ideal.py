@@ -16,6 +16,7 @@ PROCESSES = {
     config.CM_FAMILY: "consistency",
     config.SCORE_FAMILY: "score",
     config.KARRAS_FAMILY: "slope",
+    config.IPNDM_FAMILY: "velocity",
 }
 
 
@@ -46,6 +47,8 @@ def output_of(scheduler: Any, level: Any, x0: Any, eps: Any) -> Any:
         case "slope":
             return -eps
     v = (alpha * eps - sigma * x0) / h
+    if process(type(scheduler)) == "velocity":
+        return v
     answers = {"epsilon": eps, "sample": x0, "v_prediction": v, "flow_prediction": eps - x0}
     return answers[scheduler.prediction_type]
 

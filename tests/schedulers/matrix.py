@@ -14,7 +14,9 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import numpy as np
 import pytest
 
+import ddpm_jax as dj
 from ddpm_jax.schedulers import SCHEDULERS, LCMScheduler, TCDScheduler
+from ddpm_jax.schedulers.adams import AdamsMethod
 from ddpm_jax.schedulers.betas import BetaScheduler
 from ddpm_jax.schedulers.sigmas import SigmaScheduler
 from tests.schedulers import ideal, reference
@@ -43,6 +45,8 @@ class Family:
         if "prediction_type" not in self.fields:
             return (None,)
         taken = get_args(get_type_hints(self.cls)["prediction_type"])
+        if issubclass(self.cls, dj.DDIMInverseScheduler):
+            taken = [p for p in taken if p != "sample"]  # refused by default
         return tuple(p for p in ("epsilon", "sample", "v_prediction") if p in taken)
 
     def takes(self, config: dict[str, Any]) -> bool:
@@ -87,14 +91,22 @@ class Family:
 
     @property
     def fields(self) -> set[str]:
-        own = {field.name for field in dataclasses.fields(self.cls) if field.init}
-        return own - self.cls.unread
+        """Those of its config that any number of steps has; IPNDM's trained_betas are one run."""
+        found = {field.name for field in dataclasses.fields(self.cls) if field.init}
+        return found - self.cls.unread - (set() if self.has_betas else {"trained_betas"})
 
 
 FAMILIES = tuple(Family(cls) for cls in SCHEDULERS)
-BETA_FAMILIES = tuple(family for family in FAMILIES if family.has_betas)
+BETA_FAMILIES = tuple(family for family in FAMILIES if family.has_betas and not family.cls.ascends)
+"""Those with betas that walk down; tests/schedulers/test_ascending.py has the others."""
 
 SPACINGS = ("leading", "trailing", "linspace", "quadratic")
+
+
+def some_noise(timestep: float) -> float:
+    """SA-Solver's tau."""
+    return 0.5 + timestep / 2000
+
 
 # One at a time on the plain scheduler; each applies to the schedulers that have all its fields.
 VARIATIONS: tuple[dict[str, Any], ...] = (
@@ -157,6 +169,15 @@ VARIATIONS: tuple[dict[str, Any], ...] = (
         "final_sigmas_type": "sigma_min",
     },
     {"use_dynamic_shifting": False, "time_shift_type": "exponential"},
+    {"algorithm_type": "deis", "euler_at_final": True},
+    {"predict_x0": False},
+    {"predict_x0": False, "final_sigmas_type": "sigma_min", "prediction_type": "sample"},
+    {"solver_type": "bh1", "disable_corrector": (0, 2), "solver_p": None},
+    {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "shift_terminal": 0.1},
+    {"predictor_order": 1, "corrector_order": 3},
+    {"predictor_order": 4, "corrector_order": 1, "tau_func": some_noise},
+    {"algorithm_type": "noise_prediction"},
+    {"algorithm_type": "noise_prediction", "thresholding": True},
     # without betas
     {"sigma_data": 0.8, "sigma_min": 0.01, "sigma_max": 50.0},
     {"sigma_data": 0.5, "num_train_timesteps": 60},
@@ -201,7 +222,7 @@ class Case:
 
     def __str__(self) -> str:
         shown = ",".join(
-            f"{key}={value if not isinstance(value, tuple) else '...'}"
+            f"{key}={'...' if isinstance(value, tuple) or callable(value) else value}"
             for key, value in self.config
         )
         return f"{self.family.name}({shown})"
@@ -271,9 +292,18 @@ def steps_of(case: Case) -> list[int]:
     return [n for n in STEPS if n <= most]
 
 
-def end_level(case: Case) -> tuple[float, float]:
-    """(alpha, sigma) at the end of a run, from the config."""
+def end_level(case: Case, table: Any) -> tuple[float, float]:
+    """(alpha, sigma) at the end of a run, from the config; or the last level, if a run stays there.
+
+    Runs of the Adams methods stay at the last one of chosen noise levels but for "zero".
+    """
     scheduler = case.scheduler
+    if scheduler.ascends:
+        return top_level(case, table)
+    adams = isinstance(scheduler, AdamsMethod)
+    final = getattr(scheduler, "final_sigmas_type", "sigma_min" if adams else "zero")
+    if adams and final == "sigma_min" and chooses_sigmas(case):
+        return tuple(table.level[-1])
     if not case.family.has_betas:
         last = ideal.process(case.family.cls) == "consistency"
         last |= getattr(scheduler, "final_sigmas_type", "zero") == "sigma_min"
@@ -281,7 +311,7 @@ def end_level(case: Case) -> tuple[float, float]:
     bar = alpha_bar_of(case)
     if getattr(scheduler, "interpolation_type", "linear") == "log_linear":
         return 1.0, float(np.sqrt(1 / bar[0] - 1))  # log-spaced levels stop above zero
-    if getattr(scheduler, "final_sigmas_type", "zero") == "sigma_min":
+    if final == "sigma_min":
         sigma = float(np.sqrt(1 / bar[0] - 1))
         if getattr(scheduler, "use_flow_sigmas", False):
             return 1 - sigma, sigma
@@ -290,6 +320,28 @@ def end_level(case: Case) -> tuple[float, float]:
     if getattr(scheduler, "set_alpha_to_one", True) and case.family.cls is not TCDScheduler:
         return 1.0, 0.0
     return float(np.sqrt(bar[0])), float(np.sqrt(1 - bar[0]))
+
+
+def top_level(case: Case, table: Any) -> tuple[float, float]:
+    """Where a run up ends: at the noisiest level, of DDIM's grid or of training."""
+    if case.get("prediction_type") == "flow_prediction":
+        sigma = 1 - 1 / case.get("num_train_timesteps")
+        shift = case.get("flow_shift")
+        sigma = shift * sigma / (1 + (shift - 1) * sigma)
+        return 1 - sigma, sigma
+    bar = alpha_bar_of(case)
+    if isinstance(case.scheduler, dj.DDIMInverseScheduler):
+        last = bar[int(table.timestep[-1])]
+    else:
+        log_snrs = np.log(bar / (1 - bar)) / 2
+        last = bar[np.flatnonzero(log_snrs >= case.get("lambda_min_clipped"))[-1]]
+    return float(np.sqrt(last)), float(np.sqrt(1 - last))
+
+
+def chooses_sigmas(case: Case) -> bool:
+    """Whether the config chooses the noise levels, not the timesteps."""
+    kinds = ("karras", "exponential", "beta", "flow")
+    return any(getattr(case.scheduler, f"use_{kind}_sigmas", False) for kind in kinds)
 
 
 @functools.lru_cache

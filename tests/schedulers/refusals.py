@@ -37,7 +37,10 @@ FIELDS: tuple[tuple[dict[str, Any], str], ...] = (
     ({"final_sigmas_type": "one"}, "final_sigmas_type"),
     ({"use_karras_sigmas": True, "use_beta_sigmas": True}, "sigmas"),
     ({"use_karras_sigmas": True, "use_lu_lambdas": True}, "use_lu_lambdas"),
-    ({"use_karras_sigmas": True, "use_flow_sigmas": True}, "use_flow_sigmas"),
+    ({"use_beta_sigmas": True, "use_flow_sigmas": True}, "use_flow_sigmas"),
+    ({"predict_x0": False, "thresholding": True}, "thresholding"),
+    ({"shift_terminal": 1.0, "use_flow_sigmas": True}, "shift_terminal"),
+    ({"shift_terminal": 0.1, "use_flow_sigmas": False}, "shift_terminal"),
     ({"use_flow_sigmas": True, "prediction_type": "v_prediction"}, "v_prediction"),
     ({"prediction_type": "flow_prediction"}, "prediction_type"),
     ({"flow_shift": 3.0}, "flow_shift"),
@@ -78,6 +81,45 @@ OWN: tuple[tuple[Any, dict[str, Any], str], ...] = (
         for form in ("dpmsolver", "sde-dpmsolver")
     ),
     (dj.DPMSolverMultistepScheduler, {"variance_type": "other"}, "variance_type"),
+    *(
+        (cls, {"use_karras_sigmas": True, "use_flow_sigmas": True} | more, name)
+        for cls, more, name in (
+            (dj.DPMSolverMultistepScheduler, {}, "use_flow_sigmas"),
+            (dj.UniPCMultistepScheduler, {"flow_shift": 3.0}, "flow_shift"),
+            (dj.UniPCMultistepScheduler, {"shift_terminal": 0.1}, "shift_terminal"),
+        )
+    ),
+    *(
+        (dj.SASolverScheduler, {name: order}, name)
+        for name in ("predictor_order", "corrector_order")
+        for order in (0, 5)
+    ),
+    (dj.SASolverScheduler, {"algorithm_type": "dpmsolver++"}, "algorithm_type"),
+    (dj.SASolverScheduler, {"tau_func": 1.0}, "tau_func"),
+    (dj.DDIMInverseScheduler, {"prediction_type": "sample"}, "prediction_type"),
+    *(
+        (dj.DPMSolverMultistepInverseScheduler, {"algorithm_type": form}, "algorithm_type")
+        for form in ("sde-dpmsolver", "sde-dpmsolver++")
+    ),
+    *(
+        (dj.DPMSolverMultistepInverseScheduler, {"use_flow_sigmas": True} | more, name)
+        for name, more in (
+            ("prediction_type", {"prediction_type": "sample"}),
+            ("thresholding", {"prediction_type": "flow_prediction", "thresholding": True}),
+        )
+    ),
+    *(
+        (dj.IPNDMScheduler, {"trained_betas": sigmas}, "trained_betas")
+        for sigmas in ((0.5,), (0.5, 0.5), (1.1, 0.5), (0.5, -0.1), ((0.5, 0.1),))
+    ),
+    (dj.IPNDMScheduler, {"trained_betas": (0.5, 0.1, 0.0), "num_train_timesteps": 1}, "at most"),
+    (dj.UniPCMultistepScheduler, {"solver_p": dj.DDIMScheduler()}, "solver_p"),
+    (dj.UniPCMultistepScheduler, {"solver_type": "euler"}, "solver_type"),
+    (dj.UniPCMultistepScheduler, {"sigma_max": 5.0}, "sigma_max"),
+    *(
+        (dj.UniPCMultistepScheduler, {"disable_corrector": steps}, "disable_corrector")
+        for steps in (None, [-1], (0.5,), "01", 3)
+    ),
     (dj.DPMSolverSinglestepScheduler, {"algorithm_type": "dpmsolver"}, "final_sigmas_type"),
     (dj.DPMSolverSinglestepScheduler, {"algorithm_type": "sde-dpmsolver"}, "algorithm_type"),
 )
@@ -164,11 +206,17 @@ CALLS: tuple[tuple[Any, dict[str, Any], str], ...] = (
         {"num_inference_steps": 10, "grid": "dmn"},
         "no signal",
     ),
-    (dj.FlowMatchEulerDiscreteScheduler(), {"num_inference_steps": 10, "grid": "rho"}, "straight"),
+    (dj.FlowMatchEulerDiscreteScheduler(), {"num_inference_steps": 10, "grid": "rho"}, "no end"),
     (
         dj.DPMSolverMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction"),
         {"num_inference_steps": 10, "grid": "rho"},
-        "straight",
+        "no end",
+    ),
+    (dj.IPNDMScheduler(), {"sigmas": [1.005, 0.5]}, "sigmas"),
+    (
+        dj.DPMSolverMultistepInverseScheduler(prediction_type="sample"),
+        {"sigmas": [0.0, 1.0, 2.0]},
+        "prediction_type",
     ),
     *(
         (dj.LMSDiscreteScheduler(), {"num_inference_steps": 10, "order": k}, "order")
@@ -186,6 +234,14 @@ CALLS: tuple[tuple[Any, dict[str, Any], str], ...] = (
         (dj.DPMSolverSDEScheduler(), {"num_inference_steps": 4, "s_noise": k}, "s_noise")
         for k in (-1.0, float("inf"), float("nan"), "1")
     ),
+    *(
+        (
+            dj.SASolverScheduler(tau_func=lambda t, tau=tau: tau),
+            {"num_inference_steps": 3},
+            "tau_func",
+        )
+        for tau in (-0.1, float("nan"), None, "1")
+    ),
     (dj.EulerDiscreteScheduler(use_karras_sigmas=True), {"timesteps": [9, 3]}, "timesteps"),
     (dj.DPMSolverMultistepScheduler(use_lu_lambdas=True), {"timesteps": [9, 3]}, "timesteps"),
     (
@@ -199,6 +255,13 @@ CALLS: tuple[tuple[Any, dict[str, Any], str], ...] = (
 )
 
 
+def turned(cls: Any, call: dict[str, Any]) -> dict[str, Any]:
+    """Grids in the other order, for schedulers that walk up."""
+    if not cls.ascends:
+        return call
+    return {name: value[::-1] if isinstance(value, list) else value for name, value in call.items()}
+
+
 def attempts() -> Iterator[tuple[str, Callable[[], Any], str]]:
     for cls in SCHEDULERS:
         own = {field.name for field in dataclasses.fields(cls)}
@@ -206,6 +269,7 @@ def attempts() -> Iterator[tuple[str, Callable[[], Any], str]]:
             yield f"{cls.__name__}({fields})", lambda c=cls, f=fields: c(**f), named
         for call in STEPS:
             named = "start" if "start" in call else next(iter(call), "steps")
+            call = turned(cls, call)
             yield f"{cls.__name__}().table({call})", lambda c=cls, k=call: c().table(**k), named
     for cls, fields, named in OWN:
         yield f"{cls.__name__}({fields})", lambda c=cls, f=fields: c(**f), named

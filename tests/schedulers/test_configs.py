@@ -51,15 +51,17 @@ def test_round_trips(case: Case) -> None:
         assert hash(other.config) == hash(scheduler.config)
 
 
-@cases()
+@cases(lambda case: "tau_func" not in dict(case.config))
 def test_files(case: Case, tmp_path: Path) -> None:
     scheduler = case.scheduler
     scheduler.save_pretrained(tmp_path / "scheduler")
     content = json.loads((tmp_path / "scheduler" / "scheduler_config.json").read_text())
     assert content["_class_name"] == case.family.cls.__name__
-    assert {key: content[key] for key in scheduler.config if key != "trained_betas"} == {
-        key: value for key, value in scheduler.config.items() if key != "trained_betas"
+    stored = {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in scheduler.config.items()
     }
+    assert {key: content[key] for key in scheduler.config} == stored
     # the component's own folder, and the folder above it
     assert case.family.cls.from_pretrained(tmp_path / "scheduler") == scheduler
     assert case.family.cls.from_pretrained(tmp_path) == scheduler

@@ -45,10 +45,8 @@ def is_single_point(case: Case) -> bool:
     if not (case.stochastic and case.exact):
         return False
     config = dict(case.config)
-    return (
-        config.get("variance_type") not in (*LARGE, *LEARNED)
-        and config.get("algorithm_type") != "sde-dpmsolver"
-    )
+    of_eps = config.get("algorithm_type") in ("sde-dpmsolver", "noise_prediction")
+    return config.get("variance_type") not in (*LARGE, *LEARNED) and not of_eps
 
 
 @cases(is_single_point)
@@ -60,7 +58,7 @@ def test_single_point_marginal_of_every_row(case: Case) -> None:
             alpha, sigma = table.level[1:].T
             rtol = EXACT * amplified(case, table.level[0])
             np.testing.assert_allclose(found[:-1, 0], alpha, rtol=rtol)
-            np.testing.assert_allclose(found[:-1, 1], sigma**2, rtol=rtol)
+            np.testing.assert_allclose(found[:-1, 1], sigma**2, rtol=rtol, atol=EXACT / 100)
 
 
 def amplified(case: Case, level: np.ndarray) -> float:
@@ -78,7 +76,7 @@ def test_stochastic_tables_end_at_the_level_of_the_config(case: Case) -> None:
     for call in case.stochastic:
         table = case.scheduler.table(steps_of(case)[-1], dtype=np.float64, **call)
         mean, variance = moments_of(case, table)[-1]
-        alpha, sigma = end_level(case)
+        alpha, sigma = end_level(case, table)
         assert abs(mean - alpha) < EXACT
         assert abs(variance - sigma**2) < EXACT
 
@@ -93,7 +91,14 @@ def test_fixed_large_is_exact_on_unit_data(case: Case) -> None:
         np.testing.assert_allclose(found[-1, 1], table.level[-1, 0] ** 2, rtol=EXACT)
 
 
-@cases(is_single_point)
+def is_loud(case: Case) -> bool:
+    """SA-Solver has noise from timestep 200 on."""
+    return is_single_point(case) and not (
+        case.family.name == "SASolver" and case.get("num_train_timesteps") < 200
+    )
+
+
+@cases(is_loud)
 def test_the_test_can_fail(case: Case) -> None:
     """A tenth of a percent more noise is seen."""
     call = case.stochastic[-1]

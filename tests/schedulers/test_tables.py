@@ -40,6 +40,9 @@ HISTORIES = (
     dj.KDPM2DiscreteScheduler(),
     dj.KDPM2AncestralDiscreteScheduler(),
     dj.DPMSolverSDEScheduler(),
+    dj.UniPCMultistepScheduler(solver_order=3),
+    dj.DEISMultistepScheduler(solver_order=3),
+    dj.SASolverScheduler(corrector_order=3),
 )
 
 
@@ -189,9 +192,8 @@ def test_sigmas_of_timesteps_are_those_timesteps(family: Any) -> None:
     scheduler, timesteps = family.cls(), [999, 700, 411, 90, 5]
     ratio = scheduler.noise_schedule.noise_ratio
     by_timestep = scheduler.table(timesteps=timesteps, dtype=np.float64)
-    alpha, sigma = end_level(family.plain)
-    end = sigma / alpha
-    sigmas = [*(float(ratio[t]) for t in timesteps), end]
+    alpha, sigma = end_level(family.plain, by_timestep)
+    sigmas = [*(float(ratio[t]) for t in timesteps), sigma / alpha]
     by_sigma = scheduler.table(sigmas=sigmas, dtype=np.float64)
     for name in ("timestep", "level", "mix", "noise_scale"):
         one, other = getattr(by_sigma, name), getattr(by_timestep, name)

@@ -24,6 +24,7 @@ TOLD = {
     "flow": 500.0,
     "score": 0.5,
     "slope": 0.5,
+    "velocity": 1 / 3,
 }
 
 
@@ -48,7 +49,9 @@ def test_sigmas_are_the_levels(cls: Any) -> None:
     here = table.level[table.timestep == np.float32(TOLD[process(cls)])]
     assert {float(sigma) for _, sigma in here} == {0.5}
     assert sorted({float(sigma) for _, sigma in table.level}) == [0.1, 0.5, 0.9]
-    assert np.all(table.level[:, 0] == (1 - table.level[:, 1] if process(cls) == "flow" else 1))
+    alpha, sigma = table.level.T
+    expected = {"flow": 1 - sigma, "velocity": np.sqrt(1 - sigma**2)}.get(process(cls), 1.0)
+    np.testing.assert_allclose(alpha, expected, rtol=1e-15)
 
 
 @CLASSES
@@ -78,7 +81,7 @@ def test_prior(cls: Any, start: int) -> None:
     """diffusers' init_noise_sigma, of the level where a run begins."""
     table = without_churn(cls).table(10, start=start, dtype=np.float64)
     alpha, sigma = table.level[0]
-    unit_data = process(cls) in ("edm", "flow")
+    unit_data = process(cls) in ("edm", "flow", "velocity")
     assert table.init_scale == pytest.approx(np.hypot(alpha, sigma) if unit_data else sigma)
 
 
@@ -261,3 +264,39 @@ def test_an_inverted_flow_needs_the_field() -> None:
     heun = dj.FlowMatchHeunDiscreteScheduler.from_config(plain.config)
     assert heun.shift == 3
     assert dj.FlowMatchEulerDiscreteScheduler.from_config(heun.config) == plain
+
+
+# IPNDM.
+
+
+def test_levels_of_ipndm() -> None:
+    """sin^2 of even steps from a right angle; what the network is told is the angle of a level."""
+    table = dj.IPNDMScheduler().table(3, dtype=np.float64)
+    np.testing.assert_allclose(table.level[:, 1], [1, 3 / 4, 1 / 4], rtol=1e-14)
+    np.testing.assert_allclose(np.hypot(*table.level.T), 1, rtol=1e-14)
+    angles = np.arctan2(table.level[:, 1], table.level[:, 0])
+    np.testing.assert_allclose(table.timestep, 2 / np.pi * angles, rtol=1e-6)
+
+
+def test_given_sigmas_are_the_run_of_ipndm() -> None:
+    sigmas = (1.0, 0.8, 0.3, 0.05)
+    scheduler = dj.IPNDMScheduler(trained_betas=sigmas, num_train_timesteps=3)
+    table = scheduler.table(3, dtype=np.float64)
+    same(table, dj.IPNDMScheduler().table(sigmas=list(sigmas), dtype=np.float64))
+    assert table.level[:, 1].tolist() == [1.0, 0.8, 0.3]
+    with pytest.raises(ValueError, match="num_inference_steps must be 3"):
+        scheduler.table(2)
+    x0, noise = np.full((2, 1, 1, 1, 1), [[[[[0.5]]]], [[[[-1.0]]]]], np.float32)
+    noised = [float(scheduler.add_noise(x0, noise, t).item()) for t in range(3)]
+    expected = [np.sqrt(1 - s**2) * 0.5 - s for s in (0.3, 0.8, 1.0)]
+    np.testing.assert_allclose(noised, expected, rtol=1e-6)
+
+
+def test_ipndm_begins_with_ddim_and_ends_with_fourth_order() -> None:
+    table = dj.IPNDMScheduler().table(6, dtype=np.float64)
+    reads = [np.count_nonzero(mix[0, 1:4]) for mix in table.mix]
+    assert reads == [0, 1, 2, 3, 3, 3]
+    *sigmas, end = (*table.level[2:, 1], 0.0)
+    rest = dj.IPNDMScheduler().table(sigmas=[*sigmas, end], dtype=np.float64)
+    same(dj.IPNDMScheduler().table(6, start=2, dtype=np.float64), rest)
+    np.testing.assert_allclose(table.mix[0, 0], [table.level[1, 1], 0, 0, 0, -table.level[1, 0]])

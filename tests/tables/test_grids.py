@@ -90,7 +90,8 @@ def test_every_scheduler_takes_a_grid_or_says_why_not(cls: Any) -> None:
             assert "grid" in str(error) or "sigmas" in str(error)  # noqa: PT017
             continue
         limits = scheduler._largest_sigma(), scheduler._smallest_sigma()
-        same = scheduler.table(sigmas=named_grid(name, 6, *limits), dtype=np.float64)
+        sigmas = named_grid(name, 6, *limits)[:: -1 if cls.ascends else 1]
+        same = scheduler.table(sigmas=sigmas, dtype=np.float64)
         np.testing.assert_allclose(table.level, same.level)
         assert np.all(np.isfinite(table.mix))
     if issubclass(cls, BetaScheduler):
