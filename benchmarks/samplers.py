@@ -2,14 +2,19 @@
 
 Each draws images of one model with 4, 5, 6, 8, 10, ... evaluations of the network. Measured are the
 Frechet distance between features of the images and of all real digits (the hidden layer that
-`ddpm_jax.evaluation.digits` trains), the mean squared difference from a long run of the same
-starting noise, and the seconds of a run. OUT.json is written after every measurement, and a
-measurement that is there is not taken again: an interrupted run continues.
+`ddpm_jax.evaluation.digits` trains), and the mean squared difference from a long run of the same
+starting noise. OUT.json is written after every measurement, and a measurement that is there is not
+taken again: an interrupted run continues. `--time` adds the seconds of a batch to what is measured;
+take it on an idle machine.
+
+A sampler is a scheduler's name, with timesteps from the last one on ("trailing"), or NAME+GRID for
+a grid by name; "learned" are the model's learned tables.
 """
 
 import json
 import sys
 import time
+import zlib
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,9 +31,17 @@ from ddpm_jax.hub.files import read_json
 from ddpm_jax.schedulers import BY_NAME
 
 BATCH = 250
-REFERENCE = ("ddim", 1000)
-"""The long run whose images the others are compared with."""
+ROUNDS = 5
+"""Batches of which `--time` takes the median."""
+REFERENCE = ("dpm-solver-multistep", 100)
+"""The long run whose images the others are compared with. DDIM's would not do: with clip_sample it
+drifts the further, the more steps it has."""
+SHOWN = ("distance", "apart", "seconds")
 LEARNED = "learned"
+GRIDS = ("dpm-solver-multistep+dmn", "uni-pc-multistep+dmn", "dpm-solver-multistep+log-snr")
+FEW = (4, 5, 6, 8, 10)
+ALSO = ("ddim:50", "ddpm:1000")
+"""Runs that people know, for comparison."""
 
 
 class Run(NamedTuple):
@@ -39,14 +52,17 @@ class Run(NamedTuple):
     table: dj.Table
 
 
-def tables(model: str, samplers: Sequence[str], evaluations: Sequence[int]) -> Iterator[Run]:
+def tables(
+    model: str, samplers: Sequence[str], evaluations: Sequence[int], also: Sequence[str] = ()
+) -> Iterator[Run]:
     """The runs with exactly these numbers of evaluations, where a sampler has them."""
     config = dj.DDPMScheduler.from_pretrained(model).config
-    for count in evaluations:
-        for name in samplers:
-            table = _learned(model, count) if name == LEARNED else _table(config, name, count)
-            if table is not None:
-                yield Run(name, count, table)
+    wanted = [(name, count) for count in evaluations for name in samplers]
+    wanted += [(name, int(count)) for name, _, count in (one.partition(":") for one in also)]
+    for name, count in wanted:
+        table = _learned(model, count) if name == LEARNED else _table(config, name, count)
+        if table is not None:
+            yield Run(name, count, table)
 
 
 def _learned(model: str, evaluations: int) -> dj.Table | None:
@@ -58,17 +74,27 @@ def _learned(model: str, evaluations: int) -> dj.Table | None:
 
 def _table(config: Mapping[str, Any], name: str, evaluations: int) -> dj.Table | None:
     """The table of a scheduler with so many rows, over a grid from the last timestep, or None."""
+    name, _, grid = name.partition("+")
     cls = BY_NAME[name]
-    chosen = hasattr(cls, "timestep_spacing") and "timestep_spacing" not in cls.unread
-    spaced = {"timestep_spacing": "trailing"} if chosen else {}
+    spaced = hasattr(cls, "timestep_spacing") and "timestep_spacing" not in cls.unread
+    fields: Any = {"timestep_spacing": "trailing"} if spaced else {}
+    chosen: Any = {"grid": grid} if grid else {}
     for steps in range(evaluations, 0, -1):
         try:
-            table = cls.from_config(config, **spaced).table(steps)
+            table = cls.from_config(config, **fields).table(steps, **chosen)
         except ValueError:
             continue
         if len(table) <= evaluations:
             return table if len(table) == evaluations else None
     return None
+
+
+def sum_of(table: dj.Table) -> str:
+    """A checksum of a table's numbers: a result is that of one table."""
+    code = 0
+    for leaf in jax.tree.leaves(table):
+        code = zlib.crc32(np.asarray(leaf).tobytes(), code)
+    return f"{code:08x}"
 
 
 class Samples:
@@ -79,18 +105,25 @@ class Samples:
         self.unet, self.params = pipe.unet, pipe.params
         self.keys = dj.sample_keys(jax.random.key(seed), images)
 
-    def draw(self, table: dj.Table) -> tuple[np.ndarray, float]:
-        """Images (N, 8, 8, 1) in [0, 1], and the seconds of a batch without compilation."""
-        parts: list[np.ndarray] = []
-        seconds: list[float] = []
-        for begin in range(0, len(self.keys), BATCH):
-            keys = self.keys[begin : begin + BATCH]
+    def draw(self, table: dj.Table) -> np.ndarray:
+        """Images (N, 8, 8, 1) in [0, 1]."""
+        starts = range(0, len(self.keys), BATCH)
+        parts = [self.batch(table, self.keys[begin : begin + BATCH]) for begin in starts]
+        return np.clip(np.concatenate(parts) / 2 + 0.5, 0, 1)
+
+    def batch(self, table: dj.Table, keys: Any) -> np.ndarray:
+        """One batch of samples."""
+        x_T = dj.prior(table, keys, shape=(8, 8, 1))
+        return np.asarray(dj.sample(self.unet.denoise, self.params, table, x_T, keys))
+
+    def seconds(self, table: dj.Table) -> float:
+        """The median time of a batch, without compilation."""
+        keys, times = self.keys[:BATCH], []
+        for _ in range(ROUNDS + 1):
             began = time.perf_counter()
-            x_T = dj.prior(table, keys, shape=(8, 8, 1))
-            parts.append(np.asarray(dj.sample(self.unet.denoise, self.params, table, x_T, keys)))
-            seconds.append(time.perf_counter() - began)
-        images = np.clip(np.concatenate(parts) / 2 + 0.5, 0, 1)
-        return images, float(np.median(seconds[1:] or seconds))
+            self.batch(table, keys)
+            times.append(time.perf_counter() - began)
+        return float(np.median(times[1:]))
 
 
 def measure(given: Namespace) -> dict[str, Any]:
@@ -102,26 +135,29 @@ def measure(given: Namespace) -> dict[str, Any]:
     long = _table(config, given.reference, given.reference_steps)
     assert long is not None
     wanted: np.ndarray | None = None
-    runs = list(tables(given.model, given.samplers, given.evaluations))
+    runs = list(tables(given.model, given.samplers, given.evaluations, given.also))
     for done, (sampler, evaluations, table) in enumerate(runs):
         results = document["results"].setdefault(sampler, {})
-        if str(evaluations) in results:
+        found = results.setdefault(str(evaluations), {})
+        content = sum_of(table)
+        if given.time:
+            found["seconds"] = samples.seconds(table)
+        elif found.get("table") == content:
             continue
-        if wanted is None:
-            report.say(f"{given.reference} with {len(long)} evaluations, for comparison")
-            wanted, _ = samples.draw(long)
-        images, seconds = samples.draw(table)
-        features = judge.features(images.reshape(len(images), -1).astype(np.float64))
-        results[str(evaluations)] = {
-            "distance": frechet_distance(features, real),
-            "apart": float(np.square(images - wanted).mean()),
-            "seconds": seconds,
-            "registers": table.num_registers,
-        }
+        else:
+            found["table"] = content
+            if wanted is None:
+                report.say(f"{given.reference} with {len(long)} evaluations, for comparison")
+                wanted = samples.draw(long)
+            images = samples.draw(table)
+            features = judge.features(images.reshape(len(images), -1).astype(np.float64))
+            found["distance"] = frechet_distance(features, real)
+            found["apart"] = float(np.square(images - wanted).mean())
+            found["registers"] = table.num_registers
         given.out.parent.mkdir(parents=True, exist_ok=True)
         report.write(given.out, document, markdown(document))
-        distance = results[str(evaluations)]["distance"]
-        report.say(f"{done + 1} of {len(runs)}: {sampler}, {evaluations}: {distance:.3f}")
+        shown = ", ".join(f"{name} {found[name]:.3g}" for name in SHOWN if name in found)
+        report.say(f"{done + 1} of {len(runs)}: {sampler}, {evaluations}: {shown}")
     return document
 
 
@@ -146,13 +182,11 @@ def markdown(document: Mapping[str, Any]) -> str:
     """One row a sampler, one column a number of evaluations."""
     results, source = document["results"], document["source"]
     counts = sorted({int(count) for found in results.values() for count in found})
-    first = counts[: len(counts) // 2 + 1]
 
     def key(name: str) -> float:
-        return min(
-            (results[name][str(c)]["distance"] for c in first if str(c) in results[name]),
-            default=np.inf,
-        )
+        found = results[name].items()
+        few = [one["distance"] for count, one in found if int(count) in FEW and "distance" in one]
+        return min(few, default=np.inf)
 
     rows = [
         (name, *(_cell(results[name].get(str(count))) for count in counts))
@@ -167,7 +201,7 @@ def markdown(document: Mapping[str, Any]) -> str:
 
 
 def _cell(found: Mapping[str, Any] | None) -> str:
-    return "" if found is None else f"{found['distance']:.3f}"
+    return f"{found['distance']:.3f}" if found and "distance" in found else ""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -176,10 +210,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add, count = parser.add_argument, report.count
     add("--model", default="digits", help="bundled name, folder or hub id (digits)")
     add("--images", type=count, default=10_000, help="images of each run (10000)")
-    add("--samplers", nargs="+", default=[LEARNED, *BY_NAME], help="default: all")
-    add("--evaluations", nargs="+", type=count, default=[4, 5, 6, 8, 10], help="(4 5 6 8 10)")
-    add("--reference", default=REFERENCE[0], help="the long run (ddim)")
-    add("--reference-steps", type=count, default=REFERENCE[1], help="of the long run (1000)")
+    add("--samplers", nargs="+", default=[LEARNED, *GRIDS, *BY_NAME], help="default: all")
+    add("--evaluations", nargs="+", type=count, default=list(FEW), help="(4 5 6 8 10)")
+    add("--also", nargs="*", default=list(ALSO), help="NAME:EVALUATIONS (ddim:50 ddpm:1000)")
+    add("--time", action="store_true", help="measure seconds instead of distances")
+    add("--reference", default=REFERENCE[0], help="the long run (dpm-solver-multistep)")
+    add("--reference-steps", type=count, default=REFERENCE[1], help="of the long run (100)")
     add("--seed", type=int, default=0, help="of the images (0)")
     add("--out", type=Path, default=report.RESULTS / "samplers.json", help="the JSON file")
     given = parser.parse_args(arguments)

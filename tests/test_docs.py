@@ -51,7 +51,7 @@ def run_page(path: Path) -> int:
     return len(blocks)
 
 
-PROGRAMS = ("denoise.md", "training.md", "text_to_image.md", "research.md")
+PROGRAMS = ("denoise.md", "training.md", "text_to_image.md", "research.md", "own_sampler.md")
 SLOW_PAGES = [pytest.param(page, marks=pytest.mark.slow) for page in PROGRAMS]
 
 
@@ -80,6 +80,16 @@ def test_code_for_several_devices() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_page_of_samplers_is_current() -> None:
+    path = DOCS / "make_samplers.py"
+    spec = importlib.util.spec_from_file_location("make_samplers", path)
+    assert spec is not None and spec.loader is not None  # noqa: PT018
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    written = (DOCS / "samplers.md").read_text(encoding="utf-8")
+    assert written == module.page(), "run: python docs/make_samplers.py"
 
 
 def test_every_page_with_code_is_run() -> None:
