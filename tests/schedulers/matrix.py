@@ -178,6 +178,7 @@ VARIATIONS: tuple[dict[str, Any], ...] = (
     {"predictor_order": 4, "corrector_order": 1, "tau_func": some_noise},
     {"algorithm_type": "noise_prediction"},
     {"algorithm_type": "noise_prediction", "thresholding": True},
+    {"algorithm_type": "deis"},
     # without betas
     {"sigma_data": 0.8, "sigma_min": 0.01, "sigma_max": 50.0},
     {"sigma_data": 0.5, "num_train_timesteps": 60},
