@@ -504,15 +504,17 @@ def _shares(std: float, betas: np.ndarray) -> np.ndarray:
     return np.reshape(weights, (-1, 1, 1, 1, 1)) / norm
 
 
-def run_deterministic(scheduler: Any, n: int, network: Network, x: np.ndarray) -> Run:
-    """Any deterministic scheduler that needs no help: diffusers' own loop."""
+def run_deterministic(
+    scheduler: Any, n: int, network: Network, x: np.ndarray, **options: Any
+) -> Run:
+    """Any deterministic scheduler that needs no help: diffusers' own loop; `options` of `step`."""
     run = Run()
     scheduler.set_timesteps(n)
     run.init_scale = float(scheduler.init_noise_sigma)
     sample = _tensor(x)
     for i, t in enumerate(scheduler.timesteps):
         output = _tensor(network(_array(scheduler.scale_model_input(sample, t)), i))
-        sample = run.append(t, scheduler.step(output, t, sample).prev_sample)
+        sample = run.append(t, scheduler.step(output, t, sample, **options).prev_sample)
     return run
 
 
@@ -603,12 +605,12 @@ def peer(
     """A case of `scheduler_cases`, run by diffusers."""
     config = dict(case.config)
     if case.name == "PNDMScheduler":
-        velocity = config.pop("prediction_type") == "v_prediction"
+        velocity = config.pop("prediction_type", "epsilon") == "v_prediction"
         scheduler = build(case.name, alpha_bar, **config)
         bar = scheduler.alphas_cumprod.double().numpy() if velocity else None
         return run_pndm(scheduler, case.steps, network, x, bar)
     scheduler = build(case.name, alpha_bar, **config)
     run = RUNS.get(case.name)
     if run is None:
-        return run_deterministic(scheduler, case.steps, network, x)
+        return run_deterministic(scheduler, case.steps, network, x, **case.call)
     return run(scheduler, case.steps, network, x, noise, **case.call)
