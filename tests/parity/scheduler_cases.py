@@ -81,7 +81,7 @@ def network_of(case: Case) -> Callable[[np.ndarray, int], np.ndarray]:
     thousands: rounding must not grow along a path. Clipping and thresholding are reached, since the
     predicted x0 passes 1.
     """
-    variance = case.config.get("variance_type", "")
+    variance = case.config.get("variance_type") or ""
     slope = 1e-3 if case.config.get("beta_schedule") == "squaredcos_cap_v2" else 0.5
     slope = UNSCALED.get(case.name, slope)
     place = np.arange(np.prod(SHAPE[1:])).reshape(SHAPE[1:])

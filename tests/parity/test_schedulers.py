@@ -34,6 +34,7 @@ ALL_GROUPS = GROUPS | {
     if (name := cls.__name__) not in {case.name for cases in GROUPS.values() for case in cases}
 }
 
+
 def cases_of(group: str) -> list[Case]:
     return [c for c in ALL_GROUPS[group] if c.steps <= c.config.get("num_train_timesteps", 1000)]
 
