@@ -3,8 +3,8 @@
 diffusers builds every table in float32. Inside `lifted()` the scheduler modules see a `torch` and a
 `numpy` whose `float32` is `float64`, so the same code, unchanged, works in double precision, and
 `randn_tensor` gives out what `noise.value` holds inside `injection()`, or the next of a list.
-Brownian motions have the increments of `Brownian.parts`. `np.arange` leaves out a stop that rounding
-adds: "trailing" spacing has one timestep too many there for 62 numbers of steps.
+Brownian motions have the increments of `Brownian.parts`. `np.arange` leaves out a stop that
+rounding adds: "trailing" spacing has one timestep too many there for 62 numbers of steps.
 """
 
 from __future__ import annotations
@@ -131,8 +131,20 @@ def build(name: str, alpha_bar: np.ndarray | None = None, **config: Any) -> Any:
     if config.get("trained_betas") is not None:  # RePaint's takes no list
         config["trained_betas"] = np.asarray(config["trained_betas"])
     scheduler = getattr(MODULES[name], name)(**config)
+    if config.get("rescale_betas_zero_snr") and hasattr(scheduler, "_sigma_to_t"):
+        _ends_at_the_last(scheduler)
     if alpha_bar is not None:
         scheduler.alphas_cumprod = torch.from_numpy(alpha_bar)
         if not config.get("set_alpha_to_one", name != "PNDMScheduler"):
             scheduler.final_alpha_cumprod = scheduler.alphas_cumprod[0]
     return scheduler
+
+
+def _ends_at_the_last(scheduler: Any) -> None:
+    """Gives the largest level the last timestep, in spite of rounding.
+
+    The last sigma, 4096, may lie below those of the timesteps before, and a level less a rounding
+    error is told the one of these that has the same sigma.
+    """
+    timestep_of = scheduler._sigma_to_t
+    scheduler._sigma_to_t = lambda sigma, log_sigmas: timestep_of(sigma * (1 + 1e-12), log_sigmas)
