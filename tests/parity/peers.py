@@ -16,6 +16,15 @@ Where diffusers is wrong, a run here feeds it what makes its own formulas right,
 - The third order of sde-dpmsolver++ has a constant of the wrong sign; what is missing is added.
 - They take three channels of an output with a variance, whatever the image has; they get the first
   half.
+- With "log_linear" levels Euler has one too many, and divides the churn by their number; it is left
+  out here.
+- Churn above the largest level of zero terminal SNR is told a timestep before the last.
+- KDPM2's ancestral form has sigma_down as the root of a difference; here it is sigma'^2 / sigma.
+- A flow that is inverted and draws noise reads x0 at 1 - sigma; it runs as one that is not
+  inverted, with the opposite output.
+- RePaint jumps up by the betas after the level where it is; here they are those between the levels.
+- One step of EDM's schedulers, ScoreSdeVe, KarrasVe and a flow with a terminal level goes from the
+  largest level to the end.
 - The norms in ScoreSdeVe's corrector are the expected ones, sqrt(d) and sqrt(d) / sigma.
 - KarrasVe takes the squares of Karras et al.'s VE schedule for noise levels; it gets their roots.
 """
