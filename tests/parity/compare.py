@@ -73,7 +73,7 @@ def deviation(
     if not case.call:
         np.testing.assert_allclose(table.init_scale, run.init_scale, rtol=1e-6)
     pairs = zip(samples, run.samples, strict=True)
-    return max(relative(a, b) for a, b in pairs)
+    return float(np.max([relative(a, b) for a, b in pairs]))  # NaN if one is
 
 
 def relative(a: np.ndarray, b: np.ndarray) -> float:

@@ -67,7 +67,8 @@ def draw(family: Family, seed: int, index: int) -> Drawn:
     """The combination of a scheduler that a seed and an index choose."""
     name = family.cls.__name__
     rng = np.random.default_rng([seed, index, zlib.crc32(name.encode())])
-    config, call = _config(rng, family), {}
+    fields = sorted(family.fields - {"trained_betas"})
+    config, call = _config(rng, family, fields[index % len(fields)]), {}
     for option in options_of(family):
         chance, of = OPTIONS[option]
         given = rng.random() < chance
@@ -92,14 +93,14 @@ def all_drawn(seed: int, each: int) -> Iterator[Drawn]:
             yield draw(family, seed, index)
 
 
-def _config(rng: np.random.Generator, family: Family) -> dict[str, Any]:
-    """Some of VARIATIONS, whose fields need each other, and further fields one by one."""
+def _config(rng: np.random.Generator, family: Family, wanted: str) -> dict[str, Any]:
+    """Some of VARIATIONS, whose fields need each other, the wanted field, and others by chance."""
     fitting = [one for one in VARIATIONS if set(one) <= family.fields and family.takes(one)]
     config: dict[str, Any] = {}
     for _ in range(rng.choice(3, p=(0.3, 0.5, 0.2)) if fitting else 0):
         config |= _pick(rng, fitting)
     for name in sorted(family.fields - {"trained_betas"}):
-        if rng.random() < CHANCE:
+        if rng.random() < CHANCE or name == wanted:
             config[name] = _value(rng, family, name)
     if betas := config.get("trained_betas"):
         config |= {"trained_betas": list(betas), "num_train_timesteps": len(betas)}
