@@ -166,7 +166,10 @@ class BetaScheduler(Scheduler):
         """The fractional timesteps of noise levels (1); beyond the schedule, its ends."""
         ratio = self.noise_schedule.noise_ratio
         # 1e-10 keeps the logarithm finite at sigma 0; it lies below every schedule's first sigma
-        return np.interp(np.log(np.maximum(sigmas, 1e-10)), np.log(ratio), np.arange(len(ratio)))
+        logs = np.log(np.maximum(sigmas, 1e-10))
+        found = np.interp(logs, np.log(ratio), np.arange(len(ratio)))
+        # A finite last sigma of zero terminal SNR may lie below the ones before it.
+        return np.where(sigmas >= ratio[-1], len(ratio) - 1.0, found)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -69,7 +69,6 @@ class EDMScheduler(Preconditioned):
 
     def _sigmas(self, count: int) -> Float[np.ndarray, "n"]:
         grid = sigma_grid(self.sigma_schedule, self.sigma_max, self.sigma_min, count, self.rho)
-        grid[1:][-1:] = self.sigma_min  # without rounding, so that a run may stay there
         return np.append(grid, self._last_sigma())
 
     def _last_sigma(self) -> float:

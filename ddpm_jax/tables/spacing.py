@@ -110,19 +110,23 @@ def sigma_grid(
         rho: how much denser "karras" is near `sigma_min`, > 0.
 
     Returns:
-        (count,) float64.
+        (count,) float64. The ends are exact: so they have the timesteps of the ends of training,
+        and a run may stay at the last.
     """
     ramp = np.linspace(0.0, 1.0, count)
     match spacing:
         case "karras":
-            return karras_sigmas(ramp, sigma_max, sigma_min, rho)
+            grid = karras_sigmas(ramp, sigma_max, sigma_min, rho)
         case "exponential":
-            return np.exp(np.log(sigma_max) + ramp * (np.log(sigma_min) - np.log(sigma_max)))
+            grid = np.exp(np.log(sigma_max) + ramp * (np.log(sigma_min) - np.log(sigma_max)))
         case "beta":
             from scipy.stats import beta  # imported here, because it takes 0.3 s and few need it
 
             quantiles = np.asarray(beta.ppf(1.0 - ramp, BETA_SHAPE, BETA_SHAPE))
-            return sigma_min + quantiles * (sigma_max - sigma_min)
+            grid = sigma_min + quantiles * (sigma_max - sigma_min)
+    grid[0] = sigma_max
+    grid[1:][-1:] = sigma_min
+    return grid
 
 
 def karras_sigmas(

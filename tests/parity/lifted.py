@@ -2,8 +2,9 @@
 
 diffusers builds every table in float32. Inside `lifted()` the scheduler modules see a `torch` and a
 `numpy` whose `float32` is `float64`, so the same code, unchanged, works in double precision, and
-`randn_tensor` gives out what `noise.value` holds inside `injection()`. Brownian motions have the
-increments of `Brownian.parts`.
+`randn_tensor` gives out what `noise.value` holds inside `injection()`, or the next of a list.
+Brownian motions have the increments of `Brownian.parts`. `np.arange` leaves out a stop that
+rounding adds: "trailing" spacing has one timestep too many there for 62 numbers of steps.
 """
 
 from __future__ import annotations
@@ -71,17 +72,26 @@ class _Double:
         self._module = module
 
     def __getattr__(self, name: str) -> Any:
+        if name == "arange" and self._module is np:
+            return _arange
         return getattr(self._module, "float64" if name == "float32" else name)
 
 
+def _arange(start: Any, *rest: Any, **kwargs: Any) -> np.ndarray:
+    """np.arange; without the stop itself, which rounding adds to a descending range of floats."""
+    found = np.arange(start, *rest, **kwargs)
+    descending = len(rest) == 2 and rest[1] < 0
+    return found[:-1] if descending and len(found) and abs(found[-1] - rest[0]) < 1e-6 else found
+
+
 class _Noise:
-    """What the schedulers draw instead of torch's random numbers."""
+    """What the schedulers draw instead of torch's random numbers: a draw, or a list of them."""
 
     value: Any = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         assert self.value is not None, "noise was drawn where none was given"
-        return self.value
+        return self.value.pop(0) if isinstance(self.value, list) else self.value
 
 
 noise = _Noise()
@@ -118,9 +128,23 @@ def build(name: str, alpha_bar: np.ndarray | None = None, **config: Any) -> Any:
     Two correctly rounded alpha_bar differ in the last place, and 1 - alpha_bar_0 = 1e-4 makes four
     digits of it; so the steps are compared over one alpha_bar, and the alpha_bar by themselves.
     """
+    if config.get("trained_betas") is not None:  # RePaint's takes no list
+        config["trained_betas"] = np.asarray(config["trained_betas"])
     scheduler = getattr(MODULES[name], name)(**config)
+    if config.get("rescale_betas_zero_snr") and hasattr(scheduler, "_sigma_to_t"):
+        _ends_at_the_last(scheduler)
     if alpha_bar is not None:
         scheduler.alphas_cumprod = torch.from_numpy(alpha_bar)
         if not config.get("set_alpha_to_one", name != "PNDMScheduler"):
             scheduler.final_alpha_cumprod = scheduler.alphas_cumprod[0]
     return scheduler
+
+
+def _ends_at_the_last(scheduler: Any) -> None:
+    """Gives the largest level the last timestep, in spite of rounding.
+
+    The last sigma, 4096, may lie below those of the timesteps before, and a level less a rounding
+    error is told the one of these that has the same sigma.
+    """
+    timestep_of = scheduler._sigma_to_t
+    scheduler._sigma_to_t = lambda sigma, log_sigmas: timestep_of(sigma * (1 + 1e-12), log_sigmas)

@@ -16,6 +16,15 @@ Where diffusers is wrong, a run here feeds it what makes its own formulas right,
 - The third order of sde-dpmsolver++ has a constant of the wrong sign; what is missing is added.
 - They take three channels of an output with a variance, whatever the image has; they get the first
   half.
+- With "log_linear" levels Euler has one too many, and divides the churn by their number; it is left
+  out here.
+- Churn above the largest level of zero terminal SNR is told a timestep before the last.
+- KDPM2's ancestral form has sigma_down as the root of a difference; here it is sigma'^2 / sigma.
+- A flow that is inverted and draws noise reads x0 at 1 - sigma; it runs as one that is not
+  inverted, with the opposite output.
+- RePaint jumps up by the betas after the level where it is; here they are those between the levels.
+- One step of EDM's schedulers, ScoreSdeVe, KarrasVe and a flow with a terminal level goes from the
+  largest level to the end.
 - The norms in ScoreSdeVe's corrector are the expected ones, sqrt(d) and sqrt(d) / sigma.
 - KarrasVe takes the squares of Karras et al.'s VE schedule for noise levels; it gets their roots.
 """
@@ -197,7 +206,11 @@ def _told(scheduler: Any, i: int, sigma: float, raised: float) -> float:
     """The timestep of the raised sigma, by diffusers' own inverse."""
     if raised == sigma:
         return float(scheduler.timesteps[i])
+    if scheduler.config.timestep_type == "continuous":
+        return np.log(raised) / 4
     alpha_bar = scheduler.alphas_cumprod.numpy()
+    if raised**2 > 1 / alpha_bar[-1] - 1:
+        return float(len(alpha_bar) - 1)
     return float(scheduler._sigma_to_t(np.array(raised), np.log(1 / alpha_bar - 1) / 2))
 
 
@@ -223,6 +236,7 @@ def run_euler(
     run = Run()
     scheduler.set_timesteps(n)
     scheduler.set_begin_index(0)
+    scheduler.sigmas = scheduler.sigmas[: n + 1]
     run.init_scale = float(scheduler.init_noise_sigma)
     velocity = bool(churn) and scheduler.config.prediction_type == "v_prediction"
     if velocity:  # diffusers reads v at the sigma before the churn
@@ -263,6 +277,7 @@ def run_edm_euler(
     """EDM's Euler, with churn before the evaluation; see `run_euler`."""
     run = Run()
     scheduler.set_timesteps(n)
+    _one_edm_step(scheduler)
     run.init_scale = float(scheduler.init_noise_sigma)
     sample = raised_sample = _tensor(x)
     levels = [_churn(scheduler, i, n, churn) for i in range(n)]
@@ -285,6 +300,17 @@ def run_edm_euler(
     return run
 
 
+def _one_edm_step(scheduler: Any) -> None:
+    """Lets a single step go from the largest level to the end."""
+    config = scheduler.config
+    if len(scheduler.timesteps) == 1 and "sigma_data" in config and "sigma_schedule" in config:
+        end = 0.0 if config.final_sigmas_type == "zero" else config.sigma_min
+        scheduler.sigmas = torch.tensor([config.sigma_max, end])
+        scheduler.timesteps = scheduler.precondition_noise(scheduler.sigmas[:1])
+        if "algorithm_type" in config:  # the last step is the deterministic form's
+            scheduler.register_to_config(algorithm_type="dpmsolver++")
+
+
 def run_plain(
     scheduler: Any,
     n: int,
@@ -301,6 +327,7 @@ def run_plain(
     run = Run()
     steps = {} if "timesteps" in options else {"num_inference_steps": n}
     scheduler.set_timesteps(**steps, **options)
+    _one_edm_step(scheduler)
     run.init_scale = float(getattr(scheduler, "init_noise_sigma", 1.0))
     sample = _tensor(x)
     if hasattr(scheduler, "set_begin_index"):
@@ -312,6 +339,26 @@ def run_plain(
             randomness.value = _tensor(noise[i]) * (i < n - 1)
             output = _tensor(network(_array(scaled), i))
             sample = run.append(t, scheduler.step(output, t, sample).prev_sample)
+    return run
+
+
+def run_flow(
+    scheduler: Any,
+    n: int,
+    network: Network,
+    x: np.ndarray,
+    noise: list[np.ndarray],
+    **options: Any,
+) -> Run:
+    """Euler's method on straight paths, mended as above."""
+    if n == 1:
+        scheduler.register_to_config(shift_terminal=None)
+    if not (scheduler.config.invert_sigmas and scheduler.config.stochastic_sampling):
+        return run_plain(scheduler, n, network, x, noise, **options)
+    scheduler.register_to_config(invert_sigmas=False)
+    run = run_plain(scheduler, n, lambda sample, i: -network(sample, i), x, noise, **options)
+    length = scheduler.config.num_train_timesteps
+    run.timesteps = [length - t for t in run.timesteps]
     return run
 
 
@@ -345,12 +392,26 @@ def run_kdpm2(
     scheduler.set_timesteps(n)
     scheduler.set_begin_index(0)
     run.init_scale = float(scheduler.init_noise_sigma)
+    if hasattr(scheduler, "sigmas_down"):
+        _ancestral_midpoints(scheduler, n)
     with injection():
         for i, t in enumerate(scheduler.timesteps):
             randomness.value = _tensor(noise[i])
             output = _tensor(network(_array(scheduler.scale_model_input(sample, t)), i))
             sample = run.append(t, scheduler.step(output, t, sample).prev_sample)
     return run
+
+
+def _ancestral_midpoints(scheduler: Any, n: int) -> None:
+    """sigma_down as sigma'^2 / sigma, with which the midpoint is sigma'."""
+    sigmas = scheduler.sigmas[::2][:n].tolist()
+    for i, (sigma, below) in enumerate(pairwise(sigmas)):
+        scheduler.sigmas_down[2 * i : 2 * i + 2] = below**2 / sigma
+        places = slice(max(2 * i - 1, 0), 2 * i + 1)
+        scheduler.sigmas_interpol[places] = below
+        scheduler.timesteps[2 * i + 1] = float(
+            scheduler._sigma_to_t(np.array(below), scheduler.log_sigmas.numpy())
+        )
 
 
 def run_dpm_sde(
@@ -388,6 +449,8 @@ def run_score_sde_ve(
     run.init_scale = scheduler.init_noise_sigma
     scheduler.set_timesteps(n)
     scheduler.set_sigmas(n)
+    if n == 1:
+        scheduler.discrete_sigmas = torch.tensor([scheduler.config.sigma_max])
     sample, rows = _tensor(x), iter(range(len(noise)))
     snr = scheduler.config.snr
     with injection():
@@ -419,7 +482,7 @@ def run_karras_ve(
     """
     run = Run()
     scheduler.set_timesteps(n)
-    schedule = scheduler.schedule.sqrt().tolist()
+    schedule = scheduler.schedule.sqrt().tolist() if n > 1 else [scheduler.config.sigma_max]
     steps = [(schedule[t], schedule[t - 1] if t > 0 else 0.0) for t in reversed(range(n))]
     first = _raised(scheduler, steps[0][0], n)
     run.init_scale = float(np.hypot(scheduler.init_noise_sigma, first[1]))
@@ -470,6 +533,8 @@ def run_repaint(
     """
     run, sample = Run(), _tensor(x)
     scheduler.set_timesteps(n, **jumps)
+    stride = scheduler.config.num_train_timesteps // n
+    scheduler.betas = torch.cat([torch.zeros(stride - 1), scheduler.betas])
     told = [int(t) for t in scheduler.timesteps]
     mask = np.ones_like(x) if mask is None else mask
     known = np.zeros_like(x) if known is None else known
@@ -480,7 +545,7 @@ def run_repaint(
         while told and told[0] > last:
             ups.append(last)
             last = told.pop(0)
-        betas = scheduler.betas.numpy()[ups]
+        betas = scheduler.betas.numpy()[[u + k for u in ups for k in range(stride)]]
         std = float(scheduler.eta * scheduler._get_variance(t) ** 0.5) if t else 0.0
         below = t - scheduler.config.num_train_timesteps // scheduler.num_inference_steps
         sigma = float((1 - scheduler.alphas_cumprod[below]) ** 0.5) if below >= 0 else 0.0
@@ -489,8 +554,8 @@ def run_repaint(
             randomness.value = _tensor(shares[0] * z)
             step = scheduler.step(output, t, sample, _tensor(known), _tensor(1 - mask))
             sample = step.prev_sample
-            for u, share in zip(ups, shares[1:], strict=True):
-                randomness.value = _tensor(share * z)
+            randomness.value = [_tensor(share * z) for share in shares[1:]]
+            for u in ups:
                 sample = scheduler.undo_step(sample, u)
         run.append(t, sample)
     return run
@@ -504,15 +569,17 @@ def _shares(std: float, betas: np.ndarray) -> np.ndarray:
     return np.reshape(weights, (-1, 1, 1, 1, 1)) / norm
 
 
-def run_deterministic(scheduler: Any, n: int, network: Network, x: np.ndarray) -> Run:
-    """Any deterministic scheduler that needs no help: diffusers' own loop."""
+def run_deterministic(
+    scheduler: Any, n: int, network: Network, x: np.ndarray, **options: Any
+) -> Run:
+    """Any deterministic scheduler that needs no help: diffusers' own loop; `options` of `step`."""
     run = Run()
     scheduler.set_timesteps(n)
     run.init_scale = float(scheduler.init_noise_sigma)
     sample = _tensor(x)
     for i, t in enumerate(scheduler.timesteps):
         output = _tensor(network(_array(scheduler.scale_model_input(sample, t)), i))
-        sample = run.append(t, scheduler.step(output, t, sample).prev_sample)
+        sample = run.append(t, scheduler.step(output, t, sample, **options).prev_sample)
     return run
 
 
@@ -649,7 +716,7 @@ RUNS: dict[str, Callable[..., Run]] = {
     "EDMEulerScheduler": run_edm_euler,
     "EDMDPMSolverMultistepScheduler": run_plain,
     "CMStochasticIterativeScheduler": run_plain,
-    "FlowMatchEulerDiscreteScheduler": run_plain,
+    "FlowMatchEulerDiscreteScheduler": run_flow,
     "FlowMatchHeunDiscreteScheduler": run_plain,
     "ScoreSdeVeScheduler": run_score_sde_ve,
     "KarrasVeScheduler": run_karras_ve,
@@ -678,12 +745,14 @@ def peer(
     """A case of `scheduler_cases`, run by diffusers."""
     config = dict(case.config)
     if case.name == "PNDMScheduler":
-        velocity = config.pop("prediction_type") == "v_prediction"
+        velocity = config.get("prediction_type") == "v_prediction"
+        if velocity:
+            del config["prediction_type"]
         scheduler = build(case.name, alpha_bar, **config)
         bar = scheduler.alphas_cumprod.double().numpy() if velocity else None
         return run_pndm(scheduler, case.steps, network, x, bar)
     scheduler = build(case.name, alpha_bar, **config)
     run = RUNS.get(case.name)
     if run is None:
-        return run_deterministic(scheduler, case.steps, network, x)
+        return run_deterministic(scheduler, case.steps, network, x, **case.call)
     return run(scheduler, case.steps, network, x, noise, **case.call)

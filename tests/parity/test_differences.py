@@ -142,6 +142,26 @@ def dpm_steps(count: int, **config: Any) -> Any:
     return x
 
 
+def test_log_linear_levels_churn_less() -> None:
+    """There is a level too many, by whose number the churn is divided."""
+    scheduler = ready("EulerDiscreteScheduler", 10, interpolation_type="log_linear")
+    assert (len(scheduler.timesteps), len(scheduler.sigmas)) == (10, 12)
+
+
+def test_zero_terminal_snr_begins_before_the_last_timestep() -> None:
+    """995 of 0..999, at the same level at which other runs begin at 999."""
+    options = {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}
+    scheduler = ready("EulerDiscreteScheduler", use_karras_sigmas=True, **options)
+    plain = ready("EulerDiscreteScheduler", **options)
+    assert scheduler.sigmas[0] == pytest.approx(float(plain.sigmas[0]), rel=1e-6)
+    assert scheduler.timesteps[0] < 996 < plain.timesteps[0] == 999
+
+
+def test_repaint_takes_no_list_of_betas() -> None:
+    with pytest.raises(TypeError, match="list"):
+        diffusers.RePaintScheduler(trained_betas=[0.1, 0.2])
+
+
 def test_dpm_solver_ends_with_noise() -> None:
     """The last step has the noise of its argument, of standard deviation 0.01."""
     assert abs(dpm_steps(20, algorithm_type="sde-dpmsolver++").mean() - 0.5) > 0.005
@@ -162,6 +182,15 @@ def test_the_third_order_of_the_stochastic_dpm_solvers() -> None:
 def test_dpm_solver_with_a_timestep_twice_is_nan() -> None:
     scheduler, x = ready("DPMSolverMultistepScheduler", 1000, solver_type="heun"), ZERO
     for t in scheduler.timesteps:
+        x = scheduler.step(ZERO + 0.1, t, x).prev_sample
+    assert x.isnan().all()
+
+
+def test_edm_with_a_level_twice_is_nan() -> None:
+    options = {"final_sigmas_type": "sigma_min", "solver_type": "heun"}
+    scheduler, x = ready("EDMDPMSolverMultistepScheduler", 20, **options), ZERO
+    for t in scheduler.timesteps:
+        scheduler.scale_model_input(x, t)
         x = scheduler.step(ZERO + 0.1, t, x).prev_sample
     assert x.isnan().all()
 
@@ -350,6 +379,29 @@ def test_zero_terminal_snr_with_epsilon() -> None:
     stepped = scheduler.step(ZERO + 0.1, scheduler.timesteps[0], ZERO).prev_sample
     assert not stepped.isfinite().any()
     assert ready("EulerDiscreteScheduler", **options).sigmas[0] == pytest.approx(4096, abs=0.1)
+
+
+def test_fields_that_have_no_effect() -> None:
+    plain = ready("DPMSolverMultistepScheduler").sigmas
+    for fields in ({"flow_shift": 3.0}, {"time_shift_type": "linear"}):
+        assert (ready("DPMSolverMultistepScheduler", **fields).sigmas == plain).all()
+    plain = ready("EulerDiscreteScheduler").sigmas
+    assert (ready("EulerDiscreteScheduler", sigma_min=0.05, sigma_max=40.0).sigmas == plain).all()
+
+
+def test_predictions_that_do_not_fit_the_levels() -> None:
+    name, options = "DPMSolverMultistepScheduler", {"prediction_type": "flow_prediction"}
+    for fields in (options, {"prediction_type": "v_prediction", "use_flow_sigmas": True}):
+        scheduler = ready(name, **fields)
+        assert scheduler.step(ZERO, scheduler.timesteps[0], ZERO).prev_sample.isfinite().all()
+    assert ready("EulerDiscreteScheduler", timestep_type="continuous").timesteps[0] == 999
+
+
+def test_schedules_that_some_schedulers_lack() -> None:
+    for kind in ("sigmoid", "laplace"):
+        assert len(diffusers.DDPMScheduler(beta_schedule=kind).betas) == 1000
+        with pytest.raises(NotImplementedError):
+            diffusers.DDIMScheduler(beta_schedule=kind)
 
 
 def test_what_no_config_check_finds() -> None:

@@ -11,9 +11,9 @@ import pytest
 
 import ddpm_jax as dj
 from ddpm_jax.schedulers import SCHEDULERS
-from tests.parity import lifted, peers
-from tests.parity.scheduler_cases import GROUPS, Case, cases_by_fields, network_of, noise_of
-from tests.schedulers.propagate import propagate
+from tests.parity import lifted
+from tests.parity.compare import allowed, difference
+from tests.parity.scheduler_cases import GROUPS, Case, cases_by_fields
 
 pytestmark = [
     # diffusers hands torch tensors to np.array in a way that numpy 2 will drop
@@ -21,10 +21,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:__array_wrap__ must accept:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:.algorithm_type:FutureWarning"),  # dpmsolver's
 ]
-
-# float64 on both sides, relative to the sample. Measured at most 8e-14 but for these two: a
-# thousand steps add up rounding (2.5e-12), and on cosine grids the first alpha is 5e-5 (7e-12).
-LIFTED, AMPLIFIED = 1e-12, 2e-11
 
 # diffusers as it is shipped, its tables and samples in float32: measured 3.1e-5 at most.
 SHIPPED = 6e-5
@@ -43,40 +39,9 @@ ALL_GROUPS = GROUPS | {
     if (name := cls.__name__) not in {case.name for cases in GROUPS.values() for case in cases}
 }
 
-# What the network is told is float32 in every table; diffusers inverts sigma(t) in float32.
-TOLD = {np.float64: 1e-6, np.float32: 1e-2}
-
-
-def table_of(case: Case, dtype: Any = np.float64) -> Any:
-    steps = None if "timesteps" in case.call else case.steps
-    return getattr(dj, case.name)(**case.config).table(steps, dtype=dtype, **case.call)
-
 
 def cases_of(group: str) -> list[Case]:
     return [c for c in ALL_GROUPS[group] if c.steps <= c.config.get("num_train_timesteps", 1000)]
-
-
-def difference(case: Case, dtype: Any = np.float64) -> float:
-    """The largest relative difference of a sample along the path; checks what else there is."""
-    network, (z, *noise) = network_of(case), noise_of(case)
-    table = table_of(case)
-    x = float(table.init_scale) * z
-    ours = propagate(table, network, x, noise)
-    schedule = getattr(getattr(dj, case.name)(**case.config), "noise_schedule", None)
-    alpha_bar = schedule.alpha_bar if schedule and dtype == np.float64 else None
-    run = peers.peer(
-        case,
-        lambda sample, i: network(sample.astype(np.float64), i).astype(dtype),
-        x.astype(dtype),
-        [draw.astype(dtype) for draw in noise],
-        alpha_bar,
-    )
-    assert len(ours) == len(run.samples)
-    np.testing.assert_allclose(table.timestep, run.timesteps, rtol=1e-6, atol=TOLD[dtype])
-    if not case.call:
-        np.testing.assert_allclose(table.init_scale, run.init_scale, rtol=1e-6)
-    pairs = zip(ours, run.samples, strict=True)
-    return float(np.max([np.abs(a - b).max() / np.abs(b).max() for a, b in pairs]))  # NaN stays
 
 
 def report(found: dict[str, float], allowed: dict[str, float]) -> None:
@@ -90,9 +55,7 @@ def test_lifted(group: str) -> None:
     assert len(chosen) > 40
     with lifted.lifted():
         found = {str(case): difference(case) for case in chosen}
-    cosine = "squaredcos_cap_v2"
-    amplified = {str(c): c.steps == 1000 or c.config.get("beta_schedule") == cosine for c in chosen}
-    report(found, {name: AMPLIFIED if amplified[name] else LIFTED for name in found})
+    report(found, {str(case): allowed(case) for case in chosen})
 
 
 @pytest.mark.parametrize("group", ALL_GROUPS)

@@ -75,6 +75,7 @@ OWN: tuple[tuple[Any, dict[str, Any], str], ...] = (
     (dj.EulerDiscreteScheduler, {"interpolation_type": "cubic"}, "interpolation_type"),
     (dj.EulerDiscreteScheduler, {"timestep_type": "whole"}, "timestep_type"),
     (dj.EulerDiscreteScheduler, {"timestep_type": "continuous"}, "timestep_type"),
+    (dj.EulerDiscreteScheduler, {"sigma_max": 40.0}, "sigma_max"),
     (dj.EulerDiscreteScheduler, {"sigma_min": -1.0, "use_karras_sigmas": True}, "sigma_min"),
     *(
         (dj.DPMSolverMultistepScheduler, {"algorithm_type": form}, "final_sigmas_type")

@@ -1,6 +1,7 @@
 """Grids of timesteps: every number of steps, against the definitions in integers."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -135,3 +136,28 @@ def _beta_share(x: float) -> float:
 @pytest.mark.parametrize("spacing", ["karras", "exponential", "beta"])
 def test_one_level_is_the_highest(spacing: str) -> None:
     np.testing.assert_allclose(sigma_grid(spacing, 14.6, 0.03, 1), [14.6], rtol=1e-14)
+
+
+@pytest.mark.parametrize("spacing", ["karras", "exponential", "beta"])
+def test_ends_of_levels_are_exact(spacing: str) -> None:
+    """Powers, logarithms and sums of the ends would be rounded."""
+    rng = np.random.default_rng(0)
+    for low, high in np.exp(rng.uniform([-6, 0], [-1, 8], (50, 2))):
+        grid = sigma_grid(spacing, float(high), float(low), 11)
+        assert (grid[0], grid[-1]) == (high, low)
+
+
+@pytest.mark.parametrize("flag", ["karras", "exponential", "beta"])
+@pytest.mark.parametrize("cls", [dj.EulerDiscreteScheduler, dj.DPMSolverMultistepScheduler])
+def test_zero_terminal_snr_begins_at_the_last_timestep(cls: Any, flag: str) -> None:
+    """arXiv 2305.08891, section 3.3; though timesteps before it have higher sigmas."""
+    scheduler = cls(
+        rescale_betas_zero_snr=True, prediction_type="v_prediction", **{f"use_{flag}_sigmas": True}
+    )
+    ratio = scheduler.noise_schedule.noise_ratio
+    assert ratio[-2] > 2 * ratio[-1]
+    told = scheduler.table(10, dtype=np.float64).timestep
+    assert told[0] == T - 1
+    assert np.all(np.diff(told) < 0)
+    if cls is dj.EulerDiscreteScheduler:
+        assert scheduler.table(10, s_churn=9.0).timestep[0] == T - 1

@@ -146,6 +146,14 @@ def test_churn_of_the_first_row_is_in_the_prior() -> None:
     assert np.all(churned.timestep[1:] > plain.timestep[1:])
 
 
+@pytest.mark.parametrize("curve", ["linear", "log_linear"])
+def test_churn_is_shared_by_the_steps(curve: str) -> None:
+    """Karras et al. 2022, Algorithm 2: gamma = S_churn / N, N being the number of steps."""
+    scheduler = dj.EulerDiscreteScheduler(interpolation_type=curve)
+    plain, churned = (scheduler.table(8, s_churn=s, dtype=np.float64) for s in (0.0, 2.0))
+    np.testing.assert_allclose(churned.level[:, 1], 1.25 * plain.level[:, 1], rtol=1e-14)
+
+
 def test_churn_limits() -> None:
     scheduler = dj.EulerDiscreteScheduler()
     sigma = scheduler.table(10, dtype=np.float64).level[:, 1]

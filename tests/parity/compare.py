@@ -1,0 +1,90 @@
+"""One case of `scheduler_cases`, run by both libraries with the same network and noise."""
+
+from typing import Any
+
+import numpy as np
+
+import ddpm_jax as dj
+from tests.parity import peers
+from tests.parity.scheduler_cases import Case, network_of, noise_of
+from tests.schedulers.propagate import propagate
+
+# float64 on both sides, relative to the sample. Measured at most 8e-14 but for these two: a
+# thousand steps add up rounding (2.5e-12), and on cosine grids the first alpha is 5e-5 (7e-12).
+LIFTED, AMPLIFIED = 1e-12, 2e-11
+
+# Rounding of x0 = (x - sigma eps) / alpha, in units of sigma / alpha in the last place: measured at
+# most 6 in tests/parity/sweep.py.
+PLACES = 40 * 2.0**-52
+
+# What the network is told is float32 in every table; diffusers inverts sigma(t) in float32.
+TOLD = {np.float64: 1e-6, np.float32: 1e-2}
+
+
+def allowed(case: Case) -> float:
+    """The largest difference of the two libraries in float64 that is rounding."""
+    cosine = case.config.get("beta_schedule") == "squaredcos_cap_v2"
+    return AMPLIFIED if case.steps == 1000 or cosine else LIFTED
+
+
+def allowed_along(table: Any) -> float:
+    """The same, by the largest sigma / alpha of a table."""
+    alpha, sigma = np.asarray(table.level, np.float64).T
+    ratios = sigma[alpha > 0] / alpha[alpha > 0]
+    return max(LIFTED, PLACES * float(ratios.max(initial=0.0)))
+
+
+def table_of(case: Case, dtype: Any = np.float64) -> Any:
+    steps = None if "timesteps" in case.call else case.steps
+    return getattr(dj, case.name)(**case.config).table(steps, dtype=dtype, **case.call)
+
+
+def ours(case: Case, table: Any) -> list[np.ndarray]:
+    """The sample after each row of a table."""
+    z, *noise = noise_of(case)
+    return propagate(table, network_of(case), float(table.init_scale) * z, noise)
+
+
+def theirs(
+    case: Case, init_scale: float, dtype: Any = np.float64, alpha_bar: np.ndarray | None = None
+) -> peers.Run:
+    """diffusers' run from noise of a standard deviation."""
+    network, (z, *noise) = network_of(case), noise_of(case)
+    return peers.peer(
+        case,
+        lambda sample, i: network(sample.astype(np.float64), i).astype(dtype),
+        (init_scale * z).astype(dtype),
+        [draw.astype(dtype) for draw in noise],
+        alpha_bar,
+    )
+
+
+def alpha_bar_of(case: Case) -> np.ndarray | None:
+    schedule = getattr(getattr(dj, case.name)(**case.config), "noise_schedule", None)
+    return schedule.alpha_bar if schedule else None
+
+
+def deviation(
+    case: Case, table: Any, samples: list[np.ndarray], run: peers.Run, dtype: Any = np.float64
+) -> float:
+    """The largest relative difference of a sample along the path; checks what else there is."""
+    assert len(samples) == len(run.samples)
+    np.testing.assert_allclose(table.timestep, run.timesteps, rtol=1e-6, atol=TOLD[dtype])
+    if not case.call:
+        np.testing.assert_allclose(table.init_scale, run.init_scale, rtol=1e-6)
+    pairs = zip(samples, run.samples, strict=True)
+    return float(np.max([relative(a, b) for a, b in pairs]))  # NaN if one is
+
+
+def relative(a: np.ndarray, b: np.ndarray) -> float:
+    """The largest difference of a from b, in units of the largest of b."""
+    largest = float(np.abs(b).max())
+    return float(np.abs(a - b).max()) / largest if largest else float(np.any(a != b))
+
+
+def difference(case: Case, dtype: Any = np.float64) -> float:
+    """`deviation` of a case that both libraries take."""
+    table = table_of(case)
+    alpha_bar = alpha_bar_of(case) if dtype == np.float64 else None
+    run = theirs(case, float(table.init_scale), dtype, alpha_bar)
+    return deviation(case, table, ours(case, table), run, dtype)
