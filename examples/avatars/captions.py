@@ -3,11 +3,16 @@
 "a smiling person with long green hair and glasses, wearing a blue shirt", or a list: "blue shirt,
 green hair, glasses, happy". Of what everyone has, such as hair, a caption says some; what only some
 people have, such as a hat, is nearly always said, since a caption without it then means: none.
+
+`python -m examples.avatars.captions --num 256` prints captions of people that may be trained on.
 """
+
+import argparse
+from collections.abc import Sequence
 
 import numpy as np
 
-from examples.avatars.people import NONE, Person
+from examples.avatars.people import NONE, Person, draw_person, is_held_out
 
 SAID = {
     "hair": 0.85, "length": 0.35, "skin": 0.65, "clothing": 0.75, "mouth": 0.4,
@@ -100,3 +105,21 @@ def _spelled(rng: np.random.Generator, color: str) -> str:
 
 def _one(rng: np.random.Generator, words: tuple[str, ...]) -> str:
     return words[rng.integers(len(words))]
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Prints captions, one a line."""
+    parser = argparse.ArgumentParser(description="Prints captions of random people.")
+    parser.add_argument("--num", type=int, default=256, help="captions (256)")
+    parser.add_argument("--seed", type=int, default=0, help="of the people (0)")
+    given = parser.parse_args(args)
+    rng, said = np.random.default_rng(given.seed), 0
+    while said < given.num:
+        person = draw_person(rng)
+        if not is_held_out(person):
+            print(caption(person, rng))
+            said += 1
+
+
+if __name__ == "__main__":
+    main()
