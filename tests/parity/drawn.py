@@ -112,7 +112,7 @@ def _value(rng: np.random.Generator, family: Family, name: str) -> Any:
     if name == "num_train_timesteps":
         return int(_pick(rng, LENGTHS))
     kinds = _members(get_type_hints(family.cls)[name])
-    if NoneType in kinds and rng.random() < 0.3:
+    if kinds == [NoneType] or (NoneType in kinds and rng.random() < 0.3):
         return None
     kind = next(one for one in kinds if one is not NoneType)
     if get_origin(kind) is Literal:
@@ -120,7 +120,10 @@ def _value(rng: np.random.Generator, family: Family, name: str) -> Any:
     if kind is bool:
         return bool(rng.integers(2))
     default = next(f.default for f in dataclasses.fields(family.cls) if f.name == name)
-    number = _number(rng, (*_numbers(name), default))
+    known = (*_numbers(name), default)
+    if not any(isinstance(one, int | float) for one in known):  # a list of steps, or a function
+        return _pick(rng, known)
+    number = _number(rng, known)
     return round(number) if kind is int else _short(number)
 
 
