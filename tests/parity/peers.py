@@ -645,9 +645,13 @@ def run_adams(
     scheduler.set_timesteps(n)
     scheduler.set_begin_index(0)
     sample, last = _tensor(x), scheduler.timesteps[-1]
+    told_at = {
+        int(t): _sigma_told(scheduler, float(scheduler.sigmas[i]), t)
+        for i, t in enumerate(scheduler.timesteps)
+    }
     if hasattr(scheduler, "tau_func"):
         tau = scheduler.tau_func
-        scheduler.tau_func = lambda t: tau(t) if t != last else 0
+        scheduler.tau_func = lambda t: tau(told_at[int(t)]) if t != last else 0
     with injection():
         for i, t in enumerate(scheduler.timesteps):
             told = _sigma_told(scheduler, float(scheduler.sigmas[i]), t)
