@@ -49,6 +49,7 @@ REFUSED = (
     'timestep_type "continuous" needs prediction_type "v_prediction"',
     'prediction_type "flow_prediction" needs flow levels',
     "use_flow_sigmas takes prediction_type",
+    "steps_offset=.* makes the first of",  # the Euler family goes on
     # randomness that is not of the key
     "noise_sampler_seed is not supported",
 )
