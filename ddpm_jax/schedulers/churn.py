@@ -25,7 +25,6 @@ from ddpm_jax.schedulers.base import GridOptions, Scheduler
 from ddpm_jax.tables.builder import Level
 from ddpm_jax.tables.table import Table
 
-
 AT_A_LIMIT = 1e-9  # a level this near to s_tmin or s_tmax, relative, is one at it, and inside
 
 
@@ -40,7 +39,7 @@ class Churn(NamedTuple):
     def is_at(self, sigma: float) -> bool:
         """Whether there is any at a level."""
         low, high = self.s_tmin * (1 - AT_A_LIMIT), self.s_tmax * (1 + AT_A_LIMIT)
-        return self.s_churn > 0 and low <= sigma <= high
+        return bool(self.s_churn > 0 and low <= sigma <= high)
 
     def check(self) -> None:
         """Raises ValueError for numbers that are no churn."""
