@@ -114,7 +114,7 @@ def from_denoiser(network: Network) -> FromDenoiser:
     >>> table = dj.DPMSolverMultistepScheduler().table(20)
     >>> x_T = dj.prior(table, keys, shape=(2, 2, 1))
     >>> images = dj.sample(dj.from_denoiser(denoiser), None, table, x_T)
-    >>> abs(float(images.std()) - 0.5) < 0.03
+    >>> abs(float(images.std()) - 0.5) < 0.05
     True
     """
     return FromDenoiser(network)
@@ -129,6 +129,14 @@ def from_preconditioned(network: Network, sigma_data: float = 0.5) -> FromPrecon
 
     Raises:
         ValueError: `sigma_data` is not above 0.
+
+    >>> import jax, jax.numpy as jnp, ddpm_jax as dj
+    >>> def inner(params, x, level):  # it says nothing: x0 is c_skip x
+    ...     return jnp.zeros_like(x)
+    >>> table = dj.EDMEulerScheduler().table(20)
+    >>> x_T = dj.prior(table, dj.sample_keys(jax.random.key(0), 2), shape=(2, 2, 1))
+    >>> dj.sample(dj.from_preconditioned(inner), None, table, x_T).shape
+    (2, 2, 2, 1)
     """
     if not is_number(sigma_data) or not sigma_data > 0:
         raise ValueError(f"sigma_data must be a number above 0, got {sigma_data!r}")
@@ -141,5 +149,14 @@ def from_velocity(network: Network, *, data_at_one: bool = False) -> FromVelocit
     Args:
         network: v(params, x, u) at x = (1 - u) x0 + u eps, u in [0, 1], which answers eps - x0.
         data_at_one: the mirror image: time is 1 at the data, and the network answers x0 - eps.
+
+    >>> import jax, jax.numpy as jnp, ddpm_jax as dj
+    >>> def velocity(params, x, time):  # of data at 0: x = u eps, so eps - x0 is x / u
+    ...     return -x / (1 - time)
+    >>> table = dj.DDIMScheduler(clip_sample=False).table(10)
+    >>> x_T = dj.prior(table, dj.sample_keys(jax.random.key(0), 2), shape=(2, 2, 1))
+    >>> images = dj.sample(dj.from_velocity(velocity, data_at_one=True), None, table, x_T)
+    >>> float(abs(images).max()) < 1e-5
+    True
     """
     return FromVelocity(network, data_at_one)

@@ -25,6 +25,8 @@ from ddpm_jax.schedulers.base import GridOptions, Scheduler
 from ddpm_jax.tables.builder import Level
 from ddpm_jax.tables.table import Table
 
+AT_A_LIMIT = 1e-9  # a level this near to s_tmin or s_tmax, relative, is one at it, and inside
+
 
 class Churn(NamedTuple):
     """How much noise is added, by (2) and (3), and where."""
@@ -33,6 +35,11 @@ class Churn(NamedTuple):
     s_tmin: float = 0.0
     s_tmax: float = inf
     s_noise: float = 1.0
+
+    def is_at(self, sigma: float) -> bool:
+        """Whether there is any at a level."""
+        low, high = self.s_tmin * (1 - AT_A_LIMIT), self.s_tmax * (1 + AT_A_LIMIT)
+        return bool(self.s_churn > 0 and low <= sigma <= high)
 
     def check(self) -> None:
         """Raises ValueError for numbers that are no churn."""
@@ -62,7 +69,7 @@ def churned(
     """
     gamma, raised = min(churn.s_churn / count, sqrt(2) - 1), list(levels)
     for i, level in enumerate(levels):
-        if gamma > 0 and churn.s_tmin <= level.sigma <= churn.s_tmax:
+        if churn.is_at(level.sigma):
             sigma = level.sigma * (1 + gamma)
             raised[i] = Level(float(timestep_of(np.array([sigma]))[0]), 1.0, sigma)
     pairs = zip(raised, levels, strict=True)

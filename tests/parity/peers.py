@@ -18,6 +18,7 @@ Where diffusers is wrong, a run here feeds it what makes its own formulas right,
   half.
 - With "log_linear" levels Euler has one too many, and divides the churn by their number; it is left
   out here.
+- A level at a limit of the churn may be rounded to the other side; limits are a little wider here.
 - Churn above the largest level of zero terminal SNR is told a timestep before the last.
 - KDPM2's ancestral form has sigma_down as the root of a difference; here it is sigma'^2 / sigma.
 - A flow that is inverted and draws noise reads x0 at 1 - sigma; it runs as one that is not
@@ -42,6 +43,8 @@ torch = pytest.importorskip("torch")
 from tests.parity.lifted import Brownian, build, injection  # noqa: E402
 from tests.parity.lifted import noise as randomness  # noqa: E402
 from tests.parity.scheduler_cases import Case  # noqa: E402
+
+EDGE = 1e-9  # levels are this near, relative, to a limit of the churn if they are at it
 
 Network = Callable[[np.ndarray, int], np.ndarray]
 """(scaled sample, index of the evaluation) -> output, both (B, H, W, C)."""
@@ -194,6 +197,12 @@ def run_pndm(
     return run
 
 
+def _with_its_limits(churn: dict[str, float], low: str, high: str) -> dict[str, float]:
+    """Includes the levels at the limits of the churn in spite of rounding."""
+    wider = {low: 1 - EDGE, high: 1 + EDGE}
+    return {name: value * wider.get(name, 1.0) for name, value in churn.items()}
+
+
 def _churn(scheduler: Any, i: int, n: int, churn: dict[str, float]) -> tuple[float, float]:
     """(sigma, raised sigma) of evaluation i: Karras et al. 2022, Algorithm 2, lines 4 to 5."""
     sigma = float(scheduler.sigmas[i])
@@ -233,7 +242,7 @@ def run_euler(
     Row i draws noise[i]: the ancestral noise of its own step, or the churn of evaluation i + 1. The
     churn of evaluation 0 is part of x already.
     """
-    run = Run()
+    run, churn = Run(), _with_its_limits(churn, "s_tmin", "s_tmax")
     scheduler.set_timesteps(n)
     scheduler.set_begin_index(0)
     scheduler.sigmas = scheduler.sigmas[: n + 1]
@@ -275,7 +284,7 @@ def run_edm_euler(
     **churn: float,
 ) -> Run:
     """EDM's Euler, with churn before the evaluation; see `run_euler`."""
-    run = Run()
+    run, churn = Run(), _with_its_limits(churn, "s_tmin", "s_tmax")
     scheduler.set_timesteps(n)
     _one_edm_step(scheduler)
     run.init_scale = float(scheduler.init_noise_sigma)
@@ -482,6 +491,8 @@ def run_karras_ve(
     """
     run = Run()
     scheduler.set_timesteps(n)
+    limits = {name: scheduler.config[name] for name in ("s_min", "s_max")}
+    scheduler.register_to_config(**_with_its_limits(limits, "s_min", "s_max"))
     schedule = scheduler.schedule.sqrt().tolist() if n > 1 else [scheduler.config.sigma_max]
     steps = [(schedule[t], schedule[t - 1] if t > 0 else 0.0) for t in reversed(range(n))]
     first = _raised(scheduler, steps[0][0], n)

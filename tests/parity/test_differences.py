@@ -76,6 +76,10 @@ def test_an_offset_that_reaches_the_end() -> None:
     scheduler = ready("DDPMScheduler", 1000, steps_offset=1)
     with pytest.raises(IndexError):
         scheduler.step(ZERO, scheduler.timesteps[0], ZERO)
+    options = {"timestep_spacing": "leading", "steps_offset": 200}
+    scheduler = ready("HeunDiscreteScheduler", **options)
+    assert scheduler.timesteps[0] == 1100
+    assert scheduler.sigmas[0] == scheduler.sigmas[2]
 
 
 def test_more_steps_than_timesteps() -> None:

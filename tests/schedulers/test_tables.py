@@ -157,9 +157,11 @@ def test_churn_is_shared_by_the_steps(curve: str) -> None:
 def test_churn_limits() -> None:
     scheduler = dj.EulerDiscreteScheduler()
     sigma = scheduler.table(10, dtype=np.float64).level[:, 1]
-    some = scheduler.table(10, s_churn=100.0, s_tmin=sigma[7], s_tmax=sigma[3], dtype=np.float64)
     factor = np.where((np.arange(10) >= 3) & (np.arange(10) <= 7), np.sqrt(2), 1)
-    np.testing.assert_allclose(some.level[:, 1], factor * sigma, rtol=1e-14)
+    for nudge in (0.0, 1e-14, -1e-14):  # rounding does not move a level across a limit
+        limits = {"s_tmin": sigma[7] * (1 + nudge), "s_tmax": sigma[3] * (1 - nudge)}
+        some = scheduler.table(10, s_churn=100.0, **limits, dtype=np.float64)
+        np.testing.assert_allclose(some.level[:, 1], factor * sigma, rtol=1e-14)
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
