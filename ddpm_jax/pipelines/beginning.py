@@ -17,6 +17,8 @@ from ddpm_jax._typing import is_number
 from ddpm_jax.pipelines.pictures import Pictures
 from ddpm_jax.sampling.forward import eps_from_x0
 from ddpm_jax.sampling.keys import noise, noised, prior
+from ddpm_jax.schedulers import Scheduler
+from ddpm_jax.tables.inverted import inverted
 from ddpm_jax.tables.table import Table
 
 Keys: TypeAlias = Key[Array, "b"]
@@ -51,6 +53,24 @@ def first_noise(table: Table, keys: Keys, shape: tuple[int, ...]) -> Samples:
             stacklevel=5,
         )
     return prior(table, keys, shape)
+
+
+def table_up(scheduler: Scheduler, steps: int, table: Table | None) -> Table:
+    """The run from images to noise: a table's inverse, or the scheduler's run that goes up.
+
+    Args:
+        scheduler: its run is inverted, unless it goes up itself.
+        steps: of its run.
+        table: a run down in place of the scheduler's.
+
+    Raises:
+        ValueError: the run down adds noise, has a history or refines x0.
+    """
+    if table is not None:
+        return inverted(table)
+    if scheduler.ascends:
+        return scheduler.table(steps)
+    return inverted(scheduler.table(steps, dtype=np.float64))
 
 
 def begin_inpainting(

@@ -5,10 +5,18 @@ Reference: Meng et al. 2022 (SDEdit), arXiv:2108.01073.
 
 from typing import Any, Unpack
 
+import jax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from ddpm_jax.pipelines.beginning import Beginning, Keys, Samples, first_step, rows_of
+from ddpm_jax.pipelines.beginning import (
+    Beginning,
+    Keys,
+    Samples,
+    first_step,
+    rows_of,
+    table_up,
+)
 from ddpm_jax.pipelines.call import check_options
 from ddpm_jax.pipelines.pictures import Pictures, pictures
 from ddpm_jax.pipelines.prompts import Texts
@@ -106,3 +114,46 @@ class StableDiffusionImg2ImgPipeline(ImageToImage):
         run = {"num_inference_steps": num_inference_steps, "start": start}
         shape = self._shape_of(found)
         return self._call(prompt, key, run, begin, shape, pictures=len(found.values), **options)
+
+    def encode(
+        self,
+        prompt: Texts | None,
+        *,
+        image: Any,
+        num_inference_steps: int = STEPS,
+        **options: Unpack[PromptOptions],
+    ) -> Float[Array, "b h w c"]:
+        """The noise of images: x_T from which a run with the same prompt ends close to them.
+
+        The run is walked the other way (`ddpm_jax.inverted`), from the mean of the autoencoder's
+        posterior. `StableDiffusionPipeline.from_pipe(pipe)(prompt, key, x_T=x_T)` leads back, with
+        the same steps and guidance; another prompt edits the image.
+
+        Args:
+            prompt: what the images show, as in the call.
+            image: as in the call.
+            num_inference_steps: of the scheduler's run.
+            **options: guidance_scale (by default 1, none, which is the most exact),
+                negative_prompt, prompt_embeds, negative_prompt_embeds, clip_skip, table (a run
+                down in place of the scheduler's), progress.
+
+        Returns:
+            (B, h, w, c) for `x_T=`.
+
+        Raises:
+            TypeError: an unknown option.
+            ValueError: the scheduler's run adds noise, has a history or clips; or as the call.
+        """
+        check_options(options, PromptOptions)
+        found = self._pictures(image)
+
+        def begin(table: Table, keys: Keys, x_T: Samples | None) -> Beginning:
+            return Beginning(x_T=self._latents(found, rows_of(found, len(keys)), None))
+
+        given: Any = {"guidance_scale": 1.0, **options, "output_type": "latent"}
+        given["table"] = table_up(self.scheduler, num_inference_steps, options.get("table"))
+        run, shape = {"num_inference_steps": STEPS}, self._shape_of(found)
+        output: Any = self._call(
+            prompt, jax.random.key(0), run, begin, shape, pictures=len(found.values), **given
+        )
+        return output[0]

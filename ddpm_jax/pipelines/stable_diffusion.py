@@ -27,6 +27,7 @@ from PIL.Image import Image
 
 import weights_convert
 from ddpm_jax._typing import AnyArray, is_whole
+from ddpm_jax.guidance.guide import Guide
 from ddpm_jax.guidance.known import WithKnown
 from ddpm_jax.hub import hub
 from ddpm_jax.hub.files import faults_of, listed
@@ -82,6 +83,8 @@ class PromptOptions(RunOptions, total=False):
     guidance_interval: tuple[float, float] | None
     """(low, high): guidance only where low < sigma / alpha <= high (Kynkaanniemi et al. 2024,
     arXiv:2404.07724). Another interval compiles nothing."""
+    guide: Guide | None
+    """What guides the run beside the prompt, such as `ddpm_jax.pigdm`; its samples are latents."""
     negative_prompt: Texts | None
     """What guidance moves away from: one text for all prompts, or one for each. The default is the
     empty text."""
@@ -355,13 +358,15 @@ class StableDiffusion(DiffusionPipeline):
         return size[0], size[1]
 
     def _latents(
-        self, found: Pictures, rows: Int[np.ndarray, "b"], keys: Keys, draw: int = 0
+        self, found: Pictures, rows: Int[np.ndarray, "b"], keys: Keys | None, draw: int = 0
     ) -> Float[Array, "b h w c"]:
-        """Latents of pictures for each row; a draw from the posterior for each key."""
+        """Latents of pictures for each row: a draw from the posterior for each key, or its mean."""
         if found.latent:
             return jnp.asarray(found.values)[rows]
         height, width = (side // self.vae.factor for side in found.size)
-        drawn = encoding_noise(keys, (height, width, self.vae.latent_channels), draw)
+        shape = (height, width, self.vae.latent_channels)
+        drawn = jnp.zeros((len(rows), *shape))
+        drawn = drawn if keys is None else encoding_noise(keys, shape, draw)
         images = jnp.asarray(found.values)
         return encode(self.vae, self.params["vae"], images, jnp.asarray(rows), drawn)
 
@@ -377,6 +382,7 @@ class StableDiffusion(DiffusionPipeline):
         guidance_scale: float = GUIDANCE_SCALE,
         guidance_rescale: float = 0.0,
         guidance_interval: tuple[float, float] | None = None,
+        guide: Guide | None = None,
         negative_prompt: Texts | None = None,
         num_images_per_prompt: int = 1,
         eta: float | None = None,
@@ -402,6 +408,7 @@ class StableDiffusion(DiffusionPipeline):
             guidance_scale: see `PromptOptions`.
             guidance_rescale: as in `StableDiffusionPipeline`.
             guidance_interval: see `PromptOptions`.
+            guide: see `PromptOptions`.
             negative_prompt: see `PromptOptions`.
             num_images_per_prompt: see `PromptOptions`.
             eta: see `PromptOptions`.
@@ -462,7 +469,16 @@ class StableDiffusion(DiffusionPipeline):
         known = None
         if beginning.known:
             denoise = WithKnown(denoise)
+            if guide is not None:
+                raise ValueError(
+                    "guide and a mask cannot be given together, but to networks that "
+                    "were trained to inpaint"
+                )
             known = inputs.conditions["mask"], inputs.conditions["known"]
+        if guide is not None:
+            if sharding is not None:
+                raise ValueError("guide and sharding cannot be given together")
+            denoise, params = guide.around(denoise, params)
         pixels = output_type != "latent"
         vae = (self.vae, inputs.place(self.params["vae"])) if pixels else (None, None)
         decoder = Decoder(*vae, known)

@@ -22,6 +22,7 @@ from ddpm_jax.guidance.known import WithKnown
 from ddpm_jax.hub import class_names
 from ddpm_jax.models import UNet2DModel
 from ddpm_jax.pipelines.base import Component, DiffusionPipeline
+from ddpm_jax.pipelines.beginning import table_up
 from ddpm_jax.pipelines.call import (
     OutputType,
     RunOptions,
@@ -36,7 +37,6 @@ from ddpm_jax.pipelines.from_image import from_image
 from ddpm_jax.pipelines.generate import decode_pixels, with_inputs
 from ddpm_jax.pipelines.inputs import Labels, check_channels, check_pil, make_inputs
 from ddpm_jax.schedulers import DDIMScheduler, PNDMScheduler, Scheduler
-from ddpm_jax.tables.inverted import inverted
 from ddpm_jax.tables.table import Table
 
 UNET = UNet2DModel.files.folder
@@ -176,12 +176,7 @@ class UnconditionalPipeline(DiffusionPipeline):
         given = from_image(self.unet, image, None, None, steps=num_inference_steps, table=None)
         if given is None:
             raise ValueError("encode needs image, got None")
-        if table is None and self.scheduler.ascends:
-            up = self.scheduler.table(num_inference_steps)
-        elif table is None:
-            up = inverted(self.scheduler.table(num_inference_steps, dtype=np.float64))
-        else:
-            up = inverted(table)
+        up = table_up(self.scheduler, num_inference_steps, table)
         key, x0 = jax.random.key(0), 2 * given.found.values - 1
         labels = self._numbers(class_labels)
         inputs = make_inputs(self.unet, up, key, class_labels=labels, x_T=x0)

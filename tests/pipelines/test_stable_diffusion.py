@@ -598,3 +598,49 @@ def test_depth_of_another_shape(depth: Any):
     )
     assert down.shape == (1, SIZE, 2 * SIZE, 3)
     assert np.abs(down - across).max() > 0.01
+
+
+def test_an_image_is_encoded_and_comes_back(text: Any) -> None:
+    """The way up is the inverted table from the posterior's mean; more steps come back closer."""
+    ddim = dj.DDIMScheduler.from_config(text.scheduler.config, clip_sample=False)
+    text = dj.StableDiffusionPipeline.from_pipe(text, scheduler=ddim)
+    image: Any = dj.StableDiffusionImg2ImgPipeline.from_pipe(text)
+    down = image.scheduler.table(6, dtype=np.float64)
+    x_T = image.encode("a cat", image=IMAGE, num_inference_steps=6, progress=False)
+    posterior: Any = image.vae.apply(
+        {"params": image.params["vae"]}, 2 * jnp.asarray(IMAGE[None]) - 1, method="encode"
+    )
+    latents = image.vae.scaling_factor * posterior.mean
+    context = text.conditions(checked_prompt(text, "a cat"), 0, np.zeros(1, int))["context"]
+
+    def denoise(params: Any, x: Any, timestep: Any) -> Any:
+        return text.unet.apply({"params": params}, x, timestep, context)
+
+    expected = dj.sample(denoise, text.params["unet"], dj.inverted(down), latents)
+    np.testing.assert_allclose(x_T, expected, rtol=1e-3, atol=1e-4)
+    errors = []
+    for steps in (6, 500):
+        x_T = image.encode("a cat", image=IMAGE, num_inference_steps=steps, progress=False)
+        given = {"guidance_scale": 1.0, "progress": False, "output_type": "latent"}
+        back = text("a cat", KEY, x_T=x_T, num_inference_steps=steps, **given).images
+        errors.append(float(jnp.abs(back - latents).max()))
+    assert errors[1] < 0.5 * errors[0], errors
+
+
+def checked_prompt(pipe: Any, prompt: str) -> Any:
+    from ddpm_jax.pipelines.prompts import check_prompts
+
+    shape = (pipe.tokenizer.max_length, pipe.unet.cross_attention_dim)
+    return check_prompts(prompt, None, None, None, shape=shape, guided=False)
+
+
+def test_a_guide_leads_the_latents(text: Any) -> None:
+    mask = np.zeros((LATENTS, LATENTS, 1), np.float32)
+    mask[: LATENTS // 2] = 1
+    y = mask[None] * np.ones((1, 1, 1, text.vae.latent_channels), np.float32)
+    guide = dj.diffpir(dj.Masked(mask), y)
+    table = dj.DDIMScheduler.from_config(text.scheduler.config, set_alpha_to_one=True).table(3)
+    given = {"progress": False, "output_type": "latent", "table": table}
+    found = text(["a cat", "a dog"], KEY, guide=guide, **given).images
+    np.testing.assert_allclose(found[:, : LATENTS // 2], 1.0, atol=1e-4)
+    assert float(jnp.abs(found[:, LATENTS // 2 :] - 1).max()) > 0.1
