@@ -22,13 +22,7 @@ from jaxtyping import Array, Float
 
 from ddpm_jax._typing import is_number
 from ddpm_jax.guidance.guide import Guide, Guiding, moved
-from ddpm_jax.guidance.measurements import (
-    Measure,
-    checked_measure,
-    checked_std,
-    checked_values,
-    explained,
-)
+from ddpm_jax.guidance.measurements import Measure, explained, values_of
 from ddpm_jax.tables.table import Row
 
 
@@ -72,10 +66,4 @@ def diffpir(measure: Measure, y: ArrayLike, std: float = 0.0, *, weight: float =
     """
     if not is_number(weight) or not weight > 0:
         raise ValueError(f"weight must be a number above 0, got {weight!r}")
-    values = {
-        "measure": checked_measure(measure),
-        "y": checked_values(y),
-        "std": checked_std(std),
-        "weight": jnp.float32(weight),
-    }
-    return Guide(PlugAndPlay, values)
+    return Guide(PlugAndPlay, values_of(measure, y, std) | {"weight": jnp.float32(weight)})

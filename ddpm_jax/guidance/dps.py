@@ -22,7 +22,7 @@ from jaxtyping import Array, Float
 
 from ddpm_jax._typing import is_number
 from ddpm_jax.guidance.guide import Guide, Guiding
-from ddpm_jax.guidance.measurements import checked_measure, checked_values
+from ddpm_jax.guidance.measurements import values_of
 from ddpm_jax.tables.table import Row
 
 SMALLEST = 1e-6
@@ -80,9 +80,4 @@ def dps(measure: Callable[[Array], Array], y: ArrayLike, *, scale: float = 1.0) 
     """
     if not is_number(scale) or not scale > 0:
         raise ValueError(f"scale must be a number above 0, got {scale!r}")
-    values = {
-        "measure": checked_measure(measure),
-        "y": checked_values(y),
-        "scale": jnp.float32(scale),
-    }
-    return Guide(PosteriorSampled, values)
+    return Guide(PosteriorSampled, values_of(measure, y) | {"scale": jnp.float32(scale)})

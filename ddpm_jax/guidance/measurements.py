@@ -134,24 +134,26 @@ def explained(
     return jax.vmap(solve, in_axes=(0, axes))(back, leaves)
 
 
-def checked_std(std: Any) -> Array:
-    """A standard deviation as float32. ValueError unless it is a number of at least 0."""
-    if not is_number(std) or not 0 <= std < np.inf:
-        raise ValueError(f"std must be a number of at least 0, got {std!r}")
-    return jnp.float32(std)
+def values_of(measure: Any, y: Any, std: Any = None) -> dict[str, Any]:
+    """The values of a guide by a measurement, checked.
 
+    Args:
+        measure: a measurement; a plain function becomes a `Partial`.
+        y: what was measured, one row for each image, or one for all.
+        std: of its noise; None: the guide has none.
 
-def checked_values(y: Any) -> Float[Array, "b ..."]:
-    """A measurement as float32, one row for each image, or one for all."""
-    found = jnp.asarray(y, jnp.float32)
-    if found.ndim < 2:
-        raise ValueError(f"y must have a row for each image, or one for all; got {found.shape}")
-    return found
-
-
-def checked_measure(measure: Any) -> Any:
-    """A measurement as a pytree. A plain function becomes a `Partial`."""
+    Raises:
+        ValueError: it is no function, y has no rows, or std is not a number of at least 0.
+    """
     if not callable(measure):
         raise ValueError(f"measure must be a function of images, got {type(measure).__name__}")
     known = isinstance(measure, Masked | Downsampled | Blurred | jax.tree_util.Partial)
-    return measure if known else jax.tree_util.Partial(measure)
+    found = jnp.asarray(y, jnp.float32)
+    if found.ndim < 2:
+        raise ValueError(f"y must have a row for each image, or one for all; got {found.shape}")
+    values = {"measure": measure if known else jax.tree_util.Partial(measure), "y": found}
+    if std is None:
+        return values
+    if not is_number(std) or not 0 <= std < np.inf:
+        raise ValueError(f"std must be a number of at least 0, got {std!r}")
+    return values | {"std": jnp.float32(std)}

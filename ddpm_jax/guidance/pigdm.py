@@ -32,13 +32,7 @@ from jaxtyping import Array, Float
 
 from ddpm_jax._typing import is_number
 from ddpm_jax.guidance.guide import Guide, Guiding, by_tweedie, moved
-from ddpm_jax.guidance.measurements import (
-    Measure,
-    checked_measure,
-    checked_std,
-    checked_values,
-    explained,
-)
+from ddpm_jax.guidance.measurements import Measure, explained, values_of
 from ddpm_jax.tables.table import Row
 
 
@@ -91,11 +85,5 @@ def pigdm(
     for name, value in (("data_std", data_std), ("scale", scale)):
         if not is_number(value) or not value >= 0 or (name == "data_std" and not value):
             raise ValueError(f"{name} must be a number above 0, got {value!r}")
-    values = {
-        "measure": checked_measure(measure),
-        "y": checked_values(y),
-        "std": checked_std(std),
-        "data_std": jnp.float32(data_std),
-        "scale": jnp.float32(scale),
-    }
-    return Guide(PseudoinverseGuided, values)
+    own = {"data_std": jnp.float32(data_std), "scale": jnp.float32(scale)}
+    return Guide(PseudoinverseGuided, values_of(measure, y, std) | own)
