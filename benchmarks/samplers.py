@@ -75,13 +75,10 @@ def _learned(model: str, evaluations: int) -> dj.Table | None:
 def _table(config: Mapping[str, Any], name: str, evaluations: int) -> dj.Table | None:
     """The table of a scheduler with so many rows, over a grid from the last timestep, or None."""
     name, _, grid = name.partition("+")
-    cls = BY_NAME[name]
-    spaced = hasattr(cls, "timestep_spacing") and "timestep_spacing" not in cls.unread
-    fields: Any = {"timestep_spacing": "trailing"} if spaced else {}
     chosen: Any = {"grid": grid} if grid else {}
     for steps in range(evaluations, 0, -1):
         try:
-            table = cls.from_config(config, **fields).table(steps, **chosen)
+            table = BY_NAME[name].trailing(config).table(steps, **chosen)
         except ValueError:
             continue
         if len(table) <= evaluations:

@@ -8,9 +8,9 @@ A scheduler is a frozen, hashable config. It has no state and no loop; `table` w
 
 import re
 from abc import abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, TypedDict, Unpack
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, NamedTuple, TypedDict, TypeVar, Unpack
 
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -23,6 +23,8 @@ from ddpm_jax.tables.readings import Reading
 from ddpm_jax.tables.refine import Refine
 from ddpm_jax.tables.spacing import check_count
 from ddpm_jax.tables.table import Table
+
+SchedulerT = TypeVar("SchedulerT", bound="Scheduler")
 
 MOST_TIMESTEPS = 1_000_000
 """Far more than any model has; a schedule holds several float64 numbers for each."""
@@ -107,6 +109,13 @@ class Scheduler(Configured):
         words = cls.__name__.removesuffix("Scheduler").removesuffix("Discrete")
         bounds = r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=EDM)(?=DPM)"
         return re.sub(bounds, "-", words).lower()
+
+    @classmethod
+    def trailing(cls: type[SchedulerT], config: Mapping[str, Any]) -> SchedulerT:
+        """From another's config, with runs from the last timestep on if the spacing is a choice."""
+        names = {field.name for field in fields(cls)} - cls.unread
+        spaced = {"timestep_spacing": "trailing"} if "timestep_spacing" in names else {}
+        return cls.from_config(config, **spaced)
 
     def table(self, num_inference_steps: int | None = None, **grid: Unpack[GridOptions]) -> Table:
         """The run as a table.

@@ -49,8 +49,7 @@ class Sampler:
     ):
         self.model = model
         # "trailing" begins at the last timestep, the others a little before it.
-        spaced = {} if "timestep_spacing" in kind.unread else {"timestep_spacing": "trailing"}
-        self.table = kind.from_config(scheduler.config, **spaced).table(steps)
+        self.table = kind.trailing(scheduler.config).table(steps)
         keys = sample_keys(jax.random.key(seed), num)
         classes = model.num_class_embeds
         self.inputs = Inputs(
