@@ -25,6 +25,8 @@ CHANCE = 0.1  # of a field beyond those of VARIATIONS
 
 # Numbers of fields in addition to those of VARIATIONS.
 MORE: dict[str, tuple[float, ...]] = {"steps_offset": (30,), "noise_sampler_seed": (0,)}
+# Fields that need each other, where the tests that walk VARIATIONS cannot have them.
+TOGETHER = ({"use_dynamic_shifting": True, "time_shift_type": "linear"},)
 # Of fields that choose by name, what diffusers does not have.
 OURS_ALONE = {"timestep_spacing": ("quadratic",)}
 
@@ -95,7 +97,8 @@ def all_drawn(seed: int, each: int) -> Iterator[Drawn]:
 
 def _config(rng: np.random.Generator, family: Family, wanted: str) -> dict[str, Any]:
     """Some of VARIATIONS, whose fields need each other, the wanted field, and others by chance."""
-    fitting = [one for one in VARIATIONS if set(one) <= family.fields and family.takes(one)]
+    known = (*VARIATIONS, *TOGETHER)
+    fitting = [one for one in known if set(one) <= family.fields and family.takes(one)]
     around = [one for one in fitting if wanted in one]  # with what the wanted field needs
     config = dict(_pick(rng, around)) if around else {}
     for _ in range(rng.choice(3, p=(0.4, 0.4, 0.2)) if fitting else 0):
