@@ -21,10 +21,12 @@ from tests.schedulers.matrix import FAMILIES, VARIATIONS, Family
 
 LENGTHS = (40, 250, 1000)
 STEPS = (*range(1, 13), *range(1, 13), 13, 37, 61)  # the last three divide no length
-CHANCE = 0.15  # of a field beyond those of VARIATIONS
+CHANCE = 0.1  # of a field beyond those of VARIATIONS
 
 # Numbers of fields in addition to those of VARIATIONS.
 MORE: dict[str, tuple[float, ...]] = {"steps_offset": (30,), "noise_sampler_seed": (0,)}
+# Fields that need each other, where the tests that walk VARIATIONS cannot have them.
+TOGETHER = ({"use_dynamic_shifting": True, "time_shift_type": "linear"},)
 # Of fields that choose by name, what diffusers does not have.
 OURS_ALONE = {"timestep_spacing": ("quadratic",)}
 
@@ -67,7 +69,7 @@ def draw(family: Family, seed: int, index: int) -> Drawn:
     """The combination of a scheduler that a seed and an index choose."""
     name = family.cls.__name__
     rng = np.random.default_rng([seed, index, zlib.crc32(name.encode())])
-    fields = sorted(family.fields - {"trained_betas"})
+    fields = sorted(family.fields)
     config, call = _config(rng, family, fields[index % len(fields)]), {}
     for option in options_of(family):
         chance, of = OPTIONS[option]
@@ -95,12 +97,15 @@ def all_drawn(seed: int, each: int) -> Iterator[Drawn]:
 
 def _config(rng: np.random.Generator, family: Family, wanted: str) -> dict[str, Any]:
     """Some of VARIATIONS, whose fields need each other, the wanted field, and others by chance."""
-    fitting = [one for one in VARIATIONS if set(one) <= family.fields and family.takes(one)]
-    config: dict[str, Any] = {}
-    for _ in range(rng.choice(3, p=(0.3, 0.5, 0.2)) if fitting else 0):
-        config |= _pick(rng, fitting)
+    known = (*VARIATIONS, *TOGETHER)
+    fitting = [one for one in known if set(one) <= family.fields and family.takes(one)]
+    around = [one for one in fitting if wanted in one]  # with what the wanted field needs
+    config = dict(_pick(rng, around)) if around else {}
+    for _ in range(rng.choice(3, p=(0.4, 0.4, 0.2)) if fitting else 0):
+        config = _pick(rng, fitting) | config
+    chances = {wanted: 0.5 if around else 1.0}
     for name in sorted(family.fields - {"trained_betas"}):
-        if rng.random() < CHANCE or name == wanted:
+        if rng.random() < chances.get(name, CHANCE):
             config[name] = _value(rng, family, name)
     if betas := config.get("trained_betas"):
         config |= {"trained_betas": list(betas), "num_train_timesteps": len(betas)}

@@ -238,9 +238,11 @@ def _dpm_multistep() -> Iterator[Case]:
     threshold = [REFINEMENTS[-1]]
     yield from _product(name, 10, threshold, FORMS, prediction[::2], orders[1:2])
     for steps in (10, 20):
-        yield from _product(name, steps, CHOSEN_SIGMAS, FORMS[:3], kind[:1])
-        heun = FORMS[: 3 if steps < 15 else 1]  # 0 / 0 where a long run stays at sigma_min
-        yield from _product(name, steps, CHOSEN_SIGMAS, heun, kind[1:])
+        yield from _product(name, steps, CHOSEN_SIGMAS, FORMS[:1], kind)
+        # With "heun" diffusers' last of 20 steps is NaN: it stays at its level.
+        yield from _product(
+            name, steps, CHOSEN_SIGMAS, FORMS[1:3], kind if steps < 15 else kind[:1]
+        )
         yield from _product(name, steps, FLOWS, FORMS[:2], orders)
         ends = [{"lower_order_final": False}, {"euler_at_final": True}]
         yield from _product(name, steps, ends, FORMS[:3], orders[1:])

@@ -125,7 +125,7 @@ VARIATIONS: tuple[dict[str, Any], ...] = (
     {"steps_offset": 1, "timestep_spacing": "leading"},
     {"clip_sample": False},
     {"clip_sample": True},
-    {"clip_sample_range": 2.0},
+    {"clip_sample": True, "clip_sample_range": 2.0},
     {"thresholding": True},
     {"thresholding": True, "dynamic_thresholding_ratio": 0.7, "sample_max_value": 1.5},
     *(  # DDPM's
