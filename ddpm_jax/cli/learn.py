@@ -86,9 +86,9 @@ class Learn:
     """The scale of classifier-free guidance with prompts, by default 7.5. A table is learned for
     one scale."""
 
-    overrides: Assignments = ("timestep_spacing=trailing",)
-    """Change fields of both schedulers' configs. By default timestep_spacing=trailing, so that both
-    begin at the last timestep."""
+    overrides: Assignments = ()
+    """Change fields of both schedulers' configs. By default only timestep_spacing=trailing where
+    they have it, so that both begin at the last timestep."""
 
     scheduler_config: OptionalName = None
     """As of sample."""
@@ -213,7 +213,9 @@ class Learn:
 
     def _table(self, config: Any, name: str, steps: int) -> "Table":
         schedule = Schedule(scheduler=name, steps=steps, overrides=self.overrides)
-        return schedule.table(schedule.make(config), self.model)
+        given = bool(self.overrides)
+        scheduler = schedule.make(config) if given else BY_NAME[name].trailing(config)
+        return schedule.table(scheduler, self.model)
 
     def _description(self) -> str:
         guided = f", guidance {self.guidance}" if self.guidance is not None else ""
