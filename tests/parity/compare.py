@@ -49,7 +49,9 @@ def rounding(case: Case, table: Any, samples: list[np.ndarray]) -> float:
     errors = EPS * np.array([np.abs(x).max() for x in (start, *samples[:-1])])
     signs = np.random.default_rng(0).choice([-1.0, 1.0], (2, len(table), *z.shape))
     alpha = np.asarray(table.level, np.float64)[:, 0]
-    of_output = errors / np.where(alpha > 0, alpha, 1.0) / np.abs(table.to_x0[:, 1])
+    read = np.abs(table.to_x0[:, 1])
+    read = np.where(read > 0, read, np.inf)  # a run up begins at the data, where x0 is x
+    of_output = errors / np.where(alpha > 0, alpha, 1.0) / read
 
     def nudged(x: np.ndarray, i: int) -> np.ndarray:
         output = network(x, i)

@@ -52,6 +52,7 @@ REFUSED = (
     'prediction_type "flow_prediction" needs flow levels',
     "use_flow_sigmas takes prediction_type",
     "shift_terminal and use_.*_sigmas both choose",
+    "use_flow_sigmas begins at the data",  # thresholding on the way up
     "steps_offset=.* makes the first of",  # the Euler family goes on
     # randomness that is not of the key
     "noise_sampler_seed is not supported",
