@@ -9,15 +9,14 @@ log rho is -lambda, so this is the predictor of `ddpm_jax.schedulers.adams` for 
 corrector. `solver_order` values determine a step of that order.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from ddpm_jax.schedulers.adams import AdamsMethod, Orders
-from ddpm_jax.schedulers.dpmsolver import HIGHEST_ORDER
 from ddpm_jax.schedulers.dpmsolver_multistep import SHORT
 from ddpm_jax.schedulers.exponential import Form, phis
-from ddpm_jax.schedulers.fields import DynamicShifting
+from ddpm_jax.schedulers.fields import DynamicShifting, SolverOrder
 from ddpm_jax.tables.builder import Level
 
 FOREIGN: Mapping[str, Mapping[Any, str]] = {
@@ -27,7 +26,7 @@ FOREIGN: Mapping[str, Mapping[Any, str]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class DEISMultistepScheduler(AdamsMethod, DynamicShifting):
+class DEISMultistepScheduler(SolverOrder, AdamsMethod, DynamicShifting):
     """DEIS; deterministic. N steps take N evaluations.
 
     A run ends at the training schedule's first level. Where the noise levels are chosen, not their
@@ -44,17 +43,10 @@ class DEISMultistepScheduler(AdamsMethod, DynamicShifting):
         ValueError: at construction, naming every field that is refused.
     """
 
-    solver_order: int = 2
     algorithm_type: Literal["deis", "dpmsolver", "dpmsolver++"] = "deis"
     solver_type: Literal["logrho", "midpoint", "heun", "bh1", "bh2"] = "logrho"
 
     _foreign: ClassVar[Mapping[str, Mapping[Any, str]]] = FOREIGN
-
-    def _faults(self) -> Sequence[str]:
-        faults = list(super()._faults())
-        if not 1 <= self.solver_order <= HIGHEST_ORDER:
-            faults.append(f"solver_order must lie in 1..{HIGHEST_ORDER}, got {self.solver_order}")
-        return faults
 
     def _form(self, level: Level) -> Form:
         return Form(of_x0=False, direction="refined_eps" if self.thresholding else "eps")

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from ddpm_jax.schedulers.exponential import ClippedSteps, Form, phis
-from ddpm_jax.schedulers.fields import DynamicShifting, FinalSigmas
+from ddpm_jax.schedulers.fields import DynamicShifting, FinalSigmas, SolverOrder
 from ddpm_jax.tables.builder import Level
 
 AlgorithmType: TypeAlias = Literal[
@@ -33,7 +33,6 @@ AlgorithmType: TypeAlias = Literal[
 ]
 SolverType: TypeAlias = Literal["midpoint", "heun", "logrho", "bh1", "bh2"]
 
-HIGHEST_ORDER = 3
 FOREIGN: Mapping[str, Mapping[Any, str]] = {
     "algorithm_type": {"deis": "dpmsolver++"},
     "solver_type": dict.fromkeys(("logrho", "bh1", "bh2"), "midpoint"),
@@ -74,7 +73,7 @@ def both_slopes(near: float, far: float) -> tuple[list[float], list[float]]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DPMSolver(ClippedSteps):
+class DPMSolver(SolverOrder, ClippedSteps):
     """Base of the DPM-Solvers.
 
     Attributes:
@@ -84,17 +83,10 @@ class DPMSolver(ClippedSteps):
             become "midpoint".
     """
 
-    solver_order: int = 2
     algorithm_type: AlgorithmType = "dpmsolver++"
     solver_type: SolverType = "midpoint"
 
     _foreign: ClassVar[Mapping[str, Mapping[Any, str]]] = FOREIGN
-
-    def _faults(self) -> Sequence[str]:
-        faults = list(super()._faults())
-        if not 1 <= self.solver_order <= HIGHEST_ORDER:
-            faults.append(f"solver_order must lie in 1..{HIGHEST_ORDER}, got {self.solver_order}")
-        return faults
 
     def _form(self) -> DPMForm:
         return DPMForm(

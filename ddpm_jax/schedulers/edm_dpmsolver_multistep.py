@@ -4,21 +4,21 @@ The levels and the network's reading are those of `ddpm_jax.schedulers.edm`, the
 `ddpm_jax.schedulers.dpmsolver_multistep` at alpha = 1.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from ddpm_jax.schedulers.dpmsolver import FOREIGN, HIGHEST_ORDER, DPMForm, SolverType
+from ddpm_jax.schedulers.dpmsolver import FOREIGN, DPMForm, SolverType
 from ddpm_jax.schedulers.dpmsolver_multistep import PAST, SHORT, Orders, multistep_rows
 from ddpm_jax.schedulers.edm import EDMScheduler
 from ddpm_jax.schedulers.exponential import Counted
-from ddpm_jax.schedulers.fields import Thresholding
+from ddpm_jax.schedulers.fields import SolverOrder, Thresholding
 from ddpm_jax.tables.builder import Level
 from ddpm_jax.tables.table import Table
 
 
 @dataclass(frozen=True, kw_only=True)
-class EDMDPMSolverMultistepScheduler(Thresholding, EDMScheduler, Counted):
+class EDMDPMSolverMultistepScheduler(SolverOrder, Thresholding, EDMScheduler, Counted):
     """DPM-Solver++ with a history; deterministic, or stochastic in the "sde" form.
 
     N steps take N evaluations. With `start` the rest begins with no past, as a whole run does.
@@ -39,19 +39,12 @@ class EDMDPMSolverMultistepScheduler(Thresholding, EDMScheduler, Counted):
     order: ClassVar[int] = 2
     one_row_per_step: ClassVar[bool] = False  # one it is, but with `start` the rows are others
 
-    solver_order: int = 2
     algorithm_type: Literal["dpmsolver++", "sde-dpmsolver++", "deis"] = "dpmsolver++"
     solver_type: SolverType = "midpoint"
     lower_order_final: bool = True
     euler_at_final: bool = False
 
     _foreign: ClassVar[Mapping[str, Mapping[Any, str]]] = FOREIGN
-
-    def _faults(self) -> Sequence[str]:
-        faults = list(super()._faults())
-        if not 1 <= self.solver_order <= HIGHEST_ORDER:
-            faults.append(f"solver_order must lie in 1..{HIGHEST_ORDER}, got {self.solver_order}")
-        return faults
 
     def _write(self, levels: list[Level], dtype: Any, left_out: int = 0) -> Table:
         form = DPMForm(

@@ -23,6 +23,26 @@ from ddpm_jax.tables.spacing import SigmaSpacing, sigma_grid
 USE_SIGMAS = "one of use_karras_sigmas, use_exponential_sigmas, use_beta_sigmas"
 
 
+HIGHEST_ORDER = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class SolverOrder(Scheduler):
+    """Chooses the order of a method.
+
+    Attributes:
+        solver_order: the highest order of a step, 1 to 3.
+    """
+
+    solver_order: int = 2
+
+    def _faults(self) -> Sequence[str]:
+        faults = list(super()._faults())
+        if not 1 <= self.solver_order <= HIGHEST_ORDER:
+            faults.append(f"solver_order must lie in 1..{HIGHEST_ORDER}, got {self.solver_order}")
+        return faults
+
+
 @dataclass(frozen=True, kw_only=True)
 class Clipping(Scheduler):
     """Clips the predicted x0.

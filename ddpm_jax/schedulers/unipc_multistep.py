@@ -20,12 +20,12 @@ from jaxtyping import Float
 
 from ddpm_jax._typing import is_whole
 from ddpm_jax.schedulers.adams import AdamsMethod, Orders
-from ddpm_jax.schedulers.dpmsolver import HIGHEST_ORDER
 from ddpm_jax.schedulers.exponential import Form, phis
 from ddpm_jax.schedulers.fields import (
     DynamicShifting,
     FinalSigmas,
     SigmaLimits,
+    SolverOrder,
     ZeroTerminalSNR,
 )
 from ddpm_jax.tables.builder import Level
@@ -36,7 +36,7 @@ BELOW_NOISE = 1e-6  # a flow begins this far below sigma 1, where lambda is infi
 
 @dataclass(frozen=True, kw_only=True)
 class UniPCMultistepScheduler(
-    FinalSigmas, SigmaLimits, AdamsMethod, ZeroTerminalSNR, DynamicShifting
+    SolverOrder, FinalSigmas, SigmaLimits, AdamsMethod, ZeroTerminalSNR, DynamicShifting
 ):
     """UniPC; deterministic. N steps take N evaluations; the last one is not corrected.
 
@@ -58,7 +58,6 @@ class UniPCMultistepScheduler(
 
     order: ClassVar[int] = 3
 
-    solver_order: int = 2
     predict_x0: bool = True
     solver_type: Literal["bh1", "bh2", "midpoint", "heun", "logrho"] = "bh2"
     disable_corrector: Sequence[int] = ()
@@ -82,8 +81,6 @@ class UniPCMultistepScheduler(
 
     def _faults(self) -> Sequence[str]:
         faults, disabled = list(super()._faults()), self.disable_corrector
-        if not 1 <= self.solver_order <= HIGHEST_ORDER:
-            faults.append(f"solver_order must lie in 1..{HIGHEST_ORDER}, got {self.solver_order}")
         steps = isinstance(disabled, tuple) and all(is_whole(k) and k >= 0 for k in disabled)
         if not steps:
             faults.append(f"disable_corrector must be a list of steps >= 0, got {disabled!r}")
