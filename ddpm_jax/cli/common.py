@@ -1,6 +1,6 @@
 """Shared by several commands: errors of options, types of optional arguments, counts as text."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, TypeAlias
 
@@ -20,6 +20,15 @@ def option_errors() -> Iterator[None]:
         yield
     except ValueError as error:
         raise OptionError(str(error)) from error
+
+
+def too_small(options: object, least: Mapping[str, int]) -> list[str]:
+    """The faults of options that are below the least that they may be; None is left out."""
+    return [
+        f"--{name.replace('_', '-')} must be at least {low}, got {value}"
+        for name, low in least.items()
+        if (value := getattr(options, name)) is not None and value < low
+    ]
 
 
 def counted(count: int, thing: str) -> str:

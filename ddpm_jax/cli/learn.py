@@ -15,6 +15,7 @@ from ddpm_jax.cli.common import (
     Prompts,
     counted,
     option_errors,
+    too_small,
 )
 from ddpm_jax.cli.schedule import Schedule
 from ddpm_jax.schedulers import BY_NAME, SchedulerName
@@ -234,11 +235,7 @@ class Learn:
             "batch_size": 1,
             "seed": 0,
         }
-        faults = [
-            f"--{name.replace('_', '-')} must be at least {low}, got {getattr(self, name)}"
-            for name, low in least.items()
-            if getattr(self, name) < low
-        ]
+        faults = too_small(self, least)
         if not self.learning_rate > 0:
             faults.append(f"--learning-rate must be above 0, got {self.learning_rate}")
         if Path(self.out).suffix != ".json":

@@ -16,6 +16,7 @@ from ddpm_jax.cli.common import (
     OptionalRange,
     OptionError,
     Prompts,
+    too_small,
 )
 from ddpm_jax.cli.output import Folder, Grid
 from ddpm_jax.cli.schedule import Schedule
@@ -240,11 +241,7 @@ class Sample(Schedule):
             "steps": 1,
             "seed": 0,
         }
-        faults = [
-            f"--{name.replace('_', '-')} must be at least {low}, got {getattr(self, name)}"
-            for name, low in least.items()
-            if getattr(self, name) is not None and getattr(self, name) < low
-        ]
+        faults = too_small(self, least)
         if self.guidance is not None and not math.isfinite(self.guidance):
             faults.append(f"--guidance must be a number, got {self.guidance}")
         if self.guidance_interval is not None:

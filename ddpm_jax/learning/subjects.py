@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from ddpm_jax.pipelines.generate import with_inputs
-from ddpm_jax.pipelines.inputs import Inputs, image_labels, image_shape
+from ddpm_jax.pipelines.generate import with_conditions
+from ddpm_jax.pipelines.inputs import image_labels, image_shape
 from ddpm_jax.pipelines.prompts import check_prompts
 from ddpm_jax.pipelines.text_to_image import StableDiffusionPipeline
 from ddpm_jax.pipelines.unconditional import UnconditionalPipeline
@@ -40,7 +39,7 @@ def unconditional(
     if labels:
         of_each = np.asarray(labels)[np.arange(count) % len(labels)]
         conditions["context"] = image_labels(pipe.unet, of_each, count)
-    return _subject(pipe.unet, pipe.params, keys, conditions, shape)
+    return _subject(pipe.unet, pipe.params, conditions, shape)
 
 
 def prompted(
@@ -66,19 +65,15 @@ def prompted(
     )
     conditions = pipe.conditions(checked, 0, np.arange(len(keys)) % len(prompts))
     shape = (height, width, pipe.vae.latent_channels)
-    return _subject(pipe.unet, pipe.params["unet"], keys, conditions, shape, guidance_scale)
+    return _subject(pipe.unet, pipe.params["unet"], conditions, shape, guidance_scale)
 
 
 def _subject(
     model: Any,
     params: Any,
-    keys: Key[Array, "n"],
     conditions: dict[str, Any],
     shape: tuple[int, int, int],
     guidance_scale: float = 1.0,
 ) -> Subject:
-    inputs = Inputs(
-        count=len(keys), x_T=jnp.zeros((len(keys), *shape)), keys=keys, conditions=conditions
-    )
-    denoise, given = with_inputs(model, params, inputs, guidance_scale)
+    denoise, given = with_conditions(model, params, conditions, guidance_scale)
     return Subject(denoise, given, {name: given[name] for name in conditions}, shape)

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from ddpm_jax._typing import AnyArray, is_number
 from ddpm_jax.guidance.classifier_free import guidance_interval
+from ddpm_jax.guidance.guide import Guide
 from ddpm_jax.images import to_pil
 from ddpm_jax.pipelines.generate import Decode, Preview, generate, moving
 from ddpm_jax.pipelines.inputs import Inputs, count_of
@@ -67,6 +68,13 @@ def check_options(given: Mapping[str, Any], accepted: Any) -> None:
     scalar = scale.item() if np.ndim(scale) == 0 and hasattr(scale, "item") else scale
     if not is_number(scalar) or not math.isfinite(scalar):
         raise ValueError(f"guidance_scale must be a finite number, got {scale!r}")
+
+
+def check_guide(guide: Guide | None, **others: Any) -> None:
+    """Raises ValueError if a guide is given beside an option that it cannot go with."""
+    given = [name for name, value in others.items() if value is not None]
+    if guide is not None and given:
+        raise ValueError(f"guide and {given[0]} cannot be given together")
 
 
 def checked_interval(

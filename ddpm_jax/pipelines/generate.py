@@ -79,19 +79,19 @@ class Unguided:
         return self.network(params["network"], x, timestep, params.get("context"))
 
 
-def with_inputs(
+def with_conditions(
     model: Model,
     params: Any,
-    inputs: Inputs,
+    given: Mapping[str, Shaped[Array, "b ..."]],
     guidance_scale: float = 1.0,
     interval: Float[np.ndarray, "2"] | None = None,
 ) -> tuple[Callable[..., Array], dict[str, Any]]:
-    """`denoise` of a model and its params, for these inputs.
+    """`denoise` of a model and its params, for the conditions of `Inputs`.
 
     Up to a scale of 1 there is no guidance, and the program is that of the network alone. With
     guidance it is one program whether there is an interval or not.
     """
-    conditions = dict(inputs.conditions)
+    conditions = dict(given)
     network = {"model": params, "channels": conditions.pop("channels", None)}
     if guidance_scale <= 1 or "context" not in conditions:
         conditions.pop("negative", None)

@@ -50,13 +50,14 @@ from ddpm_jax.pipelines.base import (
 from ddpm_jax.pipelines.beginning import Begin, Keys
 from ddpm_jax.pipelines.call import (
     RunOptions,
+    check_guide,
     check_output_type,
     checked_interval,
     chosen_table,
     converted,
     run_table,
 )
-from ddpm_jax.pipelines.generate import with_inputs
+from ddpm_jax.pipelines.generate import with_conditions
 from ddpm_jax.pipelines.image_processors import CLIP_PROCESSOR, write_processor
 from ddpm_jax.pipelines.inputs import Inputs, batch_sharding, count_of, image_keys, sharded
 from ddpm_jax.pipelines.latents import Decoder, encode
@@ -365,8 +366,8 @@ class StableDiffusion(DiffusionPipeline):
             return jnp.asarray(found.values)[rows]
         height, width = (side // self.vae.factor for side in found.size)
         shape = (height, width, self.vae.latent_channels)
-        drawn = jnp.zeros((len(rows), *shape))
-        drawn = drawn if keys is None else encoding_noise(keys, shape, draw)
+        mean = keys is None
+        drawn = jnp.zeros((len(rows), *shape)) if mean else encoding_noise(keys, shape, draw)
         images = jnp.asarray(found.values)
         return encode(self.vae, self.params["vae"], images, jnp.asarray(rows), drawn)
 
@@ -423,6 +424,7 @@ class StableDiffusion(DiffusionPipeline):
             **rest: progress, callback, callback_every, advanced.
         """
         check_output_type(output_type, LatentOutputType)
+        check_guide(guide, sharding=sharding)
         per_prompt = count_of("num_images_per_prompt", num_images_per_prompt)
         layers = range(self.text_encoder.num_hidden_layers)
         if not is_whole(clip_skip) or clip_skip not in layers:
@@ -463,7 +465,9 @@ class StableDiffusion(DiffusionPipeline):
         )
         inputs = inputs if sharding is None else sharded(inputs, sharding)
         params = inputs.place(self.params["unet"])
-        denoise, params = with_inputs(self.unet, params, inputs, guidance_scale, interval)
+        denoise, params = with_conditions(
+            self.unet, params, inputs.conditions, guidance_scale, interval
+        )
         if guidance_rescale:
             params["rescale"] = jnp.float32(guidance_rescale)
         known = None
@@ -476,8 +480,6 @@ class StableDiffusion(DiffusionPipeline):
                 )
             known = inputs.conditions["mask"], inputs.conditions["known"]
         if guide is not None:
-            if sharding is not None:
-                raise ValueError("guide and sharding cannot be given together")
             denoise, params = guide.around(denoise, params)
         pixels = output_type != "latent"
         vae = (self.vae, inputs.place(self.params["vae"])) if pixels else (None, None)

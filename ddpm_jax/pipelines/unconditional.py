@@ -26,6 +26,7 @@ from ddpm_jax.pipelines.beginning import table_up
 from ddpm_jax.pipelines.call import (
     OutputType,
     RunOptions,
+    check_guide,
     check_options,
     check_output_type,
     checked_interval,
@@ -34,7 +35,7 @@ from ddpm_jax.pipelines.call import (
     run_table,
 )
 from ddpm_jax.pipelines.from_image import from_image
-from ddpm_jax.pipelines.generate import decode_pixels, with_inputs
+from ddpm_jax.pipelines.generate import decode_pixels, with_conditions
 from ddpm_jax.pipelines.inputs import Labels, check_channels, check_pil, make_inputs
 from ddpm_jax.schedulers import DDIMScheduler, PNDMScheduler, Scheduler
 from ddpm_jax.tables.table import Table
@@ -180,7 +181,7 @@ class UnconditionalPipeline(DiffusionPipeline):
         key, x0 = jax.random.key(0), 2 * given.found.values - 1
         labels = self._numbers(class_labels)
         inputs = make_inputs(self.unet, up, key, class_labels=labels, x_T=x0)
-        denoise, params = with_inputs(self.unet, self.params, inputs)
+        denoise, params = with_conditions(self.unet, self.params, inputs.conditions)
         return run_table(denoise, params, up, inputs, jnp.asarray, progress=progress)
 
     def _call(
@@ -207,9 +208,7 @@ class UnconditionalPipeline(DiffusionPipeline):
         """Generates images; `run` is the number of steps and the scheduler's options."""
         check_options(rest | {"guidance_scale": guidance_scale}, CallOptions)
         check_output_type(output_type)
-        if guide is not None and (mask_image is not None or sharding is not None):
-            other = "sharding" if mask_image is None else "mask_image"
-            raise ValueError(f"guide and {other} cannot be given together")
+        check_guide(guide, mask_image=mask_image, sharding=sharding)
         if output_type == "pil":
             check_pil(self.unet)
         default_steps = inspect.signature(type(self).__call__).parameters["num_inference_steps"]
@@ -234,7 +233,9 @@ class UnconditionalPipeline(DiffusionPipeline):
             sharding=sharding,
         )
         params = inputs.place(self.params)
-        denoise, params = with_inputs(self.unet, params, inputs, guidance_scale, interval)
+        denoise, params = with_conditions(
+            self.unet, params, inputs.conditions, guidance_scale, interval
+        )
         if mask_image is not None:
             denoise = WithKnown(denoise)
         if guide is not None:

@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float
 
-from ddpm_jax.schedulers.base import BEYOND, Scheduler
+from ddpm_jax.schedulers.base import BEYOND, NO_NAMED_GRID, Scheduler
 from ddpm_jax.tables.builder import Level
 from ddpm_jax.tables.spacing import sigma_grid
 
@@ -77,6 +77,24 @@ class ContinuousScheduler(Scheduler):
         """Those of the longest run, with ascending noise."""
         sigmas = self._sigmas(self.num_train_timesteps)[-2::-1]
         return np.array([self._alpha(float(s)) for s in sigmas]), sigmas
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitSigmas(ContinuousScheduler):
+    """Noise levels from the data at sigma 0 to noise alone at sigma 1, where alpha is 0."""
+
+    _ends: ClassVar[str]  # what 0 and 1 are, for a message
+
+    def _largest_sigma(self) -> float:
+        return 1.0
+
+    def _smallest_sigma(self) -> float:
+        raise ValueError(NO_NAMED_GRID)
+
+    def _checked_sigmas(self, grid: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+        if grid[0] > 1:
+            raise ValueError(f"sigmas must lie in 0..1, {self._ends}; got {grid[0]:g}")
+        return super()._checked_sigmas(grid)
 
 
 @dataclass(frozen=True, kw_only=True)

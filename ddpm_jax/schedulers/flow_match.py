@@ -21,14 +21,13 @@ import numpy as np
 from jaxtyping import Float
 
 from ddpm_jax.hub.config import FLOW_FAMILY
-from ddpm_jax.schedulers.base import NO_NAMED_GRID
-from ddpm_jax.schedulers.continuous import ContinuousScheduler
+from ddpm_jax.schedulers.continuous import UnitSigmas
 from ddpm_jax.tables.readings import Reading, reading
 from ddpm_jax.tables.spacing import shifted_sigmas
 
 
 @dataclass(frozen=True, kw_only=True)
-class FlowMatchScheduler(ContinuousScheduler):
+class FlowMatchScheduler(UnitSigmas):
     """Base of the schedulers of flow matching. Timesteps are T sigma, fractional, in (0, T].
 
     Attributes:
@@ -38,6 +37,7 @@ class FlowMatchScheduler(ContinuousScheduler):
     """
 
     family: ClassVar[frozenset[str]] = FLOW_FAMILY
+    _ends: ClassVar[str] = "the ends of a path"
     shift: float = 1.0
 
     def _faults(self) -> Sequence[str]:
@@ -70,17 +70,6 @@ class FlowMatchScheduler(ContinuousScheduler):
 
     def _timestep_limits(self) -> tuple[float, float]:
         return 0.0, float(self.num_train_timesteps)
-
-    def _largest_sigma(self) -> float:
-        return 1.0
-
-    def _smallest_sigma(self) -> float:
-        raise ValueError(NO_NAMED_GRID)
-
-    def _checked_sigmas(self, grid: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
-        if grid[0] > 1:
-            raise ValueError(f"sigmas must lie in 0..1, the ends of a path; got {grid[0]:g}")
-        return super()._checked_sigmas(grid)
 
     def _training_levels(self) -> tuple[Float[np.ndarray, "T"], Float[np.ndarray, "T"]]:
         even = np.arange(1, self.num_train_timesteps + 1) / self.num_train_timesteps

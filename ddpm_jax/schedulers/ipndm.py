@@ -19,8 +19,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ddpm_jax.hub.config import IPNDM_FAMILY
-from ddpm_jax.schedulers.base import NO_NAMED_GRID
-from ddpm_jax.schedulers.continuous import ContinuousScheduler
+from ddpm_jax.schedulers.continuous import UnitSigmas
 from ddpm_jax.schedulers.pndm import ADAMS, multistep
 from ddpm_jax.tables.builder import Level
 from ddpm_jax.tables.readings import Reading, reading
@@ -28,7 +27,7 @@ from ddpm_jax.tables.table import Table
 
 
 @dataclass(frozen=True, kw_only=True)
-class IPNDMScheduler(ContinuousScheduler):
+class IPNDMScheduler(UnitSigmas):
     """Pseudo linear multistep sampling of networks that predict v; deterministic.
 
     N steps take N evaluations. Timesteps are angles as shares of a right angle, in (0, 1]; `sigmas`
@@ -45,6 +44,7 @@ class IPNDMScheduler(ContinuousScheduler):
         ValueError: at construction, naming every field that is refused.
     """
 
+    _ends: ClassVar[str] = "those of unit variance"
     order: ClassVar[int] = 2
     one_row_per_step: ClassVar[bool] = False  # one it is, but with `start` the rows are others
     family: ClassVar[frozenset[str]] = IPNDM_FAMILY
@@ -120,14 +120,3 @@ class IPNDMScheduler(ContinuousScheduler):
 
     def _timestep_limits(self) -> tuple[float, float]:
         return 0.0, 1.0
-
-    def _largest_sigma(self) -> float:
-        return 1.0
-
-    def _smallest_sigma(self) -> float:
-        raise ValueError(NO_NAMED_GRID)
-
-    def _checked_sigmas(self, grid: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
-        if grid[0] > 1:
-            raise ValueError(f"sigmas must lie in 0..1, those of unit variance; got {grid[0]:g}")
-        return super()._checked_sigmas(grid)

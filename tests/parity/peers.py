@@ -656,19 +656,19 @@ def run_adams(
     scheduler.set_timesteps(n)
     scheduler.set_begin_index(0)
     sample, last = _tensor(x), scheduler.timesteps[-1]
-    told_at = {
-        int(t): _sigma_told(scheduler, float(scheduler.sigmas[i]), t)
+    told = [
+        _sigma_told(scheduler, float(scheduler.sigmas[i]), t)
         for i, t in enumerate(scheduler.timesteps)
-    }
+    ]
+    told_at = dict(zip(map(int, scheduler.timesteps), told, strict=True))
     if hasattr(scheduler, "tau_func"):
         tau = scheduler.tau_func
         scheduler.tau_func = lambda t: tau(told_at[int(t)]) if t != last else 0
     with injection():
         for i, t in enumerate(scheduler.timesteps):
-            told = _sigma_told(scheduler, float(scheduler.sigmas[i]), t)
             randomness.value = _tensor(noise[i])
             output = _tensor(network(_array(sample), i)[..., : x.shape[-1]])
-            sample = run.append(told, scheduler.step(output, t, sample).prev_sample)
+            sample = run.append(told[i], scheduler.step(output, t, sample).prev_sample)
     return run
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from ddpm_jax.hub.files import replacing
 from ddpm_jax.images import make_grid
 from ddpm_jax.models import UNet2DModel
-from ddpm_jax.pipelines.generate import generate, with_inputs
+from ddpm_jax.pipelines.generate import generate, with_conditions
 from ddpm_jax.pipelines.inputs import Inputs
 from ddpm_jax.sampling.keys import prior, sample_keys
 from ddpm_jax.schedulers import DDPMScheduler, Scheduler
@@ -62,7 +62,7 @@ class Sampler:
 
     def grid(self, params: Any) -> Image.Image:
         """The grid, as people look at it."""
-        denoise, params = with_inputs(self.model, params, self.inputs)
+        denoise, params = with_conditions(self.model, params, self.inputs.conditions)
         images = generate(denoise, params, self.table, self.inputs)
         return make_grid(np.nan_to_num(np.asarray(images)))
 
