@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from pipelines.latent_models import parts
 from pipelines.models import pipeline
@@ -26,8 +27,17 @@ def test_labels_repeat() -> None:
     expected = pipe(
         KEYS, class_labels=[2, 0, 2], table=TABLE, output_type="np", progress=False
     ).images
-    images = np.clip(np.asarray(end(subjects.unconditional(pipe, KEYS, (2, 0)))) / 2 + 0.5, 0, 1)
+    subject = subjects.unconditional(pipe, KEYS, (2, 0))
+    images = np.clip(np.asarray(end(subject)) / 2 + 0.5, 0, 1)
     np.testing.assert_allclose(images, expected, atol=1e-5)
+    # Clipped images of a random network may hide a class; its output does not.
+    x, variables = dj.prior(TABLE, KEYS, subject.shape), {"params": pipe.params}
+    told = jnp.float32(500)
+    output = subject.denoise({**subject.params, **subject.conditions}, x, told)
+    by_label = [pipe.unet.apply(variables, x, told, jnp.full(3, label)) for label in (2, 0)]
+    np.testing.assert_allclose(output[0::2], by_label[0][0::2], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(output[1], by_label[1][1], rtol=1e-5, atol=1e-5)
+    assert float(abs(by_label[0] - by_label[1]).max()) > 1e-3
 
 
 def test_prompts_repeat_under_guidance() -> None:
