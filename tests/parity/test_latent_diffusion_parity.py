@@ -76,7 +76,12 @@ def test_autoencoder(fields: dict[str, Any], sides: tuple[int, int], dtype: str)
 
 @pytest.mark.parametrize("sides", [(52, 34), (32, 58)])
 def test_tiled_autoencoder(sides: tuple[int, int], dtype: str):
-    """Tiles of 32 with an overlap of 8; the last ones are shorter, some than the overlap."""
+    """Tiles of 32 with an overlap of 8; the last ones are shorter, some than the overlap.
+
+    In float32 rounding alone moves diffusers' images by 1.2e-5 from its own in float64, and ours
+    by 1.0e-5 (here; 2.0e-5 between the two were seen on another machine).
+    """
+    tolerance = {"float32": 5e-5, "float64": 1e-9}[dtype]
     config = {"block_out_channels": (8, 8, 16), "norm_num_groups": 4, "sample_size": 32}
     config |= {"down_block_types": ("DownEncoderBlock2D",) * 3}
     config |= {"up_block_types": ("UpDecoderBlock2D",) * 3}
@@ -86,11 +91,11 @@ def test_tiled_autoencoder(sides: tuple[int, int], dtype: str):
     params = to_flax(torch_unet.tensors(peer), model.shapes())
     images = np.random.default_rng(0).standard_normal((2, *sides, 3)).astype(dtype)
     ours, theirs = encode_tiled(model, params, images), peer.encode(torchs(images)).latent_dist
-    assert difference(ours.mean, back(theirs.mean)) <= TOLERANCES[dtype]
-    assert difference(ours.std, back(theirs.std)) <= TOLERANCES[dtype]
+    assert difference(ours.mean, back(theirs.mean)) <= tolerance
+    assert difference(ours.std, back(theirs.std)) <= tolerance
     decoded = peer.decode(theirs.mean).sample
     ours = decode_tiled(model, params, back(theirs.mean))
-    assert difference(ours, back(decoded)) <= TOLERANCES[dtype]
+    assert difference(ours, back(decoded)) <= tolerance
 
 
 @pytest.mark.parametrize("act", ["quick_gelu", "gelu"])

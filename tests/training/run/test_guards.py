@@ -5,6 +5,7 @@ import hashlib
 import math
 import signal
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,7 @@ class Slow:
     done = False
 
     def compile(self) -> str:
+        time.sleep(0.2)  # Thread.start of Python 3.13 raises RuntimeError for a signal within it
         signal.raise_signal(signal.SIGINT)
         hashlib.pbkdf2_hmac("sha256", b"", b"salt", 4_000_000)
         self.done = True
