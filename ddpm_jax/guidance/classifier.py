@@ -7,14 +7,15 @@ which is equation (1) of `ddpm_jax.guidance.guide` for the likelihood p^scale. A
 it moves x0 far beyond the data, and eps back by nearly as much, so x0 must not be clipped.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from ddpm_jax._typing import is_number
 from ddpm_jax.guidance.guide import Guide, Guiding, by_tweedie, evaluated, moved
@@ -34,22 +35,36 @@ class ClassifierGuided(Guiding):
                 "classifier guidance needs a table that does not refine x0, such as that of "
                 "DDIMScheduler.from_config(pipe.scheduler.config, clip_sample=False)"
             )
-        labels = jnp.broadcast_to(params["labels"], x.shape[:1])
+        labels = _of_images(params["labels"], len(x))
 
         def likelihood(x: Array) -> Array:
             scaled = row.in_scale.astype(x.dtype) * x
             logits = params["classifier"](params["classifier_params"], scaled, row.timestep)
-            return jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=1).sum()
+            if logits.ndim != 2 or len(logits) != len(x):
+                raise ValueError(
+                    f"classifier must give logits ({len(x)}, classes), got shape {logits.shape}"
+                )
+            logs = jax.nn.log_softmax(logits)
+            own = jnp.take_along_axis(logs, labels[:, None], axis=1, mode="clip")[:, 0]
+            # Nothing of a class that is not there, rather than images without guidance.
+            return (own * jnp.where(labels < logits.shape[1], 1.0, jnp.nan)).sum()
 
         output = evaluated(self.denoise, params["inner"], row, x)
         change = by_tweedie(row, jax.grad(likelihood)(x))
         return moved(row, output, params["scale"] * change)
 
 
+def _of_images(labels: Int[Array, "..."], count: int) -> Int[Array, " b"]:
+    """One label for each image."""
+    if labels.ndim and len(labels) not in (1, count):
+        raise ValueError(f"labels must be 1 or {count}, as the images are; got {len(labels)}")
+    return jnp.broadcast_to(labels, (count,))
+
+
 def classifier_guide(
     classifier: Callable[[Any, Array, Array], Array],
     params: Any,
-    labels: ArrayLike,
+    labels: ArrayLike | Sequence[int],
     *,
     scale: float = 1.0,
 ) -> Guide:
@@ -59,12 +74,13 @@ def classifier_guide(
         classifier: classifier(params, x, timestep) -> logits (B, classes), of what the network is
             given too: noised images of unit variance. Compared by identity: define it once.
         params: its first argument.
-        labels: the classes, one number for all images, or one for each.
+        labels: the classes from 0, one number for all images, or one for each. The images of one
+            that the classifier does not have are NaN.
         scale: of the gradient, >= 0.
 
     Raises:
-        ValueError: labels that are no whole numbers, or a scale below 0; at the run, a table that
-            clips or thresholds x0.
+        ValueError: labels that are no whole numbers from 0, or a scale below 0; at the run, a
+            table that clips or thresholds x0, or logits or labels of another shape.
 
     >>> import jax, jax.numpy as jnp, ddpm_jax as dj
     >>> def classifier(params, x, timestep):  # class 1 if the images are bright
@@ -78,15 +94,19 @@ def classifier_guide(
     >>> bool(bright.mean() > plain.mean())
     True
     """
-    given = jnp.asarray(labels)
-    if not jnp.issubdtype(given.dtype, jnp.integer) or given.ndim > 1:
-        raise ValueError(f"labels must be whole numbers, one or one for each image; got {labels!r}")
+    given = labels if isinstance(labels, jax.Array) else np.asarray(labels)
+    traced = isinstance(given, jax.core.Tracer)
+    whole = jnp.issubdtype(given.dtype, jnp.integer) and given.ndim <= 1
+    if not whole or (not traced and not np.all(np.asarray(given) >= 0)):
+        raise ValueError(
+            f"labels must be whole numbers from 0, one or one for each image; got {labels!r}"
+        )
     if not is_number(scale) or not scale >= 0:
         raise ValueError(f"scale must be a number of at least 0, got {scale!r}")
     values = {
         "classifier": jax.tree_util.Partial(classifier),
         "classifier_params": params,
-        "labels": given,
+        "labels": jnp.asarray(given),
         "scale": jnp.float32(scale),
     }
     return Guide(ClassifierGuided, values)

@@ -22,7 +22,7 @@ from jaxtyping import Array, Float
 
 from ddpm_jax._typing import is_number
 from ddpm_jax.guidance.guide import Guide, Guiding, moved
-from ddpm_jax.guidance.measurements import Measure, explained, values_of
+from ddpm_jax.guidance.measurements import Measure, explained, residual, values_of
 from ddpm_jax.tables.table import Row
 
 
@@ -38,7 +38,8 @@ class PlugAndPlay(Guiding):
         x0, output = self.predicted(params, row, x)
         alpha, sigma = (jnp.asarray(one, x.dtype) for one in row.level)
         c = params["weight"] * (params["std"] * alpha / sigma) ** 2
-        return moved(row, output, explained(measure, params["y"] - measure(x0), x, 1.0, c))
+        missed = residual(measure, params["y"], x0)
+        return moved(row, output, explained(measure, missed, x, 1.0, c))
 
 
 def diffpir(measure: Measure, y: ArrayLike, std: float = 0.0, *, weight: float = 1.0) -> Guide:
@@ -52,7 +53,8 @@ def diffpir(measure: Measure, y: ArrayLike, std: float = 0.0, *, weight: float =
         weight: lambda, > 0; the paper takes 1 to 25.
 
     Raises:
-        ValueError: a number out of range.
+        ValueError: a number out of range, or a y that is not finite; at the run, a y of another
+            shape.
 
     >>> import jax, jax.numpy as jnp, ddpm_jax as dj
     >>> pipe = dj.DDIMPipeline.from_pretrained("digits")

@@ -22,7 +22,7 @@ from jaxtyping import Array, Float
 
 from ddpm_jax._typing import is_number
 from ddpm_jax.guidance.guide import Guide, Guiding
-from ddpm_jax.guidance.measurements import values_of
+from ddpm_jax.guidance.measurements import residual, values_of
 from ddpm_jax.tables.table import Row
 
 SMALLEST = 1e-6
@@ -45,8 +45,8 @@ class PosteriorSampled(Guiding):
 
         def misfit(x: Array) -> tuple[Array, Array]:
             x0, output = self.predicted(params, row, x)
-            residual = params["y"] - params["measure"](x0)
-            square = jnp.square(residual).reshape(len(x), -1).sum(axis=1)
+            missed = residual(params["measure"], params["y"], x0)
+            square = jnp.square(missed).reshape(len(x), -1).sum(axis=1)
             return jnp.sqrt(jnp.maximum(square, SMALLEST**2)).sum(), output
 
         gradient, output = jax.grad(misfit, has_aux=True)(x)
@@ -67,7 +67,8 @@ def dps(measure: Callable[[Array], Array], y: ArrayLike, *, scale: float = 1.0) 
         scale: zeta, > 0; the paper takes 0.3 to 1, for 1000 steps.
 
     Raises:
-        ValueError: a number out of range; at the run, a table with a history or a refined x0.
+        ValueError: a number out of range, or a y that is not finite; at the run, a y of another
+            shape; a table with a history or a refined x0.
 
     >>> import jax, jax.numpy as jnp, ddpm_jax as dj
     >>> unet, params = dj.UNet2DModel.from_pretrained("digits")

@@ -36,7 +36,13 @@ class Masked:
 
     def __call__(self, images: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         """The images, 0 where they are not known."""
-        mask = jnp.asarray(self.mask, images.dtype)
+        mask, shape = jnp.asarray(self.mask, images.dtype), images.shape
+        fits = mask.ndim in (3, 4) and mask.shape[-3:] == (*shape[1:3], 1)
+        if not fits or (mask.ndim == 4 and mask.shape[0] not in (1, shape[0])):
+            raise ValueError(
+                f"mask must be {(*shape[1:3], 1)} or {(*shape[:3], 1)} for images of {shape}, "
+                f"got {mask.shape}"
+            )
         return mask.reshape((1,) * (4 - mask.ndim) + mask.shape) * images
 
 
@@ -79,9 +85,12 @@ class Blurred:
         """The blurred images."""
         kernel = jnp.asarray(self.kernel, images.dtype)
         size, sides = images.shape[1:3], kernel.shape
-        if any(side % 2 == 0 or side > whole for side, whole in zip(sides, size, strict=True)):
+        fits = len(sides) == 2 and all(
+            side % 2 and side <= whole for side, whole in zip(sides, size, strict=True)
+        )
+        if not fits:
             raise ValueError(
-                f"a kernel has odd sides, at most those of the images {size}, got {sides}"
+                f"a kernel has two odd sides, at most those of the images {size}, got {sides}"
             )
         padded = jnp.zeros(size, images.dtype).at[: sides[0], : sides[1]].set(kernel)
         centered = jnp.roll(padded, (-(sides[0] // 2), -(sides[1] // 2)), (0, 1))
@@ -92,9 +101,35 @@ class Blurred:
 def transposed(
     measure: Measure, values: Float[Array, "b ..."], shape: tuple[int, ...], dtype: Any
 ) -> Float[Array, "b h w c"]:
-    """A^T of values, for images of a shape."""
-    (found,) = jax.linear_transpose(measure, jax.ShapeDtypeStruct(shape, dtype))(values)
+    """A^T of values, for images of a shape.
+
+    Raises:
+        ValueError: the measurement is not linear.
+    """
+    try:
+        (found,) = jax.linear_transpose(measure, jax.ShapeDtypeStruct(shape, dtype))(values)
+    except NotImplementedError as error:
+        raise ValueError(
+            f"measure must be linear ({error}); dps takes any that has a derivative"
+        ) from error
     return found
+
+
+def residual(
+    measure: Measure, y: Float[Array, "..."], images: Float[Array, "b h w c"]
+) -> Float[Array, "b ..."]:
+    """The misfit y - A images.
+
+    Raises:
+        ValueError: y is not of a shape that the measurement gives for these images.
+    """
+    seen = measure(images)
+    if y.shape[1:] != seen.shape[1:] or y.shape[0] not in (1, seen.shape[0]):
+        raise ValueError(
+            f"y must be of shape {seen.shape}, or one for all {(1, *seen.shape[1:])}, as measure "
+            f"gives it for images of {images.shape}; got {y.shape}"
+        )
+    return y - seen
 
 
 def explained(
@@ -143,7 +178,8 @@ def values_of(measure: Any, y: Any, std: Any = None) -> dict[str, Any]:
         std: of its noise; None: the guide has none.
 
     Raises:
-        ValueError: it is no function, y has no rows, or std is not a number of at least 0.
+        ValueError: it is no function, y has no rows or is not finite, or std is not a number of at
+            least 0.
     """
     if not callable(measure):
         raise ValueError(f"measure must be a function of images, got {type(measure).__name__}")
@@ -151,6 +187,8 @@ def values_of(measure: Any, y: Any, std: Any = None) -> dict[str, Any]:
     found = jnp.asarray(y, jnp.float32)
     if found.ndim < 2:
         raise ValueError(f"y must have a row for each image, or one for all; got {found.shape}")
+    if not isinstance(found, jax.core.Tracer) and not np.isfinite(np.asarray(found)).all():
+        raise ValueError("y must be finite")
     values = {"measure": measure if known else jax.tree_util.Partial(measure), "y": found}
     if std is None:
         return values

@@ -32,7 +32,7 @@ from jaxtyping import Array, Float
 
 from ddpm_jax._typing import is_number
 from ddpm_jax.guidance.guide import Guide, Guiding, by_tweedie, moved
-from ddpm_jax.guidance.measurements import Measure, explained, values_of
+from ddpm_jax.guidance.measurements import Measure, explained, residual, values_of
 from ddpm_jax.tables.table import Row
 
 
@@ -53,7 +53,7 @@ class PseudoinverseGuided(Guiding):
         alpha, sigma = (jnp.asarray(one, x.dtype) for one in row.level)
         s2 = params["data_std"] ** 2
         r2 = s2 * sigma**2 / (s2 * alpha**2 + sigma**2)
-        u = explained(measure, params["y"] - measure(x0), x, r2, params["std"] ** 2)
+        u = explained(measure, residual(measure, params["y"], x0), x, r2, params["std"] ** 2)
         (gradient,) = back(u)
         w = alpha**2 / (alpha**2 + sigma**2)
         change = w * by_tweedie(row, gradient) + (1 - w) * r2 * u  # (3)
@@ -73,7 +73,8 @@ def pigdm(
         scale: of the change, >= 0; 1 in the paper.
 
     Raises:
-        ValueError: a number out of range.
+        ValueError: a number out of range, or a y that is not finite; at the run, a y of another
+            shape.
 
     >>> import jax, jax.numpy as jnp, ddpm_jax as dj
     >>> pipe = dj.DDIMPipeline.from_pretrained("digits")

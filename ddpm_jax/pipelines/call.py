@@ -71,7 +71,12 @@ def check_options(given: Mapping[str, Any], accepted: Any) -> None:
 
 
 def check_guide(guide: Guide | None, **others: Any) -> None:
-    """Raises ValueError if a guide is given beside an option that it cannot go with."""
+    """Raises ValueError for what is no guide, or one beside an option that it cannot go with."""
+    if not isinstance(guide, Guide | None):
+        raise ValueError(
+            "guide must be what pigdm, diffpir, dps or classifier_guide gives, "
+            f"got {type(guide).__name__}"
+        )
     given = [name for name, value in others.items() if value is not None]
     if guide is not None and given:
         raise ValueError(f"guide and {given[0]} cannot be given together")

@@ -217,6 +217,10 @@ class Scheduler(Configured):
     def _timestep_of(self, sigmas: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
         """The timesteps that the network is told at noise levels sigma / alpha."""
 
+    def _end_timestep(self, sigmas: Float[np.ndarray, "n"]) -> float:
+        """The timestep where a run of noise levels ends; -1 at the data, where none is told."""
+        return float(self._timestep_of(sigmas[-1:])[0]) if sigmas[-1] > 0 else -1.0
+
     @abstractmethod
     def _largest_sigma(self) -> float:
         """The largest sigma / alpha that the network was trained on; may be infinite."""

@@ -144,7 +144,8 @@ class BetaScheduler(Scheduler):
         return Level(timestep=-1, alpha=1.0, sigma=0.0)
 
     def _levels_of_sigmas(self, sigmas: Float[np.ndarray, "n"]) -> list[Level]:
-        return self._paired(np.append(self._timestep_of(sigmas[:-1]), -1.0), sigmas)
+        timesteps = np.append(self._timestep_of(sigmas[:-1]), self._end_timestep(sigmas))
+        return self._paired(timesteps, sigmas)
 
     def _paired(
         self, timesteps: Float[np.ndarray, "n"], sigmas: Float[np.ndarray, "n"]

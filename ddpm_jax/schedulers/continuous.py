@@ -55,9 +55,10 @@ class ContinuousScheduler(Scheduler):
         self, timesteps: Float[np.ndarray, "n"], sigmas: Float[np.ndarray, "..."]
     ) -> list[Level]:
         """The levels of noise levels, one more than the timesteps that the network is told."""
+        told = np.append(timesteps, self._end_timestep(sigmas))
         return [
             Level(float(t), self._alpha(float(s)), float(s))
-            for t, s in zip(np.append(timesteps, -1.0), sigmas, strict=True)
+            for t, s in zip(told, sigmas, strict=True)
         ]
 
     def _checked_timesteps(self, grid: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:

@@ -1,7 +1,7 @@
 """Guides on normally distributed data, whose posterior is known, and their equations."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -287,7 +287,10 @@ def test_wrong_arguments_are_refused() -> None:
         (lambda **k: dj.pigdm(3, y, **k), {}, "measure"),
         (lambda **k: dj.diffpir(measure, y, **k), {"weight": 0.0}, "weight"),
         (lambda **k: dj.dps(measure, y, **k), {"scale": float("nan")}, "scale"),
+        (lambda **k: dj.pigdm(measure, y * np.nan, **k), {}, "y must be finite"),
         (lambda **k: dj.classifier_guide(sides, None, **k), {"labels": 0.5}, "labels"),
+        (lambda **k: dj.classifier_guide(sides, None, **k), {"labels": -1}, "labels"),
+        (lambda **k: dj.classifier_guide(sides, None, **k), {"labels": np.array(["1"])}, "labels"),
         (lambda **k: dj.Downsampled(**k), {"factor": 0}, "factor"),
     ):
         with pytest.raises(ValueError, match=words):
@@ -296,3 +299,36 @@ def test_wrong_arguments_are_refused() -> None:
         dj.Downsampled(3)(jnp.zeros((1, 4, 4, 1)))
     with pytest.raises(ValueError, match="odd"):
         dj.Blurred(np.ones((2, 2)))(jnp.zeros((1, 4, 4, 1)))
+    with pytest.raises(ValueError, match="two odd"):
+        dj.Blurred(np.ones(3))(jnp.zeros((1, 4, 4, 1)))
+    for shape in ((4, 4), (4, 4, 3), (3, 4, 4, 1), (3, 4, 1)):
+        with pytest.raises(ValueError, match="mask must be"):
+            dj.Masked(np.ones(shape))(jnp.zeros((2, 4, 4, 3)))
+
+
+def test_what_does_not_fit_a_run_is_refused() -> None:
+    half = dj.Downsampled(2)
+    for make in (dj.pigdm, dj.diffpir, dj.dps):
+        for shape in ((3, 3, 1), (2, 2, 3), (4, 1)):
+            with pytest.raises(ValueError, match="y must be of shape"):
+                run(make(half, np.zeros((1, *shape))), 2, 4)
+        with pytest.raises(ValueError, match="y must be of shape"):
+            run(make(half, np.zeros((3, 2, 2, 1))), 2, 4)
+    for make in (dj.pigdm, dj.diffpir):
+        with pytest.raises(ValueError, match="measure must be linear"):
+            run(make(jnp.tanh, np.zeros((1, *SHAPE))), 2, 4)
+    with pytest.raises(ValueError, match="labels must be 1 or 2"):
+        run(dj.classifier_guide(sides, jnp.float32(MEAN), [0, 1, 1]), 2, 4)
+    with pytest.raises(ValueError, match="classifier must give logits"):
+        run(dj.classifier_guide(mixture, PARAMS, 1), 2, 4)
+
+
+def test_what_is_no_guide_is_refused(as_users_run: None) -> None:
+    with pytest.raises(ValueError, match="guide must be what"):
+        pipeline(DDIMPipeline)(jax.random.key(0), guide=cast("Any", "pigdm"))
+
+
+def test_no_image_of_a_class_that_is_not_there() -> None:
+    images = run(dj.classifier_guide(sides, jnp.float32(MEAN), [1, 7]), 2, 4)
+    assert np.isfinite(images[0]).all()
+    assert np.isnan(images[1]).all()

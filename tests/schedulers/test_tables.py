@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 import ddpm_jax as dj
+from ddpm_jax.schedulers import SCHEDULERS
 from tests.schedulers.matrix import BETA_FAMILIES, FAMILIES, VE, Case, cases, end_level
 
 COLUMNS = ("timestep", "level", "in_scale", "mix", "to_x0", "noise_scale", "log_var")
+HEUNS = (dj.HeunDiscreteScheduler, dj.FlowMatchHeunDiscreteScheduler, dj.KarrasVeScheduler)
 KEYS = dj.sample_keys(jax.random.key(0, impl="unsafe_rbg"), 2)
 
 
@@ -212,6 +214,27 @@ def test_sigmas_of_timesteps_are_those_timesteps(family: Any) -> None:
 
 
 # at
+
+
+@pytest.mark.parametrize("cls", [cls for cls in SCHEDULERS if not cls.ascends])
+def test_a_run_that_ends_above_the_data_tells_the_timesteps_of_its_levels(cls: Any) -> None:
+    """Heun's method and its like evaluate the network where the run ends."""
+    sigmas = [0.9, 0.5, 0.2, 0.1]
+    scheduler = cls(**({"s_churn": 0.0} if cls is dj.KarrasVeScheduler else {}))
+
+    def told(table: dj.Table) -> dict[float, float]:
+        ratios = table.level[:, 1] / table.level[:, 0]
+        return dict(zip(np.round(ratios, 9).tolist(), table.timestep.tolist(), strict=True))
+
+    ends, goes_on = (
+        told(scheduler.table(sigmas=grid, dtype=np.float64)) for grid in (sigmas, [*sigmas, 0.05])
+    )
+    shared = ends.keys() & goes_on.keys()
+    assert len(shared) >= 3
+    for level in shared:
+        assert ends[level] == pytest.approx(goes_on[level])
+    if issubclass(cls, HEUNS):
+        assert min(ends) in shared
 
 
 def test_at_finds_the_row() -> None:
