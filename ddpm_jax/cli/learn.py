@@ -107,6 +107,7 @@ class Learn:
         """Learn the table, write it, and print where it is."""
         self._check()
         from ddpm_jax.cli.loading import scheduler_config
+        from ddpm_jax.cli.output import check_writable
         from ddpm_jax.cli.prompted import prompts_of
 
         prompts = prompts_of(self.prompt, self.prompts_from)
@@ -123,6 +124,7 @@ class Learn:
             from ddpm_jax.learning.space import space_of
 
             space_of(start, teacher)
+        check_writable(Path(self.out).parent)
         if not self.no_cache:
             cache.use(cache.folder())
         self._learn(start, teacher, make)
@@ -189,7 +191,6 @@ class Learn:
         subject = make(keys)
         out = Path(self.out)
         state = out.with_name(f"{out.stem}.state.npz")
-        out.parent.mkdir(parents=True, exist_ok=True)
         try:
             table = learn_table(
                 subject.denoise,

@@ -34,7 +34,7 @@ class Grid:
         """
         if path.is_dir():
             raise ValueError(f"{path} is a folder: --out NAME.png must be a file")
-        _writable(path.parent)
+        check_writable(path.parent)
         self._path, self._settings = path, settings
         self._columns, self._strips, self._gif = columns, strips, gif
         self._sampled: list[SampledImage] = []
@@ -80,7 +80,7 @@ class Folder:
         """
         if path.exists() and not path.is_dir():
             raise ValueError(f"{path} is a file: --out must be a folder, or a name ending in .png")
-        _writable(path)
+        check_writable(path)
         self._path, self._settings, self._strips, self._each = path, settings, strips, each
         self._usable = usable_files(path, settings, each)
 
@@ -115,8 +115,12 @@ class Folder:
         return places(self._path, index, strips=self._strips)
 
 
-def _writable(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+def check_writable(folder: Path) -> None:
+    """Makes a folder; raises OSError if files cannot be written into it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise NotADirectoryError(f"{folder} is a file, not a folder") from None
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(f"{folder} is not writable")
 

@@ -24,6 +24,7 @@ from ddpm_jax.cli.common import (
     option_errors,
 )
 from ddpm_jax.schedulers import BY_NAME, SCHEDULERS, DDIMScheduler, Scheduler, SchedulerName
+from ddpm_jax.schedulers.base import GridOptions
 from ddpm_jax.schedulers.betas import BetaScheduler
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ TABLE_OPTIONS: dict[str, inspect.Parameter] = {
     if name not in _COMMON
 }
 """Options of some scheduler's `table`, not of its config."""
+
+CHOSEN_OTHERWISE = ("num_inference_steps", *GridOptions.__annotations__)
+"""Options of every `table`, which `--set` does not take."""
 
 LEARNED = "learned"
 """The name of a model's own learned tables, among the schedulers."""
@@ -186,6 +190,12 @@ class Schedule:
         wrong = [name for name, equals, _ in pairs if not (name and equals)]
         if wrong:
             raise OptionError(f"--set needs FIELD=VALUE, got {', '.join(wrong)}")
+        if fixed := [name for name, _, _ in pairs if name in CHOSEN_OTHERWISE]:
+            raise OptionError(
+                "--set takes fields of the scheduler and its own options of a run, "
+                f"not {fixed[0]}: --steps and --grid choose the noise levels here, "
+                "and timesteps= and sigmas= of table() in Python"
+            )
         given = [(name, _value(text)) for name, _, text in pairs]
         return given if self.eta is None else [*given, ("eta", self.eta)]
 

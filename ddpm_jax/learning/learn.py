@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
+from zipfile import BadZipFile
 
 import jax
 import jax.numpy as jnp
@@ -338,11 +339,14 @@ class _File:
             return fresh
         leaves, structure = jax.tree.flatten(fresh)
         try:
-            with np.load(self.path, allow_pickle=False) as stored:
+            with self.path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 fingerprint = int(stored["fingerprint"])
                 found = [jnp.asarray(stored[f"leaf_{i}"]) for i in range(len(leaves))]
-        except (OSError, KeyError, ValueError) as error:
-            raise ValueError(f"{self.path} is no state of a run of learn_table: {error}") from error
+        except (OSError, KeyError, ValueError, EOFError, BadZipFile) as error:
+            raise ValueError(
+                f"{self.path} is no state of a run of learn_table, or is damaged ({error}): "
+                "delete it to begin anew"
+            ) from error
         if fingerprint != self.fingerprint:
             raise ValueError(
                 f"{self.path} is the state of a run with other tables, keys, shape or numbers: "

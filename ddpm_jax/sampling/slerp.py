@@ -28,7 +28,8 @@ def slerp(
         t: 0 gives a, 1 gives b: a number, or one for each image.
 
     Returns:
-        (B, H, W, C) in the dtype of `a`. Where a and b are parallel it is linear interpolation.
+        (B, H, W, C) in the dtype of `a`. Where a and b are parallel, or one is 0, it is linear
+        interpolation.
 
     Raises:
         ValueError: shapes do not match, or the images are not floats.
@@ -50,6 +51,8 @@ def slerp(
     a, b = (jnp.broadcast_to(one, (count, *one.shape[1:])) for one in (a, b))
     dot, square, other = ((one * two).sum(axis=(1, 2, 3)) for one, two in ((a, b), (a, a), (b, b)))
     # At this limit (2) is t to float32's precision, and the derivative is finite.
-    theta = jnp.arccos(jnp.clip(dot / jnp.sqrt(square * other), -NEAR, NEAR))
+    lengths = jnp.sqrt(square * other)
+    cosine = jnp.where(lengths > 0, dot / jnp.where(lengths > 0, lengths, 1), 1)
+    theta = jnp.arccos(jnp.clip(cosine, -NEAR, NEAR))
     of_a, of_b = (jnp.sin(part * theta) / jnp.sin(theta) for part in (1 - share, share))
     return of_a[:, None, None, None] * a + of_b[:, None, None, None] * b

@@ -38,14 +38,15 @@ def torch_noise(seed: int, shape: tuple[int, int, int, int]) -> Float[np.ndarray
         numbers, 98 % within one unit), whose logarithm and cosine are approximations of its own.
 
     Raises:
-        ValueError: the seed is not a whole number, or the shape not four whole numbers above 0.
+        ValueError: the seed is not a whole number of 64 bits, or the shape not four whole numbers
+            above 0.
 
     >>> import ddpm_jax as dj
     >>> dj.torch_noise(0, (1, 1, 2, 1)).ravel().round(4).tolist()
     [1.541, -0.2934]
     """
-    if not is_whole(seed):
-        raise ValueError(f"seed must be a whole number, got {seed!r}")
+    if not is_whole(seed) or not -(2**63) <= seed < 2**64:
+        raise ValueError(f"seed must be a whole number in -2**63..2**64-1, got {seed!r}")
     if len(shape) != 4 or not all(is_whole(side) and side > 0 for side in shape):
         raise ValueError(f"shape must be (B, H, W, C), got {shape}")
     b, h, w, c = shape

@@ -119,7 +119,7 @@ class TableBuilder:
             stochastic: include the `noise_scale` column.
             log_var: bounds of a learned log variance, one pair for each row.
         """
-        if not np.issubdtype(dtype, np.floating):
+        if np.dtype(dtype).name not in ("float32", "float64"):
             raise ValueError(f"a table's dtype must be float32 or float64, got {dtype!r}")
         columns: dict[str, Array | None] = {
             name: np.asarray(column, np.float64).astype(dtype)

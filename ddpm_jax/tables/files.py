@@ -114,9 +114,10 @@ def _table(content: Mapping[str, Any]) -> Table:
             f'"mix" must have m rows of m + {1 + (refine is not None)} numbers, '
             f"got {registers} rows of {sources}"
         )
-    return Table(
-        **columns, init_scale=_array("init_scale", content["init_scale"], (), dtype), refine=refine
-    )
+    init_scale = _array("init_scale", content["init_scale"], (), dtype)
+    if init_scale < 0:
+        raise ValueError(f'"init_scale" must be at least 0, got {init_scale}')
+    return Table(**columns, init_scale=init_scale, refine=refine)
 
 
 def _column(rows: list[dict[str, Any]], name: str, dtype: str) -> np.ndarray:

@@ -23,6 +23,12 @@ import numpy as np
 from ddpm_jax.tables.table import Table
 
 
+def ascends(table: Table) -> bool:
+    """Whether a table goes up, from images to noise."""
+    (alpha, sigma), (last_alpha, last_sigma) = np.asarray(table.level, np.float64)[[0, -1]]
+    return bool(sigma * last_alpha < last_sigma * alpha)
+
+
 def inverted(table: Table, dtype: Any = np.float32) -> Table:
     """The table that walks up; its first register is the image, and what it ends at is x_T.
 

@@ -105,6 +105,8 @@ def test_wrong_arguments(argv: str, words: str, capsys: pytest.CaptureFixture[st
         ("describe --set colour=red", "DDIMScheduler has no colour"),
         ("describe --set trailing", "FIELD=VALUE, got trailing"),
         ("describe --set steps_offset=-1", "steps_offset must lie in 0..999, got -1"),
+        ("describe --set grid=rho", "not grid: --steps and --grid choose"),
+        ("describe --set sigmas=[1,0]", "not sigmas: --steps and --grid choose"),
         ("describe --scheduler ddpm --eta 0.5", "ddpm scheduler has no option eta"),
         ("describe --scheduler ddim --set s_churn=4", "ddim scheduler has no option s_churn"),
         ("describe --revision main", "pass --model"),

@@ -119,6 +119,15 @@ def test_named_grids(tiny: Path, tmp_path: Path, capsys: Any) -> None:
     assert "largest sigma" in complaint(argv, capsys, 2)
 
 
+def test_where_the_table_goes_is_seen_before_the_longer_run(
+    tiny: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    monkeypatch.setattr(command.Learn, "_learn", None)
+    (tmp_path / "file").touch()
+    argv = f"learn --model {tiny} --out {tmp_path}/file/a.json {' '.join(FEW)}"
+    assert "file is a file, not a folder" in complaint(argv, capsys, 1)
+
+
 def test_interrupted_runs_go_on(
     tiny: Path, learned: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
 ) -> None:

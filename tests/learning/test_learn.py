@@ -85,9 +85,11 @@ def test_a_state_of_another_run_is_refused(tmp_path: Path) -> None:
     learned(steps=1, state=state)
     with pytest.raises(ValueError, match="another file"):
         learned(steps=2, state=state)
-    state.write_bytes(b"PK, or not")
-    with pytest.raises(ValueError, match="no state"):
-        learned(steps=1, state=state)
+    whole = state.read_bytes()
+    for damaged in (b"PK, or not", b"", whole[:200], whole[: len(whole) // 2]):
+        state.write_bytes(damaged)
+        with pytest.raises(ValueError, match="delete it to begin anew"):
+            learned(steps=1, state=state)
 
 
 def test_no_update_gives_the_start() -> None:

@@ -103,6 +103,8 @@ def test_a_pipeline_encodes():
     table = dj.inverted(pipe.scheduler.table(5, dtype=np.float64))
     expected = dj.sample(network, pipe.params, table, 2 * images - 1)
     np.testing.assert_allclose(x_T, expected, atol=1e-5)
+    with pytest.raises(ValueError, match="table goes up, from images to noise"):
+        pipe(jax.random.key(0), batch_size=2, table=table, **call)
     again = pipe.encode(images, table=pipe.scheduler.table(5), **call)
     np.testing.assert_allclose(x_T, again, atol=1e-4)
     pipe.scheduler = dj.DDPMScheduler()
@@ -149,6 +151,7 @@ def test_slerp_is_of_each_image():
     np.testing.assert_allclose(mixed[1:2], dj.slerp(a[1:2], b[1:2], 0.3), atol=1e-6)
     parallel = dj.slerp(a, 2 * a, 0.5)
     np.testing.assert_allclose(parallel, 1.5 * a, atol=1e-5)
+    np.testing.assert_allclose(dj.slerp(0 * a, b, 0.25), 0.25 * b, atol=1e-5)
     assert np.isfinite(jax.grad(lambda a: dj.slerp(a, 2 * a, 0.5).sum())(a)).all()
 
 

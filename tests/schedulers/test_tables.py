@@ -213,6 +213,12 @@ def test_sigmas_of_timesteps_are_those_timesteps(family: Any) -> None:
             np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12, err_msg=name)
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.int32, "bfloat16"])
+def test_dtypes_without_the_precision_are_refused(dtype: Any) -> None:
+    with pytest.raises(ValueError, match="dtype must be float32 or float64"):
+        dj.DDIMScheduler().table(4, dtype=dtype)
+
+
 # at
 
 
