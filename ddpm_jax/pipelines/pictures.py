@@ -96,9 +96,15 @@ def masks(given: Any, *, like: Any, size: tuple[int, int]) -> Float[np.ndarray, 
         size: (H, W) that PIL images are scaled to, as the pictures are.
 
     Raises:
-        ValueError: they are something else, or have another size than the pictures.
+        ValueError: they are something else, have transparent pixels, or another size than the
+            pictures.
     """
     if (images := pil_images(given)) is not None:
+        if any(_is_transparent(one) for one in images):
+            raise ValueError(
+                "mask_image has transparent pixels: it must be white where pictures are made and "
+                "black where they are kept"
+            )
         found = np.stack([_pixels(one, 1, 1, size) for one in images])
         sizes = {(one.height, one.width) for one in images}
     else:
@@ -198,6 +204,13 @@ def _pixels(
     if plain.size != (width, height):
         plain = plain.resize((width, height), LANCZOS)
     return np.asarray(plain, np.float32).reshape(height, width, channels) / 255
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    """Whether some pixel lets through what is behind it."""
+    return image.has_transparency_data and bool(
+        np.any(np.asarray(image.convert("RGBA"))[..., 3] < 255)
+    )
 
 
 def _same_sizes(arrays: list[np.ndarray], name: str) -> list[np.ndarray]:

@@ -16,6 +16,8 @@ KEY = jax.random.key(3)
 IMAGES = np.random.default_rng(0).random((2, SIZE, SIZE, 1)).astype(np.float32)
 X0 = 2 * IMAGES - 1
 MASK = (np.arange(SIZE * SIZE).reshape(SIZE, SIZE) % 3 == 0).astype(np.float32)
+DRAWN = Image.new("LA", (SIZE, SIZE), (255, 255))
+DRAWN.putpixel((2, 3), (255, 0))
 CALL: dict[str, Any] = {"num_inference_steps": 5, "output_type": "np", "progress": False}
 
 
@@ -112,6 +114,7 @@ def test_other_sizes_of_arrays(pipe: dj.DDIMPipeline):
         ({"image": IMAGES + 1}, "image must lie in .0, 1."),
         ({"image": IMAGES[..., [0, 0, 0]]}, "image must have 1 channels"),
         ({"image": IMAGES, "mask_image": MASK[:4]}, "mask_image must have the size of image"),
+        ({"image": IMAGES, "mask_image": DRAWN}, "mask_image has transparent pixels"),
         ({"image": IMAGES, "mask_image": np.ones((3, SIZE, SIZE))}, "got 3 masks for 2 images"),
         ({"image": IMAGES, "batch_size": 3}, "image must be one, or 3 .*; got 2"),
         ({"image": IMAGES, "x_T": np.zeros((2, 4, 4, 1))}, "x_T must have the size of image"),
