@@ -4,7 +4,8 @@ Each draws images of one model with 4, 5, 6, 8, 10, ... evaluations of the netwo
 Frechet distance between features of the images and of all real digits (the hidden layer that
 `ddpm_jax.evaluation.digits` trains), and, on the first 1,000 of them, the mean squared difference
 from a long run of the same starting noise. OUT.json is written after every measurement, and a
-measurement that is there is not taken again: an interrupted run continues. `--time` adds the
+measurement that is there is not taken again: an interrupted run continues, within a long
+measurement too. `--time` adds the
 seconds of a batch to what is measured; take it on an idle machine.
 
 A sampler is a scheduler's name, with timesteps from the last one on ("trailing"), or NAME+GRID for
@@ -27,12 +28,14 @@ import ddpm_jax as dj
 from benchmarks import report
 from ddpm_jax.cli.fingerprint import fingerprint
 from ddpm_jax.evaluation.digits import Judge, frechet_distance, real_digits
-from ddpm_jax.hub.files import read_json
+from ddpm_jax.hub.files import read_json, replacing
 from ddpm_jax.schedulers import BY_NAME
 
 BATCH = 250
 COMPARED = 1000
 """Images that are compared with the long run's."""
+KEEP_EVERY = 60
+"""Seconds between two times that a run's images are written, to go on from."""
 ROUNDS = 5
 """Batches of which `--time` takes the median."""
 REFERENCE = ("dpm-solver-multistep", 100)
@@ -104,11 +107,19 @@ class Samples:
         self.unet, self.params = pipe.unet, pipe.params
         self.keys = dj.sample_keys(jax.random.key(seed), images)
 
-    def draw(self, table: dj.Table, most: int | None = None) -> np.ndarray:
-        """Images (N, 8, 8, 1) in [0, 1], or the first of them."""
+    def draw(
+        self, table: dj.Table, most: int | None = None, kept: Path | None = None
+    ) -> np.ndarray:
+        """Images (N, 8, 8, 1) in [0, 1], or the first of them; a file keeps those of a long run."""
         keys = self.keys[:most]
-        starts = range(0, len(keys), BATCH)
-        parts = [self.batch(table, keys[begin : begin + BATCH]) for begin in starts]
+        parts = [np.load(kept)] if kept is not None and kept.exists() else []
+        written = time.monotonic()
+        for begin in range(sum(map(len, parts)), len(keys), BATCH):
+            parts.append(self.batch(table, keys[begin : begin + BATCH]))
+            if kept is not None and time.monotonic() - written > KEEP_EVERY:
+                with replacing(kept) as partial, partial.open("wb") as file:
+                    np.save(file, np.concatenate(parts))
+                written = time.monotonic()
         return np.clip(np.concatenate(parts) / 2 + 0.5, 0, 1)
 
     def batch(self, table: dj.Table, keys: Any) -> np.ndarray:
@@ -129,36 +140,48 @@ class Samples:
 def measure(given: Namespace) -> dict[str, Any]:
     """All runs that the file does not have yet."""
     document = _document(given)
+    given.out.parent.mkdir(parents=True, exist_ok=True)
     samples, judge = Samples(given.model, given.images, given.seed), Judge(real_digits())
     real = judge.features(judge.digits.images)
-    config = dj.DDPMScheduler.from_pretrained(given.model).config
-    long = _table(config, given.reference, given.reference_steps)
-    assert long is not None
     wanted: np.ndarray | None = None
     runs = list(tables(given.model, given.samplers, given.evaluations, given.also))
     for done, (sampler, evaluations, table) in enumerate(runs):
-        results = document["results"].setdefault(sampler, {})
-        found = results.setdefault(str(evaluations), {})
+        found = document["results"].setdefault(sampler, {}).setdefault(str(evaluations), {})
         content = sum_of(table)
+        kept = _kept(given.out, document["source"], sampler, content)
         if given.time:
             found["seconds"] = samples.seconds(table)
         elif found.get("table") == content:
             continue
         else:
-            found["table"] = content
             if wanted is None:
-                report.say(f"{given.reference} with {len(long)} evaluations, for comparison")
-                wanted = samples.draw(long, COMPARED)
-            images = samples.draw(table)
+                wanted = _long_run(given, samples)
+            images = samples.draw(table, kept=kept)
             features = judge.features(images.reshape(len(images), -1).astype(np.float64))
             found["distance"] = frechet_distance(features, real)
             found["apart"] = float(np.square(images[:COMPARED] - wanted).mean())
-            found["registers"] = table.num_registers
-        given.out.parent.mkdir(parents=True, exist_ok=True)
+            found |= {"registers": table.num_registers, "table": content}
         report.write(given.out, document, markdown(document))
+        kept.unlink(missing_ok=True)
         shown = ", ".join(f"{name} {found[name]:.3g}" for name in SHOWN if name in found)
         report.say(f"{done + 1} of {len(runs)}: {sampler}, {evaluations}: {shown}")
     return document
+
+
+def _long_run(given: Namespace, samples: Samples) -> np.ndarray:
+    """The images that the first ones of every run are compared with."""
+    config = dj.DDPMScheduler.from_pretrained(given.model).config
+    table = _table(config, given.reference, given.reference_steps)
+    if table is None:
+        raise ValueError(f"{given.reference} has no run of {given.reference_steps} evaluations")
+    report.say(f"{given.reference} with {len(table)} evaluations, for comparison")
+    return samples.draw(table, COMPARED)
+
+
+def _kept(out: Path, source: Mapping[str, Any], sampler: str, content: str) -> Path:
+    """Where the images of a run are kept until they are measured."""
+    code = zlib.crc32(json.dumps(source).encode(), int(content, 16))
+    return out.with_name(f"{out.stem}-{sampler}-{code:08x}.npy")
 
 
 def _document(given: Namespace) -> dict[str, Any]:

@@ -1,0 +1,44 @@
+"""The benchmark of samplers, on few images: an interrupted measurement goes on."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import samplers
+
+FEW = ["--images", "600", "--samplers", "ddim", "--evaluations", "2", "--reference-steps", "2"]
+
+
+def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(samplers, "KEEP_EVERY", 0)
+    monkeypatch.setattr(samplers, "COMPARED", 250)
+    judge = samplers.Judge(samplers.real_digits())
+    monkeypatch.setattr(samplers, "Judge", lambda _digits: judge)
+    drawn: list[int] = []
+    batch = samplers.Samples.batch
+
+    def counted(self: Any, table: Any, keys: Any) -> Any:
+        drawn.append(len(keys))
+        if len(drawn) == 4:
+            raise KeyboardInterrupt
+        return batch(self, table, keys)
+
+    monkeypatch.setattr(samplers.Samples, "batch", counted)
+    out = tmp_path / "samplers.json"
+    argv = [*FEW, "--also", "--out", str(out)]
+    with pytest.raises(KeyboardInterrupt):
+        samplers.main(argv)
+    assert not out.exists()
+    assert samplers.main(argv) == 0
+    # The long run's, and two batches before the end; that again, and what was left.
+    assert drawn == [250, 250, 250, 100] + [250, 100]
+    assert [file.name for file in tmp_path.glob("*.npy")] == []
+    found = json.loads(out.read_text())["results"]["ddim"]["2"]
+    assert samplers.main([*argv[:-1], str(tmp_path / "whole.json")]) == 0
+    whole = json.loads((tmp_path / "whole.json").read_text())["results"]["ddim"]["2"]
+    assert found == whole
+    before = len(drawn)
+    assert samplers.main(argv) == 0
+    assert len(drawn) == before  # what is there is not measured again
