@@ -209,7 +209,9 @@ class Learn:
             raise KeyboardInterrupt(
                 f"interrupted; {state} keeps the run: repeat the command to go on"
             ) from None
-        save_table(out, table, description=self._description())
+        save_table(
+            out, table, description=self._description(), guidance_scale=subject.guidance_scale
+        )
         state.unlink(missing_ok=True)
         print(f"{counted(len(table), 'evaluation')}: ddpm-jax sample --table {out}")
 

@@ -1,5 +1,6 @@
 """`ddpm-jax sample` with prompts: what is made, and by which pipeline."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -75,7 +76,7 @@ def job(given: "Sample", model: str, prompts: list[str]) -> Job:
         raise OptionError(f"{model} makes images without prompts: leave out --prompt")
     kind = _kind(given, named)
     images = given_images(given, kind.default_strength)
-    options = _options(given, images.options)
+    options = _options(given, images.options, given.guidance_of_table(model))
     config = scheduler_config(model, given.revision, given.scheduler_config)
     # As the pipeline changes it, and then as the user does.
     own = kind.adopted(replace(given, overrides=()).make(config))
@@ -142,10 +143,16 @@ def _kind(given: "Sample", named: type[StableDiffusion]) -> type[StableDiffusion
     return StableDiffusionPipeline
 
 
-def _options(given: "Sample", images: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of the pipeline's call, with those of the images."""
+def _options(given: "Sample", images: Mapping[str, Any], of_table: float | None) -> dict[str, Any]:
+    """The options of the pipeline's call, with those of the images; a table may have a scale."""
+    default = GUIDANCE_SCALE if of_table is None else of_table
+    if of_table is not None and given.guidance not in (None, of_table):
+        print(
+            f"ddpm-jax: the table is for --guidance {of_table:g}, got {given.guidance:g}",
+            file=sys.stderr,
+        )
     found: dict[str, Any] = {
-        "guidance_scale": GUIDANCE_SCALE if given.guidance is None else given.guidance,
+        "guidance_scale": default if given.guidance is None else given.guidance,
         "guidance_interval": given.guidance_interval,
         "negative_prompt": given.negative,
         **images,

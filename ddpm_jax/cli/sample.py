@@ -96,8 +96,9 @@ class Sample(Schedule):
     default all classes."""
 
     guidance: OptionalNumber = None
-    """The scale of classifier-free guidance. Up to 1 there is none. By default 7.5 with prompts,
-    and 1 for models with classes, which must have been trained with dropped labels."""
+    """The scale of classifier-free guidance. Up to 1 there is none. By default 7.5 with prompts, or
+    that of a learned table; and 1 for models with classes, which must have been trained with
+    dropped labels."""
 
     guidance_interval: OptionalRange = None
     """Guidance only between these two noise levels sigma / alpha."""

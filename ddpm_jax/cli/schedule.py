@@ -129,6 +129,16 @@ class Schedule:
         with option_errors():
             return scheduler.table(self.steps, start=start, **options)
 
+    def guidance_of_table(self, model: str) -> float | None:
+        """The scale of guidance that a table of its own is for, or None."""
+        from ddpm_jax.learning.bundled import learned_file
+        from ddpm_jax.tables.files import guidance_of
+
+        if not self.has_own_table:
+            return None
+        with option_errors():
+            return guidance_of(self.table_file or learned_file(model, self.steps))
+
     def settings(self, scheduler: Scheduler, model: str | None) -> dict[str, Any]:
         """What determines the table, by name."""
         from ddpm_jax.cli.fingerprint import file_sum

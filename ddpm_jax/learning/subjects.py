@@ -22,12 +22,14 @@ class Subject(NamedTuple):
         params: its first argument.
         conditions: one row for each image.
         shape: (H, W, C) of a sample.
+        guidance_scale: of the guidance with prompts; None: there are no prompts.
     """
 
     denoise: Denoise
     params: Any
     conditions: dict[str, Any]
     shape: tuple[int, int, int]
+    guidance_scale: float | None = None
 
 
 def unconditional(
@@ -73,7 +75,8 @@ def _subject(
     params: Any,
     conditions: dict[str, Any],
     shape: tuple[int, int, int],
-    guidance_scale: float = 1.0,
+    guidance_scale: float | None = None,
 ) -> Subject:
-    denoise, given = with_conditions(model, params, conditions, guidance_scale)
-    return Subject(denoise, given, {name: given[name] for name in conditions}, shape)
+    denoise, given = with_conditions(model, params, conditions, guidance_scale or 1.0)
+    rows = {name: given[name] for name in conditions}
+    return Subject(denoise, given, rows, shape, guidance_scale)

@@ -5,7 +5,8 @@
      "rows": [{"timestep": 999.0, "level": [alpha, sigma], "in_scale": ..., "to_x0": [...],
                "noise_scale": ..., "log_var": [...], "mix": [[...], ...]}, ...]}
 
-`refine` may be null; `noise_scale` and `log_var` are there if the table has the column. One row is
+`refine` may be null; `noise_scale` and `log_var` are there if the table has the column. A table
+that was made for one scale of classifier-free guidance may have it as `guidance_scale`. One row is
 one line, so two tables compare well line by line.
 """
 
@@ -32,16 +33,24 @@ COLUMNS = ("timestep", "level", "in_scale", "to_x0", "noise_scale", "log_var", "
 OPTIONAL = ("noise_scale", "log_var")
 SHAPES: Mapping[str, tuple[int, ...]] = {"level": (2,), "to_x0": (2,), "log_var": (2,)}
 """Of a row's entry; () of the others but `mix`."""
-HEADER = ("format", "description", "dtype", "init_scale", "refine", "rows")
+HEADER = ("format", "description", "guidance_scale", "dtype", "init_scale", "refine", "rows")
 
 
-def save_table(path: str | os.PathLike[str], table: Table, *, description: str = "") -> None:
+def save_table(
+    path: str | os.PathLike[str],
+    table: Table,
+    *,
+    description: str = "",
+    guidance_scale: float | None = None,
+) -> None:
     """Writes a table as JSON. `load_table` gives the same numbers back, bit for bit.
 
     Args:
         path: the file; it is written whole or not at all.
         table: float32 or float64, on the host or a device.
         description: a line for people: what the table is for, and where it comes from.
+        guidance_scale: the scale of classifier-free guidance that the table is for, if it is for
+            one; `ddpm-jax sample` takes it by default.
 
     Raises:
         ValueError: a stack of tables, or numbers that are not finite.
@@ -60,6 +69,7 @@ def save_table(path: str | os.PathLike[str], table: Table, *, description: str =
     header = {
         "format": FORMAT,
         "description": description,
+        **({} if guidance_scale is None else {"guidance_scale": float(guidance_scale)}),
         "dtype": str(host.mix.dtype),
         "init_scale": _shortest(host.init_scale),
         "refine": None if refine is None else {"type": type(refine).__name__, **_numbers(refine)},
@@ -92,10 +102,27 @@ def load_table(path: str | os.PathLike[str]) -> Table:
         return _table(content)
 
 
+def guidance_of(path: str | os.PathLike[str]) -> float | None:
+    """The scale of guidance that the table in a file is for, if it is for one.
+
+    Raises:
+        ValueError: no such file, or a scale that is no number.
+    """
+    content = read_json(path)
+    with faults_of(path):
+        return _guidance(content)
+
+
+def _guidance(content: Mapping[str, Any]) -> float | None:
+    found = content.get("guidance_scale")
+    return None if found is None else float(_array("guidance_scale", found, (), "float64"))
+
+
 def _table(content: Mapping[str, Any]) -> Table:
     if content.get("format") != FORMAT:
         raise ValueError(f'"format" must be "{FORMAT}", got {content.get("format")!r}')
-    _check_names("a table", content, HEADER, ("description",))
+    _check_names("a table", content, HEADER, ("description", "guidance_scale"))
+    _guidance(content)
     dtype = content["dtype"]
     if dtype not in ("float32", "float64"):
         raise ValueError(f'"dtype" must be "float32" or "float64", got {dtype!r}')

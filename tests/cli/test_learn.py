@@ -15,6 +15,7 @@ from ddpm_jax.cli import learn as command
 from ddpm_jax.cli import main
 from ddpm_jax.cli.provenance import read_png
 from ddpm_jax.pipelines.unconditional import DDIMPipeline
+from ddpm_jax.tables.files import guidance_of
 
 FEW = "--evaluations 2 --teacher-steps 6 --images 8 --updates 3 --batch-size 4 --no-cache".split()
 
@@ -186,7 +187,7 @@ def test_classes_and_prompts(tmp_path: Path) -> None:
     ):
         assert main(["learn", *FEW, "--out", str(out), "--model", *given]) == 0
         assert drawn(tmp_path / f"{len(given)}.png", "--table", str(out), "--model", *given) == 0
-    assert "guidance 3" in out.read_text()
+    assert guidance_of(out) == 3
 
 
 def test_wrong_options_are_refused(tiny: Path, capsys: Any) -> None:

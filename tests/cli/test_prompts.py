@@ -12,7 +12,9 @@ from pipelines.latent_models import SIZE, parts
 
 import ddpm_jax as dj
 from ddpm_jax.cli import main
+from ddpm_jax.cli.prompted import job
 from ddpm_jax.cli.provenance import read_png
+from ddpm_jax.cli.sample import Sample
 
 FILES = {"empty": "txt", "out": "png", "wide": "png"}
 ALWAYS = ["sample", "--no-cache", "--steps", "3", "--scheduler", "pndm"]
@@ -80,6 +82,25 @@ def test_one_prompt_into_a_grid(model: Path, tmp_path: Path):
     assert {"unet", "vae", "text_encoder", "tokenizer"} <= set(stored)
     assert run(model, "--prompt", "a cat", "dog", "--out", str(tmp_path / "b.png")) == 0
     assert read_png(tmp_path / "b.png")["prompts"] == '["a cat", "dog"]'
+
+
+def test_a_table_has_its_scale_of_guidance(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    file = tmp_path / "two.json"
+    table = dj.DDIMScheduler.from_pretrained(model).table(2)
+    dj.save_table(file, table, guidance_scale=3.0)
+
+    def guidance(**given: Any) -> str:
+        options = Sample(model=str(model), table_file=str(file), **given)
+        return job(options, str(model), ["a cat"]).settings["guidance"]
+
+    assert guidance() == "3.0"
+    assert not capsys.readouterr().err
+    assert guidance(guidance=5.0) == "5.0"
+    assert "the table is for --guidance 3, got 5" in capsys.readouterr().err
+    dj.save_table(file, table)
+    assert guidance() == "7.5"
 
 
 def test_the_bundled_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -92,6 +92,7 @@ def change(path: tuple[Any, ...], value: Any) -> Any:
         (change(("rows", 0, "mix"), [1.0, 2.0, 3.0]), "list of lists"),
         (change(("rows", 0, "mix"), [[1.0, 2.0, 3.0], [1.0]]), "mix of row 0"),
         (change(("init_scale",), [1.0]), "init_scale"),
+        (change(("guidance_scale",), "three"), "guidance_scale must be finite"),
         (change(("init_scale",), -1.0), '"init_scale" must be at least 0'),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
