@@ -9,6 +9,7 @@ from ddpm_jax.cli import cache
 from ddpm_jax.cli.common import (
     Assignments,
     Labels,
+    OptionalGrid,
     OptionalName,
     OptionalNumber,
     OptionError,
@@ -19,6 +20,7 @@ from ddpm_jax.cli.common import (
 )
 from ddpm_jax.cli.schedule import Schedule
 from ddpm_jax.schedulers import BY_NAME, SchedulerName
+from ddpm_jax.tables.grids import GridName
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Key
@@ -48,6 +50,10 @@ class Learn:
 
     start: SchedulerName = "dpm-solver-multistep"
     """The scheduler whose table it starts from, with one row a step."""
+
+    grid: OptionalGrid = None
+    """The noise levels that it starts from, by name, such as dmn, which is optimized for few steps.
+    By default the last timestep and even steps down from it."""
 
     teacher: SchedulerName = "dpm-solver-multistep"
     """The scheduler of the longer run."""
@@ -113,7 +119,7 @@ class Learn:
         prompts = prompts_of(self.prompt, self.prompts_from)
         make = self._prompted(prompts) if prompts else self._labelled()
         config = scheduler_config(self.model, self.revision, self.scheduler_config)
-        start = self._table(config, self.start, self.evaluations)
+        start = self._table(config, self.start, self.evaluations, self.grid)
         teacher = self._table(config, self.teacher, self.teacher_steps)
         if len(start) != self.evaluations:
             raise OptionError(
@@ -215,18 +221,21 @@ class Learn:
         state.unlink(missing_ok=True)
         print(f"{counted(len(table), 'evaluation')}: ddpm-jax sample --table {out}")
 
-    def _table(self, config: Any, name: str, steps: int) -> "Table":
-        schedule = Schedule(scheduler=name, steps=steps, overrides=self.overrides)
+    def _table(
+        self, config: Any, name: SchedulerName, steps: int, grid: GridName | None = None
+    ) -> "Table":
+        schedule = Schedule(scheduler=name, steps=steps, grid=grid, overrides=self.overrides)
         given = bool(self.overrides)
         scheduler = schedule.make(config) if given else BY_NAME[name].trailing(config)
         return schedule.table(scheduler, self.model)
 
     def _description(self) -> str:
+        start = self.start if self.grid is None else f"{self.start} on {self.grid}"
         guided = f", guidance {self.guidance}" if self.guidance is not None else ""
         return (
-            f"{self.evaluations} evaluations of {self.model}{guided}, learned from {self.teacher} "
-            f"with {self.teacher_steps} steps: {self.updates} updates of {self.batch_size} of "
-            f"{self.images} images, seed {self.seed}"
+            f"{self.evaluations} evaluations of {self.model}{guided}: {start}, learned towards "
+            f"{self.teacher_steps} steps of {self.teacher} by {self.updates} updates of "
+            f"{self.batch_size} of {self.images} images, seed {self.seed}"
         )
 
     def _check(self) -> None:

@@ -59,6 +59,19 @@ def test_the_table_is_what_learn_table_gives(tiny: Path, learned: Path) -> None:
         np.testing.assert_allclose(one, other, rtol=2e-4, atol=1e-6)
 
 
+def test_it_starts_from_a_grid_by_name(tiny: Path, tmp_path: Path) -> None:
+    out = tmp_path / "start.json"
+    argv = ["learn", "--model", str(tiny), "--out", str(out), *FEW, "--updates", "0"]
+    assert main([*argv, "--grid", "rho"]) == 0
+    scheduler = dj.DPMSolverMultistepScheduler.from_pretrained(tiny)
+    for name in ("timestep", "level"):
+        found, expected = (
+            getattr(table, name) for table in (dj.load_table(out), scheduler.table(2, grid="rho"))
+        )
+        np.testing.assert_allclose(found, expected, rtol=1e-4)
+    assert "dpm-solver-multistep on rho, learned towards 6 steps" in out.read_text()
+
+
 def test_sample_runs_a_file(tiny: Path, learned: Path, tmp_path: Path, capsys: Any) -> None:
     out = tmp_path / "a.png"
     assert drawn(out, "--model", str(tiny), "--table", str(learned)) == 0
