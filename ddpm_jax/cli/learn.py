@@ -48,12 +48,12 @@ class Learn:
     """The table's file. The run is kept beside it, in a file ending in .state.npz, until it is
     done: an interrupted run continues when the command is repeated."""
 
-    start: SchedulerName = "dpm-solver-multistep"
+    start: SchedulerName = "uni-pc-multistep"
     """The scheduler whose table it starts from, with one row a step."""
 
-    grid: OptionalGrid = None
-    """The noise levels that it starts from, by name, such as dmn, which is optimized for few steps.
-    By default the last timestep and even steps down from it."""
+    grid: OptionalGrid = "dmn"
+    """The noise levels that it starts from, by name. None: the last timestep and even steps down
+    from it."""
 
     teacher: SchedulerName = "dpm-solver-multistep"
     """The scheduler of the longer run."""
@@ -70,7 +70,7 @@ class Learn:
     batch_size: int = 32
     """Images in an update."""
 
-    learning_rate: float = 5e-3
+    learning_rate: float = 0.02
     """Of Adam, with a cosine decay to 0."""
 
     seed: int = 0
@@ -227,7 +227,12 @@ class Learn:
         schedule = Schedule(scheduler=name, steps=steps, grid=grid, overrides=self.overrides)
         given = bool(self.overrides)
         scheduler = schedule.make(config) if given else BY_NAME[name].trailing(config)
-        return schedule.table(scheduler, self.model)
+        try:
+            return schedule.table(scheduler, self.model)
+        except OptionError as error:
+            if grid is None:
+                raise
+            raise OptionError(f"{error}. Without a grid: --grid None") from error
 
     def _description(self) -> str:
         start = self.start if self.grid is None else f"{self.start} on {self.grid}"

@@ -39,18 +39,20 @@ def drawn(out: Path, *argv: str) -> int:
 def test_the_table_is_what_learn_table_gives(tiny: Path, learned: Path) -> None:
     assert names(learned.parent) == ["two.json"]  # the run's state is gone
     pipe = DDIMPipeline.from_pretrained(tiny)
-    scheduler = dj.DPMSolverMultistepScheduler.from_config(
-        pipe.scheduler.config, timestep_spacing="trailing"
+    start, teacher = (
+        cls.from_config(pipe.scheduler.config, timestep_spacing="trailing")
+        for cls in (dj.UniPCMultistepScheduler, dj.DPMSolverMultistepScheduler)
     )
     table = dj.learn_table(
         pipe.unet.denoise,
         pipe.params,
-        scheduler.table(2),
-        scheduler.table(6),
+        start.table(2, grid="dmn"),
+        teacher.table(6),
         dj.sample_keys(jax.random.key(0), 8),
         (8, 8, 1),
         3,
         batch_size=4,
+        learning_rate=0.02,
         progress=False,
     )
     for one, other in zip(
@@ -62,7 +64,7 @@ def test_the_table_is_what_learn_table_gives(tiny: Path, learned: Path) -> None:
 def test_it_starts_from_a_grid_by_name(tiny: Path, tmp_path: Path) -> None:
     out = tmp_path / "start.json"
     argv = ["learn", "--model", str(tiny), "--out", str(out), *FEW, "--updates", "0"]
-    assert main([*argv, "--grid", "rho"]) == 0
+    assert main([*argv, "--start", "dpm-solver-multistep", "--grid", "rho"]) == 0
     scheduler = dj.DPMSolverMultistepScheduler.from_pretrained(tiny)
     for name in ("timestep", "level"):
         found, expected = (
@@ -207,6 +209,7 @@ def test_wrong_options_are_refused(tiny: Path, capsys: Any) -> None:
     base = f"learn --model {tiny} "
     for option in ("--evaluations 0", "--images 1", "--learning-rate 0", "--out a.txt"):
         assert option.split()[0] in complaint(base + option, capsys, 2)
-    assert "one row a step" in complaint(base + "--start heun", capsys, 2)
+    assert "one row a step" in complaint(base + "--start heun --grid None", capsys, 2)
+    assert "Without a grid: --grid None" in complaint(base + "--grid ays-sd15", capsys, 2)
     assert "deterministic" in complaint(base + "--start ddpm", capsys, 2)
     assert "class" in complaint(base + "--labels 1", capsys, 2)
