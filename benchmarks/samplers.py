@@ -43,7 +43,12 @@ REFERENCE = ("dpm-solver-multistep", 100)
 drifts the further, the more steps it has."""
 SHOWN = ("distance", "apart", "seconds")
 LEARNED = "learned"
-GRIDS = ("dpm-solver-multistep+dmn", "uni-pc-multistep+dmn", "dpm-solver-multistep+log-snr")
+GRIDS = (
+    "dpm-solver-multistep+dmn",
+    "uni-pc-multistep+dmn",
+    "lms+dmn",
+    "dpm-solver-multistep+log-snr",
+)
 FEW = (4, 5, 6, 8, 10)
 ALSO = ("ddim:50", "ddpm:1000")
 """Runs that people know, for comparison."""

@@ -25,6 +25,8 @@ IMAGES = HERE / "images"
 STEPS = 50
 MOST, BATCH = 10, 250
 """Of the curve: the most evaluations, and the images of a batch."""
+BESTS, KNOWN = 7, ("dpm-solver-multistep", "ddim", "ddpm")
+"""Of the pictures: so many of the best samplers, and some that people know."""
 SHOWN = (5, 10, 20, 50)
 """Evaluations of the samples that are shown side by side."""
 
@@ -38,7 +40,7 @@ sampler costs its evaluations, and memory for its registers.
 | | take |
 |---|---|
 | few evaluations, a bundled model | its learned table: `--scheduler learned --steps 8` |
-| few evaluations, your model | `ddpm-jax learn`; or DPM-Solver++ on the grid "dmn" |
+| few evaluations, your model | `ddpm-jax learn`; or `--scheduler uni-pc-multistep --grid dmn` |
 | 15 to 50 evaluations | `DPMSolverMultistepScheduler`, or UniPC |
 | images to noise and back | `DDIMScheduler` without clipping |
 | as the DDPM paper | `DDPMScheduler` with 1000 steps |
@@ -68,7 +70,7 @@ MEASURED = """
 {images} images of the bundled {model}, on {cpu}. The distance is Frechet's, between features of the
 images and of the real digits; smaller is closer. Empty: the sampler has no run of exactly this many
 evaluations, or it is not measured. NAME+GRID is a sampler on a grid by name. `python -m
-benchmarks.samplers` measures it.
+benchmarks.samplers` measures it. {closest}
 
 """
 
@@ -88,7 +90,11 @@ def page() -> str:
         document = json.loads(RESULTS.read_text(encoding="utf-8"))
         source = document["source"]
         parts += [
-            MEASURED.format(**source, cpu=document["machine"]["cpu"]),
+            MEASURED.format(
+                **source,
+                cpu=document["machine"]["cpu"],
+                closest=_closest(document["results"]),
+            ),
             _table(*_measured(document["results"])),
         ]
     if (IMAGES / "samplers.png").exists():
@@ -146,6 +152,23 @@ def _measured(results: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[s
     return ("", *map(str, counts)), rows
 
 
+def _closest(results: Mapping[str, Any]) -> str:
+    """What comes closest with few evaluations, in words."""
+    parts: list[str] = []
+    for count in (5, 8):
+        found = {
+            name: one[str(count)]["distance"]
+            for name, one in results.items()
+            if "distance" in one.get(str(count), {})
+        }
+        ranked = sorted(found, key=lambda name: found[name])
+        parts.append(
+            f"with {count} evaluations "
+            + ", then ".join(f"`{name}` ({found[name]:.3f})" for name in ranked[:3])
+        )
+    return f"Closest are {'; '.join(parts)}."
+
+
 def _best(results: Mapping[str, Any], name: str) -> float:
     """The least distance of few evaluations."""
     few = [one for count, one in results[name].items() if int(count) <= MOST]
@@ -163,51 +186,68 @@ def _table(columns: tuple[str, ...], rows: Any) -> str:
 
 def pictures() -> None:
     """The curve of the results, and samples side by side."""
-    import jax
-    import matplotlib.pyplot as plt
-    import numpy as np
-    from PIL import Image
-
-    import ddpm_jax as dj
-
     results = json.loads(RESULTS.read_text(encoding="utf-8"))["results"]
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.5), sharey=True)
-    for name, found in results.items():
-        style = {"linewidth": 3, "color": "black"} if name == "learned" else {"linewidth": 1}
-        points = [
+    ranked = sorted(results, key=functools.partial(_best, results))
+    _curve(results, ranked)
+    first = ranked[:BESTS]
+    _samples([*first, *(name for name in KNOWN if name not in first)])
+
+
+def _curve(results: Mapping[str, Any], ranked: list[str]) -> None:
+    """Distance against evaluations and against seconds; the best have colors."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(11, 5), sharey=True)
+    colors = iter(plt.get_cmap("tab10").colors)  # pyright: ignore
+    for name in ranked:
+        known = name in KNOWN or name in ranked[:BESTS]
+        style = {"color": next(colors), "label": name} if known else {"color": "0.85", "zorder": 0}
+        points = sorted(
             (int(count), one["distance"], one.get("seconds", math.nan))
-            for count, one in found.items()
+            for count, one in results[name].items()
             if "distance" in one and int(count) <= MOST
-        ]
-        counts, distances, seconds = zip(*sorted(points), strict=True) if points else ((),) * 3
+        )
+        counts, distances, seconds = zip(*points, strict=True) if points else ((),) * 3
         for axis, x in zip(axes, (counts, seconds), strict=True):
-            axis.plot(x, distances, marker=".", label=name, **style)
-    axes[0].set(yscale="log", xlabel="evaluations", ylabel="Frechet distance to real digits")
+            axis.plot(x, distances, marker=".", linewidth=3 if name == "learned" else 1.5, **style)
+    axes[0].set(yscale="log", ylim=(0.05, 20), xlabel="evaluations")
+    axes[0].set_ylabel("Frechet distance to the real digits")
     axes[1].set(xlabel=f"seconds for {BATCH} images")
-    axes[0].legend(fontsize=6, ncols=2)
+    axes[0].plot([], color="0.85", label="others")
+    axes[0].legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(IMAGES / "samplers-curve.png", dpi=90)
 
+
+def _samples(names: list[str]) -> None:
+    """The same starting noise under some samplers, a row each, with more and more evaluations."""
+    import jax
+    import matplotlib.pyplot as plt
+    import numpy as np
+
+    import ddpm_jax as dj
+
     pipe = dj.DDPMPipeline.from_pretrained("digits")
-    rows: list[np.ndarray] = []
-    best = sorted(results, key=functools.partial(_best, results))
-    for name in best[:8]:
-        strip: list[np.ndarray] = []
-        for count in SHOWN:
+    size = 2.6 * len(SHOWN), 0.5 * len(names) + 0.4
+    figure, axes = plt.subplots(len(names), len(SHOWN), figsize=size, squeeze=False)
+    for row, name in zip(axes, names, strict=True):
+        row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
+        for axis, count in zip(row, SHOWN, strict=True):
+            axis.set(xticks=[], yticks=[])
+            for side in axis.spines.values():
+                side.set_visible(False)
+            if row is axes[0]:
+                axis.set_title(f"{count} evaluations", fontsize=9)
             table = _run(pipe.scheduler.config, name, count)
-            images = np.zeros((6, 8, 8, 1))
-            if table is not None:
-                images = pipe(
-                    jax.random.key(3), batch_size=6, table=table, output_type="np", progress=False
-                ).images
-            strip.append(np.concatenate(list(images[..., 0]), axis=1))
-            strip.append(np.ones((8, 4)))
-        rows += [np.concatenate(strip[:-1], axis=1), np.ones((2, strip[0].shape[1] * 4 + 12))]
-    grid = (np.concatenate(rows[:-1]) * 255).round().astype(np.uint8)
-    Image.fromarray(grid).resize((grid.shape[1] * 4, grid.shape[0] * 4), 0).save(
-        IMAGES / "samplers.png"
-    )
-    print("rows:", ", ".join(best[:8]))
+            if table is None:
+                axis.set_aspect("auto")
+                continue
+            images = pipe(
+                jax.random.key(3), batch_size=6, table=table, output_type="np", progress=False
+            ).images
+            axis.imshow(np.concatenate(list(images[..., 0]), axis=1), cmap="gray", vmin=0, vmax=1)
+    figure.tight_layout(pad=0.3)
+    figure.savefig(IMAGES / "samplers.png", dpi=90)
 
 
 def _run(config: Any, name: str, evaluations: int) -> Any:
