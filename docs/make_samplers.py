@@ -67,10 +67,12 @@ images to noise, for `pipe.encode`.
 MEASURED = """
 ## How close they come
 
-{images} images of the bundled {model}, on {cpu}. The distance is Frechet's, between features of the
-images and of the real digits; smaller is closer. Empty: the sampler has no run of exactly this many
-evaluations, or it is not measured. NAME+GRID is a sampler on a grid by name. `python -m
-benchmarks.samplers` measures it. {closest}
+{images} images of the bundled {model}, on {cpu}. The distance is Frechet's, between
+features of the images and of the real digits; smaller is closer. Empty: the sampler has no run of
+exactly this many evaluations, or it is not measured. Samplers for other networks, such as flows,
+have no row. NAME+GRID is a sampler on a grid by name. `python -m benchmarks.samplers` measures it.
+
+{closest}
 
 """
 
