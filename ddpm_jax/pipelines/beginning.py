@@ -18,7 +18,7 @@ from ddpm_jax.pipelines.pictures import Pictures
 from ddpm_jax.sampling.forward import eps_from_x0
 from ddpm_jax.sampling.keys import noise, noised, prior
 from ddpm_jax.schedulers import Scheduler
-from ddpm_jax.tables.inverted import inverted
+from ddpm_jax.tables.inverted import ascends, inverted
 from ddpm_jax.tables.table import Table
 
 Keys: TypeAlias = Key[Array, "b"]
@@ -45,7 +45,15 @@ Begin: TypeAlias = Callable[[Table, Keys, Samples | None], Beginning]
 
 
 def first_noise(table: Table, keys: Keys, shape: tuple[int, ...]) -> Samples:
-    """The prior. A table that begins at timestep 0 is warned of."""
+    """The prior. A table that begins at timestep 0 is warned of.
+
+    Raises:
+        ValueError: the table goes up: it begins with images.
+    """
+    if ascends(table):
+        raise ValueError(
+            "table goes up, from images to noise, and makes no images: give one that goes down"
+        )
     if table.timestep[0] == 0:
         warnings.warn(
             "the run begins at timestep 0, where the network expects almost no noise: choose "

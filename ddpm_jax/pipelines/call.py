@@ -17,7 +17,6 @@ from ddpm_jax.images import to_pil
 from ddpm_jax.pipelines.generate import Decode, Preview, generate, moving
 from ddpm_jax.pipelines.inputs import Inputs, count_of
 from ddpm_jax.schedulers import GridOptions, Scheduler
-from ddpm_jax.tables.inverted import ascends
 from ddpm_jax.tables.table import Table
 
 OutputType: TypeAlias = Literal["pil", "np", "jax"]
@@ -131,10 +130,6 @@ def chosen_table(
     if table is not None:
         if not isinstance(table, Table):
             raise ValueError(f"table must be a ddpm_jax.Table, got {type(table).__name__}")
-        if ascends(table):
-            raise ValueError(
-                "table goes up, from images to noise, and makes no images: give one that goes down"
-            )
         also = wanted if steps == default_steps else {"num_inference_steps": steps, **wanted}
         if also:
             listed = ", ".join(f"{k}={v}" for k, v in also.items())
