@@ -216,8 +216,8 @@ def _curve(results: Mapping[str, Any], ranked: list[str]) -> None:
     axes[0].set_ylabel("Frechet distance to the real digits")
     axes[1].set(xlabel=f"seconds for {BATCH} images")
     axes[0].plot([], color="0.85", label="others")
-    axes[0].legend(fontsize=8)
-    figure.tight_layout()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="lower center", ncols=4, fontsize=8)
+    figure.tight_layout(rect=(0, 0.12, 1, 1))
     figure.savefig(IMAGES / "samplers-curve.png", dpi=90)
 
 
@@ -232,14 +232,14 @@ def _samples(names: list[str]) -> None:
     pipe = dj.DDPMPipeline.from_pretrained("digits")
     size = 2.6 * len(SHOWN), 0.5 * len(names) + 0.4
     figure, axes = plt.subplots(len(names), len(SHOWN), figsize=size, squeeze=False)
+    for axis, count in zip(axes[0], SHOWN, strict=True):
+        axis.set_title(f"{count} evaluations", fontsize=9)
     for row, name in zip(axes, names, strict=True):
         row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
         for axis, count in zip(row, SHOWN, strict=True):
             axis.set(xticks=[], yticks=[])
             for side in axis.spines.values():
                 side.set_visible(False)
-            if row is axes[0]:
-                axis.set_title(f"{count} evaluations", fontsize=9)
             table = _run(pipe.scheduler.config, name, count)
             if table is None:
                 axis.set_aspect("auto")
