@@ -5,8 +5,8 @@ Frechet distance between features of the images and of all real digits (the hidd
 `ddpm_jax.evaluation.digits` trains), and, on the first 1,000 of them, the mean squared difference
 from a long run of the same starting noise. OUT.json is written after every measurement, and a
 measurement that is there is not taken again: an interrupted run continues, within a long
-measurement too. `--time` adds the
-seconds of a batch to what is measured; take it on an idle machine.
+measurement too. `--time` adds the seconds of a batch to what is measured; take it on an idle
+machine.
 
 A sampler is a scheduler's name, with timesteps from the last one on ("trailing"), or NAME+GRID for
 a grid by name; "learned" are the model's learned tables.
@@ -167,7 +167,8 @@ def measure(given: Namespace) -> dict[str, Any]:
             found["apart"] = float(np.square(images[:COMPARED] - wanted).mean())
             found |= {"registers": table.num_registers, "table": content}
         report.write(given.out, document, markdown(document))
-        kept.unlink(missing_ok=True)
+        if not given.time:  # which leaves what an interrupted measurement goes on from
+            kept.unlink(missing_ok=True)
         shown = ", ".join(f"{name} {found[name]:.3g}" for name in SHOWN if name in found)
         report.say(f"{done + 1} of {len(runs)}: {sampler}, {evaluations}: {shown}")
     return document

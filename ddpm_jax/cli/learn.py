@@ -240,7 +240,8 @@ class Learn:
         return (
             f"{self.evaluations} evaluations of {self.model}{guided}: {start}, learned towards "
             f"{self.teacher_steps} steps of {self.teacher} by {self.updates} updates of "
-            f"{self.batch_size} of {self.images} images, seed {self.seed}"
+            f"{self.batch_size} of {self.images} images, learning rate {self.learning_rate:g}, "
+            f"seed {self.seed}"
         )
 
     def _check(self) -> None:

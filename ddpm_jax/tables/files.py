@@ -64,12 +64,13 @@ def save_table(
         raise ValueError("this is a stack of tables: save each alone")
     if not all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(host)):
         raise ValueError("a table with numbers that are not finite cannot be saved")
+    scale = _guidance({"guidance_scale": guidance_scale})
     present = [name for name in COLUMNS if getattr(host, name) is not None]
     refine = host.refine
     header = {
         "format": FORMAT,
         "description": description,
-        **({} if guidance_scale is None else {"guidance_scale": float(guidance_scale)}),
+        **({} if scale is None else {"guidance_scale": scale}),
         "dtype": str(host.mix.dtype),
         "init_scale": _shortest(host.init_scale),
         "refine": None if refine is None else {"type": type(refine).__name__, **_numbers(refine)},

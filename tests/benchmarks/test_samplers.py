@@ -42,3 +42,9 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: Any) -> None:
     before = len(drawn)
     assert samplers.main(argv) == 0
     assert len(drawn) == before  # what is there is not measured again
+    source = json.loads(out.read_text())["source"]
+    kept = samplers._kept(out, source, "ddim", found["table"])
+    kept.touch()
+    assert samplers.main([*argv, "--time"]) == 0
+    assert kept.exists()  # of a measurement that was interrupted
+    assert json.loads(out.read_text())["results"]["ddim"]["2"]["seconds"] > 0

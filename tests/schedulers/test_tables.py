@@ -219,9 +219,6 @@ def test_dtypes_without_the_precision_are_refused(dtype: Any) -> None:
         dj.DDIMScheduler().table(4, dtype=dtype)
 
 
-# at
-
-
 @pytest.mark.parametrize("cls", [cls for cls in SCHEDULERS if not cls.ascends])
 def test_a_run_that_ends_above_the_data_tells_the_timesteps_of_its_levels(cls: Any) -> None:
     """Heun's method and its like evaluate the network where the run ends."""
@@ -241,6 +238,9 @@ def test_a_run_that_ends_above_the_data_tells_the_timesteps_of_its_levels(cls: A
         assert ends[level] == pytest.approx(goes_on[level])
     if issubclass(cls, HEUNS):
         assert min(ends) in shared
+
+
+# at
 
 
 def test_at_finds_the_row() -> None:

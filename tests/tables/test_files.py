@@ -49,6 +49,8 @@ def test_only_one_whole_finite_table_is_saved(tmp_path: Path) -> None:
     broken = dataclasses.replace(table, in_scale=np.array([1, np.nan, 1], np.float32))
     with pytest.raises(ValueError, match="not finite"):
         dj.save_table(tmp_path / "a.json", broken)
+    with pytest.raises(ValueError, match="guidance_scale must be finite"):
+        dj.save_table(tmp_path / "a.json", table, guidance_scale=np.inf)
     assert not list(tmp_path.iterdir())
 
 
