@@ -1,6 +1,7 @@
 """The benchmarks from end to end on a tiny network, without torch and beside it."""
 
 import json
+import math
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 import pytest
 
 import ddpm_jax as dj
-from benchmarks import reconstruction, report, sampling, text_to_image, training
+from benchmarks import levers, reconstruction, report, sampling, text_to_image, training
 from benchmarks.networks import NETWORKS, PIPELINES
 from ddpm_jax.models.layers import cudnn
 
@@ -72,6 +73,24 @@ def test_sampling_alone(tmp_path: Path) -> None:
     assert len(ours["seconds"]) == results["rounds"] == 2
     assert "torch_side" in theirs["error"]
     assert [row["cost"] for row in results["costs"]] == list(sampling.COSTS)
+
+
+@pytest.mark.slow
+def test_levers(tmp_path: Path) -> None:
+    rows = fast(levers, tmp_path)["levers"]
+    assert [row["lever"] for row in rows] == [
+        lever.name for lever in levers.LEVERS if "cpu" in lever.devices
+    ]
+    assert all(len(row["gain"]) == 3 for row in rows), rows
+
+
+def test_a_lever_that_changes_the_output_is_not_timed(tmp_path: Path) -> None:
+    ours = sampling.Ours(report.Case("tiny", 1, "float32"), None)
+    base = levers.Compiled(ours, levers.Lever("base"))
+    wrong = levers.Lever("wrong", loop=lambda ours: lambda params, table, x, start, stop: 2 * x)
+    given = Namespace(device="cpu", rounds=1, seconds=0.01)
+    assert "differ" in levers.pulled(ours, wrong, base, given, math.inf)["error"]
+    assert levers.pulled(ours, wrong, base, given, 0.0)["error"] == "the time was up"
 
 
 @pytest.mark.slow

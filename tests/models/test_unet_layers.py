@@ -9,7 +9,7 @@ import pytest
 from flax import linen as nn
 from scipy import special
 
-from ddpm_jax.models.layers.basic import GroupNorm
+from ddpm_jax.models.layers.basic import GroupNorm, moments
 from ddpm_jax.models.layers.config import ACTIVATIONS
 from ddpm_jax.models.layers.convolve import convolve, convolve_doubled
 from ddpm_jax.models.layers.embeddings import Embedding, Fourier, sinusoid
@@ -132,6 +132,32 @@ def test_group_norm(mean: float, tolerance: float, with_film: bool):
     given = tuple(map(jnp.asarray, film)) if with_film else None
     ours = norm.apply(params, jnp.asarray(x), given)
     np.testing.assert_allclose(ours, np.tanh(y), atol=tolerance * 10)
+
+
+@pytest.mark.parametrize("first", [0.0, 100.0])
+def test_moments_where_channels_differ_and_the_first_pixel_stands_apart(first: float):
+    x = draw(2, 8, 8, 6) + np.float32([0, 1e3, -1e3, 0.1, 0, 1e-3])
+    x[:, 0, 0] += np.float32(first)
+    groups = x.astype(np.float64).reshape(2, 64, 2, 3)
+    mean, var = moments(jnp.asarray(x), 2)
+    std = groups.std((1, 3))
+    np.testing.assert_allclose(mean[:, ::3] / std, groups.mean((1, 3)) / std, atol=ROUNDING)
+    np.testing.assert_allclose(var[:, ::3], groups.var((1, 3)), rtol=64 * 1e-7)  # of 64 pixels
+    for one in (mean, var):
+        np.testing.assert_array_equal(one, np.repeat(one[:, ::3], 3, axis=-1))
+
+
+def test_gradients_of_moments():
+    x, weights = 3 + draw(1, 4, 4, 4), (draw(1, 4, seed=1), draw(1, 4, seed=2))
+
+    def weighted(x: jax.Array) -> jax.Array:
+        return sum((w * one).sum() for w, one in zip(weights, moments(x, 2), strict=True))
+
+    # mean = sum x / n and var = sum (x - mean)^2 / n over n = 32 numbers of a group
+    mean = x.astype(np.float64).reshape(16, 2, 2).mean((0, 2)).repeat(2)
+    of_mean, of_var = (w.reshape(2, 2).sum(1).repeat(2) / 32 for w in weights)
+    exact = of_mean + of_var * 2 * (x - mean)
+    np.testing.assert_allclose(jax.grad(weighted)(jnp.asarray(x)), exact, atol=ROUNDING)
 
 
 def test_group_norm_computes_in_float32_for_half_precision():

@@ -6,13 +6,18 @@ GroupNorm, a FiLM after it and the activation are one affine map per image and c
     (2)  gain <- gain (1 + film_scale)      offset <- offset (1 + film_scale) + film_shift
     (3)  y = activation(gain x + offset)
 
-mean and var are those of the channel's group, in float32 and in two passes: E[x^2] - E[x]^2 would
-cancel.
+mean and var are those of the channel's group. They take one pass over x: the sums of a channel c
+are taken around its first pixel k_c, so that nothing cancels where a channel lies far from 0. Then
+channels are joined to groups:
+
+    (4)  m_c = k_c + E[x - k_c]     v_c = E[(x - k_c)^2] - E[x - k_c]^2
+    (5)  mean = E_c[m_c]     var = E_c[v_c + (m_c - mean)^2]
 
 LayerNorm is (1) and (3) over the channels of one token. Statistics are float32 in every dtype.
 
 Reference: Wu & He 2018, arXiv:1803.08494 (GroupNorm); Ba et al. 2016, arXiv:1607.06450 (LayerNorm);
-Perez et al. 2017, arXiv:1709.07871 (FiLM).
+Perez et al. 2017, arXiv:1709.07871 (FiLM); Chan, Golub & LeVeque 1983, Algorithms for computing the
+sample variance, doi:10.1080/00031305.1983.10483115 (4, 5).
 """
 
 import math
@@ -153,15 +158,19 @@ class LayerNorm(nn.Module):
 
 
 def moments(x: Image, groups: int) -> tuple[Float[Array, "b c"], Float[Array, "b c"]]:
-    """Mean and biased variance of each channel's group."""
-    b, h, w, c = x.shape
+    """Mean and biased variance of each channel's group: equations (4) and (5)."""
+    b, _, _, c = x.shape
+    first = lax.stop_gradient(x[:, 0, 0])  # neither depends on it
+    shifted = x - first[:, None, None]
+    apart = shifted.mean((1, 2))
+    own_var = jnp.square(shifted).mean((1, 2)) - jnp.square(apart)
 
-    def over_group(values: Image) -> Float[Array, "b c"]:
-        sums = values.sum((1, 2)).reshape(b, groups, c // groups).sum(-1)
-        return jnp.repeat(sums / (h * w * (c // groups)), c // groups, axis=-1)
-
-    mean = over_group(x)
-    return mean, over_group(jnp.square(x - mean[:, None, None]))
+    grouped = (b, groups, c // groups)
+    own_mean = (first + apart).reshape(grouped)
+    mean = own_mean.mean(-1, keepdims=True)
+    var = (own_var.reshape(grouped) + jnp.square(own_mean - mean)).mean(-1, keepdims=True)
+    mean, var = (jnp.broadcast_to(one, grouped).reshape(b, c) for one in (mean, var))
+    return mean, jnp.maximum(var, 0)  # rounding
 
 
 def make_linear(config: LayerConfig, features: int, name: str, use_bias: bool = True) -> Linear:
