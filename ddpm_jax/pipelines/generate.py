@@ -103,14 +103,14 @@ def with_conditions(
     return guided(Network(model)), {"network": network, **conditions, **guidance}
 
 
-def moving(bar: "tqdm[Any]") -> Callable[[int], None]:
+def moving(bar: "tqdm[Any]") -> Callable[[float], None]:
     """`advanced` for a bar. It says "compiling" up to the first evaluation, which takes no part in
     the rate.
     """
     bar.set_description("compiling")
     compiling = not bar.disable
 
-    def advanced(evaluations: int) -> None:
+    def advanced(evaluations: float) -> None:
         nonlocal compiling
         if compiling:
             compiling = False
