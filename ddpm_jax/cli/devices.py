@@ -4,6 +4,7 @@ Params are copied to each device once. Nothing moves between devices after that,
 has its own key.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
@@ -39,7 +40,11 @@ class Devices:
 
 def local_devices() -> Devices:
     """All devices of this process."""
-    devices = jax.local_devices()
+    return over(jax.local_devices())
+
+
+def over(devices: Sequence[jax.Device]) -> Devices:
+    """These devices, each with an equal part of a batch. One alone has no sharding."""
     if len(devices) == 1:
         return Devices()
     mesh = Mesh(np.array(devices), ("batch",), axis_types=(AxisType.Auto,))
