@@ -6,6 +6,7 @@ has its own key.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -43,7 +44,7 @@ def local_devices() -> Devices:
     return over(jax.local_devices())
 
 
-def over(devices: Sequence[jax.Device]) -> Devices:
+def over(devices: Sequence[Any]) -> Devices:
     """These devices, each with an equal part of a batch. One alone has no sharding."""
     if len(devices) == 1:
         return Devices()
