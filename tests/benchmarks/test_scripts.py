@@ -114,12 +114,14 @@ def test_scaling(tmp_path: Path) -> None:
 def test_scaling_in_words() -> None:
     """A batch of 100 in 2 s on a device, and in 0.5 s to a file: the writer keeps up with four."""
     seconds = {"1": [2.0] * 9, "2": [2.2] * 9, "png": [0.5] * 9, "npz": [0.1] * 9}
-    result = {"batch": 100, "steps": 5, "seconds_of": seconds, "pixel_bytes": 64}
+    result = {"batch": 100, "steps": 5, "seconds_of": seconds, "pixel_bytes": 64, "files": 10}
+    seconds |= {f"{what} {side}": [0.01] * 9 for what in ("check", "decode") for side in (32, 256)}
     result |= {"over_one": {"1": [1.0] * 3, "2": [1.1] * 3}, "param_bytes": 8, "rounds": 9}
     result |= {"machine": report.machine(), "taken": "today"}
     text = scaling.markdown(result)
     assert "| 2 | 2.2 | 45.45 | 1.10 (1.10 to 1.10) |" in text
     assert "| png | 0.5 | 200 | 4 |" in text
+    assert "| 32x32 | 1000 | 1000 | 50 |" in text
 
 
 def test_a_network_without_cudnn(monkeypatch: pytest.MonkeyPatch) -> None:
