@@ -10,7 +10,8 @@ seconds, and w seconds to write an image in the thread beside,
 
     (1)  images/s = min(N b / t, 1 / w)
 
-since nothing moves between devices and only pixels move to the host.
+since nothing moves between devices while a table runs. What moves before and after is small:
+docs/scaling.md.
 """
 
 import contextlib

@@ -1,6 +1,6 @@
 """The devices of this process: each computes its part of every batch.
 
-Params are copied to each device once. Nothing moves between devices after that, since every image
+Params are copied to each device once. During a run nothing moves between devices, since every image
 has its own key.
 """
 
