@@ -99,7 +99,7 @@ def parsed(parser: ArgumentParser, arguments: Sequence[str] | None, name: str) -
         if "seconds" in given:
             given.seconds = 0.02
     elif given.out is None:
-        given.out = RESULTS / f"{name}-{_slug()}.json"
+        given.out = RESULTS / f"{name}-{slug()}.json"
     return given
 
 
@@ -113,7 +113,7 @@ def cases(
                 yield Case(network, batch, precision)
 
 
-def _slug() -> str:
+def slug() -> str:
     """ "cpu", or the GPU's name as part of a file's name."""
     device = jax.devices()[0]
     kind = "cpu" if device.platform == "cpu" else device.device_kind

@@ -27,7 +27,7 @@ DOCS = REPO / "docs"
 
 # A block of code, and its output: the block of text that follows directly, if there is one.
 CODE = re.compile(r"^```python\n(.*?)^```$(?:\n+^```text\n(.*?)^```$)?", re.S | re.M)
-SEVERAL_DEVICES = "devices.md"
+SEVERAL_DEVICES = ("devices.md", "scaling.md")
 
 TEXT_TO_IMAGE = (DOCS / "text_to_image.md").read_text(encoding="utf-8")
 FROM_THE_HUB = re.compile(r"^```py\n(.*?)^```$", re.S | re.M)
@@ -61,13 +61,14 @@ def test_code_of_a_page(page: str) -> None:
 
 
 @pytest.mark.slow  # fast: tests/sampling/test_sharding.py
-def test_code_for_several_devices() -> None:
+@pytest.mark.parametrize("page", SEVERAL_DEVICES)
+def test_code_for_several_devices(page: str) -> None:
     """In its own process, because the number of devices is fixed when jax starts."""
     script = (
         "import sys; sys.path[:0] = ['.']\n"
         "import jax; assert jax.device_count() == 4\n"
         "from tests.test_docs import run_page, DOCS\n"
-        f"assert run_page(DOCS / '{SEVERAL_DEVICES}') > 2\n"
+        f"assert run_page(DOCS / '{page}') > 1\n"
     )
     flags = "--xla_force_host_platform_device_count=4"
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
@@ -94,7 +95,7 @@ def test_page_of_samplers_is_current() -> None:
 
 def test_every_page_with_code_is_run() -> None:
     with_code = {page.name for page in DOCS.glob("*.md") if CODE.search(page.read_text("utf-8"))}
-    assert with_code == {"tables.md", *PROGRAMS, SEVERAL_DEVICES}
+    assert with_code == {"tables.md", *PROGRAMS, *SEVERAL_DEVICES}
 
 
 @pytest.mark.parametrize("block", FROM_THE_HUB.findall(TEXT_TO_IMAGE))

@@ -10,23 +10,27 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from PIL import Image
+from jax.sharding import NamedSharding
+from jaxtyping import Array, Bool, Float, UInt8
 from tqdm import tqdm
 
-from ddpm_jax._typing import AnyArray
 from ddpm_jax.cli.image_files import SampledImage
-from ddpm_jax.images import to_pil
+from ddpm_jax.images import to_uint8
 from ddpm_jax.pipelines.generate import Preview, moving
 from ddpm_jax.pipelines.unconditional import UnconditionalPipeline
 from ddpm_jax.sampling.segments import out_of_memory
 from ddpm_jax.tables.table import Table
 
-Advanced: TypeAlias = Callable[[int], object]
+Advanced: TypeAlias = Callable[[float], object]
+Pixels: TypeAlias = UInt8[np.ndarray, "b h w c"]
+BAR = "{l_bar}{bar}| {n:.0f}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"
+"""An image is done when all its steps are; the bar moves by the parts of images."""
 BATCH_PIXELS = 2**18
 """Default number of pixels in a batch: 4 images of 256 x 256, which fit in 8 GB of memory."""
 LARGEST_BATCH = 64
-"""Limit for small images. A run into a folder can resume only between batches."""
+"""Limit for small images on a device. A run into a folder can resume only between batches."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,18 +42,20 @@ class Drawing(ABC):
         seed: the key of image i is fold_in(key(seed), i).
         batch_size: number of images that are computed together.
         every: store the predicted images after every `every` evaluations; None: never.
+        split: of a batch over devices, which must divide `batch_size`; None: one device.
     """
 
     table: Table
     seed: int
     batch_size: int
     every: int | None
+    split: NamedSharding | None = None
 
     @abstractmethod
     def generate(
         self, indices: np.ndarray, keys: Any, advanced: Advanced, preview: Preview | None
-    ) -> AnyArray:
-        """One batch of images (B, H, W, C) in [0, 1], by their indices and keys."""
+    ) -> Float[Array, "b h w c"]:
+        """One batch of images in [0, 1], by their indices and keys, on the devices."""
 
     def draw(self, indices: Sequence[int]) -> Iterator[list[SampledImage]]:
         """The images of these indices, one batch at a time.
@@ -59,10 +65,11 @@ class Drawing(ABC):
             ValueError: the network's output is not finite, or the model needs classes.
         """
         starts = range(0, len(indices), self.batch_size)
-        with tqdm(total=len(starts) * len(self.table), unit="step") as bar:
+        with tqdm(total=len(indices), unit=" images", bar_format=BAR) as bar:
             advanced = moving(bar)
             for start in starts:
-                yield self._batch(indices[start : start + self.batch_size], advanced)
+                batch = indices[start : start + self.batch_size]
+                yield self._batch(batch, Steps(advanced, len(batch) / len(self.table)))
 
     def _batch(self, indices: Sequence[int], advanced: Advanced) -> list[SampledImage]:
         try:
@@ -76,22 +83,37 @@ class Drawing(ABC):
         padded = np.resize(indices, self.batch_size)
         padded[len(indices) :] = indices[-1]
         keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(self.seed), padded)
-        steps: list[list[Image.Image]] = []
+        steps: list[Pixels] = []
 
         def store(_evaluations: int, images: np.ndarray) -> None:
-            steps.append(_pil(images)[: len(indices)])
+            steps.append(to_uint8(images)[: len(indices)])
 
         images = self.generate(padded, keys, advanced, None if self.every is None else store)
-        last = _pil(images)[: len(indices)]
+        last = _on_host(images)[: len(indices)]
         steps[-1:] = [last]  # the sample itself instead of the network's last prediction
         return [
             SampledImage(*one) for one in zip(indices, last, zip(*steps, strict=True), strict=True)
         ]
 
     def _advice(self) -> str:
-        if self.batch_size > 1:
-            return f"out of memory: try --batch-size {self.batch_size // 2}"
-        return "out of memory with a batch size of 1: try --dtype bfloat16"
+        devices = 1 if self.split is None else self.split.num_devices
+        if self.batch_size > devices:
+            least = max(1, self.batch_size // devices // 2) * devices
+            return f"out of memory: try --batch-size {least}"
+        where = "" if devices == 1 else " for each device"
+        return f"out of memory with a batch size of 1{where}: try --dtype bfloat16"
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Moves a bar of images by the steps of a batch: `share` images for each evaluation."""
+
+    advanced: Advanced
+    share: float
+
+    def __call__(self, evaluations: float) -> None:
+        """Moves it."""
+        self.advanced(evaluations * self.share)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,14 +132,15 @@ class LabelDrawing(Drawing):
 
     def generate(
         self, indices: np.ndarray, keys: Any, advanced: Advanced, preview: Preview | None
-    ) -> AnyArray:
+    ) -> Float[Array, "b h w c"]:
         """As `Drawing.generate`."""
         labels = np.asarray(self.labels)[indices % len(self.labels)] if self.labels else None
         output: Any = self.pipe(
             keys,
             class_labels=labels,
             table=self.table,
-            output_type="np",
+            output_type="jax",
+            sharding=self.split,
             advanced=advanced,
             callback=preview,
             callback_every=self.every or 1,
@@ -144,13 +167,14 @@ class PromptDrawing(Drawing):
 
     def generate(
         self, indices: np.ndarray, keys: Any, advanced: Advanced, preview: Preview | None
-    ) -> AnyArray:
+    ) -> Float[Array, "b h w c"]:
         """As `Drawing.generate`."""
         return self.pipe(
             [self.prompts[i // self.num] for i in indices],
             keys,
             table=self.table,
-            output_type="np",
+            output_type="jax",
+            sharding=self.split,
             advanced=advanced,
             callback=preview,
             callback_every=self.every or 1,
@@ -158,16 +182,24 @@ class PromptDrawing(Drawing):
         ).images
 
 
-def default_batch_size(height: int, width: int, num: int) -> int:
-    """A batch size that suits most machines, at most `num`, for images of a size."""
-    return max(1, min(num, LARGEST_BATCH, BATCH_PIXELS // (height * width)))
+def default_batch_size(height: int, width: int) -> int:
+    """A batch size that suits most devices, for images of a size."""
+    return max(1, min(LARGEST_BATCH, BATCH_PIXELS // (height * width)))
 
 
-def _pil(images: AnyArray) -> list[Image.Image]:
-    """PIL images of (B, H, W, C) in [0, 1]."""
-    host = np.asarray(images)
-    if not np.isfinite(host).all():
+def _on_host(images: Float[Array, "b h w c"]) -> Pixels:
+    """Pixels of images in [0, 1]. Only these bytes leave the devices."""
+    pixels, finite = jax.device_get(_pixels(images))
+    if not finite.all():
         raise ValueError(
             "the images contain NaN or infinity: try --dtype float32 or another scheduler"
         )
-    return to_pil(host)
+    return pixels
+
+
+@jax.jit
+def _pixels(
+    images: Float[Array, "b h w c"],
+) -> tuple[UInt8[Array, "b h w c"], Bool[Array, "b"]]:
+    """As `to_uint8`, and whether an image has numbers only. No device needs another's images."""
+    return (images * 255).round().astype(jnp.uint8), jnp.isfinite(images).all(axis=(1, 2, 3))

@@ -8,9 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
+import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 
 from ddpm_jax.cli import provenance
+from ddpm_jax.cli.share import Share
+from ddpm_jax.images import MODES
 
 STRIP = "-steps"
 NOT_COMPARED = {"Software", "image", "versions", "model", "revision", "variant"}
@@ -26,13 +30,34 @@ class SampledImage(NamedTuple):
 
     Attributes:
         number: its index among the seed's images.
-        image: the PIL image.
-        steps: predictions during the run. The last is the image. May be empty.
+        pixels: of the image.
+        steps: pixels of predictions during the run. The last is the image. May be empty.
     """
 
     number: int
-    image: Image.Image
-    steps: Sequence[Image.Image]
+    pixels: UInt8[np.ndarray, "h w c"]
+    steps: Sequence[UInt8[np.ndarray, "h w c"]]
+
+    @property
+    def image(self) -> Image.Image:
+        """The PIL image."""
+        return to_image(self.pixels)
+
+    @property
+    def tiles(self) -> list[Image.Image]:
+        """The PIL images of `steps`."""
+        return [to_image(one) for one in self.steps]
+
+
+def to_image(pixels: UInt8[np.ndarray, "h w c"]) -> Image.Image:
+    """A PIL image.
+
+    Raises:
+        ValueError: PIL has no mode for this number of channels.
+    """
+    if (channels := pixels.shape[-1]) not in MODES:
+        raise ValueError(f"PNG files have 1, 3 or 4 channels, these images {channels}")
+    return Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
 
 
 def places(folder: Path, index: int, *, strips: bool) -> list[Path]:
@@ -40,17 +65,19 @@ def places(folder: Path, index: int, *, strips: bool) -> list[Path]:
     return [folder / f"{index:05d}{end}.png" for end in (("", STRIP) if strips else ("",))]
 
 
-def usable_files(folder: Path, settings: Mapping[str, str], each: Each) -> dict[str, bool]:
+def usable_files(
+    folder: Path, settings: Mapping[str, str], each: Each, share: Share
+) -> dict[str, bool]:
     """For each image file in a folder, whether it is complete and its index matches its name.
 
-    Files of images that are not made are left alone.
+    Files of images that are not made, or by another process, are left alone.
 
     Raises:
         ValueError: a file was made with other settings or by another program.
     """
     files = [file for file in folder.iterdir() if NUMBERED.fullmatch(file.name)]
     numbers = {file: int(NUMBERED.sub(r"\1", file.name)) for file in files}
-    own = {file: each(number) for file, number in numbers.items()}
+    own = {file: each(number) for file, number in numbers.items() if share.owns(number)}
     return {
         file.name: _usable(file, numbers[file], {**settings, **one})
         for file, one in own.items()
@@ -65,11 +92,11 @@ def _usable(file: Path, number: int, settings: Mapping[str, str]) -> bool:
         if provenance.is_complete(file) or not provenance.is_truncated(file):
             raise
         return False
-    _same_settings(file, found, settings)
+    same_settings(file, found, settings)
     return found.get("image") == str(number) and provenance.is_complete(file)
 
 
-def _same_settings(file: Path, found: Mapping[str, str], settings: Mapping[str, str]) -> None:
+def same_settings(file: Path, found: Mapping[str, str], settings: Mapping[str, str]) -> None:
     """Raises ValueError unless `found`, the settings of `file`, equals `settings`.
 
     Package versions and the model's name are not compared. Its config and weights are.

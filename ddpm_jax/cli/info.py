@@ -29,7 +29,8 @@ class Info:
   ddpm-jax info samples.png"""
 
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
-    """A hub id, a local folder, a bundled name, or a .png file made by ddpm-jax sample."""
+    """A hub id, a local folder, a bundled name, or a .png or .npz file made by ddpm-jax
+    sample."""
 
     memory: bool = False
     """Also compile the network, and show the memory that an evaluation needs."""
@@ -45,10 +46,12 @@ class Info:
 
     def run(self) -> None:
         """Print the text."""
-        if Path(self.name).suffix.lower() == ".png":
+        if (ending := Path(self.name).suffix.lower()) in (".png", ".npz"):
             from ddpm_jax.cli.provenance import read_png
+            from ddpm_jax.cli.shard_files import read_settings
 
-            print(_columns(read_png(Path(self.name)).items()))
+            read = read_png if ending == ".png" else read_settings
+            print(_columns(read(Path(self.name)).items()))
             return
         if self.batch_size is not None and not self.memory:
             raise OptionError("--batch-size needs --memory")

@@ -1,4 +1,7 @@
-"""The output of `sample`: one file with a grid, or a folder with one file for each image."""
+"""The output of `sample`: one file with a grid, or a folder with one file for each image.
+
+Folders of shards are in `shards`.
+"""
 
 import os
 import sys
@@ -8,10 +11,12 @@ from pathlib import Path
 from ddpm_jax.cli import provenance
 from ddpm_jax.cli.common import counted
 from ddpm_jax.cli.image_files import STRIP, Each, SampledImage, places, usable_files
+from ddpm_jax.cli.share import ALL, Share
 from ddpm_jax.images import make_grid, save_gif
 
 
-def _no_more(_number: int) -> Mapping[str, str]:
+def no_more(_number: int) -> Mapping[str, str]:
+    """`Each` of images that have no settings of their own."""
     return {}
 
 
@@ -39,6 +44,10 @@ class Grid:
         self._columns, self._strips, self._gif = columns, strips, gif
         self._sampled: list[SampledImage] = []
 
+    def own(self, num: int) -> int:
+        """How many of `num` images are made here: all."""
+        return num
+
     def missing(self, num: int) -> list[int]:
         """The indices to generate: all."""
         return list(range(num))
@@ -52,16 +61,18 @@ class Grid:
         numbers, paths = f"0-{num - 1}", [self._path]
         if self._strips:
             paths.append(self._path.with_name(f"{self._path.stem}{STRIP}.png"))
-            tiles = [tile for one in self._sampled for tile in one.steps]
+            tiles = [tile for one in self._sampled for tile in one.tiles]
             strip = make_grid(tiles, len(tiles) // num)
             provenance.save_png(strip, paths[1], self._settings, numbers)
             if self._gif:
                 paths.append(paths[1].with_suffix(".gif"))
-                steps = zip(*(one.steps for one in self._sampled), strict=True)
+                steps = zip(*(one.tiles for one in self._sampled), strict=True)
                 save_gif(paths[2], [make_grid(tiles, self._columns) for tiles in steps])
         grid = make_grid([one.image for one in self._sampled], self._columns)
         provenance.save_png(grid, self._path, self._settings, numbers)
-        return f"{_made(num, made, seconds)}: {', '.join(str(path.resolve()) for path in paths)}"
+        return (
+            f"{made_line(num, made, seconds)}: {', '.join(str(path.resolve()) for path in paths)}"
+        )
 
 
 class Folder:
@@ -70,49 +81,77 @@ class Folder:
     if_interrupted = "run the same command again to make the missing images"
 
     def __init__(
-        self, path: Path, settings: Mapping[str, str], *, strips: bool, each: Each = _no_more
+        self,
+        path: Path,
+        settings: Mapping[str, str],
+        *,
+        strips: bool,
+        each: Each = no_more,
+        share: Share = ALL,
     ):
-        """Creates the folder. `each` has settings of single images.
+        """Creates the folder. `each` has settings of single images, `share` is what is made here.
 
         Raises:
             ValueError: it contains images made with other settings.
             OSError: it is not writable.
         """
-        if path.exists() and not path.is_dir():
-            raise ValueError(f"{path} is a file: --out must be a folder, or a name ending in .png")
-        check_writable(path)
+        make_folder(path)
         self._path, self._settings, self._strips, self._each = path, settings, strips, each
-        self._usable = usable_files(path, settings, each)
+        self._share = share
+        self._usable = usable_files(path, settings, each, share)
+
+    def own(self, num: int) -> int:
+        """How many of `num` images are made here."""
+        return len(self._own(num))
 
     def missing(self, num: int) -> list[int]:
-        """The indices without a file, or without a strip if strips are requested.
+        """The share's indices without a file, or without a strip if strips are requested.
 
         A damaged file, or one whose image does not match its name, counts as missing. Each is
         reported on stderr.
         """
         present = {name for name, usable in self._usable.items() if usable}
-        wanted = {file.name for i in range(num) for file in self._places(i)}
+        own = self._own(num)
+        wanted = {file.name for i in own for file in self._places(i)}
         for name in sorted(wanted & (self._usable.keys() - present)):
             print(
                 f"ddpm-jax: {self._path / name} is damaged or another image: it is made again",
                 file=sys.stderr,
             )
-        return [i for i in range(num) if any(file.name not in present for file in self._places(i))]
+        return [i for i in own if any(file.name not in present for file in self._places(i))]
 
     def save(self, sampled: Sequence[SampledImage]) -> None:
         """Write each image to its own file."""
-        for number, image, steps in sampled:
-            images = [image, make_grid(steps, len(steps))] if self._strips else [image]
-            for file, content in zip(self._places(number), images, strict=True):
-                own = {**self._settings, **(self._each(number) or {})}
-                provenance.save_png(content, file, own, str(number))
+        for one in sampled:
+            images = [one.image]
+            if self._strips:
+                images.append(make_grid(one.tiles, len(one.tiles)))
+            for file, content in zip(self._places(one.number), images, strict=True):
+                own = {**self._settings, **(self._each(one.number) or {})}
+                provenance.save_png(content, file, own, str(one.number))
 
     def report(self, num: int, made: int, seconds: float) -> str:
         """A line with the path of the folder."""
-        return f"{_made(num, made, seconds)}: {self._path.resolve()}{os.sep}"
+        line = made_line(self.own(num), made, seconds)
+        return f"{self._share}{line}: {self._path.resolve()}{os.sep}"
+
+    def _own(self, num: int) -> list[int]:
+        return [i for i in range(num) if self._share.owns(i)]
 
     def _places(self, index: int) -> list[Path]:
         return places(self._path, index, strips=self._strips)
+
+
+def make_folder(path: Path) -> None:
+    """Makes the folder of --out.
+
+    Raises:
+        ValueError: it is a file.
+        OSError: it is not writable.
+    """
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{path} is a file: --out must be a folder, or a name ending in .png")
+    check_writable(path)
 
 
 def check_writable(folder: Path) -> None:
@@ -125,6 +164,7 @@ def check_writable(folder: Path) -> None:
         raise PermissionError(f"{folder} is not writable")
 
 
-def _made(num: int, made: int, seconds: float) -> str:
+def made_line(num: int, made: int, seconds: float) -> str:
+    """What a run did: the images it made of `num`, and its time."""
     existed = f", {num - made} already existed" if made < num else ""
     return f"{counted(made, 'image')} in {seconds:.1f} s{existed}"

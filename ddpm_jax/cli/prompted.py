@@ -1,18 +1,19 @@
 """`ddpm-jax sample` with prompts: what is made, and by which pipeline."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 
 from ddpm_jax.cli.common import OptionError, option_errors
-from ddpm_jax.cli.drawing import Drawing, PromptDrawing, default_batch_size
+from ddpm_jax.cli.devices import local_devices
+from ddpm_jax.cli.drawing import PromptDrawing, default_batch_size
 from ddpm_jax.cli.fingerprint import fingerprints
 from ddpm_jax.cli.given_images import given_images
-from ddpm_jax.cli.image_files import Each
+from ddpm_jax.cli.job import Job
 from ddpm_jax.cli.loading import located, scheduler_config
 from ddpm_jax.hub import hub
 from ddpm_jax.models import AutoencoderKL
@@ -25,22 +26,6 @@ from ddpm_jax.pipelines.text_to_image import StableDiffusionPipeline
 
 if TYPE_CHECKING:
     from ddpm_jax.cli.sample import Sample
-
-
-class Job(NamedTuple):
-    """A run of `sample`, before any weights are read.
-
-    Attributes:
-        total: number of images.
-        settings: all that determines their pixels, but their index, as text by name.
-        each: settings of single images.
-        drawing: reads the weights.
-    """
-
-    total: int
-    settings: dict[str, str]
-    each: Each
-    drawing: Callable[[], Drawing]
 
 
 def prompts_of(texts: Sequence[str], file: str | None) -> list[str]:
@@ -106,12 +91,16 @@ def job(given: "Sample", model: str, prompts: list[str]) -> Job:
     def each(number: int) -> Mapping[str, str] | None:
         return {"prompt": prompts[number // num]} if number < num * len(prompts) else None
 
-    def drawing() -> Drawing:
+    def drawing(count: int) -> PromptDrawing:
+        devices = local_devices()
         pipe: Any = kind.from_pretrained(
-            folder, scheduler=own, dtype=jnp.dtype(given.dtype), variant=given.variant
+            folder,
+            scheduler=own,
+            dtype=jnp.dtype(given.dtype),
+            variant=given.variant,
+            sharding=devices.whole,
         )
         pipe.scheduler = scheduler
-        total = num * len(prompts)
         with option_errors():
             height, width = pipe.image_size(given.height, given.width)
         if "image" in options and "mask_image" not in options:
@@ -119,8 +108,11 @@ def job(given: "Sample", model: str, prompts: list[str]) -> Job:
         return PromptDrawing(
             table=table,
             seed=given.seed,
-            batch_size=min(total, given.batch_size or default_batch_size(height, width, total)),
+            batch_size=devices.batch_size(
+                given.batch_size, default_batch_size(height, width), count
+            ),
             every=given.save_every,
+            split=devices.split,
             pipe=pipe,
             prompts=prompts,
             num=num,

@@ -1,4 +1,4 @@
-"""How an image was made, stored in the text chunks of its PNG file.
+"""How an image was made, stored in the text chunks of its PNG file, or in its shard.
 
 The settings determine the pixels. `image` is the index among the seed's images, and
 `versions` lists the packages that computed it.
@@ -7,8 +7,10 @@ The settings determine the pixels. `image` is the index among the seed's images,
 import json
 import platform
 from collections.abc import Mapping
+from functools import cache
 from importlib import metadata
 from pathlib import Path
+from zlib import crc32
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -20,6 +22,7 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PACKAGES = ("ddpm-jax", "jax", "jaxlib", "flax", "numpy")
 
 
+@cache
 def versions() -> str:
     """The versions of Python and of `PACKAGES`, as JSON."""
     found = {"python": platform.python_version()}
@@ -29,6 +32,11 @@ def versions() -> str:
         except metadata.PackageNotFoundError:  # run from a source tree that is not installed
             found[package] = "unknown"
     return json.dumps(found)
+
+
+def texts(settings: Mapping[str, str], numbers: str) -> dict[str, str]:
+    """All that is stored, by name."""
+    return {"Software": SOFTWARE, **settings, "image": numbers, "versions": versions()}
 
 
 def save_png(image: Image.Image, path: Path, settings: Mapping[str, str], numbers: str) -> None:
@@ -41,12 +49,7 @@ def save_png(image: Image.Image, path: Path, settings: Mapping[str, str], number
         numbers: the index of the image in its run, or the indices of a grid.
     """
     info = PngInfo()
-    for name, text in {
-        "Software": SOFTWARE,
-        **settings,
-        "image": numbers,
-        "versions": versions(),
-    }.items():
+    for name, text in texts(settings, numbers).items():
         info.add_text(name, text)
     with replacing(path) as partial:
         image.save(partial, format="png", pnginfo=info)
@@ -69,21 +72,38 @@ def read_png(path: Path) -> dict[str, str]:
 
 
 def is_complete(path: Path) -> bool:
-    """Whether all pixels of a PNG file can be read."""
+    """Whether a PNG file is all there: its chunks up to the last have the checksums they say.
+
+    This reads a file once, and takes a fifteenth of the time of decoding 256x256 pixels.
+    """
     try:
-        with Image.open(path, formats=["PNG"]) as image:
-            image.load()
-    except (OSError, SyntaxError, ValueError):
+        content = memoryview(path.read_bytes())
+    except OSError:
         return False
-    return True
+    start = len(SIGNATURE)
+    if content[:start] != SIGNATURE:
+        return False
+    while start + 12 <= len(content):  # a chunk: 4 bytes of length, 4 of type, data, 4 of checksum
+        end = start + 12 + int.from_bytes(content[start : start + 4])
+        kind = content[start + 4 : start + 8]
+        if crc32(content[start + 4 : end - 4]) != int.from_bytes(content[end - 4 : end]):
+            return False
+        if kind == b"IEND":
+            return end <= len(content)
+        start = end
+    return False
 
 
-def is_truncated(path: Path) -> bool:
+def is_truncated(path: Path, signature: bytes = SIGNATURE) -> bool:
     """Whether a damaged file is the start of a PNG file or is empty, not a file of another format.
+
+    Args:
+        path: the file.
+        signature: how files of the format begin.
 
     Raises:
         OSError: the file cannot be read.
     """
     with path.open("rb") as content:
-        start = content.read(len(SIGNATURE))
-    return SIGNATURE.startswith(start)
+        start = content.read(len(signature))
+    return signature.startswith(start)

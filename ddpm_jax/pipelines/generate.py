@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float, Shaped
 
 from ddpm_jax._typing import AnyArray, Registers
@@ -43,9 +45,15 @@ class Network:
     Its params are {"model": the model's params, "channels": (B, H, W, c) channels that the model
     takes beside x, if any}. Networks of equal models are equal, so all pipelines with one config
     share compiled programs.
+
+    Attributes:
+        model: the model.
+        cut: its params are cut over devices. Each evaluation puts them together anew; otherwise XLA
+            does so once before the loop, and every device holds all of them.
     """
 
     model: Model
+    cut: bool = False
 
     def __call__(
         self,
@@ -60,7 +68,10 @@ class Network:
             channels = jnp.concatenate([channels] * (len(x) // len(channels)))
             x = jnp.concatenate([x, channels.astype(x.dtype)], axis=-1)
         given = () if condition is None else (condition,)
-        output = self.model.apply({"params": params["model"]}, x, timestep, *given)
+        weights = params["model"]
+        if self.cut:  # the barrier ties them to x, which each evaluation changes
+            weights, x = lax.optimization_barrier((weights, x))
+        output = self.model.apply({"params": weights}, x, timestep, *given)
         return cast(Array, output)  # apply returns a pair only for mutable collections
 
 
@@ -91,26 +102,35 @@ def with_conditions(
     Up to a scale of 1 there is no guidance, and the program is that of the network alone. With
     guidance it is one program whether there is an interval or not.
     """
-    conditions = dict(given)
+    conditions, called = dict(given), Network(model, cut=is_cut(params))
     network = {"model": params, "channels": conditions.pop("channels", None)}
     if guidance_scale <= 1 or "context" not in conditions:
         conditions.pop("negative", None)
-        return Unguided(Network(model)), {"network": network, **conditions}
+        return Unguided(called), {"network": network, **conditions}
     assert "negative" in conditions
     scale = jnp.float32(guidance_scale)
     limits = jnp.array([-jnp.inf, jnp.inf] if interval is None else interval, jnp.float32)
     guidance = {"scale": scale, "interval": limits}
-    return guided(Network(model)), {"network": network, **conditions, **guidance}
+    return guided(called), {"network": network, **conditions, **guidance}
 
 
-def moving(bar: "tqdm[Any]") -> Callable[[int], None]:
+def is_cut(params: Any) -> bool:
+    """Whether no device has all params. Arrays in a compiled function count as whole."""
+    return any(
+        not leaf.sharding.is_fully_replicated
+        for leaf in jax.tree.leaves(params)
+        if isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer)
+    )
+
+
+def moving(bar: "tqdm[Any]") -> Callable[[float], None]:
     """`advanced` for a bar. It says "compiling" up to the first evaluation, which takes no part in
     the rate.
     """
     bar.set_description("compiling")
     compiling = not bar.disable
 
-    def advanced(evaluations: int) -> None:
+    def advanced(evaluations: float) -> None:
         nonlocal compiling
         if compiling:
             compiling = False

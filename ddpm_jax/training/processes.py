@@ -1,4 +1,7 @@
-"""Starting a run of several processes, each with devices of its own, as one."""
+"""Starting a run of several processes, each with devices of its own, as one.
+
+Or, for work that divides without a word between them, finding the place of this one.
+"""
 
 import os
 
@@ -7,6 +10,14 @@ import jax
 NAMES = ("coordinator", "processes", "index")
 VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 """Environment variables that stand in for the arguments."""
+
+LAUNCHERS = {
+    "Slurm's srun": ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),
+    "Open MPI": ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
+    "PMI": ("PMI_SIZE", "PMI_RANK"),
+}
+"""Programs that start processes, and the variables with their number and the index of each. Of
+Slurm's numbers this one is absent where a batch script runs alone, without srun."""
 
 
 def start_processes(
@@ -77,6 +88,49 @@ def start_processes(
             f"jax cannot connect the processes: {error}; give coordinator, processes and index"
         ) from error
     return True
+
+
+def find_place(*, detect: bool = False) -> tuple[int, int]:
+    """This process's index and the number of processes, from the environment; none is connected.
+
+    For work that divides without a word between processes. Connected ones end together: jax stops
+    all when one dies, or when the first leaves 300 s before the last.
+
+    Args:
+        detect: read the variables of a program that starts processes (`LAUNCHERS`) unless
+            JAX_NUM_PROCESSES and JAX_PROCESS_ID are set.
+
+    Returns:
+        (index, number): (0, 1) if nothing says that there are several.
+
+    Raises:
+        ValueError: one of the two is missing or out of range, or `detect` finds nothing.
+
+    >>> find_place()
+    (0, 1)
+    """
+    given = {name: text for name in VARIABLES if (text := os.environ.get(name, "").strip())}
+    names = VARIABLES[1:]
+    if not given and not detect:
+        return 0, 1
+    if not given:
+        names = next((pair for pair in LAUNCHERS.values() if set(pair) <= os.environ.keys()), None)
+        if names is None:
+            raise ValueError(
+                f"no cluster is found: start the processes by {', '.join(LAUNCHERS)}, or set "
+                f"{' and '.join(VARIABLES[1:])}"
+            )
+        given = {name: os.environ[name].strip() for name in names}
+    if missing := [name for name in names if name not in given]:
+        raise ValueError(f"several processes need {' and '.join(names)}; missing: {missing[0]}")
+    faults: list[str] = []
+    count = _number(names[0], given[names[0]], 1, faults)
+    index = _number(names[1], given[names[1]], 0, faults)
+    if count is not None and index is not None and index >= count:
+        faults.append(f"{names[1]} must be below {count}, the number of processes; got {index}")
+    if faults or count is None or index is None:
+        raise ValueError("; ".join(faults))
+    return index, count
 
 
 def _number(name: str, value: str | int | None, least: int, faults: list[str]) -> int | None:

@@ -39,6 +39,13 @@ def test_sampling() -> None:
     assert missing("README.md", quotes) == []
 
 
+def test_the_cost_on_many_devices() -> None:
+    rows = results("sampling-cpu")["sampling"]
+    (rate,) = (row["rate"] for row in rows if row["library"] == "ddpm_jax" and row["batch"] == 16)
+    quotes = [f"a batch of 16 takes {1 / rate:.2f} s for one evaluation, {50 / rate:.0f} s for 50"]
+    assert missing("docs/scaling.md", quotes) == []
+
+
 def test_training() -> None:
     rows = results("training-cpu")["training"]
     (eager,), (compiled,) = (column(rows, n, "ratio") for n in ("diffusers", "torch.compile"))

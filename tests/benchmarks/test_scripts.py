@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import subprocess
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -13,7 +15,17 @@ import jax.numpy as jnp
 import pytest
 
 import ddpm_jax as dj
-from benchmarks import levers, reconstruction, report, sampling, text_to_image, training
+from benchmarks import (
+    levers,
+    memory,
+    precision,
+    reconstruction,
+    report,
+    sampling,
+    scaling,
+    text_to_image,
+    training,
+)
 from benchmarks.networks import NETWORKS, PIPELINES
 from ddpm_jax.models.layers import cudnn
 
@@ -84,6 +96,22 @@ def test_levers(tmp_path: Path) -> None:
     assert all(len(row["gain"]) == 3 for row in rows), rows
 
 
+def test_memory(tmp_path: Path) -> None:
+    (row,) = fast(memory, tmp_path)["memory"]
+    assert row["evaluation"]["argument"] >= row["params"] > 0
+    assert row["over"] >= 1
+
+
+@pytest.mark.slow
+def test_precision(tmp_path: Path) -> None:
+    out = tmp_path / "precision.json"
+    precision.main(["--num", "64", "--steps", "3", "--out", str(out)])
+    rows = {row["precision"]: row for row in json.loads(out.read_text())["precision"]}
+    assert rows["float32"]["error"] == 0
+    # bfloat16 has 7 bits, float16 10
+    assert rows["bfloat16"]["error"] > rows["float16"]["error"] > 0
+
+
 def test_a_lever_that_changes_the_output_is_not_timed(tmp_path: Path) -> None:
     ours = sampling.Ours(report.Case("tiny", 1, "float32"), None)
     base = levers.Compiled(ours, levers.Lever("base"))
@@ -111,6 +139,34 @@ def test_text_to_image_alone(tmp_path: Path) -> None:
     assert ours["image"] > 0
     assert len(ours["seconds"]) == len(ours["one_step"]) == results["rounds"] == 2
     assert "torch_side" in theirs["error"]
+
+
+@pytest.mark.slow
+def test_scaling(tmp_path: Path) -> None:
+    """In its own process, because the number of devices is fixed when jax starts."""
+    out = tmp_path / "fast.json"
+    command = [sys.executable, "-m", "benchmarks.scaling", "--fast", "--out", str(out)]
+    given = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    root = Path(__file__).parents[2]
+    subprocess.run(command, cwd=root, env=os.environ | given, check=True, capture_output=True)
+    found = json.loads(out.read_text())
+    assert list(found["over_one"]) == ["1", "2", "4", "8"]
+    assert all(len(took) == 2 and min(took) > 0 for took in found["seconds_of"].values())
+    assert (found["pixel_bytes"], found["rounds"]) == (64, 2)
+    assert "not to be quoted" in out.with_suffix(".md").read_text()
+
+
+def test_scaling_in_words() -> None:
+    """A batch of 100 in 2 s on a device, and in 0.5 s to a file: the writer keeps up with four."""
+    seconds = {"1": [2.0] * 9, "2": [2.2] * 9, "png": [0.5] * 9, "npz": [0.1] * 9}
+    result = {"batch": 100, "steps": 5, "seconds_of": seconds, "pixel_bytes": 64, "files": 10}
+    seconds |= {f"{what} {side}": [0.01] * 9 for what in ("check", "decode") for side in (32, 256)}
+    result |= {"over_one": {"1": [1.0] * 3, "2": [1.1] * 3}, "param_bytes": 8, "rounds": 9}
+    result |= {"machine": report.machine(), "taken": "today"}
+    text = scaling.markdown(result)
+    assert "| 2 | 2.2 | 45.45 | 1.10 (1.10 to 1.10) |" in text
+    assert "| png | 0.5 | 200 | 4 |" in text
+    assert "| 32x32 | 1000 | 1000 | 50 |" in text
 
 
 def test_a_network_without_cudnn(monkeypatch: pytest.MonkeyPatch) -> None:

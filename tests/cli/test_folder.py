@@ -107,6 +107,21 @@ def test_damaged_files_are_made_again(
     assert all(np.array_equal(pixels(f), e) for f, e in zip(files, expected, strict=True))
 
 
+def test_a_changed_byte_anywhere_is_found(tmp_path: Path):
+    """In pixels, text and structure, and a file that ends early by any number of bytes."""
+    file = tmp_path / "a.png"
+    provenance.save_png(Image.new("L", (4, 4), 9), file, {"seed": "0"}, "0")
+    content = file.read_bytes()
+    assert provenance.is_complete(file)
+    for place in range(len(content)):
+        changed = bytearray(content)
+        changed[place] ^= 1
+        file.write_bytes(changed)
+        assert not provenance.is_complete(file), place
+        file.write_bytes(content[:place])
+        assert not provenance.is_complete(file), place
+
+
 def test_a_file_of_another_format_stays(tiny: Path, tmp_path: Path):
     (tmp_path / "00000.png").write_bytes(b"my notes")
     assert sample(tiny, tmp_path, "--num", "1") == 1

@@ -5,7 +5,30 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
+from pipelines.models import tiny
+
+from ddpm_jax.pipelines.generate import Network, is_cut, with_conditions
+
+
+def test_a_network_with_cut_params():
+    """The barrier that keeps XLA from putting params together once and for all changes no bit."""
+    model, params = tiny()
+    assert not is_cut(params)
+    denoise, given = with_conditions(model, params, {})
+    assert denoise.network == Network(model) != Network(model, cut=True)
+    x = jax.random.normal(jax.random.key(0), (2, 8, 8, 1))
+    plain, cut = (
+        jax.jit(Network(model, cut=one)).lower(given["network"], x, 3.0, None)
+        for one in (False, True)
+    )
+    assert "optimization_barrier" in cut.as_text()
+    assert "optimization_barrier" not in plain.as_text()
+    np.testing.assert_array_equal(
+        *(program.compile()(given["network"], x, 3.0, None) for program in (plain, cut))
+    )
 
 
 @pytest.mark.slow  # fast: tests/sampling/test_sharding.py
