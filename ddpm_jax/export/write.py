@@ -81,7 +81,7 @@ def export_sampler(
         no_class=no_class_of(pipe) if guided else None,
         interval=checked_interval(guidance_interval, table, GUIDED if guided else 1.0),
     )
-    inputs, weights = inputs_of(pipe.unet, guided, x_T), stored(pipe.params)
+    inputs, weights, config = inputs_of(pipe.unet, guided, x_T), stored(pipe.params), pipe.unet.config
     programs = _programs(run, chosen, weights, _specs(inputs, size))
     about = {
         "made_by": made_by,
@@ -93,7 +93,7 @@ def export_sampler(
         "inputs": inputs,
         "image": list(image_shape(pipe.unet)),
         "evaluations": len(table),
-        "classes": pipe.unet.config.num_class_embeds,
+        "classes": None if config.class_embed_type else config.num_class_embeds,
         "class_names": {str(number): name for number, name in pipe.class_names.items()},
         "settings": dict(settings or {}),
     }
