@@ -12,8 +12,8 @@ from typing import Any
 import jax
 import numpy as np
 from jax import export
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float
+from numpy.typing import ArrayLike
 
 from ddpm_jax.export import file
 from ddpm_jax.extras import check_installed
@@ -60,11 +60,11 @@ class ExportedSampler:
 
     def __call__(
         self,
-        seed: int = 0,
+        seed: ArrayLike = 0,
         numbers: ArrayLike | None = None,
         *,
         labels: ArrayLike | None = None,
-        guidance: float | None = None,
+        guidance: ArrayLike | None = None,
         x_T: ArrayLike | None = None,
     ) -> Float[Array, "b h w c"]:
         """Generates images.
