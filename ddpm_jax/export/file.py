@@ -42,12 +42,11 @@ class Content(NamedTuple):
 def write(path: str | os.PathLike[str], content: Content) -> None:
     """Writes the file, whole or not at all."""
     text = json.dumps({"format": FORMAT, **content.about}, indent=1)
-    programs = {
-        PROGRAM + name: np.frombuffer(program, np.uint8)
-        for name, program in content.programs.items()
-    }
+    arrays: dict[str, Any] = {ABOUT: np.array(text), **content.weights}
+    for name, program in content.programs.items():
+        arrays[PROGRAM + name] = np.frombuffer(program, np.uint8)
     with replacing(Path(path)) as partial, partial.open("wb") as file:
-        np.savez(file, **{ABOUT: np.array(text)}, **programs, **content.weights)
+        np.savez(file, **arrays)
 
 
 def read(path: str | os.PathLike[str]) -> Content:

@@ -89,7 +89,8 @@ class Run:
             keys = fold(jax.random.key(seed, impl=PRNG), numbers)
             begin = first_noise(self.table, keys, image_shape(self.model)) if x_T is None else x_T
             denoise, params = self._denoise(_typed(weights, self.dtypes), labels, guidance)
-            return to_unit(sample(For(denoise, platform), params, self.table, begin, keys))
+            denoise = For(denoise, platform)
+            return jnp.asarray(to_unit(sample(denoise, params, self.table, begin, keys)))
 
         return run
 
@@ -97,9 +98,8 @@ class Run:
         self, params: Any, labels: Array | None, guidance: Array | None
     ) -> tuple[Callable[..., Array], dict[str, Any]]:
         conditions = {} if labels is None else {"context": labels}
-        if guidance is None:
+        if guidance is None or labels is None or self.no_class is None:
             return with_conditions(self.model, params, conditions)
-        assert labels is not None
         conditions["negative"] = jnp.full_like(labels, self.no_class)
         denoise, given = with_conditions(self.model, params, conditions, GUIDED, self.interval)
         return denoise, given | {"scale": guidance}

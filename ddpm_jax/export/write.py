@@ -18,6 +18,7 @@ from ddpm_jax.export import file
 from ddpm_jax.export.program import GUIDED, Run, flat, inputs_of, stored
 from ddpm_jax.extras import check_installed
 from ddpm_jax.hub import class_names
+from ddpm_jax.models.unet_2d.parts import some_labels
 from ddpm_jax.pipelines.call import checked_interval
 from ddpm_jax.pipelines.inputs import count_of, image_shape
 from ddpm_jax.pipelines.unconditional import UnconditionalPipeline
@@ -81,8 +82,9 @@ def export_sampler(
         no_class=no_class_of(pipe) if guided else None,
         interval=checked_interval(guidance_interval, table, GUIDED if guided else 1.0),
     )
-    inputs, weights, config = inputs_of(pipe.unet, guided, x_T), stored(pipe.params), pipe.unet.config
+    inputs, weights = inputs_of(pipe.unet, guided, x_T), stored(pipe.params)
     programs = _programs(run, chosen, weights, _specs(inputs, size))
+    config = pipe.unet.config
     about = {
         "made_by": made_by,
         "ddpm_jax": __version__,
@@ -141,7 +143,7 @@ def check_run(table: Table) -> None:
 def no_class_of(pipe: UnconditionalPipeline) -> int:
     """What guidance moves away from. ValueError if the model has no such class."""
     found = class_names.no_class(pipe.class_names)
-    if found is None:
+    if found is None or some_labels(pipe.unet.config) is None:
         raise ValueError(
             "guided is for networks that were trained with dropped labels, and this one names no "
             "class that means no class"
