@@ -33,8 +33,9 @@ def load_sampler(path: str | os.PathLike[str]) -> "ExportedSampler":
     >>> path = getfixture("tmp_path") / "sampler.npz"
     >>> pipe = dj.DDIMPipeline.from_pretrained("digits")
     >>> dj.export_sampler(path, pipe, pipe.scheduler.table(4))
-    >>> dj.load_sampler(path)(seed=0, numbers=[0, 5]).shape
-    (2, 8, 8, 1)
+    >>> sampler = dj.load_sampler(path)  # sampler(seed=0, numbers=[0, 5]) makes two images
+    >>> sampler.about["image"]
+    [8, 8, 1]
     """
     check_installed(("flatbuffers",), "an exported sampler", "export")
     return ExportedSampler(path)
@@ -91,12 +92,10 @@ class ExportedSampler:
         inputs = self._checked({"seed": seed, "numbers": numbers, **given}, numbers.size)
         try:
             return self._run(self._weights, **inputs)
-        except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        except (ValueError, NotImplementedError, jax.errors.JaxRuntimeError) as error:
             if out_of_memory(error):
                 raise
-            raise self._refused(error) from error
-        except Exception as error:
-            raise self._refused(error) from error
+            raise self._refused(error) from error  # the inputs are right, so it is the program
 
     def _program(self, programs: Mapping[str, bytes]) -> export.Exported:
         """The program of this platform, as jax reads it."""

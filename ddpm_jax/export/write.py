@@ -6,7 +6,8 @@ https://docs.jax.dev/en/latest/export/export.html#compatibility-guarantees
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -25,6 +26,7 @@ from ddpm_jax.pipelines.unconditional import UnconditionalPipeline
 from ddpm_jax.tables.inverted import ascends
 from ddpm_jax.tables.table import Table
 
+LOCATIONS = "jax_traceback_in_locations_limit"
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 """jax.export's names."""
 
@@ -110,10 +112,22 @@ def _programs(
     inputs: Mapping[str, jax.ShapeDtypeStruct],
 ) -> dict[str, export.Exported]:
     specs = {name: _spec(leaf.shape, leaf.dtype) for name, leaf in weights.items()}
-    return {
-        name: export.export(jax.jit(run.program(name)), platforms=[name])(specs, **inputs)
-        for name in platforms
-    }
+    with _without_paths():
+        return {
+            name: export.export(jax.jit(run.program(name)), platforms=[name])(specs, **inputs)
+            for name in platforms
+        }
+
+
+@contextmanager
+def _without_paths() -> Iterator[None]:
+    """By default a program has the paths of the source files of the machine that traced it."""
+    limit = getattr(jax.config, LOCATIONS)
+    jax.config.update(LOCATIONS, 0)
+    try:
+        yield
+    finally:
+        jax.config.update(LOCATIONS, limit)
 
 
 def checked_platforms(given: Sequence[str]) -> tuple[str, ...]:
