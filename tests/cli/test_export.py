@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli.sampling import complaint, pixels, sample, save_tiny
-from pipelines.latent_models import parts
 
 import ddpm_jax as dj
 from ddpm_jax.cli import app, main
@@ -33,13 +32,14 @@ def both(model: Path, folder: Path, *options: str) -> tuple[np.ndarray, np.ndarr
     return drawn, dj.to_uint8(dj.load_sampler(path)(5))[..., 0]
 
 
+@pytest.mark.slow  # fast: the bits in tests/export, and the command's settings below
 @pytest.mark.parametrize(
     "options",
     [
         "--scheduler ddim --eta 0.7 --set timestep_spacing=trailing",
-        pytest.param("--scheduler heun --grid rho", marks=pytest.mark.slow),
-        pytest.param("--scheduler dpm-solver-sde", marks=pytest.mark.slow),
-        pytest.param("--scheduler pndm --dtype bfloat16", marks=pytest.mark.slow),
+        "--scheduler heun --grid rho",
+        "--scheduler dpm-solver-sde",
+        "--scheduler pndm --dtype bfloat16",
     ],
 )
 def test_pixels_are_those_of_sample(tiny: Path, tmp_path: Path, options: str) -> None:
@@ -98,8 +98,6 @@ def test_refusals_come_before_the_weights(
         raise AssertionError("the weights are read")
 
     classes = save_tiny(tmp_path / "classes", num_class_embeds=3)
-    prompted = tmp_path / "prompted"
-    dj.StableDiffusionPipeline(**parts()).save_pretrained(prompted)
     monkeypatch.setattr(UNet2DModel, "from_pretrained", refuse)
     file = tmp_path / "a file"
     file.touch()
@@ -111,7 +109,7 @@ def test_refusals_come_before_the_weights(
         f"{classes} --guided": "no class that means no class",
         f"{tiny} --guidance-interval 1 2": "needs --guided",
         f"{tiny} --scheduler euler --eta 1": "no option eta",
-        f"{prompted}": "makes images from prompts, and export is for models without",
+        "avatars": "makes images from prompts, and export is for models without",
     }.items():
         assert re.search(message, complaint(f"export {options}", capsys, 2))
     write(classes, {0: "a", 1: "b", 2: NO_CLASS})

@@ -68,10 +68,8 @@ def test_images_are_those_of_the_pipeline_bit_for_bit(folder: Path) -> None:
 
 def test_a_batch_may_be_left_open(sampler: dj.ExportedSampler) -> None:
     expected = images_of(pipeline(DDPMPipeline), 3)
-    for numbers in ([0, 2], [1]):
-        found = sampler(SEED, numbers)
-        np.testing.assert_allclose(found, expected[numbers], atol=ROUNDING)
-    assert sampler(SEED).shape == (1, SIZE, SIZE, 1)
+    np.testing.assert_allclose(sampler(SEED, [2, 0]), expected[[2, 0]], atol=ROUNDING)
+    np.testing.assert_allclose(sampler(SEED), expected[:1], atol=ROUNDING)
 
 
 def test_labels_guidance_starting_points_and_weights_of_a_type_that_numpy_lacks(
