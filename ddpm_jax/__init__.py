@@ -7,6 +7,9 @@
 """
 
 from ddpm_jax._version import __version__ as __version__
+from ddpm_jax.export import ExportedSampler as ExportedSampler
+from ddpm_jax.export import export_sampler as export_sampler
+from ddpm_jax.export import load_sampler as load_sampler
 from ddpm_jax.guidance.classifier import classifier_guide as classifier_guide
 from ddpm_jax.guidance.classifier_free import guidance_interval as guidance_interval
 from ddpm_jax.guidance.classifier_free import guided as guided
@@ -155,6 +158,8 @@ __all__ = [
     "Table", "Row", "pad", "stack", "inverted", "describe", "TableBuilder", "Level", "Clip",
     "DynamicThreshold", "NoiseSchedule", "noise_schedule", "save_table", "load_table",
     "learn_table", "learned_table",
+    # runs without this library
+    "export_sampler", "load_sampler", "ExportedSampler",
     # images
     "make_grid", "save_gif", "to_pil", "to_uint8",
     "__version__",

@@ -18,6 +18,9 @@ def is_number(value: object) -> bool:
     return is_whole(value) or isinstance(value, float | np.floating)
 
 
+Size: TypeAlias = Any
+"""The length of an axis: an int, or a symbol where `jax.export` leaves it open."""
+
 Leaf: TypeAlias = Any
 """A leaf of a pytree of numbers: a NumPy array on the host, or a jax array or tracer inside a
 transformation. The docstring of each field gives its shape."""

@@ -28,6 +28,7 @@ DOCS = REPO / "docs"
 # A block of code, and its output: the block of text that follows directly, if there is one.
 CODE = re.compile(r"^```python\n(.*?)^```$(?:\n+^```text\n(.*?)^```$)?", re.S | re.M)
 SEVERAL_DEVICES = ("devices.md", "scaling.md")
+EXPORTS = "export.md"
 
 TEXT_TO_IMAGE = (DOCS / "text_to_image.md").read_text(encoding="utf-8")
 FROM_THE_HUB = re.compile(r"^```py\n(.*?)^```$", re.S | re.M)
@@ -58,6 +59,14 @@ SLOW_PAGES = [pytest.param(page, marks=pytest.mark.slow) for page in PROGRAMS]
 @pytest.mark.parametrize("page", ["tables.md", *SLOW_PAGES])  # fast: the code of README
 def test_code_of_a_page(page: str) -> None:
     assert run_page(DOCS / page) > 5
+
+
+@pytest.mark.slow  # fast: tests/export, which runs the lines without this library
+def test_code_of_exports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder of its own, because it writes a file."""
+    pytest.importorskip("flatbuffers", reason="jax.export stores programs with it")
+    monkeypatch.chdir(tmp_path)
+    assert run_page(DOCS / EXPORTS) > 3
 
 
 @pytest.mark.slow  # fast: tests/sampling/test_sharding.py
@@ -95,7 +104,7 @@ def test_page_of_samplers_is_current() -> None:
 
 def test_every_page_with_code_is_run() -> None:
     with_code = {page.name for page in DOCS.glob("*.md") if CODE.search(page.read_text("utf-8"))}
-    assert with_code == {"tables.md", *PROGRAMS, *SEVERAL_DEVICES}
+    assert with_code == {"tables.md", *PROGRAMS, *SEVERAL_DEVICES, EXPORTS}
 
 
 @pytest.mark.parametrize("block", FROM_THE_HUB.findall(TEXT_TO_IMAGE))

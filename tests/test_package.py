@@ -18,7 +18,7 @@ REPOSITORY = ROOT.parent
 FLOORS = {
     0: "_typing _version checked extras tables hub images pixels",
     1: "schedulers sampling models guidance text",
-    2: "likelihood pipelines",
+    2: "likelihood pipelines export",
     3: "training evaluation learning",
     4: "cli",
 }

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from ddpm_jax._typing import Size
 from ddpm_jax.models.layers.config import ACTIVATIONS
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -128,7 +129,7 @@ def image(x: Any, channels: int, name: str = "x") -> Iterator[str]:
         yield f"{name} must hold floats, got {jnp.result_type(x)}"
 
 
-def timestep(batch: int, given: ArrayLike) -> Iterator[str]:
+def timestep(batch: Size, given: ArrayLike) -> Iterator[str]:
     """Faults of the timesteps of a batch."""
     shape = jnp.shape(given)
     if shape not in ((), (batch,)):

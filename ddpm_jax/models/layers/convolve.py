@@ -16,10 +16,9 @@ arXiv:1609.07009.
 
 from collections.abc import Iterator
 
-import jax
 import jax.numpy as jnp
 
-from ddpm_jax.models.layers import cpu
+from ddpm_jax.models.layers import cpu, target
 from ddpm_jax.models.layers.plain import Image, Kernel, Output, Padding, by_xla, dot, double
 
 
@@ -30,7 +29,7 @@ def convolve(
     kernel = kernel.astype(x.dtype)
     if kernel.shape[:2] == (1, 1):
         return dot(x[:, ::stride, ::stride], kernel[0, 0])
-    own = cpu.program(x, stride, train) if jax.default_backend() == "cpu" else None
+    own = cpu.program(x, stride, train) if target.is_cpu() else None
     return (own or by_xla)(x, kernel, stride, padding)
 
 

@@ -29,6 +29,8 @@ from typing import NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 
+from ddpm_jax._typing import Size
+from ddpm_jax.models.layers import target
 from ddpm_jax.models.layers.plain import Image, Kernel, Output, Padding, by_xla, dot
 
 FEW = 64
@@ -56,9 +58,10 @@ def program(x: Image, stride: int, train: bool) -> Program | None:
     return next((one.run for one in PROGRAMS if one.applies(x, stride, train)), None)
 
 
-def is_few(b: int, h: int, w: int) -> bool:
+def is_few(b: Size, h: int, w: int) -> bool:
     """Whether (2) is used for so few output pixels, on a CPU."""
-    return jax.default_backend() == "cpu" and b * h * w <= FEW
+    few = isinstance(b, int) and b * h * w <= FEW  # an export may leave the batch size open
+    return few and target.is_cpu()
 
 
 def dense(x: Image, kernel: Kernel, stride: int, padding: Padding) -> Output:

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 from jaxtyping import Array
 
+from ddpm_jax.models.layers import target
+
 WIDEST = 128
 """head_dim up to which every supported GPU has a program; Hopper and later have some up to 256."""
 MULTIPLE = 8
@@ -28,8 +30,11 @@ def applies(q: Array, k: Array, v: Array) -> bool:
 
 def has_programs() -> bool:
     """Whether the default device has them. With several GPUs it is False: cuDNN's call refuses a
-    context that is on the mesh in another way than the images.
+    context that is on the mesh in another way than the images. In an export it is False: the GPU
+    that runs it is not known, and jax does not promise that a later one has this call.
     """
+    if target.is_exported():
+        return False
     capability = getattr(jax.local_devices()[0], "compute_capability", None)
     try:
         recent = float(capability or 0) >= AMPERE

@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from ddpm_jax._typing import Size
 from ddpm_jax.hub.config import Config
 from ddpm_jax.models import checks
 from ddpm_jax.models.unet_2d.parts import embedding_width
@@ -34,7 +35,7 @@ def _image(config: Config, x: Any) -> Iterator[str]:
         )
 
 
-def _labels(config: Config, batch: int, labels: ArrayLike | None) -> Iterator[str]:
+def _labels(config: Config, batch: Size, labels: ArrayLike | None) -> Iterator[str]:
     kind = config.class_embed_type
     if kind is None and config.num_class_embeds is None:
         if labels is not None:
