@@ -92,14 +92,15 @@ def test_code_for_several_devices(page: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_page_of_samplers_is_current() -> None:
-    path = DOCS / "make_samplers.py"
-    spec = importlib.util.spec_from_file_location("make_samplers", path)
+@pytest.mark.parametrize("name", ["samplers", "performance"])
+def test_generated_pages_are_current(name: str) -> None:
+    path = DOCS / f"make_{name}.py"
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None  # noqa: PT018
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    written = (DOCS / "samplers.md").read_text(encoding="utf-8")
-    assert written == module.page(), "run: python docs/make_samplers.py"
+    written = (DOCS / f"{name}.md").read_text(encoding="utf-8")
+    assert written == module.page(), f"run: python docs/make_{name}.py"
 
 
 def test_every_page_with_code_is_run() -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from ddpm_jax.cli import cache
+from ddpm_jax.cli import cache, deterministic
 from ddpm_jax.cli.common import (
     Labels,
     OptionalCount,
@@ -137,6 +137,10 @@ class Sample(Schedule):
     """Processes that Slurm's srun, Open MPI or PMI started share the images of a folder. Other
     programs set JAX_NUM_PROCESSES and JAX_PROCESS_ID instead."""
 
+    deterministic: bool = False
+    """On a GPU: the same bits from every run, at some cost in speed. Otherwise XLA may choose other
+    algorithms whenever it compiles."""
+
     no_cache: bool = False
     """Do not store compiled programs in the user's cache folder."""
 
@@ -145,6 +149,8 @@ class Sample(Schedule):
         share = own_share(cluster=self.cluster)
         check_options(self, share)
         began = time.perf_counter()
+        if self.deterministic:
+            deterministic.use()
         found = self._job()
         target = self._target(found, share)
         wanted = target.missing(found.total)
