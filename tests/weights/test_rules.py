@@ -90,6 +90,8 @@ _module = st.sampled_from(
     ["conv1", "norm1", "to_q", "to_out.0", "resnets.1", "resnets.10", "down_blocks.0"]
     + ["linear_1", "class_embedding", "time_proj", "x.0.1", "attentions.0", "Straße_2"]
 )
+RANK_2 = ("time_proj", "class_embedding", "to_q", "to_out.0")
+"""Of rank 4 the last two are an old layout of rank 2, which does not come back."""
 _modules = st.lists(_module, min_size=1, max_size=4).map(".".join)
 _shape = st.one_of(
     st.tuples(st.integers(0, 5)),
@@ -104,7 +106,7 @@ def state_dicts(draw: st.DrawFn) -> Arrays:
     bits, including NaN."""
     state: Arrays = {}
     for module in draw(st.sets(_modules, min_size=1, max_size=6)):
-        rank = {"time_proj": 2, "class_embedding": 2}.get(module.split(".")[-1], 4)
+        rank = 2 if module.endswith(RANK_2) else 4
         shapes = {"weight": draw(_shape.filter(lambda shape, rank=rank: len(shape) <= rank))}
         if draw(st.booleans()):
             shapes["bias"] = (draw(st.integers(0, 4)),)

@@ -6,7 +6,7 @@ elsewhere. `exported_to` says for what.
 
 jax keeps traces by the function and its static arguments, and does not see `exported_to`. So only
 a function that is equal to no function for another platform may enter it, as
-`ddpm_jax.pipelines.export.For` does.
+`ddpm_jax.export.program.For` does.
 """
 
 from collections.abc import Iterator
