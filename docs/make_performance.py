@@ -66,6 +66,14 @@ embedding of all rows before the loop loses: it is computed for the padded table
 show what our programs for convolutions are worth on this machine.""",
     ),
     Section(
+        "The start",
+        "startup",
+        "startup-cpu",
+        """\
+Of a process that finds its programs in the cache, nearly all is imports, and tracing the network in
+Python; reading the cache takes little.""",
+    ),
+    Section(
         "Memory",
         "memory",
         "memory-cpu",

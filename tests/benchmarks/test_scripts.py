@@ -23,6 +23,7 @@ from benchmarks import (
     report,
     sampling,
     scaling,
+    startup,
     text_to_image,
     training,
 )
@@ -100,6 +101,14 @@ def test_memory(tmp_path: Path) -> None:
     (row,) = fast(memory, tmp_path)["memory"]
     assert row["evaluation"]["argument"] >= row["params"] > 0
     assert row["over"] >= 1
+
+
+@pytest.mark.slow
+def test_startup(tmp_path: Path) -> None:
+    out = tmp_path / "startup.json"
+    startup.main(["--models", "digits", "--rounds", "1", "--out", str(out)])
+    (row,) = json.loads(out.read_text())["startup"]
+    assert all(row["seconds"][0][what] > 0 for what in (startup.FIRST, startup.AGAIN))
 
 
 @pytest.mark.slow
