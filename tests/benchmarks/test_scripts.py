@@ -108,7 +108,7 @@ def test_startup(tmp_path: Path) -> None:
     out = tmp_path / "startup.json"
     startup.main(["--models", "digits", "--rounds", "1", "--out", str(out)])
     (row,) = json.loads(out.read_text())["startup"]
-    assert all(row["seconds"][0][what] > 0 for what in (startup.FIRST, startup.AGAIN))
+    assert row["ratio"][1] < 0.9  # the programs are found
 
 
 @pytest.mark.slow
