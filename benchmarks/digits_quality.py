@@ -115,9 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = measured(given)
     except (ValueError, OSError, ImportError) as error:
         parser.error(str(error))
-    text = markdown(result)
-    report.write(given.out, result, text)
-    print(text, end="")
+    report.finish(given.out, result, markdown(result))
     return int(not passed(result["verdict"]))
 
 

@@ -95,13 +95,15 @@ def unrolled(rows: int) -> Callable[[Ours], Loop]:
                     registers = dj.step(row, registers, output)
                 return registers
 
-            def body(i: Any, registers: Any) -> Any:
+            def several(i: Any, registers: Any) -> Any:
                 return some(start + i * rows, registers, rows)
 
+            def one(i: Any, registers: Any) -> Any:
+                return some(i, registers, 1)
+
             whole = (stop - start) // rows
-            registers = lax.fori_loop(0, whole, body, table.init(x))
-            rest = lambda i, registers: some(i, registers, 1)  # noqa: E731
-            return lax.fori_loop(start + whole * rows, stop, rest, registers)[0]
+            registers = lax.fori_loop(0, whole, several, table.init(x))
+            return lax.fori_loop(start + whole * rows, stop, one, registers)[0]
 
         return loop
 
@@ -182,14 +184,14 @@ class Compiled:
         self.ours = ours
 
     def run(self, units: int) -> None:
-        ours = self.ours
-        out = self.loop(ours.params, ours.table, ours.x_T, jnp.int32(0), jnp.int32(units))
-        jax.block_until_ready(out)
+        jax.block_until_ready(self._after(units))
 
     def outputs(self) -> dict[str, np.ndarray]:
+        return {"three steps": np.asarray(self._after(3), np.float32)}
+
+    def _after(self, units: int) -> jax.Array:
         ours = self.ours
-        out = self.loop(ours.params, ours.table, ours.x_T, jnp.int32(0), jnp.int32(3))
-        return {"three steps": np.asarray(out, np.float32)}
+        return self.loop(ours.params, ours.table, ours.x_T, jnp.int32(0), jnp.int32(units))
 
 
 def pulled(

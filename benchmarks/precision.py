@@ -94,9 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=report.RESULTS / "precision.json")
     given = parser.parse_args(arguments)
     result = measured(given)
-    text = markdown(result)
-    report.write(given.out, result, text)
-    print(text, end="")
+    report.finish(given.out, result, markdown(result))
 
 
 if __name__ == "__main__":

@@ -147,6 +147,12 @@ def write(path: Path | None, document: Mapping[str, Any], text: str) -> None:
         path.with_suffix(".md").write_text(text)
 
 
+def finish(path: Path | None, document: Mapping[str, Any], text: str) -> None:
+    """Writes the results and prints the markdown."""
+    write(path, document, text)
+    print(text, end="")
+
+
 # Text.
 
 

@@ -204,9 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     elif given.out is None:
         given.out = report.RESULTS / f"scaling-{report.slug()}.json"
     result = measured(given)
-    text = markdown(result)
-    report.write(given.out, result, text)
-    print(text, end="")
+    report.finish(given.out, result, markdown(result))
 
 
 if __name__ == "__main__":
