@@ -109,6 +109,25 @@ def test_only_missing_and_damaged_shards_are_made(
     assert names(out) == FILES
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda given: {"arr_0": given["arr_0"][:3]},
+        lambda given: {"arr_0": given["arr_0"].astype(np.float32)},
+        lambda given: {"arr_0": given["arr_0"].reshape(4, -1)},
+        lambda given: {"arr_1": np.zeros(4, np.int64)},
+    ],
+    ids=["fewer", "floats", "flat", "classes"],
+)
+def test_a_whole_shard_of_other_arrays_is_made_again(tiny: Path, out: Path, made, change):
+    given = arrays(out / FILES[0])
+    np.savez(out / FILES[0], **{**given, **change(given)})
+    assert sample(tiny, out, *NPZ, "--num", "10", batch=3) == 0
+    again = arrays(out / FILES[0])
+    assert again.keys() == given.keys()
+    np.testing.assert_array_equal(again["arr_0"], given["arr_0"], strict=True)
+
+
 def test_a_run_that_was_killed_loses_the_shard_under_way(tiny: Path, out: Path, made):
     (out / FILES[2]).unlink()
     (out / f".{FILES[2]}.abc.partial").mkdir()  # what a killed process leaves
