@@ -9,7 +9,6 @@ It is an .npz file, in the layout of guided-diffusion's tools:
 
 import json
 import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +18,10 @@ from jaxtyping import Int, UInt8
 
 from ddpm_jax.cli import provenance
 from ddpm_jax.hub.files import replacing
+from ddpm_jax.hub.npz import FAULTS, read_npz
 
 PIXELS, CLASSES, SETTINGS = "arr_0", "arr_1", "settings"
 SIGNATURE = b"PK\x03\x04"
-FAULTS = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
-"""What reading a damaged file raises."""
 
 
 @dataclass(frozen=True, order=True)
@@ -88,9 +86,8 @@ def read_settings(path: Path) -> dict[str, str]:
         ValueError: it cannot be read, or `save_shard` did not write it.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            text = json.loads(str(file[SETTINGS]))
-    except FAULTS as error:
+        text = json.loads(str(read_npz(path, [SETTINGS])[SETTINGS]))
+    except (OSError, ValueError, KeyError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read as a shard of images: {error}") from error
     if not isinstance(text, dict) or text.get("Software") != provenance.SOFTWARE:
         raise ValueError(f"{path} has no provenance: ddpm-jax sample did not write it")
@@ -108,19 +105,18 @@ def is_damaged(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as file:
             return file.testzip() is not None
-    except FAULTS:
+    except (OSError, *FAULTS):
         return True
 
 
 def holds(path: Path, shard: Shard, classes: Int[np.ndarray, "n"] | None) -> bool:
     """Whether a file that is not damaged has pixels and classes for all images of a shard."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            pixels = file[PIXELS]
-            found = file.get(CLASSES)
-    except FAULTS:
+        arrays = read_npz(path, [PIXELS, CLASSES])
+    except (OSError, ValueError):
         return False
-    if (found is None) != (classes is None):
+    pixels, found = arrays.get(PIXELS), arrays.get(CLASSES)
+    if pixels is None or (found is None) != (classes is None):
         return False
     same = found is None or classes is None or np.array_equal(found, classes)
     return same and pixels.dtype == np.uint8 and pixels.ndim == 4 and len(pixels) == len(shard)

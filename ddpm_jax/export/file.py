@@ -10,7 +10,6 @@ programs take as they are.
 
 import json
 import os
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ddpm_jax.hub.files import first_line, replacing
+from ddpm_jax.hub.npz import read_npz
 
 FORMAT = "ddpm_jax.Sampler 1"
 ABOUT = "about"
@@ -56,7 +56,7 @@ def read(path: str | os.PathLike[str]) -> Content:
         ValueError: it is missing, damaged, or something else.
     """
     try:
-        arrays = _arrays(Path(path))
+        arrays = read_npz(path)
         about = json.loads(str(arrays[ABOUT]))
         if not isinstance(about, dict) or about.get("format") != FORMAT:
             raise ValueError(f'its "format" is not "{FORMAT}"')
@@ -64,7 +64,7 @@ def read(path: str | os.PathLike[str]) -> Content:
         raise ValueError(f"{path} does not exist") from None
     except KeyError:
         raise ValueError(f'{path} is no exported sampler: it has no "{ABOUT}"') from None
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(
             f"{path} is no exported sampler, or it is damaged: {first_line(error)}"
         ) from error
@@ -75,11 +75,3 @@ def read(path: str | os.PathLike[str]) -> Content:
     }
     weights = {name: array for name, array in arrays.items() if name.startswith(WEIGHTS)}
     return Content(about, programs, weights)
-
-
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    if not zipfile.is_zipfile(path):
-        path.stat()  # FileNotFoundError
-        raise ValueError("it is not a whole .npz file")
-    with np.load(path, allow_pickle=False) as file:
-        return dict(file)

@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
-from zipfile import BadZipFile
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +30,7 @@ from jaxtyping import Array, Float, Int
 
 from ddpm_jax._typing import AnyArray, is_number, is_whole
 from ddpm_jax.hub.files import replacing
+from ddpm_jax.hub.npz import read_npz
 from ddpm_jax.learning.space import Space, Variables, space_of, table_of
 from ddpm_jax.sampling.keys import Keys, prior, typed_keys
 from ddpm_jax.sampling.loops import Denoise, sample
@@ -339,10 +339,10 @@ class _File:
             return fresh
         leaves, structure = jax.tree.flatten(fresh)
         try:
-            with self.path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-                fingerprint = int(stored["fingerprint"])
-                found = [jnp.asarray(stored[f"leaf_{i}"]) for i in range(len(leaves))]
-        except (OSError, KeyError, ValueError, EOFError, BadZipFile) as error:
+            stored = read_npz(self.path)
+            fingerprint = int(stored["fingerprint"])
+            found = [jnp.asarray(stored[f"leaf_{i}"]) for i in range(len(leaves))]
+        except (OSError, KeyError, ValueError, TypeError) as error:
             raise ValueError(
                 f"{self.path} is no state of a run of learn_table, or is damaged ({error}): "
                 "delete it to begin anew"

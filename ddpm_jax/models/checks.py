@@ -101,9 +101,9 @@ def blocks(
         yield f"block_out_channels must be positive integers, got {config['block_out_channels']}"
     prefix = "" if plain_name is None else ", also with the prefix UNetRes"
     for name, known in accepted.items():
-        for block in dict.fromkeys(config[name]):
-            plain = plain_name(block) if plain_name and isinstance(block, str) else block
-            if plain not in known:
+        texts = [block if isinstance(block, str) else repr(block) for block in config[name]]
+        for block in dict.fromkeys(texts):
+            if (plain_name(block) if plain_name else block) not in known:
                 yield (
                     f"{name} has {block!r}, which is not supported; accepted: "
                     f"{one_of(known)}{prefix}"

@@ -177,7 +177,7 @@ def _refine(given: Any, dtype: str) -> Refine | None:
     if given is None:
         return None
     entries = cast(dict[str, Any], given) if isinstance(given, dict) else {}
-    cls = REFINEMENTS.get(entries.get("type", ""))
+    cls = REFINEMENTS.get(str(entries.get("type")))
     if cls is None:
         raise ValueError(f'"refine" must be null or of type {", ".join(REFINEMENTS)}, got {given}')
     names = [field.name for field in fields(cls)]

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 import numpy as np
 from jaxtyping import Int32
 
+from ddpm_jax._typing import is_number, is_whole
 from ddpm_jax.hub import hub
 from ddpm_jax.hub.component import ComponentFiles
 from ddpm_jax.hub.files import faults_of, read_json, replacing, write_json
@@ -143,9 +144,16 @@ class CLIPTokenizer:
             raise ValueError(f"{folder} is a {named}, but only {cls.__name__} is supported")
         pad_token = _content(config.get("pad_token") or special.get("pad_token")) or EOS
         length = config.get("model_max_length") or MAX_LENGTH
-        # transformers writes 1e30 where the length is not known.
-        rest: dict[str, Any] = {"pad_token": pad_token, "max_length": int(min(length, MAX_LENGTH))}
         with faults_of(folder):
+            if not is_number(length):
+                raise ValueError(f"model_max_length must be a number, got {length!r}")
+            if not isinstance(pad_token, str):
+                raise ValueError(f"pad_token must be a text, got {pad_token!r}")
+            # transformers writes 1e30 where the length is not known.
+            rest: dict[str, Any] = {
+                "pad_token": pad_token,
+                "max_length": int(min(length, MAX_LENGTH)),
+            }
             if (folder / TOKENIZER).is_file():
                 return cls(_opened(folder / TOKENIZER), **rest)
             missing = [name for name in (VOCAB, MERGES) if not (folder / name).is_file()]
@@ -155,6 +163,8 @@ class CLIPTokenizer:
                     f"{MERGES}"
                 )
             added = read_json(folder / ADDED) if (folder / ADDED).is_file() else None
+            if not all(map(is_whole, (added or {}).values())):
+                raise ValueError(f"{ADDED} must have a number for each token")
             merges = _read_merges(folder / MERGES)
             return cls.from_vocabulary(
                 read_json(folder / VOCAB), merges, added_tokens=added, **rest
@@ -308,6 +318,6 @@ def _read_merges(path: Path) -> list[tuple[str, str]]:
     return pairs  # pyright: ignore[reportReturnType]
 
 
-def _content(token: Any) -> str | None:
-    """A token in a config: a text, or a dict with one."""
+def _content(token: Any) -> Any:
+    """A token in a config: a text, or a dict with one; None if there is none."""
     return token.get("content") if isinstance(token, Mapping) else token

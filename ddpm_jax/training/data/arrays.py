@@ -1,12 +1,12 @@
 """Images in one array: scikit-learn's digits, .npy and .npz files."""
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ddpm_jax.extras import missing
+from ddpm_jax.hub.npz import FAULTS
 from ddpm_jax.training.data.decoding import Header, Pixels, UnreadableImage
 from ddpm_jax.training.data.settings import Data
 from ddpm_jax.training.data.source import Opened
@@ -119,7 +119,7 @@ def load(path: Path, member: str | None) -> np.ndarray:
             return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
         with np.load(path, allow_pickle=False) as arrays:
             return arrays[member]
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+    except FAULTS as error:
         raise ValueError(f"{path} cannot be read as an array of numbers: {error}") from error
 
 
@@ -135,7 +135,7 @@ def open_npz(data: Data) -> Opened:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             found = arrays.files
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+    except FAULTS as error:
         raise ValueError(f"{path} cannot be read as an .npz file: {error}") from error
     name = _member(path, found, data.image_column, IMAGE_NAMES, "image_column")
     images = ArrayImages(load(path, name), f"{path} ({name})", (path, name))
