@@ -9,6 +9,7 @@ in memory. The tests compare with the library.
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -97,8 +98,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A JSON object. ValueError for a duplicate key: readers disagree on which value counts."""
     found = dict(pairs)
     if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = sorted({key for key in keys if keys.count(key) > 1})
+        counts = Counter(key for key, _ in pairs)
+        twice = sorted(key for key, count in counts.items() if count > 1)
         raise ValueError(f"duplicate names in the header: {listed(twice)}")
     return found
 

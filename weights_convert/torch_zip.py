@@ -11,6 +11,7 @@ A training program's checkpoint (.ckpt) has the state dict as an item of the pic
 beside objects of its own, which are not needed.
 """
 
+import os
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ from weights_convert.tensors import Array, Checkpoint, Stored, raw_bytes
 from weights_convert.unpickle import StridedTensor, extent, loads
 
 ENCRYPTED = 0x1  # flag bit of a zip entry
+LARGEST = 2  # times the file: a tensor that repeats items, by strides of 0, may take as much
 LOCAL_HEADER = 30  # bytes before the name in a zip's local header
 
 Records = Mapping[str, zipfile.ZipInfo]
@@ -135,8 +137,17 @@ def _stored(file: BinaryIO, path: Path, records: Records, name: str, view: Strid
     if record is None or record.file_size != wanted:
         found = "is missing" if record is None else f"has {record.file_size} bytes, not {wanted}"
         raise ValueError(f"{name}: its storage data/{view.storage.key} {found}")
+    size = os.fstat(file.fileno()).st_size
+    if record.header_offset < 0 or record.header_offset + record.file_size > size:
+        raise ValueError(f"truncated: {name}: its storage reaches beyond the end of the file")
     what = f"{path}: {name}"
-    return Stored(view.shape, view.storage.dtype, lambda: _read(file, record, view, what))
+    stored = Stored(view.shape, view.storage.dtype, lambda: _read(file, record, view, what))
+    if stored.nbytes > LARGEST * size:
+        raise ValueError(
+            f"{name}: of shape {view.shape} it repeats few items and is {stored.nbytes} bytes, in "
+            f"a file of {size}"
+        )
+    return stored
 
 
 def _read(file: BinaryIO, record: zipfile.ZipInfo, view: StridedTensor, what: str) -> Array:

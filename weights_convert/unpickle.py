@@ -140,7 +140,8 @@ class _Machine:
             raise TypeError
         if type(self.stack[-1]) is Inert:
             return
-        _exactly(self.stack[-1], dict).update(zip(items[::2], items[1::2], strict=True))
+        entries = _exactly(self.stack[-1], dict)
+        entries.update((_key(one), value) for one, value in zip(*[iter(items)] * 2, strict=True))
 
     def append_items(self, items: list[Any]) -> None:
         if type(self.stack[-1]) is Inert:
@@ -203,7 +204,16 @@ def _built(function: Global, arguments: tuple[Any, ...]) -> Any:
 
 
 def _ordered_dict(pairs: Any = ()) -> dict[Any, Any]:
-    return dict(pairs)
+    return {_key(one): value for one, value in pairs}
+
+
+def _key(value: Any) -> Any:
+    """A key of a dict. Of nested tuples the hash takes as long as all their paths, which may be
+    astronomically many.
+    """
+    if isinstance(value, tuple | dict | list):
+        raise TypeError
+    return value
 
 
 def _tensor(
@@ -213,7 +223,9 @@ def _tensor(
     del requires_grad, hooks  # a checkpoint needs neither
     shape, strides = tuple(shape), tuple(strides)
     numbers = (offset, *shape, *strides)
-    if len(shape) != len(strides) or not all(type(n) is int and n >= 0 for n in numbers):
+    if not all(type(n) is int for n in numbers):
+        raise TypeError
+    if len(shape) != len(strides) or min(numbers) < 0:
         raise ValueError(
             f"a tensor has an invalid offset {offset}, shape {shape} or strides {strides}"
         )

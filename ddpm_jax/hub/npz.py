@@ -36,7 +36,8 @@ def read_npz(
         Path(path).stat()  # FileNotFoundError
         raise ValueError(f"{path} is not a whole .npz file")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # An open file, since NumPy leaves one open that it finds damaged.
+        with Path(path).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             found = {name: file[name] for name in file.files if names is None or name in names}
     except FAULTS as error:
         raise ValueError(f"{path} cannot be read as an .npz file: {first_line(error)}") from error

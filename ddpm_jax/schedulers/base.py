@@ -27,6 +27,8 @@ from ddpm_jax.tables.table import Table
 SchedulerT = TypeVar("SchedulerT", bound="Scheduler")
 
 MOST_TIMESTEPS = 1_000_000
+MOST_NOISE = 1e30
+"""Of sigma / alpha: beyond it float32 has no numbers for the levels, and float64 none for squares."""
 """Far more than any model has; a schedule holds several float64 numbers for each."""
 
 BEYOND = 1.01
@@ -178,6 +180,15 @@ class Scheduler(Configured):
             raise ValueError(f"start must be a whole number of steps to leave out, got {start!r}")
         if not 0 <= start < len(levels) - 1:
             raise ValueError(f"start must lie in 0..{len(levels) - 2}, got {start}")
+        for level in levels:
+            # False for NaN. The square of a noise level appears in many methods.
+            if not (0 <= level.alpha < np.inf and 0 <= level.sigma <= MOST_NOISE * level.alpha):
+                if level.alpha != 0 or not 0 < level.sigma < np.inf:
+                    raise ValueError(
+                        f"{type(self).__name__}: at timestep {level.timestep:g} the noise level is "
+                        f"sigma = {level.sigma:g} beside alpha = {level.alpha:g}, which is out of "
+                        "range: the betas or sigmas of the config are too large"
+                    )
         return Run(levels[start:], grid.get("dtype", np.float32))
 
     def _levels(self, num_inference_steps: int | None, grid: GridOptions) -> list[Level]:

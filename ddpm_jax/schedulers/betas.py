@@ -198,7 +198,7 @@ class SpacedTimesteps(BetaScheduler):
         return self.timestep_spacing, self.steps_offset
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=16)  # of a million timesteps each is 24 MB
 def _schedule(
     name: BetaSchedule,
     steps: int,

@@ -41,7 +41,8 @@ class ScoreSdeVeScheduler(SigmaRange):
         snr: the corrector's ratio of signal to noise, in [0, 1), equation (1).
         sampling_eps: the last time, in (0, 1), equation (3); below 1 / (N - 1), so that times and
             levels stay together.
-        correct_steps: corrector steps before each step of the predictor, >= 0.
+        correct_steps: corrector steps before each step of the predictor, in
+            0..1000.
 
     Raises:
         ValueError: at construction, naming every field that is refused.
@@ -64,8 +65,8 @@ class ScoreSdeVeScheduler(SigmaRange):
             faults.append(f"snr must lie in [0, 1), got {self.snr}")
         if not 0 < self.sampling_eps < 1:
             faults.append(f"sampling_eps must lie in (0, 1), got {self.sampling_eps}")
-        if not self.correct_steps >= 0:
-            faults.append(f"correct_steps must be at least 0, got {self.correct_steps}")
+        if not 0 <= self.correct_steps <= 1000:
+            faults.append(f"correct_steps must lie in 0..1000, got {self.correct_steps}")
         return faults
 
     def _write(self, levels: list[Level], dtype: Any) -> Table:

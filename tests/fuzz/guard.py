@@ -21,8 +21,10 @@ RUNS_CODE = {
     "subprocess.Popen", "ctypes.dlopen", "marshal.loads", "socket.connect", "webbrowser.open",
 }  # fmt: skip
 """Of Python's audit events. `marshal.loads` is what an import of a compiled module raises."""
-OWN = tuple(str(Path(path).resolve()) for path in (sys.prefix, sys.base_prefix))
-"""Where Python's modules are, which a reader may import at its first use."""
+OWN = tuple(
+    str(Path(path).resolve()) for path in (sys.prefix, sys.base_prefix, Path(__file__).parents[2])
+)
+"""Where modules are, which a reader may import at its first use, and whose lines an error quotes."""
 
 
 class Fault(Exception):

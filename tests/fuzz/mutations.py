@@ -6,26 +6,13 @@ from typing import Any
 from hypothesis import strategies as st
 
 ODD: tuple[Any, ...] = (
-    None, True, False, 0, 1, -1, 2, 3, 7, 255, 2**31, 2**63, -(2**63), 10**30, 0.5, -0.0, 1e308, 1e-320,
-    float("nan"), float("inf"), -float("inf"), "", "a", "..", "../../etc/passwd", "/etc/passwd", "\0",
-    "\ud800", "a" * 1000, [], {}, [[]], [None], [0], [-1, 2], ["a", "b"], {"a": 1}, {"_class_name": 1},
+    None, True, False, 0, 1, -1, 2, 3, 7, 255, 2**31, 2**63, -(2**63), 10**30, 0.5, -0.0, 1e308,
+    1e-320, float("nan"), float("inf"), -float("inf"), "", "a", "..", "../../etc/passwd",
+    "/etc/passwd", "\0", "\ud800", "a" * 1000, [], {}, [[]], [None], [0], [-1, 2], ["a", "b"],
+    {"a": 1}, {"_class_name": 1},
 )  # fmt: skip
 """Values in place of the right ones."""
-NUMBERS = (
-    0,
-    1,
-    127,
-    128,
-    255,
-    256,
-    2**15,
-    2**16 - 1,
-    2**31 - 1,
-    2**31,
-    2**32 - 1,
-    2**63,
-    2**64 - 1,
-)
+NUMBERS = (0, 1, 127, 128, 255, 256, 2**15, 2**16 - 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1)
 
 
 @st.composite

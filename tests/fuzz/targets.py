@@ -3,8 +3,11 @@
 A new target is a line in `TARGETS`.
 """
 
+import contextlib
 import io
 import json
+import pickletools
+import tempfile
 import warnings
 import zipfile
 import zlib
@@ -15,12 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import ldm_files
 import numpy as np
-import torch_files
 from hypothesis import strategies as st
-from mutations import changed_bytes, changed_json
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from safetensors.numpy import save
 
 import ddpm_jax as dj
@@ -30,12 +31,16 @@ from ddpm_jax.export import file as export_file
 from ddpm_jax.hub import class_names
 from ddpm_jax.schedulers import SCHEDULERS
 from ddpm_jax.training.data import decoding
+from tests import torch_files
+from tests.fuzz.mutations import changed_bytes, changed_json
+from tests.weights import ldm_files
 from weights_convert.files import open_file
 
 UNET = {
     "sample_size": 8, "in_channels": 1, "out_channels": 1, "block_out_channels": [4, 8],
-    "layers_per_block": 1, "norm_num_groups": 4, "down_block_types": ["DownBlock2D", "AttnDownBlock2D"],
-    "up_block_types": ["AttnUpBlock2D", "UpBlock2D"], "attention_head_dim": 4,
+    "layers_per_block": 1, "norm_num_groups": 4, "attention_head_dim": 4,
+    "down_block_types": ["DownBlock2D", "AttnDownBlock2D"],
+    "up_block_types": ["AttnUpBlock2D", "UpBlock2D"],
 }  # fmt: skip
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 ARRAYS = {
@@ -111,9 +116,7 @@ def training() -> bytes:
 
 
 RECORDS = {str(key): array.tobytes() for key, array in enumerate(ARRAYS.values())}
-OPCODES = tuple(
-    bytes([code]) for code in b"(.012FGIJKLMNPQRSTUVXabcdeghijlopqrstu}\x80\x81\x82\x85\x86\x87\x88\x89\x8a\x8b\x8c\x8d\x8e\x8f\x90\x91\x92\x93\x94\x95"
-)  # fmt: skip
+OPCODES = tuple(opcode.code.encode("latin-1") for opcode in pickletools.opcodes)
 
 
 def read_weights(folder: Path) -> None:
@@ -141,7 +144,7 @@ def single() -> dict[str, Any]:
 def read_single(folder: Path) -> None:
     with weights_convert.open_single_file(folder / "a.safetensors") as file:
         for tensors in file.components.values():
-            tensors.shapes
+            assert tensors.shapes
 
 
 # Configs and folders
@@ -191,8 +194,6 @@ def read_scheduler(folder: Path) -> None:
 
 @cache
 def picture() -> bytes:
-    from PIL.PngImagePlugin import PngInfo
-
     info, file = PngInfo(), io.BytesIO()
     info.add_text("Software", provenance.SOFTWARE)
     pixels = np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3)
@@ -253,17 +254,13 @@ def read_arrays(folder: Path) -> None:
     shard = shard_files.Shard(0, 1)
     shard_files.is_damaged(path)
     shard_files.holds(path, shard, None)
-    for read in (shard_files.read_settings, export_file.read):
-        try:
-            read(path)
-        except ValueError:
-            continue
+    with contextlib.suppress(ValueError):
+        shard_files.read_settings(path)
+    export_file.read(path)
 
 
 @cache
 def table() -> dict[str, Any]:
-    import tempfile
-
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "table.json"
         dj.save_table(path, dj.DDPMScheduler().table(3))
@@ -293,7 +290,9 @@ def read_tokenizer(folder: Path) -> None:
     dj.CLIPTokenizer.from_pretrained(folder)(["ab c", "a" * 50])
 
 
-SHARDS = {"weight_map": {name: WEIGHTS for name in ARRAYS}, "metadata": {"total_size": 1}}
+ZIP_MARKS = (b"PK\3\4", b"PK\1\2", b"PK\5\6")
+CHUNKS = (b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"acTL")
+SHARDS = {"weight_map": dict.fromkeys(ARRAYS, WEIGHTS), "metadata": {"total_size": 1}}
 
 TARGETS: dict[str, Target] = {
     "safetensors": Target(lambda: one(WEIGHTS, changed_bytes(safetensors())), read_weights),
@@ -302,7 +301,7 @@ TARGETS: dict[str, Target] = {
         read_weights,
     ),
     "torch zip": Target(
-        lambda: one("a.ckpt", changed_bytes(zipped(pickled(), **RECORDS), (b"PK\3\4", b"PK\1\2", b"PK\5\6"))),
+        lambda: one("a.ckpt", changed_bytes(zipped(pickled(), **RECORDS), ZIP_MARKS)),
         read_pickles,
     ),
     "pickle": Target(
@@ -337,7 +336,7 @@ TARGETS: dict[str, Target] = {
     ),
     "scheduler config": Target(schedulers, read_scheduler),
     "model_index.json": Target(
-        lambda: one("model_index.json", changed_json(INDEX, ("vae", "../unet", "scheduler", "unet"))),
+        lambda: one("model_index.json", changed_json(INDEX, ("vae", "../unet", "unet"))),
         lambda folder: dj.DiffusionPipeline.from_pretrained(folder),
         share=0.1,
         others=network,
@@ -349,7 +348,7 @@ TARGETS: dict[str, Target] = {
     ),
     "png": Target(lambda: one("00000.png", changed_bytes(picture())), read_picture),
     "png with checksums": Target(
-        lambda: one("00000.png", changed_bytes(picture(), (b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"acTL")).map(mended)),
+        lambda: one("00000.png", changed_bytes(picture(), CHUNKS).map(mended)),
         read_picture,
     ),
     "npz": Target(lambda: one("a.npz", changed_bytes(arrays())), read_arrays),
