@@ -27,9 +27,9 @@ from ddpm_jax.tables.table import Table
 SchedulerT = TypeVar("SchedulerT", bound="Scheduler")
 
 MOST_TIMESTEPS = 1_000_000
-MOST_NOISE = 1e30
-"""Of sigma / alpha: beyond it float32 has no numbers for the levels, and float64 none for squares."""
 """Far more than any model has; a schedule holds several float64 numbers for each."""
+MOST_NOISE = 1e30
+"""The largest sigma / alpha: float32 must hold it, and float64 its powers."""
 
 BEYOND = 1.01
 """How far a given noise level may lie above the largest of training: published ones are rounded."""
@@ -180,15 +180,12 @@ class Scheduler(Configured):
             raise ValueError(f"start must be a whole number of steps to leave out, got {start!r}")
         if not 0 <= start < len(levels) - 1:
             raise ValueError(f"start must lie in 0..{len(levels) - 2}, got {start}")
-        for level in levels:
-            # False for NaN. The square of a noise level appears in many methods.
-            if not (0 <= level.alpha < np.inf and 0 <= level.sigma <= MOST_NOISE * level.alpha):
-                if level.alpha != 0 or not 0 < level.sigma < np.inf:
-                    raise ValueError(
-                        f"{type(self).__name__}: at timestep {level.timestep:g} the noise level is "
-                        f"sigma = {level.sigma:g} beside alpha = {level.alpha:g}, which is out of "
-                        "range: the betas or sigmas of the config are too large"
-                    )
+        if lost := [level for level in levels if not _in_range(level)]:
+            raise ValueError(
+                f"{type(self).__name__}: at timestep {lost[0].timestep:g} the noise level is "
+                f"sigma = {lost[0].sigma:g} beside alpha = {lost[0].alpha:g}, which is out of "
+                "range: the betas or sigmas of the config are too large"
+            )
         return Run(levels[start:], grid.get("dtype", np.float32))
 
     def _levels(self, num_inference_steps: int | None, grid: GridOptions) -> list[Level]:
@@ -316,3 +313,10 @@ def gather(column: Float[np.ndarray, "T"], timestep: Any) -> Array:
     steps = jnp.where(jnp.asarray(steps) < 0, len(column), jnp.asarray(steps))
     values = jnp.asarray(column, jax.dtypes.canonicalize_dtype(np.float64))
     return values.at[steps].get(mode="fill", fill_value=np.nan)
+
+
+def _in_range(level: Level) -> bool:
+    """Whether a method can compute with a level; False for NaN. At alpha = 0 all is noise."""
+    if level.alpha == 0:
+        return 0 < level.sigma < np.inf
+    return 0 < level.alpha < np.inf and 0 <= level.sigma <= MOST_NOISE * level.alpha

@@ -41,8 +41,7 @@ class ScoreSdeVeScheduler(SigmaRange):
         snr: the corrector's ratio of signal to noise, in [0, 1), equation (1).
         sampling_eps: the last time, in (0, 1), equation (3); below 1 / (N - 1), so that times and
             levels stay together.
-        correct_steps: corrector steps before each step of the predictor, in
-            0..1000.
+        correct_steps: corrector steps before each step of the predictor, 0..1000.
 
     Raises:
         ValueError: at construction, naming every field that is refused.

@@ -24,7 +24,7 @@ RUNS_CODE = {
 OWN = tuple(
     str(Path(path).resolve()) for path in (sys.prefix, sys.base_prefix, Path(__file__).parents[2])
 )
-"""Where modules are, which a reader may import at its first use, and whose lines an error quotes."""
+"""Where modules are, which a reader may import at its first use, and an error quotes."""
 
 
 class Fault(Exception):

@@ -1,4 +1,4 @@
-"""The readers, fuzzed: `python -m tests.fuzz.run --count 100000`.
+"""The readers, fuzzed: `PYTHONPATH=tests python -m tests.fuzz.run`.
 
 Every example is a good file with a few changes. It must be read, or refused with a ValueError or an
 OSError, within seconds, within twice its size of memory, without running code and without opening

@@ -19,10 +19,12 @@ from typing import Any
 
 import jax
 import numpy as np
+import torch_files
 from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from safetensors.numpy import save
+from weights import ldm_files
 
 import ddpm_jax as dj
 import weights_convert
@@ -31,9 +33,7 @@ from ddpm_jax.export import file as export_file
 from ddpm_jax.hub import class_names
 from ddpm_jax.schedulers import SCHEDULERS
 from ddpm_jax.training.data import decoding
-from tests import torch_files
 from tests.fuzz.mutations import changed_bytes, changed_json
-from tests.weights import ldm_files
 from weights_convert.files import open_file
 
 UNET = {
