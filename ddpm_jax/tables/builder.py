@@ -122,16 +122,17 @@ class TableBuilder:
         if np.dtype(dtype).name not in ("float32", "float64"):
             raise ValueError(f"a table's dtype must be float32 or float64, got {dtype!r}")
         with np.errstate(over="ignore"):  # what overflows is refused below
-            columns: dict[str, Array | None] = {
+            written = {
                 name: np.asarray(column, np.float64).astype(dtype)
                 for name, column in self._columns.items()
             }
-        endless = [name for name, column in columns.items() if not np.all(np.isfinite(column))]
+        endless = [name for name, column in written.items() if not np.all(np.isfinite(column))]
         if endless:
             raise ValueError(
                 f"the table would have {' and '.join(endless)} that {np.dtype(dtype)} cannot hold: "
                 "the config's noise levels are too large or too close to each other"
             )
+        columns: dict[str, Array | None] = {**written}
         columns["timestep"] = np.asarray(self._columns["timestep"], np.float32)
         if not stochastic:
             columns["noise_scale"] = None
