@@ -44,6 +44,7 @@ from ddpm_jax.models import encode_tiled as encode_tiled
 from ddpm_jax.pipelines.base import DiffusionPipeline as DiffusionPipeline
 from ddpm_jax.pipelines.base import LoadOptions as LoadOptions
 from ddpm_jax.pipelines.call import RunOptions as RunOptions
+from ddpm_jax.pipelines.consistency import ConsistencyModelPipeline as ConsistencyModelPipeline
 from ddpm_jax.pipelines.depth_to_image import (
     StableDiffusionDepth2ImgPipeline as StableDiffusionDepth2ImgPipeline,
 )
@@ -126,6 +127,7 @@ from ddpm_jax.text.tokenizer import CLIPTokenizer as CLIPTokenizer
 __all__ = [
     # pipelines
     "DDPMPipeline", "DDIMPipeline", "PNDMPipeline", "RePaintPipeline", "DiffusionPipeline",
+    "ConsistencyModelPipeline",
     "ImagePipelineOutput", "CallOptions", "RunOptions", "LoadOptions",
     # text to image
     "StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline",

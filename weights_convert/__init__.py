@@ -10,6 +10,8 @@ from weights_convert.files import Stem as Stem
 from weights_convert.files import find_weights as find_weights
 from weights_convert.files import open_weights as open_weights
 from weights_convert.files import weight_files as weight_files
+from weights_convert.layouts import UNCONDITIONAL as UNCONDITIONAL
+from weights_convert.layouts.base import Settings as Settings
 from weights_convert.rules import to_flax as to_flax
 from weights_convert.rules import to_torch as to_torch
 from weights_convert.single_file import SingleFile as SingleFile
@@ -36,4 +38,6 @@ __all__ = [
     "Report",
     "Part",
     "SingleOptions",
+    "Settings",
+    "UNCONDITIONAL",
 ]

@@ -10,6 +10,8 @@ and the files to copy with the weights.
 
 Every component of a pipeline that has a config.json and weights is a network, and is converted; the
 folders of others are copied. `id2label.json`, the names of a pipeline's classes, is copied too.
+
+A folder of diffusers before its first release (`layouts.prerelease`) becomes a nested one.
 """
 
 import json
@@ -32,7 +34,8 @@ from weights_convert.files import (
     find_weights,
     open_weights,
 )
-from weights_convert.names import OLD_CLASSES
+from weights_convert.layouts import prerelease
+from weights_convert.names import OLD_CLASSES, current_config, without_wrappers
 from weights_convert.orbax_io import is_orbax
 from weights_convert.tensors import Checkpoint
 
@@ -40,6 +43,8 @@ NETWORK, NETWORK_CLASS = "unet", "UNet2DModel"
 """The component that every pipeline has, and its class if its config names none."""
 
 CONFIG = "config.json"
+AVERAGED = "_moving_average"
+"""The field of a config that says whether its weights are a moving average (EMA)."""
 LAYOUT = "0.35.0"
 """The version of diffusers whose layout is written; its own loading of a pipeline reads it."""
 INDEX = "model_index.json"
@@ -81,12 +86,15 @@ class Layout:
     made: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     notes: tuple[str, ...] = ()
     """What the result lacks, as sentences."""
+    foreign: bool = False
+    """Whether the source is in a layout that no library of today loads."""
 
 
-def locate(src: Path, variant: str | None) -> Layout:
+def locate(src: Path, variant: str | None, ema: bool = False) -> Layout:
     """Find the weights at `src` and the files to copy with them.
 
-    Of a pipeline, a component without this variant is read as it is; one must have it.
+    Of a pipeline, a component without this variant is read as it is; one must have it. `ema` takes
+    the moving average, where a file has it beside other weights.
 
     Raises:
         FileNotFoundError: `src` does not exist, or has no weights.
@@ -96,7 +104,11 @@ def locate(src: Path, variant: str | None) -> Layout:
     if not src.exists():
         raise FileNotFoundError(f"{src} does not exist")
     if src.is_file() or is_orbax(src):
-        return _lone_weights(src, variant)
+        return _lone_weights(src, variant, ema)
+    if (old := _old_network(src)) is not None:
+        return _prerelease(src, old, variant, ema)
+    if ema:
+        raise ValueError(f"{src} is a folder: a moving average (EMA) is taken from a file of it")
     if (src / NETWORK).is_dir():
         return _pipeline(src, src / NETWORK, src / "scheduler" / SCHEDULER_CONFIG, variant)
     if (src / INDEX).is_file() or (src / SCHEDULER_CONFIG).is_file():
@@ -112,22 +124,82 @@ def component_of(src: Path, name: str) -> Path:
     return src / name
 
 
-def _lone_weights(src: Path, variant: str | None) -> Layout:
+def _lone_weights(src: Path, variant: str | None, ema: bool) -> Layout:
     if variant is not None:
         raise ValueError(
             f"variant={variant!r} selects among the files of a folder, but {src} is one checkpoint"
         )
-    config = src.parent / CONFIG
-    found = config.is_file()
-    network = Network(
-        weights=src, open=partial(open_weights, src), config=read_config(config) if found else {}
-    )
-    note = f"no {CONFIG}: add one to this folder to load it"
+    path = src.parent / CONFIG
+    found = path.is_file()
+    config, copies, notes = read_config(path) if found else {}, {CONFIG: path}, list[str]()
+    made: dict[str, dict[str, Any]] = {}
+    with open_weights(src, ema=ema) as weights:  # names and shapes only
+        is_average = weights.is_average
+    if is_average is not None and found:
+        made, copies = {CONFIG: current_config(config) | {AVERAGED: is_average}}, {}
+    if not found:
+        copies, notes = {}, [f"no {CONFIG}: add one to this folder to load it"]
+    if is_average is False:
+        notes.append("the file has a moving average (EMA) of these weights too: ema takes it")
+    network = Network(weights=src, open=partial(open_weights, src, ema=ema), config=config)
+    return Layout(networks=(network,), copies=copies, made=made, notes=tuple(notes))
+
+
+def _old_network(src: Path) -> Path | None:
+    """The folder of the network of a pre-release of diffusers, if this is a folder of one."""
+    for folder in (src / NETWORK, src):
+        config = folder / CONFIG
+        if config.is_file() and _class_name(config) == prerelease.CLASS:
+            return folder
+    return None
+
+
+def _prerelease(src: Path, folder: Path, variant: str | None, ema: bool) -> Layout:
+    if variant is not None:
+        raise ValueError(f"variant={variant!r}, but {src} is older than variants")
+    names = [name for name in prerelease.WEIGHTS if (folder / name).is_file()]
+    if not names:
+        raise FileNotFoundError(
+            f"no weights in {folder}: looked for {listed(prerelease.WEIGHTS)}"
+        )
+    weights = folder / names[0]
+    configs = [src / place / SCHEDULER_CONFIG for place in prerelease.SCHEDULER_FOLDERS]
+    scheduler = next((read_config(path) for path in configs if path.is_file()), None)
+    with open_weights(weights, ema=ema) as checkpoint:
+        try:
+            found = prerelease.network(
+                without_wrappers(checkpoint.stored), read_config(folder / CONFIG), scheduler or {}
+            )
+        except ValueError as error:
+            raise ValueError(f"{weights}: {error}") from None
+
+    def opened() -> Checkpoint:
+        again = open_weights(weights, ema=ema)
+        config = read_config(folder / CONFIG)
+        tensors = prerelease.network(without_wrappers(again.stored), config, scheduler or {})
+        return Checkpoint(tensors.tensors, again.close)
+
+    named = found.scheduler["_class_name"]
+    network = Network(weights=weights, open=opened, config=found.config, subfolder=NETWORK)
+    made = {
+        f"{NETWORK}/{CONFIG}": found.config,
+        f"scheduler/{SCHEDULER_CONFIG}": found.scheduler,
+        INDEX: unconditional_index(prerelease.PIPELINES[named], named),
+    }
+    note = "no scheduler_config.json: the paper's noise schedule is assumed"
     return Layout(
-        networks=(network,),
-        copies={CONFIG: config} if found else {},
-        notes=() if found else (note,),
+        networks=(network,), made=made, notes=() if scheduler else (note,), foreign=True
     )
+
+
+def unconditional_index(pipeline: str, scheduler: str) -> dict[str, Any]:
+    """The index of a pipeline with a `UNet2DModel`."""
+    return {
+        "_class_name": pipeline,
+        "_diffusers_version": LAYOUT,
+        NETWORK: ["diffusers", NETWORK_CLASS],
+        "scheduler": ["diffusers", scheduler],
+    }
 
 
 def _network(folder: Path, variant: str | None, subfolder: str = "") -> Network:

@@ -1,5 +1,5 @@
-"""A whole Stable Diffusion in one file: `.safetensors` or `.ckpt`, in the layout of its original
-code.
+"""A model in one file: `.safetensors`, `.ckpt` or `.pt`, in the layout of its original code. An
+unconditional UNet is in one of `layouts`, and becomes unet and scheduler. A whole Stable Diffusion:
 
     model.diffusion_model.                                    unet
     model_ema.                                                its moving average, names without dots
@@ -24,18 +24,27 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeAlias
 
-from weights_convert import ldm, ldm_configs
+from weights_convert import layouts, ldm, ldm_configs
 from weights_convert.errors import listed
 from weights_convert.files import open_file
+from weights_convert.layout import AVERAGED
+from weights_convert.layouts.base import Settings, Tensors
 from weights_convert.ldm_configs import Config, Version
+from weights_convert.names import without_wrappers
 from weights_convert.tensors import Checkpoint, Stored
 
 Kind: TypeAlias = Literal["text2img", "inpaint", "depth2img", "instruct_pix2pix"]
 
+STABLE_DIFFUSION = "stable-diffusion"
+"""The name of this layout, beside those of `layouts`."""
+LAYOUTS = (STABLE_DIFFUSION, *layouts.BY_NAME)
 COMPONENTS = ("unet", "vae", "text_encoder")
 
 _KINDS: dict[int, Kind] = {4: "text2img", 9: "inpaint", 5: "depth2img", 8: "instruct_pix2pix"}
 """By the channels of the UNet's input."""
+
+_EMA_FILE = "ema_"
+"""How the files of moving averages begin (OpenAI, pesser)."""
 
 _UNET, _EMA, _DEPTH = "model.diffusion_model.", "model_ema.", "depth_model."
 _PARTS: dict[str, tuple[str, Callable[[ldm.Tensors], dict[str, Stored]]]] = {
@@ -61,14 +70,18 @@ class SingleFile:
     """An open file. Use it as a context manager, or call `close`."""
 
     path: Path
+    layout: str
+    """One of `LAYOUTS`."""
     components: Mapping[str, Checkpoint]
     configs: Mapping[str, Config]
     version: Version | None
     """1 or 2, of Stable Diffusion; None if the file has neither a UNet nor a text encoder."""
     kind: Kind | None
-    """What the UNet's input says; None without a UNet."""
+    """What the UNet's input says, of Stable Diffusion; None without a UNet."""
     has_ema: bool
     """Whether the file has the UNet's moving average too."""
+    is_average: bool | None
+    """Whether the UNet's weights here are a moving average; None: the file does not say it."""
     global_step: int | None
     """The optimizer steps that a `.ckpt` states."""
     close: Callable[[], None]
@@ -76,7 +89,8 @@ class SingleFile:
     @property
     def absent(self) -> tuple[str, ...]:
         """The components that the file does not have."""
-        return tuple(name for name in COMPONENTS if name not in self.components)
+        wanted = COMPONENTS if self.layout == STABLE_DIFFUSION else ("unet",)
+        return tuple(name for name in wanted if name not in self.components)
 
     def padding_fault(self, token: str | None) -> str | None:
         """Why a tokenizer that pads prompts with a token is the wrong one; None if nothing is wrong
@@ -102,12 +116,21 @@ class SingleFile:
 
 
 def is_single_file(path: Path) -> bool:
-    """Whether a file is in this layout. A file that cannot be read is not."""
+    """Whether a file is in one of these layouts. A file that cannot be read is not."""
     try:
         with open_file(path, training=True) as checkpoint:
-            return any(name.startswith(tuple(_PARTS)) for name in checkpoint)
+            return layout_names(checkpoint.stored) != ()
     except ValueError:
         return False
+
+
+def layout_names(stored: Tensors) -> tuple[str, ...]:
+    """The layouts that a file with these tensors may be in, of `LAYOUTS`."""
+    if any(name.startswith(tuple(_PARTS)) for name in stored):
+        return (STABLE_DIFFUSION,)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # wrappers' prefixes; reading warns of them
+        return tuple(one.name for one in layouts.detected(without_wrappers(stored)))
 
 
 def open_single_file(
@@ -116,34 +139,89 @@ def open_single_file(
     ema: bool = False,
     without_depth_estimator: bool = False,
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    layout: str | None = None,
+    settings: Settings | None = None,
 ) -> SingleFile:
-    """Open a Stable Diffusion in one file. Nothing is read but names, shapes and dtypes.
+    """Open a model in one file. Nothing is read but names, shapes and dtypes.
 
     Args:
-        path: a `.safetensors` or `.ckpt` file.
-        ema: take the UNet's moving average; False takes its other weights, which in most published
-            files are the average already.
+        path: a `.safetensors`, `.ckpt` or `.pt` file.
+        ema: take the UNet's moving average; False takes its other weights, if there are others. In
+            most published Stable Diffusions these are the average already.
         without_depth_estimator: leave the depth estimator of a 2-depth file out; else its weights
             are an error, since they are not read from such a file.
         overrides: fields of the configs that no shape tells, by component: {"unet":
             {"attention_head_dim": 2}, "scheduler": {"prediction_type": "epsilon"}}.
+        layout: one of `LAYOUTS`; needed where the names and shapes of several are the same.
+        settings: of an unconditional UNet; the error about missing ones says which are needed.
 
     Raises:
-        ValueError: the file is damaged or of another layout, has names that no Stable Diffusion
-            has, has no moving average where one is wanted, or an override is for no component of
-            the file.
+        ValueError: the file is damaged or of another layout, has names that its layout does not
+            have, has no moving average where one is wanted, an override is for no component of the
+            file, or the layout or settings are missing or wrong.
         FileNotFoundError: the file does not exist.
     """
     path = Path(path)
     with ExitStack() as opened:
         checkpoint = opened.enter_context(open_file(path, training=True))
         try:
-            found = _found(checkpoint, ema, without_depth_estimator, overrides or {})
+            if layout is not None and layout not in LAYOUTS:
+                raise ValueError(f"layout must be one of {listed(LAYOUTS)}, got {layout!r}")
+            found = _opened(
+                path, checkpoint, layout, ema, without_depth_estimator, overrides or {}, settings
+            )
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
         return SingleFile(
             **found, path=path, global_step=checkpoint.global_step, close=opened.pop_all().close
         )
+
+
+def _opened(
+    path: Path,
+    checkpoint: Checkpoint,
+    layout: str | None,
+    ema: bool,
+    without_depth_estimator: bool,
+    overrides: Mapping[str, Mapping[str, Any]],
+    settings: Settings | None,
+) -> dict[str, Any]:
+    """The fields of a `SingleFile` that the tensors decide, of any layout."""
+    names = layout_names(checkpoint.stored)
+    if not names or names == (STABLE_DIFFUSION,):
+        if layout not in (None, STABLE_DIFFUSION):
+            what = "a Stable Diffusion in one file" if names else "in no layout that is known"
+            raise ValueError(f"is {what}, not of the layout {layout!r}")
+        if settings is not None and settings.given:
+            raise ValueError(f"{listed(settings.given)} are for unconditional UNets, which it is not")
+        return _found(checkpoint, ema, without_depth_estimator, overrides)
+    chosen = checkpoint.chosen(ema)
+    tensors = without_wrappers(chosen.stored)
+    kind = layouts.one_of(layouts.detected(tensors), layout)
+    network = kind.network(tensors, settings or Settings())
+    if "prediction_type" in overrides.get("scheduler", {}).keys() - network.scheduler.keys():
+        raise ValueError(f"is {kind.title}, of which prediction_type says nothing")
+    is_average = chosen.is_average
+    if is_average is None and path.name.startswith(_EMA_FILE):
+        is_average = True
+    configs = {
+        "unet": network.config | _averaged(is_average),
+        "scheduler": network.scheduler,
+    }
+    return {
+        "layout": kind.name,
+        "components": {"unet": Checkpoint(network.tensors)},
+        "configs": _overridden(configs, overrides),
+        "version": None,
+        "kind": None,
+        "has_ema": checkpoint.average is not None,
+        "is_average": is_average,
+    }
+
+
+def _averaged(is_average: bool | None) -> Config:
+    """The field of a config that says it, where it is known."""
+    return {} if is_average is None else {AVERAGED: is_average}
 
 
 def _found(
@@ -167,7 +245,12 @@ def _found(
     version = _version(shapes, parts)
     kind = _kind(shapes["unet"]) if "unet" in shapes else None
     configs = _configs(shapes, version, kind, checkpoint.global_step, overrides)
+    averaged = True if ema else None  # most published files have the average in place of the others
+    if "unet" in configs:
+        configs["unet"] |= _averaged(averaged)
     return {
+        "layout": STABLE_DIFFUSION,
+        "is_average": averaged,
         "components": {name: Checkpoint(inside) for name, inside in tensors.items()},
         "configs": configs,
         "version": version,
@@ -202,7 +285,7 @@ def _parts(
     if others - {depth}:
         warnings.warn(
             f"names that no Stable Diffusion has are left out: {listed(sorted(others - {depth}))}",
-            stacklevel=4,
+            stacklevel=5,
         )
     return parts
 
@@ -246,6 +329,13 @@ def _configs(
         configs["vae"] = ldm_configs.vae(shapes["vae"], predicts_v)
     if "text_encoder" in shapes and version is not None:
         configs["text_encoder"] = ldm_configs.text(shapes["text_encoder"], version)
+    return _overridden(configs, overrides)
+
+
+def _overridden(
+    configs: Mapping[str, Config], overrides: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Config]:
+    """The configs with the caller's fields. ValueError for fields of a component without one."""
     unknown = sorted(overrides.keys() - configs.keys())
     if unknown:
         raise ValueError(
@@ -267,6 +357,6 @@ def _predicts_v(
             "a Stable Diffusion 2 that does not say what it predicts: v_prediction is assumed, "
             "which is right for 768 pixels; of the base model, for 512, set the scheduler's "
             "prediction_type to epsilon",
-            stacklevel=5,
+            stacklevel=6,
         )
     return step != _BASE_STEP

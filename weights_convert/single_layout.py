@@ -1,4 +1,4 @@
-"""The layout of a Stable Diffusion in one file: the pipeline's folder that it becomes.
+"""The layout of a model in one file: the pipeline's folder that it becomes. Of a Stable Diffusion:
 
 unet/, vae/, text_encoder/      config.json and weights, of those that the file has
 scheduler/                      scheduler_config.json
@@ -19,7 +19,9 @@ from weights_convert.layout import (
     Layout,
     Network,
     read_config,
+    unconditional_index,
 )
+from weights_convert.layouts import BY_NAME
 from weights_convert.single_file import Kind, SingleFile
 
 _PIPELINES: dict[Kind, str] = {
@@ -66,6 +68,8 @@ def single_layout(file: SingleFile, tokenizer: Path | None, component: str | Non
         for name in names
     )
     made = {f"{one.subfolder}/{CONFIG}".removeprefix("/"): one.config for one in networks}
+    if file.layout in BY_NAME:
+        return _unconditional(file, networks, made, tokenizer, component)
     if component is not None or file.kind is None:
         if tokenizer is not None:
             raise ValueError("a tokenizer is for a whole pipeline, not for single components of it")
@@ -75,6 +79,27 @@ def single_layout(file: SingleFile, tokenizer: Path | None, component: str | Non
     made[INDEX] = _index(file, file.kind, bool(copies))
     notes = (*_notes(file, bool(copies)), *_padding(file, copies))
     return Layout(networks=networks, copies=copies, made=made, notes=notes)
+
+
+def _unconditional(
+    file: SingleFile,
+    networks: tuple[Network, ...],
+    made: dict[str, dict[str, Any]],
+    tokenizer: Path | None,
+    component: str | None,
+) -> Layout:
+    """The layout of an unconditional UNet: a pipeline's folder, or the UNet alone."""
+    if tokenizer is not None:
+        raise ValueError(f"{file.path} takes no prompts: it needs no tokenizer")
+    notes = ()
+    if file.has_ema and not file.is_average:
+        notes = ("the file has a moving average (EMA) of these weights too: ema takes it",)
+    if component is None:
+        made[f"scheduler/{SCHEDULER_CONFIG}"] = file.configs["scheduler"]
+        made[INDEX] = unconditional_index(
+            BY_NAME[file.layout].pipeline, file.configs["scheduler"]["_class_name"]
+        )
+    return Layout(networks=networks, made=made, notes=notes)
 
 
 def _index(file: SingleFile, kind: Kind, tokenizer: bool) -> dict[str, Any]:
