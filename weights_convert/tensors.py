@@ -18,6 +18,11 @@ Array: TypeAlias = npt.NDArray[Any]
 Shape: TypeAlias = tuple[int, ...]
 
 BFLOAT16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+FLOAT8: dict[str, np.dtype[Any]] = {
+    "float8_e4m3fn": np.dtype(ml_dtypes.float8_e4m3fn),
+    "float8_e5m2": np.dtype(ml_dtypes.float8_e5m2),
+}
+"""By torch's names."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +111,8 @@ class Checkpoint(Mapping[str, Any]):  # Any, not Array: a runtime type checker w
         """
         if self.average is not None and ema is None:
             raise ValueError(
-                "it has two sets of weights, plain ones and their moving average (EMA): convert it "
-                "with ema=True or ema=False"
+                "has two sets of weights, plain ones and their moving average (EMA): convert this "
+                "file, with ema or without"
             )
         if ema and self.average is None and not self.is_average:
             raise ValueError("has no moving average (EMA)")

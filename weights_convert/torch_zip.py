@@ -49,7 +49,7 @@ def open_torch_zip(path: Path, *, training: bool = False) -> Checkpoint:
         file = opened.enter_context(path.open("rb"))
         try:
             records, pickled = _read_directory(file)
-            found, training = _unpickled(pickled, training)
+            found, training = unpickled(lambda inert: loads(pickled, inert=inert), training)
 
             def stored(name: str, view: StridedTensor) -> Stored:
                 return _stored(file, path, records, name, view)
@@ -60,18 +60,18 @@ def open_torch_zip(path: Path, *, training: bool = False) -> Checkpoint:
         return Checkpoint(**fields, close=opened.pop_all().close)
 
 
-def _unpickled(pickled: bytes, training: bool) -> tuple[Any, bool]:
+def unpickled(load: Callable[[bool], Any], training: bool) -> tuple[Any, bool]:
     """The object in a pickle, and whether it is a training program's.
 
     One with state dicts inside other dicts or lists is, whatever else it names; of a flat one,
-    everything must be known.
+    everything must be known. `load` is `loads`, with its argument `inert`.
     """
     if training:
-        return loads(pickled, inert=True), True
+        return load(True), True
     try:
-        return loads(pickled), False
+        return load(False), False
     except ValueError:
-        found = loads(pickled, inert=True)
+        found = load(True)
         if not is_nested(found):
             raise
         return found, True
@@ -187,12 +187,19 @@ def _read(file: BinaryIO, record: zipfile.ZipInfo, view: StridedTensor, what: st
     # The checksum covers the whole storage, so a partial view cannot be checked.
     if count == view.storage.numel and zlib.crc32(raw_bytes(items)) != record.CRC:
         raise ValueError(f"{what}: its bytes do not match the file's checksum")
-    if count == 0:
-        return np.empty(view.shape, dtype)
+    return strided(items, view)
+
+
+def strided(items: Array, view: StridedTensor) -> Array:
+    """The tensor in C order, from the items of its storage that it spans."""
+    if not items.size:
+        return np.empty(view.shape, items.dtype)
     if view.strides == _row_major(view.shape):
         return items.reshape(view.shape)
-    bytes_strides = [stride * dtype.itemsize for stride in view.strides]
-    return np.lib.stride_tricks.as_strided(items, view.shape, bytes_strides).copy(order="C")
+    bytes_strides = [stride * items.itemsize for stride in view.strides]
+    plain = items.view(f"u{items.itemsize}")  # as_strided does not know all dtypes of ml_dtypes
+    found = np.lib.stride_tricks.as_strided(plain, view.shape, bytes_strides).copy(order="C")
+    return found.view(items.dtype)
 
 
 def _row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
