@@ -10,6 +10,8 @@ from weights_convert.files import Stem as Stem
 from weights_convert.files import find_weights as find_weights
 from weights_convert.files import open_weights as open_weights
 from weights_convert.files import weight_files as weight_files
+from weights_convert.inspected import Inspected as Inspected
+from weights_convert.inspected import inspect as inspect
 from weights_convert.layouts import UNCONDITIONAL as UNCONDITIONAL
 from weights_convert.layouts.base import Settings as Settings
 from weights_convert.rules import to_flax as to_flax
@@ -39,5 +41,7 @@ __all__ = [
     "Part",
     "SingleOptions",
     "Settings",
+    "Inspected",
+    "inspect",
     "UNCONDITIONAL",
 ]

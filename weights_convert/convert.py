@@ -16,7 +16,7 @@ import numpy as np
 
 from weights_convert import rules
 from weights_convert.errors import listed
-from weights_convert.files import DIFFUSERS, TRANSFORMERS, candidates
+from weights_convert.files import DIFFUSERS, TRANSFORMERS, candidates, open_weights
 from weights_convert.layout import (
     CONFIG,
     INDEX,
@@ -160,6 +160,8 @@ def convert(
         if is_single:
             layout = _single(src, variant, component, options, opened)
         elif options.given:
+            if src.is_file():
+                open_weights(src, ema=options.ema).close()  # a damaged file: its own error
             raise ValueError(
                 f"{src} is not a model in one file of another layout than diffusers': "
                 f"{listed(options.given)} cannot be used"

@@ -201,9 +201,7 @@ def _opened(
     network = kind.network(tensors, settings or Settings())
     if "prediction_type" in overrides.get("scheduler", {}).keys() - network.scheduler.keys():
         raise ValueError(f"is {kind.title}, of which prediction_type says nothing")
-    is_average = chosen.is_average
-    if is_average is None and path.name.startswith(_EMA_FILE):
-        is_average = True
+    is_average = averaged_by_name(path, chosen.is_average)
     configs = {
         "unet": network.config | _averaged(is_average),
         "scheduler": network.scheduler,
@@ -217,6 +215,16 @@ def _opened(
         "has_ema": checkpoint.average is not None,
         "is_average": is_average,
     }
+
+
+def averaged_by_name(path: Path, is_average: bool | None) -> bool | None:
+    """Whether weights are a moving average: as the file says, else as its name does, if it does."""
+    return True if is_average is None and path.name.startswith(_EMA_FILE) else is_average
+
+
+def has_average(stored: Tensors) -> bool:
+    """Whether the names of a Stable Diffusion's tensors say that it has a moving average."""
+    return any(name.startswith(_EMA) for name in stored)
 
 
 def _averaged(is_average: bool | None) -> Config:

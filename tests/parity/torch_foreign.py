@@ -62,7 +62,7 @@ def ddpm(state: State, x: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
     width = state["conv_in.weight"].shape[0]
     half = width // 2
     frequencies = torch.exp(torch.arange(half) * (-math.log(10000.0) / (half - 1)))
-    angles = timestep.float()[:, None] * frequencies
+    angles = timestep[:, None] * frequencies
     emb = net.mlp("temb.dense.0", "temb.dense.1", torch.cat([angles.sin(), angles.cos()], 1))
     levels = 1 + max(int(name.split(".")[1]) for name in state if name.startswith("down."))
     layers = len({name.split(".")[3] for name in state if name.startswith("down.0.block.")})
@@ -119,7 +119,7 @@ def openai(
     net = Net(state, eps=1e-5)
     half = state["time_embed.0.weight"].shape[1] // 2
     frequencies = torch.exp(-math.log(10000.0) * torch.arange(half) / half)
-    angles = told.float()[:, None] * frequencies
+    angles = told[:, None] * frequencies
     emb = net.mlp("time_embed.0", "time_embed.2", torch.cat([angles.cos(), angles.sin()], 1))
     if labels is not None:
         emb = emb + state["label_emb.weight"][labels]

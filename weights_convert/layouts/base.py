@@ -135,6 +135,14 @@ class UNetLayout:
         except ValueError as error:
             raise ValueError(f"is {self.title}, but {error}") from None
 
+    def faults(self, tensors: Tensors) -> str:
+        """What `network` says without any setting; empty if nothing is wrong or missing."""
+        try:
+            self.network(tensors, Settings())
+        except ValueError as error:
+            return f"it {error}"
+        return ""
+
 
 def raise_if(faults: Iterable[str]) -> None:
     """One ValueError for all faults."""
