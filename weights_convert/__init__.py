@@ -4,7 +4,6 @@ executes nothing that a file contains.
 
 from weights_convert.convert import Part as Part
 from weights_convert.convert import Report as Report
-from weights_convert.convert import SingleOptions as SingleOptions
 from weights_convert.convert import convert as convert
 from weights_convert.files import Stem as Stem
 from weights_convert.files import find_weights as find_weights
@@ -18,6 +17,7 @@ from weights_convert.rules import to_flax as to_flax
 from weights_convert.rules import to_torch as to_torch
 from weights_convert.single_file import SingleFile as SingleFile
 from weights_convert.single_file import open_single_file as open_single_file
+from weights_convert.single_layout import SingleOptions as SingleOptions
 from weights_convert.tensors import Checkpoint as Checkpoint
 from weights_convert.write import save_flax as save_flax
 from weights_convert.write import save_orbax as save_orbax

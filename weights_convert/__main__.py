@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, NoReturn, get_args
 
-from weights_convert.convert import Dtype, Kind, SingleOptions, convert
+from weights_convert.convert import Dtype, Kind, convert
 from weights_convert.layouts.base import (
     BetaSchedule,
     HeadOrder,
@@ -19,6 +19,7 @@ from weights_convert.layouts.base import (
     VarianceType,
 )
 from weights_convert.single_file import LAYOUTS
+from weights_convert.single_layout import SingleOptions
 
 _EXAMPLES = """examples:
   python -m weights_convert ddpm-cat-256 ddpm-cat-256-flax

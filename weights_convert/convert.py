@@ -8,7 +8,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -28,10 +28,10 @@ from weights_convert.layout import (
     locate,
     read_config,
 )
-from weights_convert.layouts.base import PredictionType, Settings
 from weights_convert.names import current_config
+from weights_convert.prerelease_layout import old_network, prerelease_layout
 from weights_convert.single_file import is_single_file, open_single_file
-from weights_convert.single_layout import single_layout
+from weights_convert.single_layout import SingleOptions, single_layout
 from weights_convert.tensors import BFLOAT16, Array, Checkpoint, Stored
 from weights_convert.write import replacing, write_flax, write_orbax_folder, write_torch
 
@@ -75,38 +75,6 @@ class Report:
 
     def __str__(self) -> str:
         return "\n".join([*map(str, self.parts), *self.notes])
-
-
-@dataclass(frozen=True, kw_only=True)
-class SingleOptions:
-    """What only a model in one file needs. See `open_single_file` for `ema`,
-    `without_depth_estimator`, `overrides`, `layout` and `settings`.
-
-    Attributes:
-        ema: take the moving average, where the file has it beside other weights.
-        without_depth_estimator: leave the depth estimator of a Stable Diffusion out.
-        overrides: fields of configs, by component.
-        prediction_type: a short form of an override.
-        tokenizer: a folder with a tokenizer, its own or a pipeline's, to copy from.
-        layout: the file's layout, where its tensors do not tell it.
-        settings: of an unconditional UNet, what its tensors do not tell.
-    """
-
-    ema: bool = False
-    without_depth_estimator: bool = False
-    overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
-    prediction_type: PredictionType | None = None
-    tokenizer: str | Path | None = None
-    layout: str | None = None
-    settings: Settings = Settings()
-
-    @property
-    def given(self) -> list[str]:
-        """The names of the options that are not at their defaults, but for `ema`."""
-        names = [one.name for one in fields(self) if one.name not in ("ema", "settings")]
-        default = SingleOptions()
-        changed = [name for name in names if getattr(self, name) != getattr(default, name)]
-        return [*changed, *self.settings.given]
 
 
 def convert(
@@ -157,6 +125,7 @@ def convert(
     with ExitStack() as opened:
         options = single or SingleOptions()
         is_single = src.is_file() and is_single_file(src)
+        old = old_network(src)
         if is_single:
             layout = _single(src, variant, component, options, opened)
         elif options.given:
@@ -166,10 +135,13 @@ def convert(
                 f"{src} is not a model in one file of another layout than diffusers': "
                 f"{listed(options.given)} cannot be used"
             )
+        elif old is not None:
+            if component is not None:
+                raise ValueError(f"{src} has one network: component={component!r} is not needed")
+            layout = prerelease_layout(src, old, variant, options.ema)
         else:
             inner = src if component is None else component_of(src, component)
             layout = locate(inner, variant, options.ema)
-            is_single = layout.foreign
         _check_destination(src, layout, dst, overwrite)
         planned = [
             (network, _planned(network, opened.enter_context(network.open()), dtype, check))
@@ -178,7 +150,7 @@ def convert(
         dst.parent.mkdir(parents=True, exist_ok=True)
         with replacing(dst) as partial:
             _write_others(partial, layout)
-            kind: Kind = to or ("diffusers" if is_single else "flax")
+            kind: Kind = to or ("diffusers" if is_single or old else "flax")
             written = [_write(partial, network, leaves, kind) for network, leaves in planned]
         parts = [
             _part(network, leaves, dst / path.relative_to(partial))

@@ -10,13 +10,9 @@ from pathlib import Path
 from weights_convert import layouts
 from weights_convert.errors import listed
 from weights_convert.files import open_file
+from weights_convert.ldm_file import has_average
 from weights_convert.names import without_wrappers
-from weights_convert.single_file import (
-    STABLE_DIFFUSION,
-    averaged_by_name,
-    has_average,
-    layout_names,
-)
+from weights_convert.single_file import STABLE_DIFFUSION, averaged_by_name, layout_names
 
 
 @dataclass(frozen=True, kw_only=True)

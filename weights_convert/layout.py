@@ -10,8 +10,6 @@ and the files to copy with the weights.
 
 Every component of a pipeline that has a config.json and weights is a network, and is converted; the
 folders of others are copied. `id2label.json`, the names of a pipeline's classes, is copied too.
-
-A folder of diffusers before its first release (`layouts.prerelease`) becomes a nested one.
 """
 
 import json
@@ -34,8 +32,7 @@ from weights_convert.files import (
     find_weights,
     open_weights,
 )
-from weights_convert.layouts import prerelease
-from weights_convert.names import OLD_CLASSES, current_config, without_wrappers
+from weights_convert.names import OLD_CLASSES, current_config
 from weights_convert.orbax_io import is_orbax
 from weights_convert.tensors import Checkpoint
 
@@ -86,8 +83,6 @@ class Layout:
     made: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     notes: tuple[str, ...] = ()
     """What the result lacks, as sentences."""
-    foreign: bool = False
-    """Whether the source is in a layout that no library of today loads."""
 
 
 def locate(src: Path, variant: str | None, ema: bool = False) -> Layout:
@@ -105,8 +100,6 @@ def locate(src: Path, variant: str | None, ema: bool = False) -> Layout:
         raise FileNotFoundError(f"{src} does not exist")
     if src.is_file() or is_orbax(src):
         return _lone_weights(src, variant, ema)
-    if (old := _old_network(src)) is not None:
-        return _prerelease(src, old, variant, ema)
     if ema:
         raise ValueError(f"{src} is a folder: a moving average (EMA) is taken from a file of it")
     if (src / NETWORK).is_dir():
@@ -143,53 +136,6 @@ def _lone_weights(src: Path, variant: str | None, ema: bool) -> Layout:
         notes.append("the file has a moving average (EMA) of these weights too: ema takes it")
     network = Network(weights=src, open=partial(open_weights, src, ema=ema), config=config)
     return Layout(networks=(network,), copies=copies, made=made, notes=tuple(notes))
-
-
-def _old_network(src: Path) -> Path | None:
-    """The folder of the network of a pre-release of diffusers, if this is a folder of one."""
-    for folder in (src / NETWORK, src):
-        config = folder / CONFIG
-        if config.is_file() and _class_name(config) == prerelease.CLASS:
-            return folder
-    return None
-
-
-def _prerelease(src: Path, folder: Path, variant: str | None, ema: bool) -> Layout:
-    if variant is not None:
-        raise ValueError(f"variant={variant!r}, but {src} is older than variants")
-    names = [name for name in prerelease.WEIGHTS if (folder / name).is_file()]
-    if not names:
-        raise FileNotFoundError(
-            f"no weights in {folder}: looked for {listed(prerelease.WEIGHTS)}"
-        )
-    weights = folder / names[0]
-    configs = [src / place / SCHEDULER_CONFIG for place in prerelease.SCHEDULER_FOLDERS]
-    scheduler = next((read_config(path) for path in configs if path.is_file()), None)
-    with open_weights(weights, ema=ema) as checkpoint:
-        try:
-            found = prerelease.network(
-                without_wrappers(checkpoint.stored), read_config(folder / CONFIG), scheduler or {}
-            )
-        except ValueError as error:
-            raise ValueError(f"{weights}: {error}") from None
-
-    def opened() -> Checkpoint:
-        again = open_weights(weights, ema=ema)
-        config = read_config(folder / CONFIG)
-        tensors = prerelease.network(without_wrappers(again.stored), config, scheduler or {})
-        return Checkpoint(tensors.tensors, again.close)
-
-    named = found.scheduler["_class_name"]
-    network = Network(weights=weights, open=opened, config=found.config, subfolder=NETWORK)
-    made = {
-        f"{NETWORK}/{CONFIG}": found.config,
-        f"scheduler/{SCHEDULER_CONFIG}": found.scheduler,
-        INDEX: unconditional_index(prerelease.PIPELINES[named], named),
-    }
-    note = "no scheduler_config.json: the paper's noise schedule is assumed"
-    return Layout(
-        networks=(network,), made=made, notes=() if scheduler else (note,), foreign=True
-    )
 
 
 def unconditional_index(pipeline: str, scheduler: str) -> dict[str, Any]:

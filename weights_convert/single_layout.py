@@ -1,4 +1,6 @@
-"""The layout of a model in one file: the pipeline's folder that it becomes. Of a Stable Diffusion:
+"""The layout of a model in one file: the pipeline's folder that it becomes.
+
+Of an unconditional UNet these are unet/, scheduler/ and model_index.json. Of a Stable Diffusion:
 
 unet/, vae/, text_encoder/      config.json and weights, of those that the file has
 scheduler/                      scheduler_config.json
@@ -7,6 +9,7 @@ model_index.json                of the class that the UNet's input says
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,7 +25,9 @@ from weights_convert.layout import (
     unconditional_index,
 )
 from weights_convert.layouts import BY_NAME
-from weights_convert.single_file import Kind, SingleFile
+from weights_convert.layouts.base import PredictionType, Settings
+from weights_convert.ldm_file import Kind
+from weights_convert.single_file import SingleFile
 
 _PIPELINES: dict[Kind, str] = {
     "text2img": "StableDiffusionPipeline",
@@ -45,6 +50,38 @@ _TOKENIZER_FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SingleOptions:
+    """What only a model in one file needs. See `open_single_file` for `ema`,
+    `without_depth_estimator`, `overrides`, `layout` and `settings`.
+
+    Attributes:
+        ema: take the moving average, where the file has it beside other weights.
+        without_depth_estimator: leave the depth estimator of a Stable Diffusion out.
+        overrides: fields of configs, by component.
+        prediction_type: a short form of an override.
+        tokenizer: a folder with a tokenizer, its own or a pipeline's, to copy from.
+        layout: the file's layout, where its tensors do not tell it.
+        settings: of an unconditional UNet, what its tensors do not tell.
+    """
+
+    ema: bool = False
+    without_depth_estimator: bool = False
+    overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    prediction_type: PredictionType | None = None
+    tokenizer: str | Path | None = None
+    layout: str | None = None
+    settings: Settings = field(default_factory=Settings)
+
+    @property
+    def given(self) -> list[str]:
+        """The names of the options that are not at their defaults, but for `ema`."""
+        names = [one.name for one in fields(self) if one.name not in ("ema", "settings")]
+        default = SingleOptions()
+        changed = [name for name in names if getattr(self, name) != getattr(default, name)]
+        return [*changed, *self.settings.given]
 
 
 def single_layout(file: SingleFile, tokenizer: Path | None, component: str | None) -> Layout:

@@ -119,9 +119,7 @@ class Checkpoint(Mapping[str, Any]):  # Any, not Array: a runtime type checker w
         if self.average is None:
             return self
         stored = self.average if ema else self.stored
-        return Checkpoint(
-            stored, self._close, global_step=self.global_step, is_average=bool(ema)
-        )
+        return Checkpoint(stored, self._close, global_step=self.global_step, is_average=bool(ema))
 
     def close(self) -> None:
         """Close the files. Reading a tensor afterwards raises ValueError."""

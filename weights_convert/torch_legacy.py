@@ -75,7 +75,9 @@ def _places(file: BinaryIO, path: Path, storages: dict[str, Storage]) -> dict[st
         count = int.from_bytes(file.read(8), "little")
         wanted = storages[key]
         if count != wanted.numel:
-            raise ValueError(f"storage {key} has {count} items, not {wanted.numel}, or is truncated")
+            raise ValueError(
+                f"storage {key} has {count} items, not {wanted.numel}, or is truncated"
+            )
         places[key] = file.tell()
         end = places[key] + count * wanted.dtype.itemsize
         if end > size:

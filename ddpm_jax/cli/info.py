@@ -22,7 +22,8 @@ AVERAGE = "optimization_step"
 @dataclass(frozen=True, kw_only=True)
 class Info:
     """Show a model's config, parameters and memory, what a weight file is, or how an image was
-    made."""
+    made.
+    """
 
     EXAMPLES: ClassVar[str] = """\
   ddpm-jax info digits
@@ -125,7 +126,9 @@ class Info:
                 config = read_json(folder / files.config)
                 said = average_line(True if AVERAGE in config else config.get(AVERAGED))
                 place = stored(folder, self.variant, files.weights)
-                places.append(f"{name} {place}\n{name}: {said}" if name == NETWORK else f"{name} {place}")
+                places.append(
+                    f"{name} {place}\n{name}: {said}" if name == NETWORK else f"{name} {place}"
+                )
                 print(_columns((field, str(value)) for field, value in model.config.items()))
             elif name == "scheduler":
                 config = read_json(folder / files.config)

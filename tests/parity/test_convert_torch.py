@@ -98,7 +98,6 @@ def test_a_training_checkpoint(tmp_path: Path) -> None:
         same(checkpoint["weight"], layer.weight)
 
 
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_safetensors_both_ways(tmp_path: Path, dtype: Any) -> None:
     state = {"a.weight": torch.randn(3, 2, 3, 3).to(dtype), "b.weight": torch.randn(5, 4).to(dtype)}

@@ -1,5 +1,5 @@
-"""Checkpoints of other libraries' unconditional UNets: what their networks compute here, every value
-of them, and what is refused.
+"""Checkpoints of other libraries' unconditional UNets: what their networks compute here, every
+value of them, and what is refused.
 """
 
 import json
@@ -176,9 +176,7 @@ def nested_files(folder: Path) -> dict[str, Path]:
     return made
 
 
-@pytest.mark.parametrize(
-    "kind", ["model", "state_dict", "params", "list", "names", "ema of both"]
-)
+@pytest.mark.parametrize("kind", ["model", "state_dict", "params", "list", "names", "ema of both"])
 @pytest.mark.filterwarnings("ignore:all names of the weights begin with 'module.'")
 def test_plain_weights_and_their_average(tmp_path: Path, kind: str, capsys):
     path = nested_files(tmp_path)[kind]
@@ -186,7 +184,9 @@ def test_plain_weights_and_their_average(tmp_path: Path, kind: str, capsys):
         report = convert(path, tmp_path / f"{ema}", single=single(ema=ema, **DDPM))
         assert ("ema takes it" in str(report)) == (not ema)
         found = load_file(tmp_path / f"{ema}" / "unet" / "diffusion_pytorch_model.safetensors")
-        np.testing.assert_array_equal(found["conv_in.bias"], sign * ddpm_states()[0]["conv_in.bias"])
+        np.testing.assert_array_equal(
+            found["conv_in.bias"], sign * ddpm_states()[0]["conv_in.bias"]
+        )
         assert main(["info", str(tmp_path / f"{ema}")]) == 0
         words = "these are a moving" if ema else "these are not a moving"
         assert words in capsys.readouterr().out
@@ -326,9 +326,7 @@ def test_settings_that_are_missing(tmp_path: Path):
         r"num_train_timesteps .*variance_type .*head_order",
         "guided",
     )
-    refused(
-        path, "rescale_timesteps", "guided", **{**GUIDED, "num_train_timesteps": 4000}
-    )
+    refused(path, "rescale_timesteps", "guided", **{**GUIDED, "num_train_timesteps": 4000})
     refused(path, r"sample_size .*num_train_timesteps \(its levels", "consistency", num_heads=1)
 
 
@@ -392,7 +390,9 @@ def test_what_unet2dmodel_cannot_express(tmp_path: Path):
     path = openai_file(tmp_path, attends=(0, 1))
     refused(path, "4 heads at widths 32, 64 have 8, 16 channels", "guided", **heads)
     path = openai_file(tmp_path, mult=(0.5, 1), ch=64, attends=())
-    refused(path, "64 channels and its first level 32 .as in the models for 512", "guided", **GUIDED)
+    refused(
+        path, "64 channels and its first level 32 .as in the models for 512", "guided", **GUIDED
+    )
     refused(openai_file(tmp_path, channels=(6, 6)), "small picture beside x", "guided", **GUIDED)
     refused(openai_file(tmp_path), "heads of 48 channels do not divide", "guided", **(
         {**GUIDED, "num_heads": None, "num_head_channels": 48, "head_order": "new"}))  # fmt: skip
@@ -429,6 +429,6 @@ def test_a_stable_diffusion_is_not_unconditional(tmp_path: Path):
     other = foreign.save(tmp_path / "a.safetensors", {"a.weight": np.zeros(2, np.float32)})
     refused(other, "in no layout that is known, not of the layout 'guided'", "guided")
     with pytest.raises(TypeError, match="unknown settings size; accepted: sample_size"):
-        dj.DDPMPipeline.from_single_file(other, **{"size": 3})
+        dj.DDPMPipeline.from_single_file(other, size=3)
     with pytest.raises(ValueError, match="not of the layout 'stable-diffusion'"):
         dj.StableDiffusionPipeline.from_single_file(ddpm_file(tmp_path))

@@ -230,7 +230,7 @@ def test_the_format_before_torch_1_6(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for length in range(1, len(whole), 29):
         (tmp_path / "cut.bin").write_bytes(whole[:length])
-        with pytest.raises(ValueError, match="damaged|truncated"):
+        with pytest.raises(ValueError, match=r"damaged|truncated"):
             open_weights(tmp_path / "cut.bin")
 
 

@@ -1,5 +1,5 @@
-"""What a layout of unconditional checkpoints is: marks among the names of its tensors, and a function
-from its tensors to those of a `UNet2DModel`.
+"""What a layout of unconditional checkpoints is: marks among the names of its tensors, and a
+function from its tensors to those of a `UNet2DModel`.
 
     marks      regular expressions; a file is in the layout if each of them matches a name
     read       tensors and settings -> config, tensors and scheduler in diffusers' form
@@ -162,3 +162,10 @@ def needed(settings: Settings, wanted: Mapping[str, str]) -> list[str]:
         return []
     return [f"its tensors do not tell these settings, which must be stated: {listed(missing)}"]
 
+
+def linear(tensor: Stored) -> Stored:
+    """The weight of a convolution of kernel 1 as that of a linear layer; others as they are."""
+    shape = tensor.shape[:2]
+    if len(tensor.shape) < 3 or set(tensor.shape[2:]) != {1}:
+        return tensor
+    return tensor.mapped(shape, lambda array: array.reshape(shape))

@@ -1,5 +1,6 @@
-"""The UNet of Ho et al. in PyTorch, as ermongroup/ddim and pesser/pytorch_diffusion have it, to
-diffusers' names. With n levels:
+"""The UNet of Ho et al. in PyTorch, as ermongroup/ddim and pesser/pytorch_diffusion have it.
+
+Its names are those of diffusers so, with n levels:
 
     temb.dense.{0, 1}                     time_embedding.linear_{1, 2}
     down.i.{block, attn}.j                down_blocks.i.{resnets, attentions}.j
@@ -19,7 +20,15 @@ Reference: Ho et al. 2020, arXiv:2006.11239; Song et al. 2020, arXiv:2010.02502.
 import re
 
 from weights_convert.errors import listed
-from weights_convert.layouts.base import Network, Settings, Tensors, UNetLayout, needed, raise_if
+from weights_convert.layouts.base import (
+    Network,
+    Settings,
+    Tensors,
+    UNetLayout,
+    linear,
+    needed,
+    raise_if,
+)
 from weights_convert.layouts.unet import check, described
 from weights_convert.ldm import ATTENTION, VAE_RESNET
 from weights_convert.ldm_configs import Config, shapes_of
@@ -68,7 +77,11 @@ def renamed(tensors: Tensors) -> tuple[dict[str, Stored], dict[str, str]]:
         raise ValueError(f"UNet2DModel has no shortcuts of 3x3 convolutions: {listed(wide)}")
     if strange:
         raise ValueError(f"names that no such network has: {listed(strange)}")
-    return {new: _linear(new, kept[old]) for new, old in origin.items()}, origin
+    found = {
+        new: linear(kept[old]) if ".attentions." in new else kept[old]
+        for new, old in origin.items()
+    }
+    return found, origin
 
 
 def _module(module: str, last: int) -> str | None:
@@ -85,14 +98,6 @@ def _module(module: str, last: int) -> str | None:
         return f"{block}.{way}samplers.0.conv"
     table, name = (_RESNET, "resnets") if kind == "block" else (ATTENTION, "attentions")
     return None if inner not in table else f"{block}.{name}.{layer}.{table[inner]}"
-
-
-def _linear(new: str, tensor: Stored) -> Stored:
-    """The weight of a 1x1 convolution in an attention as that of a linear layer."""
-    shape = tensor.shape
-    if ".attentions." not in new or len(shape) < 3 or set(shape[2:]) != {1}:
-        return tensor
-    return tensor.mapped(shape[:2], lambda array: array.reshape(shape[:2]))
 
 
 def unet(tensors: Tensors, sample_size: int | None) -> tuple[dict[str, Stored], Config]:
@@ -113,8 +118,8 @@ def unet(tensors: Tensors, sample_size: int | None) -> tuple[dict[str, Stored], 
     n = len(levels.widths)
     if n > 1 and not any(".downsamplers." in name for name in shapes):
         raise ValueError(
-            "it halves and doubles pictures without convolutions (resamp_with_conv is false), which "
-            "UNet2DModel does not"
+            "it halves and doubles pictures without convolutions (resamp_with_conv is false), "
+            "which UNet2DModel does not"
         )
     check(shapes, levels.config, origin)
     return found, levels.config

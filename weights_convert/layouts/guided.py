@@ -36,7 +36,9 @@ def _read(tensors: Tensors, settings: Settings) -> Network:
         wanted["rescale_timesteps"] = "its option of that name"
     faults = [*heads_needed(settings), *needed(settings, wanted), *_super_resolution(tensors)]
     if learned and settings.variance_type is not None:
-        faults.append(f"it learns its variance: variance_type {settings.variance_type} is not for it")
+        faults.append(
+            f"it learns its variance: variance_type {settings.variance_type} is not for it"
+        )
     raise_if(faults)
     assert steps is not None
     found, config = unet(tensors, settings, settings.head_order or "new")

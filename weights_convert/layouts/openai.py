@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from weights_convert.errors import listed
-from weights_convert.layouts.base import HeadOrder, Settings, Tensors, raise_if
+from weights_convert.layouts.base import HeadOrder, Settings, Tensors, linear, raise_if
 from weights_convert.layouts.unet import check, described
 from weights_convert.ldm_configs import Config, Shapes, shapes_of
 from weights_convert.openai_names import renamer
@@ -34,7 +34,9 @@ _QKV = re.compile(r"(.+\.attentions\.\d+)\.qkv\.(weight|bias)")
 _ATTENTION = {"norm": "group_norm", "qkv": "qkv", "proj_out": "to_out.0"}
 
 
-def unet(tensors: Tensors, settings: Settings, order: HeadOrder) -> tuple[dict[str, Stored], Config]:
+def unet(
+    tensors: Tensors, settings: Settings, order: HeadOrder
+) -> tuple[dict[str, Stored], Config]:
     """The tensors in diffusers' form, and the config.
 
     Args:
@@ -95,8 +97,8 @@ def _inexpressible(shapes: Shapes, widths: list[int]) -> Iterator[str]:
     sinusoid = shapes["time_embedding.linear_1.weight"][1]
     if widths and sinusoid != widths[0]:
         yield (
-            f"its time embedding has {sinusoid} channels and its first level {widths[0]} (as in the "
-            "models for 512 pixels), and in UNet2DModel both are the same"
+            f"its time embedding has {sinusoid} channels and its first level {widths[0]} (as in "
+            "the models for 512 pixels), and in UNet2DModel both are the same"
         )
     if len(widths) > 1 and not any(".downsamplers." in name for name in shapes):
         yield "it halves pictures by averages (conv_resample is false), which UNet2DModel does not"
@@ -129,8 +131,8 @@ def _head_dim(widths: list[int], settings: Settings) -> int | None:
     if len(widths) > 1:
         channels = ", ".join(str(width // heads) for width in widths)
         raise ValueError(
-            f"{heads} heads at widths {listed(widths)} have {channels} channels, and UNet2DModel has "
-            "one number of channels a head: it cannot express this network"
+            f"{heads} heads at widths {listed(widths)} have {channels} channels, and UNet2DModel "
+            "has one number of channels a head: it cannot express this network"
         )
     return widths[0] // heads
 
@@ -138,32 +140,37 @@ def _head_dim(widths: list[int], settings: Settings) -> int | None:
 def _projections(
     new: str, tensor: Stored, settings: Settings, order: HeadOrder
 ) -> dict[str, Stored]:
-    """A tensor, or the three that `qkv` becomes; 1x1 convolutions as linear layers."""
-    shape = tensor.shape
-    if ".attentions." in new and len(shape) > 2 and set(shape[2:]) == {1}:
-        shape = shape[:2]
-        tensor = tensor.mapped(shape, lambda array: array.reshape(shape))
+    """A tensor, or the three that `qkv` becomes."""
+    if ".attentions." in new:
+        tensor = linear(tensor)
     if not (match := _QKV.fullmatch(new)):
         return {new: tensor}
-    width, rest = divmod(shape[0], 3)
-    heads = settings.num_heads or (width // (settings.num_head_channels or width) or 1)
-    if rest or width % heads or (settings.num_head_channels or 1) * heads > width:
-        raise ValueError(f"{new} of {shape[0]} rows is not queries, keys and values of {heads} heads")
-    if settings.num_head_channels is not None and width != heads * settings.num_head_channels:
-        raise ValueError(f"heads of {settings.num_head_channels} channels do not divide {width}")
-    part_shape = (width, *shape[1:])
-    split = (3, heads) if order == "new" else (heads, 3)
+    rows = tensor.shape[0] if tensor.shape else 0
+    width, heads = rows // 3, _heads(rows, settings)
+    shape = (width, *tensor.shape[1:])
 
     def part(k: int) -> Callable[[Array], Array]:
         def of(array: Array) -> Array:
-            parts = array.reshape(*split, width // heads, *shape[1:])
-            return np.ascontiguousarray(parts[k] if order == "new" else parts[:, k]).reshape(
-                part_shape
-            )
+            if order == "new":
+                return array.reshape(3, *shape)[k].copy()
+            parts = array.reshape(heads, 3, width // heads, *shape[1:])
+            return np.ascontiguousarray(parts[:, k]).reshape(shape)
 
         return of
 
     return {
-        f"{match[1]}.to_{letter}.{match[2]}": tensor.mapped(part_shape, part(k))
+        f"{match[1]}.to_{letter}.{match[2]}": tensor.mapped(shape, part(k))
         for k, letter in enumerate("qkv")
     }
+
+
+def _heads(rows: int, settings: Settings) -> int:
+    """The heads of a `qkv` with so many rows."""
+    width, rest = divmod(rows, 3)
+    channels = settings.num_head_channels
+    heads = settings.num_heads or (width // channels if channels else 1)
+    if channels is not None and width % channels:
+        raise ValueError(f"heads of {channels} channels do not divide {width}")
+    if rest or heads == 0 or width % heads:
+        raise ValueError(f"{rows} rows of qkv are not queries, keys and values of {heads} heads")
+    return heads

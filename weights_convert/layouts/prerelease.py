@@ -1,4 +1,5 @@
-"""Folders of diffusers before its first release (June and July 2022), whose network is a `UNetModel`.
+"""Folders of diffusers before its first release (June and July 2022), whose network is a
+`UNetModel`.
 
     config.json                  ch, ch_mult, num_res_blocks, attn_resolutions, in_channels, out_ch,
                                  resolution, dropout, resamp_with_conv
@@ -11,8 +12,7 @@ As its history says (huggingface/diffusers, src/diffusers/models/unet.py at 61ea
 """
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from weights_convert.errors import listed
 from weights_convert.files import DIFFUSERS, candidates
@@ -80,7 +80,7 @@ def _differences(config: Mapping[str, Any], made: Config) -> list[str]:
 
 
 def _descending(sizes: Any) -> list[int] | None:
-    return sorted(sizes, reverse=True) if isinstance(sizes, list) else None
+    return sorted(cast(list[int], sizes), reverse=True) if isinstance(sizes, list) else None
 
 
 def _scheduler(config: Mapping[str, Any]) -> Config:
