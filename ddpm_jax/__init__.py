@@ -63,6 +63,7 @@ from ddpm_jax.pipelines.text_to_image import StableDiffusionPipeline as StableDi
 from ddpm_jax.pipelines.unconditional import CallOptions as CallOptions
 from ddpm_jax.pipelines.unconditional import DDIMPipeline as DDIMPipeline
 from ddpm_jax.pipelines.unconditional import DDPMPipeline as DDPMPipeline
+from ddpm_jax.pipelines.unconditional import FileSettings as FileSettings
 from ddpm_jax.pipelines.unconditional import ImagePipelineOutput as ImagePipelineOutput
 from ddpm_jax.pipelines.unconditional import PNDMPipeline as PNDMPipeline
 from ddpm_jax.sampling.keys import noise as noise
@@ -128,7 +129,7 @@ __all__ = [
     # pipelines
     "DDPMPipeline", "DDIMPipeline", "PNDMPipeline", "RePaintPipeline", "DiffusionPipeline",
     "ConsistencyModelPipeline",
-    "ImagePipelineOutput", "CallOptions", "RunOptions", "LoadOptions",
+    "ImagePipelineOutput", "CallOptions", "FileSettings", "RunOptions", "LoadOptions",
     # text to image
     "StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline",
     "StableDiffusionDepth2ImgPipeline", "StableDiffusionPipelineOutput", "PromptOptions",

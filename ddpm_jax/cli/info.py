@@ -84,13 +84,12 @@ class Info:
     def _network(self, folder: Path) -> None:
         """Print the config and the sizes of a model with one network."""
         from ddpm_jax.hub import class_names, hub
-        from ddpm_jax.hub.files import read_json
         from ddpm_jax.models import UNet2DModel
         from weights_convert.inspected import average_line
         from weights_convert.layout import AVERAGED
 
         files = UNet2DModel.files
-        config = read_json(folder / files.config)
+        config = UNet2DModel.read_config(folder)
         model = UNet2DModel.from_config(config)
         shapes = model.shapes()
         print(f"{self.name}: {type(model).__name__}\n")
