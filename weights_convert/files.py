@@ -170,6 +170,8 @@ def open_weights(path: str | Path, *, ema: bool | None = None) -> Checkpoint:
         FileNotFoundError: the file does not exist.
     """
     path = Path(path)
+    if ema and (path.is_dir() or path.name.endswith(".json")):
+        raise ValueError(f"{path} has no moving average (EMA): only single files have one")
     if path.is_dir():
         if not is_orbax(path):
             raise ValueError(f"{path} is a folder but not an orbax checkpoint")

@@ -54,6 +54,11 @@ _STEMS = (DIFFUSERS, TRANSFORMERS)
 _PIPELINES = {"DDIMScheduler": "DDIMPipeline", "PNDMScheduler": "PNDMPipeline"}
 
 
+def averaged(is_average: bool | None) -> dict[str, Any]:
+    """The field of a config that says whether its weights are an average, where that is known."""
+    return {} if is_average is None else {AVERAGED: is_average}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Network:
     """The weights of one component, and where they go."""
@@ -126,10 +131,12 @@ def _lone_weights(src: Path, variant: str | None, ema: bool) -> Layout:
     found = path.is_file()
     config, copies, notes = read_config(path) if found else {}, {CONFIG: path}, list[str]()
     made: dict[str, dict[str, Any]] = {}
-    with open_weights(src, ema=ema) as weights:  # names and shapes only
-        is_average = weights.is_average
+    is_average = None
+    if src.is_file():
+        with open_weights(src, ema=ema) as weights:  # names and shapes only
+            is_average = weights.is_average
     if is_average is not None and found:
-        made, copies = {CONFIG: current_config(config) | {AVERAGED: is_average}}, {}
+        made, copies = {CONFIG: current_config(config) | averaged(is_average)}, {}
     if not found:
         copies, notes = {}, [f"no {CONFIG}: add one to this folder to load it"]
     if is_average is False:

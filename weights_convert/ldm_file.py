@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 from weights_convert import ldm, ldm_configs
 from weights_convert.errors import listed
-from weights_convert.layout import AVERAGED
+from weights_convert.layout import averaged
 from weights_convert.ldm_configs import Config, Version
 from weights_convert.tensors import Checkpoint, Stored
 
@@ -187,8 +187,3 @@ def _predicts_v(
             stacklevel=6,
         )
     return step != _BASE_STEP
-
-
-def averaged(is_average: bool | None) -> Config:
-    """The field of a config that says it, where it is known."""
-    return {} if is_average is None else {AVERAGED: is_average}

@@ -11,6 +11,7 @@ from weights_convert.layout import (
     SCHEDULER_CONFIG,
     Layout,
     Network,
+    averaged,
     read_config,
     unconditional_index,
 )
@@ -56,6 +57,7 @@ def prerelease_layout(src: Path, folder: Path, variant: str | None, ema: bool) -
             )
         except ValueError as error:
             raise ValueError(f"{weights}: {error}") from None
+        found.config.update(averaged(checkpoint.is_average))
 
     def opened() -> Checkpoint:
         again = open_weights(weights, ema=ema)

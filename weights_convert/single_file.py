@@ -27,9 +27,10 @@ from typing import Any
 from weights_convert import layouts, ldm_file
 from weights_convert.errors import listed
 from weights_convert.files import open_file
+from weights_convert.layout import averaged
 from weights_convert.layouts.base import Settings, Tensors
 from weights_convert.ldm_configs import Config, Version
-from weights_convert.ldm_file import COMPONENTS, Kind, averaged, overridden
+from weights_convert.ldm_file import COMPONENTS, Kind, overridden
 from weights_convert.names import without_wrappers
 from weights_convert.tensors import Checkpoint
 

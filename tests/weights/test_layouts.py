@@ -224,6 +224,10 @@ def test_diffusers_own_layout_inside(tmp_path: Path):
         assert config["_moving_average"] is ema
     with pytest.raises(ValueError, match="two sets of weights"):
         dj.UNet2DModel.from_pretrained(tmp_path / "a")
+    convert(tmp_path / "True", tmp_path / "orbax", to="orbax")
+    orbax = tmp_path / "orbax" / "diffusion_flax_model.orbax"
+    with pytest.raises(ValueError, match="only single files have one"):
+        convert(orbax, tmp_path / "out", single=SingleOptions(ema=True))
 
 
 def test_a_file_says_by_its_name_that_it_is_an_average(tmp_path: Path):
