@@ -65,18 +65,20 @@ SCHEDULERS = {
 }
 
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("legacy", "new")]
-"""What is sampled here is sampled so too in the cases that stay."""
-
-
-@pytest.mark.parametrize("name", ["ddpm", "consistency", *SLOW])
-def test_the_command_converts_and_samples(tmp_path: Path, name: str, capsys):
-    case, out = CASES[name], tmp_path / "out"
-    case = case._replace(shapes={**case.shapes, "mult": (1,), "attends": ()})  # compiles faster
-    path = foreign.save(tmp_path / "model.pt", case.state())
+def converted(folder: Path, name: str, capsys: Any, **shapes: Any) -> Path:
+    """The folder that the command makes of a case's file."""
+    case, out = CASES[name], folder / "out"
+    case = case._replace(shapes={**case.shapes, **shapes})
+    path = foreign.save(folder / "model.pt", case.state())
     options = [f"--{k.replace('_', '-')}={v}" for k, v in case.settings.items()]
-    options += [] if case.layout == "ddpm" or name == "legacy" else [f"--layout={case.layout}"]
+    options += [f"--layout={case.layout}"] if name in ("new", "consistency") else []
     assert main(["convert", str(path), str(out), *options]) == 0, capsys.readouterr().err
+    return out
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_command_converts(tmp_path: Path, name: str, capsys):
+    out = converted(tmp_path, name, capsys)
     assert files(out) == {
         "model_index.json",
         "scheduler/scheduler_config.json",
@@ -85,13 +87,21 @@ def test_the_command_converts_and_samples(tmp_path: Path, name: str, capsys):
     }
     scheduler = json.loads((out / "scheduler" / "scheduler_config.json").read_text())
     assert scheduler.items() >= SCHEDULERS[name].items()
-    size = sum(one.nbytes for one in case.state().values())
-    assert sum(one.nbytes for one in load_file(next(out.glob("unet/*.safetensors"))).values()) == (
-        size
-    )
+    written = load_file(out / "unet" / "diffusion_pytorch_model.safetensors")
+    size = sum(one.nbytes for one in CASES[name].state().values())
+    assert sum(one.nbytes for one in written.values()) == size
+
+
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("legacy", "new")]
+"""Their folders are loaded and run as those of the cases that stay."""
+
+
+@pytest.mark.parametrize("name", ["ddpm", "consistency", *SLOW])
+def test_a_converted_model_samples(tmp_path: Path, name: str, capsys):
+    out = converted(tmp_path, name, capsys, mult=(1,), attends=())  # compiles faster
     picture = tmp_path / "picture.png"
     command = ["sample", "--model", str(out), "--out", str(picture), "--steps", "2", "--no-cache"]
-    if case.layout == "consistency":
+    if name == "consistency":
         command += ["--labels", "4", "--scheduler", "cm-stochastic-iterative"]
     assert main(command) == 0, capsys.readouterr().err
     assert picture.stat().st_size > 0
