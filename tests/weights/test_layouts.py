@@ -173,26 +173,33 @@ def ddpm_states() -> tuple[foreign.Arrays, foreign.Arrays]:
     return plain, {name: -one for name, one in plain.items()}
 
 
-def nested_files(folder: Path) -> dict[str, Path]:
+NESTED = {
+    "model": ("model", "ema"),
+    "state_dict": ("state_dict", "ema_state_dict"),
+    "params": ("params", "params_ema"),
+}
+
+
+def with_both(folder: Path, kind: str) -> Path:
+    """A file with plain weights and their average."""
     plain, average = ddpm_states()
     both = {f"online_model.{n}": a for n, a in plain.items()}
     both |= {f"ema_model.{n}": a for n, a in average.items()}
     both["step"] = np.array(3)
-    made = {}
-    for names in (("model", "ema"), ("state_dict", "ema_state_dict"), ("params", "params_ema")):
-        file = folder / f"{names[0]}.pt"
-        parts = dict(zip(names, (plain, average), strict=True))
-        made[names[0]] = foreign.save_nested(file, parts, step=foreign.torch_files.number(7))
-    made["list"] = foreign.save_list(folder / "ckpt.pth", plain, average)
-    made["names"] = foreign.save(folder / "both.safetensors", both)
-    made["ema of both"] = foreign.save_nested(folder / "lucid.pt", {"model": plain, "ema": both})
-    return made
+    if kind == "list":
+        return foreign.save_list(folder / "ckpt.pth", plain, average)
+    if kind == "names":
+        return foreign.save(folder / "both.safetensors", both)
+    if kind == "ema of both":
+        return foreign.save_nested(folder / "model-1.pt", {"model": plain, "ema": both})
+    parts = dict(zip(NESTED[kind], (plain, average), strict=True))
+    return foreign.save_nested(folder / "a.pt", parts, step=foreign.torch_files.number(7))
 
 
-@pytest.mark.parametrize("kind", ["model", "state_dict", "params", "list", "names", "ema of both"])
+@pytest.mark.parametrize("kind", [*NESTED, "list", "names", "ema of both"])
 @pytest.mark.filterwarnings("ignore:all names of the weights begin with 'module.'")
 def test_plain_weights_and_their_average(tmp_path: Path, kind: str, capsys):
-    path = nested_files(tmp_path)[kind]
+    path = with_both(tmp_path, kind)
     for ema, sign in ((False, 1), (True, -1)):
         report = convert(path, tmp_path / f"{ema}", single=single(ema=ema, **DDPM))
         assert ("ema takes it" in str(report)) == (not ema)
