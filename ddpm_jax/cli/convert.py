@@ -26,8 +26,7 @@ class Convert:
   ddpm-jax convert cat cat-for-torch --to diffusers
   ddpm-jax convert diffusion_pytorch_model.bin converted --to orbax --overwrite
   ddpm-jax convert v1-5-pruned-emaonly.ckpt sd15 --tokenizer clip-vit-large-patch14
-  ddpm-jax convert ema_diffusion_cifar10_model-790000.ckpt cifar10 --sample-size 32 \\
-    --variance-type fixed_large"""
+  ddpm-jax convert model-790000.ckpt cifar10 --sample-size 32 --variance-type fixed_large"""
 
     src: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SRC")]
     """A pipeline's or a component's folder, a weight file, a hub id or a bundled name."""
