@@ -63,8 +63,9 @@ class Info:
         if Path(self.name).is_file():
             from weights_convert import inspect
 
-            if self.memory:
-                raise OptionError("--memory is for models in folders")
+            names = ("memory", "batch_size", "revision", "variant")
+            if given := [f"--{n.replace('_', '-')}" for n in names if getattr(self, n)]:
+                raise OptionError(f"of a weight file nothing is shown by {', '.join(given)}")
             print(inspect(self.name))
             return
         from ddpm_jax.cli.loading import located

@@ -215,6 +215,8 @@ def test_plain_weights_and_their_average(tmp_path: Path, kind: str, capsys):
     assert "layout ddpm" in shown
     assert "two sets of weights" in shown
     assert "sample_size (width and height of its images)" in shown
+    assert main(["info", str(path), "--memory", "--variant", "fp16"]) == 2
+    assert "nothing is shown by --memory, --variant" in capsys.readouterr().err
 
 
 def test_diffusers_own_layout_inside(tmp_path: Path):
