@@ -1,10 +1,12 @@
 """Which state dicts are in what a training program saved, plain ones and moving averages (EMA).
 
-{name: tensor, ...}                              one state dict, maybe with other things beside
-{"model": ..., "ema": ..., "step": ...}          by the names below, one in another too
-[model, optimizer, epoch, step, ema]             a list (ermongroup/ddim): its state dicts are
-                                                 the first, and the average the last
-{"ema_model.NAME": ..., "online_model.NAME": ...}    both in one (ema-pytorch)
+    {name: tensor, ...}                      one state dict, maybe with other things beside
+    {"model": ..., "ema": ..., "step": ...}  by the names below, one in another too
+    [model, optimizer, epoch, step, ema]     a list (ermongroup/ddim): the first dict with tensors,
+                                             and the average, the last
+    {"ema_model.X": ..., "online_model.X": ...}    both in one (ema-pytorch)
+
+`Checkpoint.chosen` says which of them is read.
 """
 
 from collections.abc import Mapping
