@@ -44,6 +44,7 @@ from ddpm_jax.models import encode_tiled as encode_tiled
 from ddpm_jax.pipelines.base import DiffusionPipeline as DiffusionPipeline
 from ddpm_jax.pipelines.base import LoadOptions as LoadOptions
 from ddpm_jax.pipelines.call import RunOptions as RunOptions
+from ddpm_jax.pipelines.consistency import ConsistencyModelPipeline as ConsistencyModelPipeline
 from ddpm_jax.pipelines.depth_to_image import (
     StableDiffusionDepth2ImgPipeline as StableDiffusionDepth2ImgPipeline,
 )
@@ -62,6 +63,7 @@ from ddpm_jax.pipelines.text_to_image import StableDiffusionPipeline as StableDi
 from ddpm_jax.pipelines.unconditional import CallOptions as CallOptions
 from ddpm_jax.pipelines.unconditional import DDIMPipeline as DDIMPipeline
 from ddpm_jax.pipelines.unconditional import DDPMPipeline as DDPMPipeline
+from ddpm_jax.pipelines.unconditional import FileSettings as FileSettings
 from ddpm_jax.pipelines.unconditional import ImagePipelineOutput as ImagePipelineOutput
 from ddpm_jax.pipelines.unconditional import PNDMPipeline as PNDMPipeline
 from ddpm_jax.sampling.keys import noise as noise
@@ -126,7 +128,8 @@ from ddpm_jax.text.tokenizer import CLIPTokenizer as CLIPTokenizer
 __all__ = [
     # pipelines
     "DDPMPipeline", "DDIMPipeline", "PNDMPipeline", "RePaintPipeline", "DiffusionPipeline",
-    "ImagePipelineOutput", "CallOptions", "RunOptions", "LoadOptions",
+    "ConsistencyModelPipeline",
+    "ImagePipelineOutput", "CallOptions", "FileSettings", "RunOptions", "LoadOptions",
     # text to image
     "StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline",
     "StableDiffusionDepth2ImgPipeline", "StableDiffusionPipelineOutput", "PromptOptions",

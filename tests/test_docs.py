@@ -21,6 +21,9 @@ import ddpm_jax as dj
 from ddpm_jax import training
 from ddpm_jax.cli import app
 from ddpm_jax.training import data
+from weights_convert import Settings
+from weights_convert.single_file import LAYOUTS
+from weights_convert.state_dicts import AVERAGE, PLAIN
 
 REPO = Path(__file__).parent.parent
 DOCS = REPO / "docs"
@@ -31,6 +34,7 @@ SEVERAL_DEVICES = ("devices.md", "scaling.md")
 EXPORTS = "export.md"
 
 TEXT_TO_IMAGE = (DOCS / "text_to_image.md").read_text(encoding="utf-8")
+CHECKPOINTS = (DOCS / "checkpoints.md").read_text(encoding="utf-8")
 FROM_THE_HUB = re.compile(r"^```py\n(.*?)^```$", re.S | re.M)
 """Code that is not run, since it names repositories of the hub."""
 
@@ -117,10 +121,27 @@ def test_code_that_is_not_run_has_names_that_exist(block: str) -> None:
             assert {keyword.arg for keyword in call.keywords} <= accepted
 
 
-@pytest.mark.parametrize("line", re.findall(r"(?m)^ddpm-jax .*$", TEXT_TO_IMAGE))
-def test_commands_of_text_to_image_parse(line: str) -> None:
+COMMANDS = [
+    line
+    for text in (TEXT_TO_IMAGE, CHECKPOINTS)
+    for line in re.findall(r"(?m)^ddpm-jax .*$", text.replace("\\\n", ""))
+]
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_commands_of_pages_parse(line: str) -> None:
     words = shlex.split(line, comments=True)
     assert isinstance(app._parse(words[1:]), app.COMMANDS[words[1]])
+
+
+def test_the_page_of_checkpoints_has_every_layout_and_setting() -> None:
+    for name in (*LAYOUTS, *Settings.__annotations__):
+        assert f"`{name}`" in CHECKPOINTS
+    for name in (*PLAIN, *AVERAGE):
+        assert f"`{name}`" in CHECKPOINTS
+    named = NAMED_TEST.findall(CHECKPOINTS)
+    assert len(named) > 6
+    assert all(test in _tests_in(file) for file, test in named)
 
 
 def test_a_wrong_output_in_a_page_fails(tmp_path: Path) -> None:

@@ -65,6 +65,24 @@ def state_dict(items: Mapping[str, bytes]) -> bytes:
     return b"\x80\x02" + dictionary(items) + b"."
 
 
+def write_old(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Path:
+    """As torch.save of a state dict before torch 1.6."""
+    items, records = entries(arrays)
+    pickled = state_dict(items).replace(b"tQ", b"NtQ")  # each storage is no part of another one
+    data = b"".join(
+        len_of(array) + records[f"data/{key}"] for key, array in enumerate(arrays.values())
+    )
+    keys = [str(key) for key in range(len(arrays))]
+    head = [0x1950A86A20F9469CFC6C, 1001, {"protocol_version": 1001, "little_endian": True}]
+    parts = [*(pickle.dumps(one, 2) for one in head), pickled, pickle.dumps(keys, 2), data]
+    path.write_bytes(b"".join(parts))
+    return path
+
+
+def len_of(array: np.ndarray[Any, Any]) -> bytes:
+    return struct.pack("<q", array.size)
+
+
 def write_zip(
     path: Path,
     pickled: bytes,

@@ -7,15 +7,27 @@ with exit status 1, or 2 for wrong arguments.
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import NoReturn, get_args
+from dataclasses import fields
+from typing import Any, NoReturn, get_args
 
-from weights_convert.convert import Dtype, Kind, SingleOptions, convert
+from weights_convert.convert import Dtype, Kind, convert
+from weights_convert.layouts.base import (
+    BetaSchedule,
+    HeadOrder,
+    PredictionType,
+    Settings,
+    VarianceType,
+)
+from weights_convert.single_file import LAYOUTS
+from weights_convert.single_layout import SingleOptions
 
 _EXAMPLES = """examples:
   python -m weights_convert ddpm-cat-256 ddpm-cat-256-flax
   python -m weights_convert ddpm-cat-256-flax back --to diffusers
   python -m weights_convert diffusion_pytorch_model.bin out --to orbax --overwrite
   python -m weights_convert v1-5-pruned-emaonly.ckpt sd15 --tokenizer clip-vit-large-patch14
+  python -m weights_convert ema_diffusion_cifar10_model-790000.ckpt cifar10 --sample-size 32 \\
+      --variance-type fixed_large
 """
 
 
@@ -36,22 +48,47 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--to",
         choices=get_args(Kind),
-        help="default: flax; of a Stable Diffusion in one file, diffusers",
+        help="default: flax; of a model in one file, diffusers",
     )
     parser.add_argument("--variant", help='which weights of a folder to read, for example "fp16"')
     parser.add_argument("--dtype", choices=get_args(Dtype), help="default: the stored dtype")
     parser.add_argument("--overwrite", action="store_true", help="overwrite a result at DST")
     parser.add_argument("--component", help='only this one of a pipeline, for example "vae"')
-    single = parser.add_argument_group("of a Stable Diffusion in one file")
-    single.add_argument("--tokenizer", help="a folder to copy the tokenizer from")
+    single = parser.add_argument_group("of a model in one file")
     single.add_argument("--ema", action="store_true", help="take the moving average")
+    single.add_argument("--layout", choices=LAYOUTS, help="if its tensors do not tell it")
     single.add_argument(
-        "--prediction-type", choices=["epsilon", "v_prediction"], help="if the file does not say it"
+        "--prediction-type", choices=get_args(PredictionType), help="if the file does not say it"
     )
-    single.add_argument(
+    stable = parser.add_argument_group("of a Stable Diffusion in one file")
+    stable.add_argument("--tokenizer", help="a folder to copy the tokenizer from")
+    stable.add_argument(
         "--without-depth-estimator", action="store_true", help="leave the depth estimator out"
     )
+    _add_settings(parser.add_argument_group("of an unconditional UNet in one file"))
     return parser
+
+
+def _add_settings(group: Any) -> None:
+    """What no tensor tells; the error about missing ones says which a file needs."""
+    group.add_argument("--sample-size", type=int, help="width and height of its images")
+    group.add_argument("--num-heads", type=int, help="heads of every attention")
+    group.add_argument("--num-head-channels", type=int, help="channels of one head")
+    group.add_argument("--head-order", choices=get_args(HeadOrder), help="of queries, keys, values")
+    group.add_argument("--num-train-timesteps", type=int, help="timesteps of the training")
+    group.add_argument("--beta-schedule", choices=get_args(BetaSchedule), help="of the noise")
+    group.add_argument("--variance-type", choices=get_args(VarianceType), help="of the sampling")
+    group.add_argument(
+        "--rescale-timesteps",
+        choices=("yes", "no"),
+        help="whether the network was told its timesteps as parts of 1000",
+    )
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    named = {field.name: getattr(options, field.name) for field in fields(Settings)}
+    rescale = named.pop("rescale_timesteps")
+    return Settings(**named, rescale_timesteps=None if rescale is None else rescale == "yes")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,6 +108,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 without_depth_estimator=options.without_depth_estimator,
                 prediction_type=options.prediction_type,
                 tokenizer=options.tokenizer,
+                layout=options.layout,
+                settings=_settings(options),
             ),
         )
     except (ValueError, OSError, MemoryError, ImportError) as error:

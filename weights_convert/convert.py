@@ -1,5 +1,5 @@
 """Convert a whole folder: the weights of every network under current names in one of three formats,
-and the configs that belong to them. A Stable Diffusion in one file becomes such a folder.
+and the configs that belong to them. A model in one file becomes such a folder.
 """
 
 import json
@@ -8,7 +8,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from weights_convert import rules
 from weights_convert.errors import listed
-from weights_convert.files import DIFFUSERS, TRANSFORMERS, candidates
+from weights_convert.files import DIFFUSERS, TRANSFORMERS, candidates, open_weights
 from weights_convert.layout import (
     CONFIG,
     INDEX,
@@ -29,8 +29,9 @@ from weights_convert.layout import (
     read_config,
 )
 from weights_convert.names import current_config
+from weights_convert.prerelease_layout import old_network, prerelease_layout
 from weights_convert.single_file import is_single_file, open_single_file
-from weights_convert.single_layout import single_layout
+from weights_convert.single_layout import SingleOptions, single_layout
 from weights_convert.tensors import BFLOAT16, Array, Checkpoint, Stored
 from weights_convert.write import replacing, write_flax, write_orbax_folder, write_torch
 
@@ -76,25 +77,6 @@ class Report:
         return "\n".join([*map(str, self.parts), *self.notes])
 
 
-@dataclass(frozen=True, kw_only=True)
-class SingleOptions:
-    """What only a Stable Diffusion in one file needs. See `open_single_file` for the first three.
-
-    Attributes:
-        ema: take the moving average.
-        without_depth_estimator: leave the depth estimator out.
-        overrides: fields of configs, by component.
-        prediction_type: "epsilon" or "v_prediction", a short form of an override.
-        tokenizer: a folder with a tokenizer, its own or a pipeline's, to copy from.
-    """
-
-    ema: bool = False
-    without_depth_estimator: bool = False
-    overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
-    prediction_type: Literal["epsilon", "v_prediction"] | None = None
-    tokenizer: str | Path | None = None
-
-
 def convert(
     src: str | Path,
     dst: str | Path,
@@ -111,22 +93,22 @@ def convert(
 
     The stored dtype stays unless one is given. A component becomes a component. A pipeline, nested
     or flat, becomes a nested pipeline: every component with weights is converted, and the others
-    are copied. A Stable Diffusion in one file becomes a pipeline too. Peak memory is about two
+    are copied. A model in one file becomes a pipeline too. Peak memory is about two
     tensors. For orbax it is about 4/3 of the largest component, because orbax takes the whole tree
     at once.
 
     Args:
         src: a component's folder, a pipeline's folder, a weight file, an index of shards, an orbax
-            folder, or a Stable Diffusion in one file.
+            folder, or a model in one file (docs/checkpoints.md lists the layouts).
         dst: the folder to create. It appears only when it is complete.
         to: "flax" (our safetensors), "orbax", or "diffusers" (a folder that diffusers loads).
-            Default: "diffusers" from a Stable Diffusion in one file, else "flax".
+            Default: "diffusers" from a model in one file, else "flax".
         overwrite: overwrite an earlier result at `dst`.
         variant: which of the weights in a folder to read ("fp16"). Of a pipeline, a component
             without it is read as it is.
         dtype: "float32", "float16" or "bfloat16". Every tensor is rounded to it.
         component: convert only this component of a pipeline, into a component's folder.
-        single: options of a Stable Diffusion in one file.
+        single: options of a model in one file; `ema` also of other weight files.
         check: raises for weights that do not fit their config; called before anything is written.
 
     Raises:
@@ -141,16 +123,25 @@ def convert(
     if dtype is not None and dtype not in get_args(Dtype):
         raise ValueError(f"dtype={dtype!r}: must be one of {', '.join(get_args(Dtype))}")
     with ExitStack() as opened:
+        options = single or SingleOptions()
         is_single = src.is_file() and is_single_file(src)
+        old = old_network(src)
         if is_single:
-            layout = _single(src, variant, component, single or SingleOptions(), opened)
-        elif single is not None and single != SingleOptions():
+            layout = _single(src, variant, component, options, opened)
+        elif options.given:
+            if src.is_file():
+                open_weights(src, ema=options.ema).close()  # a damaged file: its own error
             raise ValueError(
-                f"{src} is not a Stable Diffusion in one file: ema, without_depth_estimator, "
-                "overrides, prediction_type and tokenizer are for these"
+                f"{src} is not a model in one file of another layout than diffusers': "
+                f"{listed(options.given)} cannot be used"
             )
+        elif old is not None:
+            if component is not None:
+                raise ValueError(f"{src} has one network: component={component!r} is not needed")
+            layout = prerelease_layout(src, old, variant, options.ema)
         else:
-            layout = locate(src if component is None else component_of(src, component), variant)
+            inner = src if component is None else component_of(src, component)
+            layout = locate(inner, variant, options.ema)
         _check_destination(src, layout, dst, overwrite)
         planned = [
             (network, _planned(network, opened.enter_context(network.open()), dtype, check))
@@ -159,7 +150,7 @@ def convert(
         dst.parent.mkdir(parents=True, exist_ok=True)
         with replacing(dst) as partial:
             _write_others(partial, layout)
-            kind: Kind = to or ("diffusers" if is_single else "flax")
+            kind: Kind = to or ("diffusers" if is_single or old else "flax")
             written = [_write(partial, network, leaves, kind) for network, leaves in planned]
         parts = [
             _part(network, leaves, dst / path.relative_to(partial))
@@ -185,6 +176,8 @@ def _single(
             ema=options.ema,
             without_depth_estimator=options.without_depth_estimator,
             overrides=overrides,
+            layout=options.layout,
+            settings=options.settings,
         )
     )
     tokenizer = None if options.tokenizer is None else Path(options.tokenizer)

@@ -24,7 +24,9 @@ from weights_convert.errors import listed
 from weights_convert.orbax_io import is_orbax, open_orbax
 from weights_convert.rules import components, torch_tensors
 from weights_convert.safetensors_io import metadata, open_safetensors
+from weights_convert.state_dicts import chosen_sets
 from weights_convert.tensors import Checkpoint, Stored
+from weights_convert.torch_legacy import open_torch_legacy
 from weights_convert.torch_zip import open_torch_zip
 
 
@@ -150,26 +152,38 @@ def _shard_pattern(index: str, variant: str | None, stem: Stem) -> re.Pattern[st
     return re.compile(rf"{name}({dot}{number}|{number}{dot})\.{kind}")
 
 
-def open_weights(path: str | Path) -> Checkpoint:
+def open_weights(path: str | Path, *, ema: bool | None = None) -> Checkpoint:
     """Open a weight file, an index of shards, or an orbax folder, as a lazy mapping from torch
     names.
 
     Flax formats are presented in torch's names and layout too. Old names stay as stored: `to_flax`
     renames them.
 
+    Args:
+        path: the file or folder.
+        ema: where it has both, True takes the moving average and False the other weights.
+
     Raises:
-        ValueError: the file is not a weight file, is damaged or truncated, or its pickle needs
-            something that is not allowed. The message names the file.
+        ValueError: the file is not a weight file, is damaged or truncated, its pickle needs
+            something that is not allowed, or it has two sets of weights and `ema` is None. The
+            message names the file.
         FileNotFoundError: the file does not exist.
     """
     path = Path(path)
+    if ema and (path.is_dir() or path.name.endswith(".json")):
+        raise ValueError(f"{path} has no moving average (EMA): only single files have one")
     if path.is_dir():
         if not is_orbax(path):
             raise ValueError(f"{path} is a folder but not an orbax checkpoint")
         return _from_flax(open_orbax(path), path)
     if path.name.endswith(".json"):
         return _open_shards(path)
-    return open_file(path)
+    checkpoint = open_file(path)
+    try:
+        return checkpoint.chosen(ema)
+    except ValueError as error:
+        checkpoint.close()
+        raise ValueError(f"{path}: {error}") from None
 
 
 def open_file(path: Path, *, training: bool = False) -> Checkpoint:
@@ -184,16 +198,20 @@ def open_file(path: Path, *, training: bool = False) -> Checkpoint:
     if start[8:9] == b"{":
         checkpoint = open_safetensors(path)
         is_flax = metadata(path).get("format") == "flax"
-        return _from_flax(checkpoint, path) if is_flax else checkpoint
+        return _from_flax(checkpoint, path) if is_flax else _parted(checkpoint)
     if start.startswith(b"PK"):
         return open_torch_zip(path, training=training)
     if start[:1] == b"\x80":
-        raise ValueError(
-            f"{path} is in the old format, from before torch 1.6: load and save it again with torch"
-        )
+        return open_torch_legacy(path, training=training)
     raise ValueError(
         f"{path} is neither a safetensors file nor a file of torch.save, or it is truncated"
     )
+
+
+def _parted(checkpoint: Checkpoint) -> Checkpoint:
+    """A checkpoint whose moving average, if its names say that it has one, is apart."""
+    plain, average, is_average = chosen_sets(checkpoint.stored, None)
+    return Checkpoint(plain, checkpoint.close, average=average, is_average=is_average)
 
 
 def _from_flax(checkpoint: Checkpoint, path: Path) -> Checkpoint:

@@ -32,7 +32,7 @@ from weights_convert.files import (
     find_weights,
     open_weights,
 )
-from weights_convert.names import OLD_CLASSES
+from weights_convert.names import OLD_CLASSES, current_config
 from weights_convert.orbax_io import is_orbax
 from weights_convert.tensors import Checkpoint
 
@@ -40,6 +40,8 @@ NETWORK, NETWORK_CLASS = "unet", "UNet2DModel"
 """The component that every pipeline has, and its class if its config names none."""
 
 CONFIG = "config.json"
+AVERAGED = "_moving_average"
+"""The field of a config that says whether its weights are a moving average (EMA)."""
 LAYOUT = "0.35.0"
 """The version of diffusers whose layout is written; its own loading of a pipeline reads it."""
 INDEX = "model_index.json"
@@ -50,6 +52,11 @@ _STEMS = (DIFFUSERS, TRANSFORMERS)
 
 # The pipeline of each scheduler, for a folder that has both components but no model_index.json.
 _PIPELINES = {"DDIMScheduler": "DDIMPipeline", "PNDMScheduler": "PNDMPipeline"}
+
+
+def averaged(is_average: bool | None) -> dict[str, Any]:
+    """The field of a config that says whether its weights are an average, where that is known."""
+    return {} if is_average is None else {AVERAGED: is_average}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,10 +90,11 @@ class Layout:
     """What the result lacks, as sentences."""
 
 
-def locate(src: Path, variant: str | None) -> Layout:
+def locate(src: Path, variant: str | None, ema: bool = False) -> Layout:
     """Find the weights at `src` and the files to copy with them.
 
-    Of a pipeline, a component without this variant is read as it is; one must have it.
+    Of a pipeline, a component without this variant is read as it is; one must have it. `ema` takes
+    the moving average, where a file has it beside other weights.
 
     Raises:
         FileNotFoundError: `src` does not exist, or has no weights.
@@ -96,7 +104,9 @@ def locate(src: Path, variant: str | None) -> Layout:
     if not src.exists():
         raise FileNotFoundError(f"{src} does not exist")
     if src.is_file() or is_orbax(src):
-        return _lone_weights(src, variant)
+        return _lone_weights(src, variant, ema)
+    if ema:
+        raise ValueError(f"{src} is a folder: a moving average (EMA) is taken from a file of it")
     if (src / NETWORK).is_dir():
         return _pipeline(src, src / NETWORK, src / "scheduler" / SCHEDULER_CONFIG, variant)
     if (src / INDEX).is_file() or (src / SCHEDULER_CONFIG).is_file():
@@ -112,22 +122,37 @@ def component_of(src: Path, name: str) -> Path:
     return src / name
 
 
-def _lone_weights(src: Path, variant: str | None) -> Layout:
+def _lone_weights(src: Path, variant: str | None, ema: bool) -> Layout:
     if variant is not None:
         raise ValueError(
             f"variant={variant!r} selects among the files of a folder, but {src} is one checkpoint"
         )
-    config = src.parent / CONFIG
-    found = config.is_file()
-    network = Network(
-        weights=src, open=partial(open_weights, src), config=read_config(config) if found else {}
-    )
-    note = f"no {CONFIG}: add one to this folder to load it"
-    return Layout(
-        networks=(network,),
-        copies={CONFIG: config} if found else {},
-        notes=() if found else (note,),
-    )
+    path = src.parent / CONFIG
+    found = path.is_file()
+    config, copies, notes = read_config(path) if found else {}, {CONFIG: path}, list[str]()
+    made: dict[str, dict[str, Any]] = {}
+    is_average = None
+    if src.is_file():
+        with open_weights(src, ema=ema) as weights:  # names and shapes only
+            is_average = weights.is_average
+    if is_average is not None and found:
+        made, copies = {CONFIG: current_config(config) | averaged(is_average)}, {}
+    if not found:
+        copies, notes = {}, [f"no {CONFIG}: add one to this folder to load it"]
+    if is_average is False:
+        notes.append("the file has a moving average (EMA) of these weights too: ema takes it")
+    network = Network(weights=src, open=partial(open_weights, src, ema=ema), config=config)
+    return Layout(networks=(network,), copies=copies, made=made, notes=tuple(notes))
+
+
+def unconditional_index(pipeline: str, scheduler: str) -> dict[str, Any]:
+    """The index of a pipeline with a `UNet2DModel`."""
+    return {
+        "_class_name": pipeline,
+        "_diffusers_version": LAYOUT,
+        NETWORK: ["diffusers", NETWORK_CLASS],
+        "scheduler": ["diffusers", scheduler],
+    }
 
 
 def _network(folder: Path, variant: str | None, subfolder: str = "") -> Network:

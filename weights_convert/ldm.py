@@ -1,14 +1,6 @@
 """The names of Stable Diffusion's original code ("LDM") to those of diffusers and transformers.
 
-With i for a level of n, j for a layer of it, and S blocks a level, the last of which resamples:
-
-    time_embed.{0, 2}                            time_embedding.linear_{1, 2}
-    input_blocks.0.0, out.{0, 2}                 conv_in, conv_norm_out, conv_out
-    input_blocks.{1 + S i + j}.{0, 1}            down_blocks.i.{resnets, attentions}.j
-    input_blocks.{S (i + 1)}.0.op                down_blocks.i.downsamplers.0.conv
-    middle_block.{0, 1, 2}                       mid_block.{resnets.0, attentions.0, resnets.1}
-    output_blocks.{S i + j}.{0, 1}               up_blocks.i.{resnets, attentions}.j
-    output_blocks.{S i + S - 1}.{1, 2}.conv      up_blocks.i.upsamplers.0.conv
+The UNet's are those of `openai_names`, with transformers for attentions. With i for a level of n:
 
     encoder.down.i.{block.j, downsample}         encoder.down_blocks.i.{resnets.j, downsamplers.0}
     decoder.up.{n - 1 - i}.{block.j, upsample}   decoder.up_blocks.i.{resnets.j, upsamplers.0}
@@ -24,30 +16,13 @@ from collections.abc import Callable, Collection, Mapping
 
 from weights_convert.errors import listed
 from weights_convert.names import with_current_names
+from weights_convert.openai_names import renamer
 from weights_convert.rules import BUFFERS
 from weights_convert.tensors import Shape, Stored
 
 Tensors = Mapping[str, Stored]
 
-_UNET_ENDS = {
-    "time_embed.0": "time_embedding.linear_1",
-    "time_embed.2": "time_embedding.linear_2",
-    "input_blocks.0.0": "conv_in",
-    "out.0": "conv_norm_out",
-    "out.2": "conv_out",
-}
-_UNET_RESNET = {
-    "in_layers.0": "norm1",
-    "in_layers.2": "conv1",
-    "emb_layers.1": "time_emb_proj",
-    "out_layers.0": "norm2",
-    "out_layers.3": "conv2",
-    "skip_connection": "conv_shortcut",
-}
-_UNET_MIDDLE = {"0": ("resnets", "0"), "1": ("attentions", "0"), "2": ("resnets", "1")}
 _TRANSFORMER = ("norm.", "proj_in.", "transformer_blocks.", "proj_out.")
-_RESAMPLED = re.compile(r"input_blocks\.(\d+)\.0\.op\.")
-_UNET_BLOCK = re.compile(r"(input|output)_blocks\.(\d+)\.([012])\.(.+)")
 
 _VAE_ENDS = {name: name for name in ("quant_conv", "post_quant_conv")} | {
     f"{coder}.{old}": f"{coder}.{new}"
@@ -58,10 +33,10 @@ _VAE_ENDS = {name: name for name in ("quant_conv", "post_quant_conv")} | {
         ("conv_out", "conv_out"),
     )
 }
-_VAE_RESNET = {name: name for name in ("norm1", "conv1", "norm2", "conv2")} | {
+VAE_RESNET = {name: name for name in ("norm1", "conv1", "norm2", "conv2")} | {
     "nin_shortcut": "conv_shortcut"
 }
-_VAE_ATTENTION = {
+ATTENTION = {
     "norm": "group_norm",
     "q": "to_q",
     "k": "to_k",
@@ -69,9 +44,9 @@ _VAE_ATTENTION = {
     "proj_out": "to_out.0",
 }
 _VAE_MIDDLE = {
-    "block_1": ("resnets.0", _VAE_RESNET),
-    "attn_1": ("attentions.0", _VAE_ATTENTION),
-    "block_2": ("resnets.1", _VAE_RESNET),
+    "block_1": ("resnets.0", VAE_RESNET),
+    "attn_1": ("attentions.0", ATTENTION),
+    "block_2": ("resnets.1", VAE_RESNET),
 }
 _VAE_DROPPED = ("loss.", "model_ema.")
 _VAE_BLOCK = re.compile(
@@ -105,43 +80,11 @@ _SD2_LAYERS = 23
 
 def unet(tensors: Tensors) -> dict[str, Stored]:
     """A UNet's tensors, from those below `model.diffusion_model.`."""
-    per_level = _blocks_per_level(tensors)
 
-    def renamed(name: str) -> str | None:
-        module, _, leaf = name.rpartition(".")
-        if module in _UNET_ENDS:
-            return f"{_UNET_ENDS[module]}.{leaf}"
-        if name.startswith("middle_block."):
-            number, _, rest = name.removeprefix("middle_block.").partition(".")
-            return _in_unet_block("mid_block", *_UNET_MIDDLE.get(number, ("", "")), rest)
-        found = _UNET_BLOCK.fullmatch(name)
-        if not found or name.startswith("input_blocks.0."):
-            return None
-        side, number, slot, rest = found.groups()
-        way, conv = ("down", "op") if side == "input" else ("up", "conv")
-        level, layer = divmod(int(number) - (way == "down"), per_level)
-        if rest == f"{conv}.{leaf}":
-            return f"{way}_blocks.{level}.{way}samplers.0.conv.{leaf}"
-        kind = {"0": "resnets", "1": "attentions"}.get(slot, "")
-        return _in_unet_block(f"{way}_blocks.{level}", kind, str(layer), rest)
+    def attention(rest: str) -> str | None:
+        return rest if rest.startswith(_TRANSFORMER) else None
 
-    return _renamed(tensors, renamed)
-
-
-def _blocks_per_level(names: Collection[str]) -> int:
-    """S: the first block that downsamples ends a level; with none there is one level."""
-    found = [int(match[1]) for name in names if (match := _RESAMPLED.match(name))]
-    blocks = {name.split(".")[1] for name in names if name.startswith("input_blocks.")}
-    return min(found, default=max(1, len(blocks)))
-
-
-def _in_unet_block(block: str, kind: str, layer: str, rest: str) -> str | None:
-    """A name inside a residual block or an attention; the latter have the same names."""
-    module, _, leaf = rest.rpartition(".")
-    if kind == "resnets":
-        return _joined(block, kind, layer, _UNET_RESNET.get(module), leaf)
-    known = kind == "attentions" and rest.startswith(_TRANSFORMER)
-    return f"{block}.{kind}.{layer}.{rest}" if known else None
+    return _renamed(tensors, renamer(tensors, attention))
 
 
 def vae(tensors: Tensors) -> dict[str, Stored]:
@@ -165,7 +108,7 @@ def vae(tensors: Tensors) -> dict[str, Stored]:
         block = f"{coder}.{way}_blocks.{level}"
         if layer is None:
             return f"{block}.{way}samplers.0.conv.{leaf}"
-        return _joined(block, "resnets", layer, _VAE_RESNET.get(inner), leaf)
+        return _joined(block, "resnets", layer, VAE_RESNET.get(inner), leaf)
 
     return with_current_names(_renamed(kept, renamed))  # the attention's 1x1 convolutions: linear
 

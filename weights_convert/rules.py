@@ -22,12 +22,18 @@ import numpy as np
 
 from weights_convert.errors import listed
 from weights_convert.names import with_current_names, without_wrappers
-from weights_convert.tensors import BFLOAT16, Array, Shape, Stored, in_memory, stored_of
+from weights_convert.tensors import BFLOAT16, FLOAT8, Array, Shape, Stored, in_memory, stored_of
 
 Path: TypeAlias = tuple[str, ...]
 Params: TypeAlias = Mapping[str, Any]
 
-FLOATS = (np.dtype(np.float32), np.dtype(np.float16), BFLOAT16, np.dtype(np.float64))
+FLOATS = (
+    np.dtype(np.float32),
+    np.dtype(np.float16),
+    BFLOAT16,
+    np.dtype(np.float64),
+    *FLOAT8.values(),
+)
 
 BUFFERS = ("position_ids",)
 """Tensors that torch saves and the network computes: they are no parameters and are left out."""
@@ -114,7 +120,7 @@ def _planned(
         if kind is None:
             faults[name] = f"no rule for {name} of shape {tensor.shape}"
         elif tensor.dtype not in FLOATS:
-            faults[name] = f"{name} is {tensor.dtype}, not a float of 16, 32 or 64 bits"
+            faults[name] = f"{name} is {tensor.dtype}, not a float of 8, 16, 32 or 64 bits"
         else:
             leaves[*modules, kind] = _permuted(tensor, _TO_FLAX_AXES.get((kind, rank)))
     modules = {path[:length] for path in leaves for length in range(1, len(path))}
@@ -136,7 +142,7 @@ def torch_tensors(leaves: Mapping[Path, Any]) -> dict[str, Stored]:
         if _flax_leaf(module, leaf, rank) != kind or components(full) != path:
             faults[full] = f"no rule for {full} of shape {tensor.shape}"
         elif tensor.dtype not in FLOATS:
-            faults[full] = f"{full} is {tensor.dtype}, not a float of 16, 32 or 64 bits"
+            faults[full] = f"{full} is {tensor.dtype}, not a float of 8, 16, 32 or 64 bits"
         elif name in tensors:
             faults[full] = f"two leaves become {name}"
         else:

@@ -15,11 +15,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-import ml_dtypes
 import numpy as np
 
 from weights_convert.errors import listed
-from weights_convert.tensors import BFLOAT16, Array, Checkpoint, Shape, Stored, raw_bytes
+from weights_convert.tensors import BFLOAT16, FLOAT8, Array, Checkpoint, Shape, Stored, raw_bytes
 
 LONGEST_HEADER = 100_000_000  # bytes; the limit that the safetensors library sets too
 
@@ -28,8 +27,8 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "F32": np.dtype(np.float32),
     "F16": np.dtype(np.float16),
     "BF16": BFLOAT16,
-    "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
-    "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
+    "F8_E4M3": FLOAT8["float8_e4m3fn"],
+    "F8_E5M2": FLOAT8["float8_e5m2"],
     "I64": np.dtype(np.int64),
     "I32": np.dtype(np.int32),
     "I16": np.dtype(np.int16),

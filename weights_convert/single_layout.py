@@ -1,4 +1,6 @@
-"""The layout of a Stable Diffusion in one file: the pipeline's folder that it becomes.
+"""The layout of a model in one file: the pipeline's folder that it becomes.
+
+Of an unconditional UNet these are unet/, scheduler/ and model_index.json. Of a Stable Diffusion:
 
 unet/, vae/, text_encoder/      config.json and weights, of those that the file has
 scheduler/                      scheduler_config.json
@@ -7,6 +9,7 @@ model_index.json                of the class that the UNet's input says
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,8 +22,12 @@ from weights_convert.layout import (
     Layout,
     Network,
     read_config,
+    unconditional_index,
 )
-from weights_convert.single_file import Kind, SingleFile
+from weights_convert.layouts import BY_NAME
+from weights_convert.layouts.base import PredictionType, Settings
+from weights_convert.ldm_file import Kind
+from weights_convert.single_file import SingleFile
 
 _PIPELINES: dict[Kind, str] = {
     "text2img": "StableDiffusionPipeline",
@@ -45,6 +52,38 @@ _TOKENIZER_FILES = (
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class SingleOptions:
+    """What only a model in one file needs. See `open_single_file` for `ema`,
+    `without_depth_estimator`, `overrides`, `layout` and `settings`.
+
+    Attributes:
+        ema: take the moving average, where the file has it beside other weights.
+        without_depth_estimator: leave the depth estimator of a Stable Diffusion out.
+        overrides: fields of configs, by component.
+        prediction_type: a short form of an override.
+        tokenizer: a folder with a tokenizer, its own or a pipeline's, to copy from.
+        layout: the file's layout, where its tensors do not tell it.
+        settings: of an unconditional UNet, what its tensors do not tell.
+    """
+
+    ema: bool = False
+    without_depth_estimator: bool = False
+    overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    prediction_type: PredictionType | None = None
+    tokenizer: str | Path | None = None
+    layout: str | None = None
+    settings: Settings = field(default_factory=Settings)
+
+    @property
+    def given(self) -> list[str]:
+        """The names of the options that are not at their defaults, but for `ema`."""
+        names = [one.name for one in fields(self) if one.name not in ("ema", "settings")]
+        default = SingleOptions()
+        changed = [name for name in names if getattr(self, name) != getattr(default, name)]
+        return [*changed, *self.settings.given]
+
+
 def single_layout(file: SingleFile, tokenizer: Path | None, component: str | None) -> Layout:
     """The layout of a file's result: a pipeline's folder, or that of one component.
 
@@ -66,6 +105,8 @@ def single_layout(file: SingleFile, tokenizer: Path | None, component: str | Non
         for name in names
     )
     made = {f"{one.subfolder}/{CONFIG}".removeprefix("/"): one.config for one in networks}
+    if file.layout in BY_NAME:
+        return _unconditional(file, networks, made, tokenizer, component)
     if component is not None or file.kind is None:
         if tokenizer is not None:
             raise ValueError("a tokenizer is for a whole pipeline, not for single components of it")
@@ -75,6 +116,27 @@ def single_layout(file: SingleFile, tokenizer: Path | None, component: str | Non
     made[INDEX] = _index(file, file.kind, bool(copies))
     notes = (*_notes(file, bool(copies)), *_padding(file, copies))
     return Layout(networks=networks, copies=copies, made=made, notes=notes)
+
+
+def _unconditional(
+    file: SingleFile,
+    networks: tuple[Network, ...],
+    made: dict[str, dict[str, Any]],
+    tokenizer: Path | None,
+    component: str | None,
+) -> Layout:
+    """The layout of an unconditional UNet: a pipeline's folder, or the UNet alone."""
+    if tokenizer is not None:
+        raise ValueError(f"{file.path} takes no prompts: it needs no tokenizer")
+    notes = ()
+    if file.has_ema and not file.is_average:
+        notes = ("the file has a moving average (EMA) of these weights too: ema takes it",)
+    if component is None:
+        made[f"scheduler/{SCHEDULER_CONFIG}"] = file.configs["scheduler"]
+        made[INDEX] = unconditional_index(
+            BY_NAME[file.layout].pipeline, file.configs["scheduler"]["_class_name"]
+        )
+    return Layout(networks=networks, made=made, notes=notes)
 
 
 def _index(file: SingleFile, kind: Kind, tokenizer: bool) -> dict[str, Any]:

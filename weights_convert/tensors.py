@@ -18,6 +18,11 @@ Array: TypeAlias = npt.NDArray[Any]
 Shape: TypeAlias = tuple[int, ...]
 
 BFLOAT16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+FLOAT8: dict[str, np.dtype[Any]] = {
+    "float8_e4m3fn": np.dtype(ml_dtypes.float8_e4m3fn),
+    "float8_e5m2": np.dtype(ml_dtypes.float8_e5m2),
+}
+"""By torch's names."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +65,16 @@ class Checkpoint(Mapping[str, Any]):  # Any, not Array: a runtime type checker w
         close: Callable[[], None] = _nothing,
         *,
         global_step: int | None = None,
+        average: Mapping[str, Stored] | None = None,
+        is_average: bool | None = None,
     ) -> None:
         self.stored = stored
         self.global_step = global_step
         """The optimizer steps that a training program's checkpoint states, or None."""
+        self.average = average
+        """The moving average of these weights (EMA), where the file has both."""
+        self.is_average = is_average
+        """Whether these weights themselves are a moving average; None: the file does not say it."""
         self._close = close
 
     @property
@@ -87,6 +98,28 @@ class Checkpoint(Mapping[str, Any]):  # Any, not Array: a runtime type checker w
 
     def __contains__(self, name: object) -> bool:  # Mapping's version would read the tensor
         return name in self.stored
+
+    def chosen(self, ema: bool | None) -> "Checkpoint":
+        """These weights, or their moving average. Both share the open files.
+
+        Args:
+            ema: True for the average; False for the other weights, if there are others; None if
+                there is nothing to choose.
+
+        Raises:
+            ValueError: the file has both and `ema` is None, or it has no average.
+        """
+        if self.average is not None and ema is None:
+            raise ValueError(
+                "has two sets of weights, plain ones and their moving average (EMA): convert this "
+                "file, with ema or without"
+            )
+        if ema and self.average is None and not self.is_average:
+            raise ValueError("has no moving average (EMA)")
+        if self.average is None:
+            return self
+        stored = self.average if ema else self.stored
+        return Checkpoint(stored, self._close, global_step=self.global_step, is_average=bool(ema))
 
     def close(self) -> None:
         """Close the files. Reading a tensor afterwards raises ValueError."""

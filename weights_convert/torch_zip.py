@@ -7,14 +7,14 @@ bytes per storage.
 
 torch does not compress records, so a tensor is read directly from its position in the file.
 
-A training program's checkpoint (.ckpt) has the state dict as an item of the pickle, "state_dict",
+A training program's checkpoint has its state dicts inside other dicts or lists (`state_dicts`),
 beside objects of its own, which are not needed.
 """
 
 import os
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -23,6 +23,7 @@ import numpy as np
 
 from weights_convert.errors import listed
 from weights_convert.safetensors_io import read_array
+from weights_convert.state_dicts import chosen_sets, is_nested, state_dicts
 from weights_convert.tensors import Array, Checkpoint, Stored, raw_bytes
 from weights_convert.unpickle import StridedTensor, extent, loads
 
@@ -39,7 +40,7 @@ def open_torch_zip(path: Path, *, training: bool = False) -> Checkpoint:
     Args:
         path: the file.
         training: the file may be a training program's checkpoint. Its other objects are left out,
-            whatever classes they name. Otherwise the file must hold a flat state dict.
+            whatever classes they name. Otherwise the file must hold state dicts of tensors only.
 
     Raises:
         ValueError: the zip is damaged or truncated, the pickle contains more than tensors, a tensor
@@ -50,12 +51,55 @@ def open_torch_zip(path: Path, *, training: bool = False) -> Checkpoint:
         file = opened.enter_context(path.open("rb"))
         try:
             records, pickled = _read_directory(file)
-            found = loads(pickled, inert=training)
-            state, step = _of_training(found) if training else (found, None)
-            stored = {n: _stored(file, path, records, n, v) for n, v in _flat(state).items()}
+            found, training = unpickled(lambda inert: loads(pickled, inert=inert), training)
+
+            def stored(name: str, view: StridedTensor) -> Stored:
+                return _stored(file, path, records, name, view)
+
+            fields = checkpoint_fields(found, training, stored)
         except (ValueError, zipfile.BadZipFile, EOFError, NotImplementedError) as error:
             raise ValueError(f"{path}: {_reason(error)}") from None
-        return Checkpoint(stored, opened.pop_all().close, global_step=step)
+        return Checkpoint(**fields, close=opened.pop_all().close)
+
+
+def unpickled(load: Callable[[bool], Any], training: bool) -> tuple[Any, bool]:
+    """The object in a pickle, and whether it is a training program's.
+
+    One with state dicts inside other dicts or lists is, whatever else it names; of a flat one,
+    everything must be known. `load` is `loads`, with its argument `inert`.
+    """
+    if training:
+        return load(True), True
+    try:
+        return load(False), False
+    except ValueError:
+        found = load(True)
+        if not is_nested(found):
+            raise
+        return found, True
+
+
+def checkpoint_fields(
+    found: Any, training: bool, stored: Callable[[str, StridedTensor], Stored]
+) -> dict[str, Any]:
+    """The fields of a `Checkpoint`, from an unpickled object.
+
+    Args:
+        found: the object.
+        training: as in `open_torch_zip`.
+        stored: makes a `Stored` of a tensor's name and view.
+    """
+    plain, average = (
+        None if one is None else _flat(_named(one) if training else one)
+        for one in state_dicts(found)
+    )
+    plain, average, is_average = chosen_sets(plain, average)
+    return {
+        "stored": {name: stored(name, view) for name, view in plain.items()},
+        "average": average and {name: stored(name, view) for name, view in average.items()},
+        "is_average": is_average,
+        "global_step": _step(found) if training else None,
+    }
 
 
 def _reason(error: Exception) -> str:
@@ -100,35 +144,31 @@ def _check_plain(records: Records) -> None:
         raise ValueError(f"records that are compressed or encrypted: {listed(sorted(odd))}")
 
 
-def _of_training(found: Any) -> tuple[Any, int | None]:
-    """The state dict of a training program's checkpoint, and the number of its optimizer steps. In
-    a file without "state_dict", the tensors stand beside what else there is.
-    """
-    if not isinstance(found, dict):
-        return found, None
-    top = cast(dict[Any, Any], found)
-    named = {name: value for name, value in top.items() if isinstance(name, str)}
+def _named(state: dict[Any, Any]) -> dict[str, Any]:
+    """The tensors of a state dict, without what stands beside them."""
+    named = {name: value for name, value in state.items() if isinstance(name, str)}
     # What is no tensor has a plain name, unless it is one that this reader does not know.
-    tensors = {n: v for n, v in named.items() if isinstance(v, StridedTensor) or "." in n}
-    step = top.get("global_step")
-    return top.get("state_dict", tensors), step if type(step) is int else None
+    return {n: v for n, v in named.items() if isinstance(v, StridedTensor) or "." in n}
 
 
-def _flat(state: Any) -> dict[str, StridedTensor]:
-    """The pickled object. ValueError, which lists the other items, unless it is a flat dict from
+def _step(found: Any) -> int | None:
+    """The number of optimizer steps that a training program states."""
+    step = cast(dict[Any, Any], found).get("global_step") if isinstance(found, dict) else None
+    return step if type(step) is int else None
+
+
+def _flat(state: dict[Any, Any]) -> dict[str, StridedTensor]:
+    """The state dict. ValueError, which lists the other items, unless it is a flat dict from
     names to tensors.
     """
-    if not isinstance(state, dict):
-        raise ValueError(f"contains a {type(state).__name__}, not a dict from names to tensors")
-    items = cast(dict[Any, Any], state)
     odd = [
         f"{name!r} ({type(value).__name__})"
-        for name, value in items.items()
+        for name, value in state.items()
         if not (isinstance(name, str) and isinstance(value, StridedTensor))
     ]
     if odd:
         raise ValueError(f"contains more than named tensors: {listed(odd)}")
-    return items
+    return state
 
 
 def _stored(file: BinaryIO, path: Path, records: Records, name: str, view: StridedTensor) -> Stored:
@@ -158,12 +198,19 @@ def _read(file: BinaryIO, record: zipfile.ZipInfo, view: StridedTensor, what: st
     # The checksum covers the whole storage, so a partial view cannot be checked.
     if count == view.storage.numel and zlib.crc32(raw_bytes(items)) != record.CRC:
         raise ValueError(f"{what}: its bytes do not match the file's checksum")
-    if count == 0:
-        return np.empty(view.shape, dtype)
+    return strided(items, view)
+
+
+def strided(items: Array, view: StridedTensor) -> Array:
+    """The tensor in C order, from the items of its storage that it spans."""
+    if not items.size:
+        return np.empty(view.shape, items.dtype)
     if view.strides == _row_major(view.shape):
         return items.reshape(view.shape)
-    bytes_strides = [stride * dtype.itemsize for stride in view.strides]
-    return np.lib.stride_tricks.as_strided(items, view.shape, bytes_strides).copy(order="C")
+    bytes_strides = [stride * items.itemsize for stride in view.strides]
+    plain = items.view(f"u{items.itemsize}")  # as_strided does not know all dtypes of ml_dtypes
+    found = np.lib.stride_tricks.as_strided(plain, view.shape, bytes_strides).copy(order="C")
+    return found.view(items.dtype)
 
 
 def _row_major(shape: tuple[int, ...]) -> tuple[int, ...]:

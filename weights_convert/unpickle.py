@@ -8,13 +8,13 @@ an error that names it, or, in a checkpoint of a training program, an `Inert` pl
 """
 
 import pickletools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from weights_convert.tensors import BFLOAT16
+from weights_convert.tensors import BFLOAT16, FLOAT8
 
 STORAGES: dict[str, np.dtype[Any]] = {
     "torch DoubleStorage": np.dtype(np.float64),
@@ -27,7 +27,10 @@ STORAGES: dict[str, np.dtype[Any]] = {
     "torch CharStorage": np.dtype(np.int8),
     "torch ByteStorage": np.dtype(np.uint8),
     "torch BoolStorage": np.dtype(np.bool_),
+    "torch.storage UntypedStorage": np.dtype(np.uint8),
 }
+DTYPES = {f"torch {name}": dtype for name, dtype in FLOAT8.items()}
+"""The dtypes without a storage class: their tensors name them, and have untyped storages."""
 
 
 @dataclass(frozen=True)
@@ -63,21 +66,24 @@ class StridedTensor:
     strides: tuple[int, ...]
 
 
-def loads(data: bytes, *, inert: bool = False) -> Any:
+def loads(
+    data: bytes | BinaryIO, *, inert: bool = False, storages: list[Storage] | None = None
+) -> Any:
     """The object in a pickle: dicts, lists, tuples, numbers, strings and `StridedTensor`.
 
     Args:
-        data: the pickle.
+        data: the pickle, or a file that is read from its position to the end of a pickle.
         inert: a global that no state dict needs becomes `Inert`, and so does everything that is
             called, built or filled with it. Without it, such a global is an error.
+        storages: gets every storage that the pickle refers to.
 
     Raises:
         ValueError: the pickle is damaged, or it uses a global or an opcode that no state dict
             needs.
     """
-    machine = _Machine(inert)
+    machine = _Machine(inert, [] if storages is None else storages)
     try:
-        for opcode, argument, _ in pickletools.genops(data):
+        for opcode, argument, _ in _opcodes(data):
             if opcode.name == "STOP":
                 return machine.stack.pop()
             machine.run(opcode.name, argument)
@@ -86,11 +92,18 @@ def loads(data: bytes, *, inert: bool = False) -> Any:
     raise ValueError("its pickle is damaged")  # genops raises before this for a pickle without STOP
 
 
+def _opcodes(data: bytes | BinaryIO) -> Iterator[tuple[Any, Any, Any]]:
+    try:
+        yield from pickletools.genops(data)
+    except ValueError as error:
+        raise ValueError(f"its pickle is damaged or truncated: {error}") from None
+
+
 class _Machine:
     """The stack, marks and memo while a pickle is read."""
 
-    def __init__(self, inert: bool) -> None:
-        self.inert = inert
+    def __init__(self, inert: bool, storages: list[Storage]) -> None:
+        self.inert, self.storages = inert, storages
         self.stack: list[Any] = []
         self.marked: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
@@ -149,7 +162,7 @@ class _Machine:
         _exactly(self.stack[-1], list).extend(items)
 
     def named(self, name: Any) -> None:
-        known = name in STORAGES or name in _BUILDERS
+        known = name in STORAGES or name in _BUILDERS or name in DTYPES
         self.stack.append(Inert(name) if self.inert and not known else _allowed(name))
 
     def stack_named(self, _: Any) -> None:
@@ -180,7 +193,10 @@ class _Machine:
         self.stack.append(Inert(kind.name))
 
     def persistent(self, _: Any) -> None:
-        self.stack.append(_storage(self.stack.pop()))
+        storage = _storage(self.stack.pop())
+        if isinstance(storage, Storage):
+            self.storages.append(storage)
+        self.stack.append(storage)
 
 
 def _exactly(value: Any, kind: type) -> Any:
@@ -191,7 +207,7 @@ def _exactly(value: Any, kind: type) -> Any:
 
 
 def _allowed(name: str) -> Global:
-    if name in STORAGES or name in _BUILDERS:
+    if name in STORAGES or name in _BUILDERS or name in DTYPES:
         return Global(name)
     reason = _REFUSED.get(name, "which no state dict needs")
     raise ValueError(f"its pickle uses {name.replace(' ', '.')}, {reason}; nothing was executed")
@@ -237,6 +253,18 @@ def _tensor(
     return tensor
 
 
+def _tensor_of_dtype(
+    storage: Any, offset: Any, shape: Any, strides: Any, grad: Any, hooks: Any, dtype: Any, *_: Any
+) -> StridedTensor:
+    """`torch._utils._rebuild_tensor_v3`: the tensor names its dtype, of one byte."""
+    name = _exactly(dtype, Global).name
+    if name not in DTYPES:
+        raise TypeError
+    storage = _exactly(storage, Storage)
+    typed = Storage(storage.key, DTYPES[name], storage.numel)  # an untyped storage counts bytes
+    return _tensor(typed, offset, shape, strides, grad, hooks)
+
+
 def _parameter(data: Any, *_: Any) -> StridedTensor:
     return _exactly(data, StridedTensor)
 
@@ -251,8 +279,12 @@ def extent(tensor: StridedTensor) -> int:
 
 
 def _storage(reference: Any) -> Storage | Inert:
-    """The storage of a persistent id ("storage", type, key, device, number of items)."""
-    kind, storage_type, key, _, numel = _exactly(reference, tuple)
+    """The storage of a persistent id ("storage", type, key, device, number of items), and in old
+    files None, which says that it is no part of another one.
+    """
+    kind, storage_type, key, _, numel, *part = _exactly(reference, tuple)
+    if part not in ([], [None]):
+        raise ValueError("a storage is a part of another one, which is not read: save it again")
     if type(storage_type) is Inert:
         return storage_type
     if kind != "storage" or type(numel) is not int or numel < 0:
@@ -263,14 +295,13 @@ def _storage(reference: Any) -> Storage | Inert:
 _BUILDERS: dict[str, Callable[..., Any]] = {
     "collections OrderedDict": _ordered_dict,
     "torch._utils _rebuild_tensor_v2": _tensor,
+    "torch._utils _rebuild_tensor_v3": _tensor_of_dtype,
     "torch._utils _rebuild_parameter": _parameter,
     "torch Size": tuple,
 }
 
 
 _REFUSED = {
-    "torch._utils _rebuild_tensor_v3": "for tensors of a dtype, such as float8, that is not read: "
-    "save them as float16 or float32",
     "torch._utils _rebuild_qtensor": "for quantized tensors, which are not read: dequantize them",
 }
 """Why some globals that state dicts do have are refused."""

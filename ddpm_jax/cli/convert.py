@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
-from ddpm_jax.cli.common import OptionalName
+from ddpm_jax.cli.common import OptionalCount, OptionalName
 
 if TYPE_CHECKING:
     from ddpm_jax.hub.component import ComponentFiles
@@ -17,15 +17,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Convert:
-    """Convert a checkpoint to Flax or orbax, or back to a folder that diffusers loads. A Stable
-    Diffusion in one file becomes such a folder.
+    """Convert a checkpoint to Flax or orbax, or back to a folder that diffusers loads. A model in
+    one file, of Stable Diffusion or an unconditional UNet, becomes such a folder.
     """
 
     EXAMPLES: ClassVar[str] = """\
   ddpm-jax convert google/ddpm-cat-256 cat --to flax
   ddpm-jax convert cat cat-for-torch --to diffusers
   ddpm-jax convert diffusion_pytorch_model.bin converted --to orbax --overwrite
-  ddpm-jax convert v1-5-pruned-emaonly.ckpt sd15 --tokenizer clip-vit-large-patch14"""
+  ddpm-jax convert v1-5-pruned-emaonly.ckpt sd15 --tokenizer clip-vit-large-patch14
+  ddpm-jax convert model-790000.ckpt cifar10 --sample-size 32 --variance-type fixed_large"""
 
     src: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SRC")]
     """A pipeline's or a component's folder, a weight file, a hub id or a bundled name."""
@@ -36,8 +37,7 @@ class Convert:
     to: Annotated[
         Literal["flax", "orbax", "diffusers"] | None, tyro.conf.arg(help_behavior_hint="")
     ] = None
-    """The layout of the weights. Default: diffusers from a Stable Diffusion in one file, else
-    flax."""
+    """The layout of the weights. Default: diffusers from a model in one file, else flax."""
 
     dtype: Annotated[
         Literal["float32", "float16", "bfloat16"] | None, tyro.conf.arg(help_behavior_hint="")
@@ -56,24 +56,75 @@ class Convert:
     component: OptionalName = None
     """Convert only this component of a pipeline, such as vae."""
 
+    ema: bool = False
+    """Take the moving average of the weights, where a file has both."""
+
+    layout: Annotated[
+        Literal["stable-diffusion", "ddpm", "guided", "consistency", "lucidrains"] | None,
+        tyro.conf.arg(help_behavior_hint=""),
+    ] = None
+    """Of a model in one file: its layout, if its tensors do not tell it."""
+
+    prediction_type: Annotated[
+        Literal["epsilon", "sample", "v_prediction"] | None, tyro.conf.arg(help_behavior_hint="")
+    ] = None
+    """Of a model in one file: what it predicts, if the file does not say it."""
+
     tokenizer: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")] = None
     """Of a Stable Diffusion in one file: a folder to copy the tokenizer from."""
 
-    ema: bool = False
-    """Of a Stable Diffusion in one file: take the moving average of its weights."""
-
-    prediction_type: Annotated[
-        Literal["epsilon", "v_prediction"] | None, tyro.conf.arg(help_behavior_hint="")
-    ] = None
-    """Of a Stable Diffusion in one file: what it predicts, if the file does not say it."""
-
     without_depth_estimator: bool = False
     """Of a Stable Diffusion in one file: leave its depth estimator out."""
+
+    sample_size: OptionalCount = None
+    """Of an unconditional UNet in one file, as are those below: width and height of its images. The
+    error about missing options says which a file needs."""
+
+    num_heads: OptionalCount = None
+    """Heads of every attention."""
+
+    num_head_channels: OptionalCount = None
+    """Channels of one head, in place of --num-heads."""
+
+    head_order: Annotated[Literal["legacy", "new"] | None, tyro.conf.arg(help_behavior_hint="")] = (
+        None
+    )
+    """Whether queries, keys and values of all heads follow each other (new), or those of each
+    head."""
+
+    num_train_timesteps: OptionalCount = None
+    """Timesteps of the training, or levels of a consistency model."""
+
+    beta_schedule: Annotated[
+        Literal["linear", "squaredcos_cap_v2"] | None, tyro.conf.arg(help_behavior_hint="")
+    ] = None
+    """Noise schedule of the training."""
+
+    variance_type: Annotated[
+        Literal["fixed_small", "fixed_large"] | None, tyro.conf.arg(help_behavior_hint="")
+    ] = None
+    """Variance of the sampling, if the network does not learn it."""
+
+    rescale_timesteps: Annotated[
+        Literal["yes", "no"] | None, tyro.conf.arg(help_behavior_hint="")
+    ] = None
+    """Whether the network was told its timesteps as parts of 1000."""
 
     def run(self) -> None:
         """Convert, and print a summary."""
         import weights_convert
 
+        rescale = None if self.rescale_timesteps is None else self.rescale_timesteps == "yes"
+        settings = weights_convert.Settings(
+            sample_size=self.sample_size,
+            num_heads=self.num_heads,
+            num_head_channels=self.num_head_channels,
+            head_order=self.head_order,
+            num_train_timesteps=self.num_train_timesteps,
+            beta_schedule=self.beta_schedule,
+            variance_type=self.variance_type,
+            rescale_timesteps=rescale,
+        )
         try:
             report = weights_convert.convert(
                 self._source(),
@@ -88,6 +139,8 @@ class Convert:
                     without_depth_estimator=self.without_depth_estimator,
                     prediction_type=self.prediction_type,
                     tokenizer=self.tokenizer,
+                    layout=self.layout,
+                    settings=settings,
                 ),
                 check=_check_weights,
             )

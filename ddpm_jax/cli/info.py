@@ -1,4 +1,4 @@
-"""`ddpm-jax info`: a model's config and size, or how an image was made."""
+"""`ddpm-jax info`: a model's config and size, what a weight file is, or how an image was made."""
 
 import math
 from collections.abc import Mapping
@@ -21,16 +21,19 @@ AVERAGE = "optimization_step"
 
 @dataclass(frozen=True, kw_only=True)
 class Info:
-    """Show a model's config, parameters and memory, or how an image was made."""
+    """Show a model's config, parameters and memory, what a weight file is, or how an image was
+    made.
+    """
 
     EXAMPLES: ClassVar[str] = """\
   ddpm-jax info digits
   ddpm-jax info google/ddpm-cat-256 --memory --batch-size 16
+  ddpm-jax info ema_diffusion_cifar10_model-790000.ckpt
   ddpm-jax info samples.png"""
 
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
-    """A hub id, a local folder, a bundled name, or a .png or .npz file made by ddpm-jax
-    sample."""
+    """A hub id, a local folder, a bundled name, a weight file, or a .png or .npz file made by
+    ddpm-jax sample."""
 
     memory: bool = False
     """Also compile the network, and show the memory that an evaluation needs."""
@@ -57,6 +60,14 @@ class Info:
             raise OptionError("--batch-size needs --memory")
         if self.batch_size is not None and self.batch_size < 1:
             raise OptionError(f"--batch-size must be at least 1, got {self.batch_size}")
+        if Path(self.name).is_file():
+            from weights_convert import inspect
+
+            names = ("memory", "batch_size", "revision", "variant")
+            if given := [f"--{n.replace('_', '-')}" for n in names if getattr(self, n)]:
+                raise OptionError(f"of a weight file nothing is shown by {', '.join(given)}")
+            print(inspect(self.name))
+            return
         from ddpm_jax.cli.loading import located
         from ddpm_jax.pipelines.base import concrete
         from ddpm_jax.pipelines.stable_diffusion import StableDiffusion
@@ -74,11 +85,12 @@ class Info:
     def _network(self, folder: Path) -> None:
         """Print the config and the sizes of a model with one network."""
         from ddpm_jax.hub import class_names, hub
-        from ddpm_jax.hub.files import read_json
         from ddpm_jax.models import UNet2DModel
+        from weights_convert.inspected import average_line
+        from weights_convert.layout import AVERAGED
 
         files = UNet2DModel.files
-        config = read_json(folder / files.config)
+        config = UNet2DModel.read_config(folder)
         model = UNet2DModel.from_config(config)
         shapes = model.shapes()
         print(f"{self.name}: {type(model).__name__}\n")
@@ -87,8 +99,7 @@ class Info:
             print(f"\nclasses: {class_names.in_words(names)}")
         print(f"\n{parameter_table(shapes)}\n")
         print(stored(folder, self.variant, files.weights))
-        if AVERAGE in config:
-            print("these are a moving average of weights in training (EMA)")
+        print(average_line(True if AVERAGE in config else config.get(AVERAGED)))
         print(weights_memory(shapes))
         if self.memory:
             print(working_memory(model, shapes, self.batch_size or 1))
@@ -98,6 +109,8 @@ class Info:
         from ddpm_jax.hub import hub
         from ddpm_jax.hub.files import read_json
         from ddpm_jax.models import Model
+        from weights_convert.inspected import average_line
+        from weights_convert.layout import AVERAGED, NETWORK
 
         wanted = {name: one for name, one in kind.declared().items() if name in present}
         shapes: dict[str, Any] = {}
@@ -110,7 +123,12 @@ class Info:
             if issubclass(one.kind, Model):
                 model = one.kind.read_model(folder)
                 shapes[name] = model.shapes()
-                places.append(f"{name} {stored(folder, self.variant, files.weights)}")
+                config = read_json(folder / files.config)
+                said = average_line(True if AVERAGE in config else config.get(AVERAGED))
+                place = stored(folder, self.variant, files.weights)
+                places.append(
+                    f"{name} {place}\n{name}: {said}" if name == NETWORK else f"{name} {place}"
+                )
                 print(_columns((field, str(value)) for field, value in model.config.items()))
             elif name == "scheduler":
                 config = read_json(folder / files.config)

@@ -67,6 +67,8 @@ class Model(nn.Module):
     """Old names of fields in config files, and the current names."""
     fixed_fields: ClassVar[Mapping[str, Any]] = {}
     """Fields of diffusers' config that have no other value here."""
+    converted_classes: ClassVar[tuple[str, ...]] = ()
+    """Classes of older folders, which `ddpm-jax convert` makes into such a model."""
 
     def __post_init__(self) -> None:
         fields = {
@@ -165,7 +167,8 @@ class Model(nn.Module):
         config = read_json(path)
         found = cls._named_class(config)
         if found not in cls.files.classes:
-            raise ValueError(f"{path} is the config of a {found}, not of a {cls.__name__}")
+            hint = ": ddpm-jax convert makes one of it" if found in cls.converted_classes else ""
+            raise ValueError(f"{path} is the config of a {found}, not of a {cls.__name__}{hint}")
         return config
 
     @classmethod

@@ -233,6 +233,7 @@ class StableDiffusion(DiffusionPipeline):
             ema=ema,
             without_depth_estimator="depth_estimator" in parts,
             overrides=configs,
+            layout="stable-diffusion",
         )
         with opened as file:
             missing = sorted(

@@ -5,9 +5,11 @@ scheduler. Any scheduler may be assigned later.
 """
 
 import inspect
+import os
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeAlias, TypeVar, Unpack
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict, TypeVar, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +19,13 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 from PIL.Image import Image
 
+import weights_convert
 from ddpm_jax.guidance.guide import Guide
 from ddpm_jax.guidance.known import WithKnown
 from ddpm_jax.hub import class_names
+from ddpm_jax.hub.files import faults_of
 from ddpm_jax.models import UNet2DModel
+from ddpm_jax.models.pretrained import Placement
 from ddpm_jax.pipelines.base import Component, DiffusionPipeline
 from ddpm_jax.pipelines.beginning import table_up
 from ddpm_jax.pipelines.call import (
@@ -37,11 +42,33 @@ from ddpm_jax.pipelines.call import (
 from ddpm_jax.pipelines.from_image import from_image
 from ddpm_jax.pipelines.generate import decode_pixels, with_conditions
 from ddpm_jax.pipelines.inputs import Labels, check_channels, check_pil, make_inputs
-from ddpm_jax.schedulers import DDIMScheduler, PNDMScheduler, Scheduler
+from ddpm_jax.schedulers import SCHEDULERS, DDIMScheduler, PNDMScheduler, Scheduler
 from ddpm_jax.tables.table import Table
 
 UNET = UNet2DModel.files.folder
 PipelineT = TypeVar("PipelineT", bound="UnconditionalPipeline")
+
+
+class FileSettings(TypedDict, total=False):
+    """What no tensor of a model in one file tells, see `weights_convert.Settings`."""
+
+    sample_size: int
+    """Width and height of the images in pixels."""
+    num_heads: int
+    """Heads of every attention."""
+    num_head_channels: int
+    """Channels of one head, in place of `num_heads`."""
+    head_order: Literal["legacy", "new"]
+    """"new": queries, keys and values of all heads follow each other; "legacy": those of each head
+    do."""
+    num_train_timesteps: int
+    """Timesteps of the training, or levels of a consistency model."""
+    beta_schedule: Literal["linear", "squaredcos_cap_v2"]
+    """The noise schedule of the training."""
+    variance_type: Literal["fixed_small", "fixed_large"]
+    """Of the sampling, if the network does not learn it."""
+    rescale_timesteps: bool
+    """Whether the network was told its timesteps as parts of 1000."""
 
 
 class CallOptions(RunOptions, total=False):
@@ -117,6 +144,67 @@ class UnconditionalPipeline(DiffusionPipeline):
 
     def __init__(self, *, unet: UNet2DModel, params: Any, scheduler: Scheduler):
         super().__init__({UNET: params}, unet=unet, scheduler=scheduler)
+
+    @classmethod
+    def from_single_file(
+        cls: type[PipelineT],
+        path: str | os.PathLike[str],
+        *,
+        ema: bool = False,
+        layout: str | None = None,
+        scheduler: Scheduler | None = None,
+        configs: Mapping[str, Mapping[str, Any]] | None = None,
+        dtype: Any = jnp.float32,
+        param_dtype: Any = jnp.float32,
+        sharding: Placement = None,
+        **settings: Unpack[FileSettings],
+    ) -> PipelineT:
+        """A pipeline from one file of another library (docs/checkpoints.md lists the layouts).
+
+        No code of a file runs.
+
+        Args:
+            path: the file.
+            ema: take the moving average where the file has both; False takes its other weights.
+            layout: the file's layout, where its tensors do not tell it.
+            scheduler: replaces the file's.
+            configs: fields that no shape tells, by component, such as {"scheduler":
+                {"prediction_type": "v_prediction"}}.
+            dtype: as in `from_pretrained`.
+            param_dtype: as in `from_pretrained`.
+            sharding: as in `from_pretrained`.
+            **settings: what the tensors do not tell; the error about missing ones says which are
+                needed.
+
+        Raises:
+            TypeError: an unknown setting.
+            ValueError: the file is damaged, of no layout that is read, or one that `UNet2DModel`
+                cannot express; layout or settings are missing or wrong.
+            OSError: the file does not exist.
+        """
+        unknown = sorted(settings.keys() - FileSettings.__annotations__.keys())
+        if unknown:
+            accepted = ", ".join(FileSettings.__annotations__)
+            raise TypeError(f"unknown settings {', '.join(unknown)}; accepted: {accepted}")
+        opened = weights_convert.open_single_file(
+            Path(path),
+            ema=ema,
+            overrides=configs,
+            layout=layout,
+            settings=weights_convert.Settings(**settings),
+        )
+        with opened as file, faults_of(path):
+            if file.layout not in weights_convert.UNCONDITIONAL:
+                raise ValueError(f"is in the layout {file.layout}, which takes prompts")
+            unet = UNet2DModel.from_config(file.configs[UNET])
+            unet = unet.clone(dtype=dtype, param_dtype=param_dtype)
+            if scheduler is None:
+                config = file.configs[Scheduler.files.folder]
+                named = {kind.__name__: kind for kind in SCHEDULERS}[config["_class_name"]]
+                kind = cls.scheduler_class or named
+                scheduler = kind.from_config(config)
+            params = unet.take_params(file.components[UNET], f"the unet of {path}", sharding)
+        return cls(unet=unet, params=params, scheduler=scheduler)
 
     @classmethod
     def check(cls, parts: Mapping[str, Any]) -> None:

@@ -87,7 +87,7 @@ def test_a_scheduler_of_another_process_on_the_command_line(tmp_path: Path):
 @pytest.mark.parametrize(
     ("entries", "words"),
     [
-        ({"_class_name": "ConsistencyModelPipeline"}, "ConsistencyModelPipeline"),
+        ({"_class_name": "DiTPipeline"}, "DiTPipeline"),
         ({"_class_name": ["my_pipeline", "MyPipeline"]}, "MyPipeline"),
         ({"_class_name": "LDMPipeline", "vqvae": ["diffusers", "VQModel"]}, "LDMPipeline"),
         ({"unet": ["diffusers", "UNet2DConditionModel"]}, "UNet2DConditionModel"),

@@ -172,7 +172,8 @@ def test_what_is_refused(tmp_path: Path, single: Path, tokenizer: Path):
     refused("for a whole", component="vae", single=SingleOptions(tokenizer=tokenizer))
     other = component(tmp_path / "other")
     for src in (other, other / WEIGHTS):
-        refused("not a Stable Diffusion in one file", src, single=SingleOptions(ema=True))
+        refused(r"moving average \(EMA\)", src, single=SingleOptions(ema=True))
+        refused("tokenizer cannot be used", src, single=SingleOptions(tokenizer=tokenizer))
     scheduler = {"scheduler": {"prediction_type": "epsilon"}}
     refused("has no moving", single=SingleOptions(ema=True, overrides=scheduler))
 

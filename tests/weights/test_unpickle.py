@@ -219,11 +219,54 @@ def test_a_changed_byte_is_found_by_the_checksum(tmp_path: Path) -> None:
         checkpoint["w"]
 
 
-def test_the_old_format_of_torch_is_refused(tmp_path: Path) -> None:
-    magic = pickle.dumps(0x1950A86A20F9469CFC6C, 2)  # the first bytes of files before torch 1.6
-    (tmp_path / "old.bin").write_bytes(magic + pickle.dumps(1001, 2))
-    with pytest.raises(ValueError, match=r"old format, from before torch 1\.6"):
-        open_weights(tmp_path / "old.bin")
+def test_the_format_before_torch_1_6(tmp_path: Path) -> None:
+    arrays = {name: EXPECTED[name] for name in ("contiguous", "half", "int64", "scalar", "empty")}
+    path = tf.write_old(tmp_path / "old.bin", arrays)
+    with open_weights(path) as checkpoint:
+        assert set(checkpoint) == set(arrays)
+        for name, array in arrays.items():
+            assert checkpoint[name].tobytes() == array.tobytes()
+            assert checkpoint[name].shape == array.shape
+    whole = path.read_bytes()
+    for length in range(1, len(whole), 29):
+        (tmp_path / "cut.bin").write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=r"damaged|truncated"):
+            open_weights(tmp_path / "cut.bin")
+
+
+def test_an_old_file_of_another_kind_is_refused(tmp_path: Path) -> None:
+    big = {"protocol_version": 1001, "little_endian": False}
+    for parts, message in (
+        (["another pickle"], "not of torch"),
+        ([0x1950A86A20F9469CFC6C, 1002, big], "version 1002"),
+        ([0x1950A86A20F9469CFC6C, 1001, big], "byte order"),
+    ):
+        file = tmp_path / "old.bin"
+        file.write_bytes(b"".join(pickle.dumps(one, 2) for one in parts))
+        with pytest.raises(ValueError, match=f"old.bin: .*{message}"):
+            open_weights(file)
+
+
+@pytest.mark.parametrize("dtype", [ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2])
+def test_float8(tmp_path: Path, dtype: Any) -> None:
+    """Its tensors have untyped storages, and name their dtype."""
+    every = np.arange(256, dtype=np.uint8)
+    name = np.dtype(dtype).name
+    view = (
+        tf.named("torch._utils _rebuild_tensor_v3")
+        + b"("
+        + tf.storage("0", "storage UntypedStorage", 256).replace(b"ctorch\n", b"c", 1)
+    )
+    view = view.replace(b"cstorage UntypedStorage\n", b"ctorch.storage\nUntypedStorage\n")
+    view += tf.number(0) + tf.numbers((256,)) + tf.numbers((1,)) + b"\x89"
+    view += tf.named("collections OrderedDict") + b")R" + tf.named(f"torch {name}") + b"tR"
+    path = tf.write_zip(
+        tmp_path / "w.bin", tf.state_dict({"w.bias": view}), {"data/0": every.tobytes()}
+    )
+    with open_weights(path) as checkpoint:
+        assert checkpoint.dtypes["w.bias"] == np.dtype(dtype)
+        assert checkpoint["w.bias"].tobytes() == every.tobytes()
+        assert to_flax(checkpoint)["w"]["bias"].tobytes() == every.tobytes()
 
 
 def test_reading_after_close_is_an_error() -> None:

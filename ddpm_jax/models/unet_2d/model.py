@@ -30,6 +30,7 @@ from ddpm_jax.models.unet_2d import config as unet_config
 from ddpm_jax.models.unet_2d import parts
 from ddpm_jax.models.unet_2d.inputs import check_inputs
 from weights_convert.files import DIFFUSERS
+from weights_convert.layouts import prerelease
 from weights_convert.names import OLD_UNET_FIELDS
 
 FILES = ComponentFiles(
@@ -116,6 +117,7 @@ class UNet2DModel(Model):
     files = FILES
     runtime_fields = (*Model.runtime_fields, "remat")
     renamed_fields = OLD_UNET_FIELDS
+    converted_classes = (prerelease.CLASS,)
 
     @classmethod
     def _faults(cls, fields: Mapping[str, Any]) -> Iterator[str]:

@@ -1,0 +1,158 @@
+"""The UNet of Ho et al. in PyTorch, as ermongroup/ddim and pesser/pytorch_diffusion have it.
+
+Its names are those of diffusers so, with n levels:
+
+    temb.dense.{0, 1}                     time_embedding.linear_{1, 2}
+    down.i.{block, attn}.j                down_blocks.i.{resnets, attentions}.j
+    down.i.downsample.conv                down_blocks.i.downsamplers.0.conv
+    mid.{block_1, attn_1, block_2}        mid_block.{resnets.0, attentions.0, resnets.1}
+    up.{n - 1 - i}.{block, attn}.j        up_blocks.i.{resnets, attentions}.j
+    up.{n - 1 - i}.upsample.conv          up_blocks.i.upsamplers.0.conv
+    norm_out, conv_out                    conv_norm_out, conv_out
+
+The attentions have one head and 1x1 convolutions; the pictures are padded at the right and bottom
+before they are halved; epsilon of the norms is 1e-6; sines come first, and their frequencies reach
+1/10000. The schedule is that of the paper.
+
+Reference: Ho et al. 2020, arXiv:2006.11239; Song et al. 2020, arXiv:2010.02502.
+"""
+
+import re
+
+from weights_convert.errors import listed
+from weights_convert.layouts.base import (
+    Network,
+    Settings,
+    Tensors,
+    UNetLayout,
+    linear,
+    needed,
+    raise_if,
+)
+from weights_convert.layouts.unet import check, described
+from weights_convert.ldm import ATTENTION, VAE_RESNET
+from weights_convert.ldm_configs import Config, shapes_of
+from weights_convert.tensors import Stored
+
+_ENDS = {
+    "temb.dense.0": "time_embedding.linear_1",
+    "temb.dense.1": "time_embedding.linear_2",
+    "conv_in": "conv_in",
+    "norm_out": "conv_norm_out",
+    "conv_out": "conv_out",
+}
+_RESNET = VAE_RESNET | {"temb_proj": "time_emb_proj"}
+_MIDDLE = {"block_1": "resnets.0", "attn_1": "attentions.0", "block_2": "resnets.1"}
+_BLOCK = re.compile(r"(down|up)\.(\d+)\.(?:(block|attn)\.(\d+)\.(\w+)|(?:down|up)sample\.conv)")
+_MID = re.compile(r"mid\.(block_1|attn_1|block_2)\.(\w+)")
+_DROPPED = re.compile(
+    r"logvar"  # of the training of "bayesian" models
+    # copies under the names to come, of diffusers before its first release
+    r"|mid_new\..+|mid\.(resnets|attentions)\..+"
+    r"|(.+\.attn\.\d+|mid\.attn_1)\.(qkv|proj)\..+"
+)
+_WIDE_SHORTCUT = re.compile(r".+\.conv_shortcut\.weight")
+
+
+def renamed(tensors: Tensors) -> tuple[dict[str, Stored], dict[str, str]]:
+    """The tensors under diffusers' names, and for each of these the name that it had.
+
+    Raises:
+        ValueError: names that no such network has, or of parts that `UNet2DModel` does not have.
+    """
+    kept = {name: t for name, t in tensors.items() if not _DROPPED.fullmatch(name)}
+    numbers = [int(found[1]) for name in kept if (found := re.match(r"up\.(\d+)\.", name))]
+    last = max(numbers, default=0)
+    origin: dict[str, str] = {}
+    strange: list[str] = []
+    for name in kept:
+        module, _, leaf = name.rpartition(".")
+        new = _module(module, last)
+        if new is None:
+            strange.append(name)
+        else:
+            origin[f"{new}.{leaf}"] = name
+    wide = [name for name in strange if _WIDE_SHORTCUT.fullmatch(name)]
+    if wide:
+        raise ValueError(f"UNet2DModel has no shortcuts of 3x3 convolutions: {listed(wide)}")
+    if strange:
+        raise ValueError(f"names that no such network has: {listed(strange)}")
+    found = {
+        new: linear(kept[old]) if ".attentions." in new else kept[old]
+        for new, old in origin.items()
+    }
+    return found, origin
+
+
+def _module(module: str, last: int) -> str | None:
+    if module in _ENDS:
+        return _ENDS[module]
+    if found := _MID.fullmatch(module):
+        place, table = _MIDDLE[found[1]], ATTENTION if found[1] == "attn_1" else _RESNET
+        return None if found[2] not in table else f"mid_block.{place}.{table[found[2]]}"
+    if not (found := _BLOCK.fullmatch(module)):
+        return None
+    way, number, kind, layer, inner = found.groups()
+    block = f"{way}_blocks.{number if way == 'down' else last - int(number)}"
+    if kind is None:
+        return f"{block}.{way}samplers.0.conv"
+    table, name = (_RESNET, "resnets") if kind == "block" else (ATTENTION, "attentions")
+    return None if inner not in table else f"{block}.{name}.{layer}.{table[inner]}"
+
+
+def unet(tensors: Tensors, sample_size: int | None) -> tuple[dict[str, Stored], Config]:
+    """The tensors in diffusers' form, and the config. ValueError, with all faults, if they are not
+    such a network.
+    """
+    found, origin = renamed(tensors)
+    shapes = shapes_of(found)
+    levels = described(
+        shapes,
+        sample_size=sample_size,
+        attention_head_dim=None,
+        downsample_padding=0,
+        norm_eps=1e-6,
+        flip_sin_to_cos=False,
+        freq_shift=1,
+    )
+    n = len(levels.widths)
+    if n > 1 and not any(".downsamplers." in name for name in shapes):
+        raise ValueError(
+            "it halves and doubles pictures without convolutions (resamp_with_conv is false), "
+            "which UNet2DModel does not"
+        )
+    check(shapes, levels.config, origin)
+    return found, levels.config
+
+
+def _read(tensors: Tensors, settings: Settings) -> Network:
+    found, config = unet(tensors, settings.sample_size)
+    at = config["down_block_types"].index(_ATTENDS) if _ATTENDS in config["down_block_types"] else 0
+    hint = f", such as {16 << at}: the published networks attend at 16 pixels" if at else ""
+    wanted = {
+        "sample_size": f"width and height of its images{hint}",
+        "variance_type": "fixed_large in the paper's CIFAR-10, fixed_small in its other models",
+    }
+    raise_if(needed(settings, wanted))
+    scheduler = {
+        "_class_name": "DDPMScheduler",
+        "num_train_timesteps": settings.num_train_timesteps or 1000,
+        "beta_schedule": settings.beta_schedule or "linear",
+        "beta_start": 0.0001,
+        "beta_end": 0.02,
+        "variance_type": settings.variance_type,
+        "prediction_type": "epsilon",
+        "clip_sample": True,
+    }
+    return Network(found, config, scheduler)
+
+
+_ATTENDS = "AttnDownBlock2D"
+
+DDPM = UNetLayout(
+    name="ddpm",
+    title="the UNet of ermongroup/ddim and pesser/pytorch_diffusion",
+    marks=(r"temb\.dense\.0\.weight", r"(down|up)\.\d+\.block\.\d+\.conv1\.weight"),
+    settings=frozenset({"sample_size", "variance_type", "num_train_timesteps", "beta_schedule"}),
+    read=_read,
+)

@@ -1,0 +1,76 @@
+"""The layout of a folder of diffusers before its first release: the pipeline that it becomes."""
+
+from pathlib import Path
+
+from weights_convert.errors import listed
+from weights_convert.files import open_weights
+from weights_convert.layout import (
+    CONFIG,
+    INDEX,
+    NETWORK,
+    SCHEDULER_CONFIG,
+    Layout,
+    Network,
+    averaged,
+    read_config,
+    unconditional_index,
+)
+from weights_convert.layouts import prerelease
+from weights_convert.names import without_wrappers
+from weights_convert.tensors import Checkpoint
+
+
+def old_network(src: Path) -> Path | None:
+    """The folder of the network of a pre-release of diffusers, if this is a folder of one."""
+    for folder in (src / NETWORK, src):
+        config = folder / CONFIG
+        if config.is_file() and read_config(config).get("_class_name") == prerelease.CLASS:
+            return folder
+    return None
+
+
+def prerelease_layout(src: Path, folder: Path, variant: str | None, ema: bool) -> Layout:
+    """The layout of such a folder's result.
+
+    Args:
+        src: the folder.
+        folder: that of its network.
+        variant: None; it has none.
+        ema: take the moving average, where the file has both.
+
+    Raises:
+        ValueError: the weights are not such a network, or differ from its config.
+        FileNotFoundError: there are none.
+    """
+    if variant is not None:
+        raise ValueError(f"variant={variant!r}, but {src} is older than variants")
+    names = [name for name in prerelease.WEIGHTS if (folder / name).is_file()]
+    if not names:
+        raise FileNotFoundError(f"no weights in {folder}: looked for {listed(prerelease.WEIGHTS)}")
+    weights = folder / names[0]
+    configs = [src / place / SCHEDULER_CONFIG for place in prerelease.SCHEDULER_FOLDERS]
+    scheduler = next((read_config(path) for path in configs if path.is_file()), None)
+    with open_weights(weights, ema=ema) as checkpoint:
+        try:
+            found = prerelease.network(
+                without_wrappers(checkpoint.stored), read_config(folder / CONFIG), scheduler or {}
+            )
+        except ValueError as error:
+            raise ValueError(f"{weights}: {error}") from None
+        found.config.update(averaged(checkpoint.is_average))
+
+    def opened() -> Checkpoint:
+        again = open_weights(weights, ema=ema)
+        config = read_config(folder / CONFIG)
+        tensors = prerelease.network(without_wrappers(again.stored), config, scheduler or {})
+        return Checkpoint(tensors.tensors, again.close)
+
+    named = found.scheduler["_class_name"]
+    network = Network(weights=weights, open=opened, config=found.config, subfolder=NETWORK)
+    made = {
+        f"{NETWORK}/{CONFIG}": found.config,
+        f"scheduler/{SCHEDULER_CONFIG}": found.scheduler,
+        INDEX: unconditional_index(prerelease.PIPELINES[named], named),
+    }
+    note = "no scheduler_config.json: the paper's noise schedule is assumed"
+    return Layout(networks=(network,), made=made, notes=() if scheduler else (note,))

@@ -1,0 +1,92 @@
+"""torch's format before 1.6: pickles in sequence, then the storages.
+
+    pickle    a number that marks the format
+    pickle    1001, the version
+    pickle    a dict that says the byte order
+    pickle    the object; its tensors refer to storages by key
+    pickle    a list of the keys
+    for each  int64 number of items, then the items
+
+The files have no checksums.
+"""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from weights_convert.errors import listed
+from weights_convert.safetensors_io import read_array
+from weights_convert.tensors import Array, Checkpoint, Stored
+from weights_convert.torch_zip import checkpoint_fields, strided, unpickled
+from weights_convert.unpickle import Storage, StridedTensor, extent, loads
+
+_MAGIC, _VERSION = 0x1950A86A20F9469CFC6C, 1001
+
+
+def open_torch_legacy(path: Path, *, training: bool = False) -> Checkpoint:
+    """Open a file of this format, without torch. Arguments and errors as in `open_torch_zip`."""
+    with ExitStack() as opened:
+        file = opened.enter_context(path.open("rb"))
+        try:
+            _check_head(file)
+            start, storages = file.tell(), list[Storage]()
+
+            def load(inert: bool) -> Any:
+                file.seek(start)
+                storages.clear()
+                return loads(file, inert=inert, storages=storages)
+
+            found, training = unpickled(load, training)
+            places = _places(file, path, {one.key: one for one in storages})
+
+            def stored(name: str, view: StridedTensor) -> Stored:
+                if view.storage.key not in places:
+                    raise ValueError(f"{name}: its storage {view.storage.key} is missing")
+                at, what = places[view.storage.key], f"{path}: {name}"
+                return Stored(view.shape, view.storage.dtype, lambda: _read(file, at, view, what))
+
+            fields = checkpoint_fields(found, training, stored)
+        except (ValueError, EOFError) as error:
+            raise ValueError(f"{path}: {error}") from None
+        return Checkpoint(**fields, close=opened.pop_all().close)
+
+
+def _check_head(file: BinaryIO) -> None:
+    if loads(file) != _MAGIC:
+        raise ValueError("a pickle, but not of torch.save")
+    version, system = loads(file), loads(file)
+    if version != _VERSION:
+        raise ValueError(f"version {version!r} of torch's old format: only {_VERSION} is read")
+    little = isinstance(system, dict) and cast(dict[Any, Any], system).get("little_endian")
+    if little is not True:
+        raise ValueError("byte order: only little-endian files are supported")
+
+
+def _places(file: BinaryIO, path: Path, storages: dict[str, Storage]) -> dict[str, int]:
+    """The byte at which the items of each storage begin."""
+    keys: Any = loads(file)
+    if not isinstance(keys, list):
+        raise ValueError("its list of storages is damaged")
+    unknown = [key for key in cast(list[Any], keys) if key not in storages]
+    if unknown:
+        raise ValueError(f"storages of tensors that are not read: {listed(unknown)}")
+    size, places = path.stat().st_size, dict[str, int]()
+    for key in cast(list[str], keys):
+        count = int.from_bytes(file.read(8), "little")
+        wanted = storages[key]
+        if count != wanted.numel:
+            raise ValueError(
+                f"storage {key} has {count} items, not {wanted.numel}, or is truncated"
+            )
+        places[key] = file.tell()
+        end = places[key] + count * wanted.dtype.itemsize
+        if end > size:
+            raise ValueError(f"truncated: storage {key} ends at byte {end} of {size}")
+        file.seek(end)
+    return places
+
+
+def _read(file: BinaryIO, at: int, view: StridedTensor, what: str) -> Array:
+    dtype = view.storage.dtype
+    start = at + view.offset * dtype.itemsize
+    return strided(read_array(file, start, (extent(view),), dtype, what), view)
