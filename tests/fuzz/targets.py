@@ -116,6 +116,18 @@ def training() -> bytes:
 
 
 RECORDS = {str(key): array.tobytes() for key, array in enumerate(ARRAYS.values())}
+
+
+def legacy(state: bytes, keys: bytes | None = None) -> bytes:
+    """A file of torch from before 1.6."""
+    magic, version = torch_files.number(0x1950A86A20F9469CFC6C), torch_files.number(1001)
+    system = torch_files.dictionary({"little_endian": b"\x88"})
+    named = keys or b"](" + b"".join(torch_files.text(key) for key in RECORDS) + b"e"
+    heads = b"".join(b"\x80\x02" + part + b"." for part in (magic, version, system))
+    sizes = (array.size.to_bytes(8, "little") + array.tobytes() for array in ARRAYS.values())
+    return heads + state + b"\x80\x02" + named + b"." + b"".join(sizes)
+
+
 OPCODES = tuple(opcode.code.encode("latin-1") for opcode in pickletools.opcodes)
 
 
@@ -313,6 +325,18 @@ TARGETS: dict[str, Target] = {
         ),
         read_pickles,
         share=2.0,
+    ),
+    "torch before 1.6": Target(
+        lambda: one("a.ckpt", changed_bytes(legacy(pickled()), OPCODES)), read_pickles
+    ),
+    "ermongroup list": Target(
+        lambda: one(
+            "a.ckpt",
+            changed_bytes(b"\x80\x02](" + 2 * pickled()[2:-1] + b"K\x05e.", OPCODES).map(
+                lambda data: zipped(data, **RECORDS)
+            ),
+        ),
+        read_pickles,
     ),
     "index of shards": Target(
         lambda: one(f"{WEIGHTS}.index.json", changed_json(SHARDS)),
