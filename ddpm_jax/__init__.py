@@ -7,6 +7,14 @@
 """
 
 from ddpm_jax._version import __version__ as __version__
+from ddpm_jax.evaluation.bound import VariationalBound as VariationalBound
+from ddpm_jax.evaluation.bound import variational_bound as variational_bound
+from ddpm_jax.evaluation.distortion import RateDistortion as RateDistortion
+from ddpm_jax.evaluation.distortion import progressive_decoding as progressive_decoding
+from ddpm_jax.evaluation.distortion import progressive_generation as progressive_generation
+from ddpm_jax.evaluation.distortion import rate_distortion as rate_distortion
+from ddpm_jax.evaluation.flow import FlowLikelihood as FlowLikelihood
+from ddpm_jax.evaluation.flow import flow_log_likelihood as flow_log_likelihood
 from ddpm_jax.export import ExportedSampler as ExportedSampler
 from ddpm_jax.export import export_sampler as export_sampler
 from ddpm_jax.export import load_sampler as load_sampler
@@ -158,6 +166,9 @@ __all__ = [
     "Table", "Row", "pad", "stack", "inverted", "describe", "TableBuilder", "Level", "Clip",
     "DynamicThreshold", "NoiseSchedule", "noise_schedule", "save_table", "load_table",
     "learn_table", "learned_table",
+    # likelihood, rate and distortion
+    "variational_bound", "VariationalBound", "flow_log_likelihood", "FlowLikelihood",
+    "rate_distortion", "RateDistortion", "progressive_decoding", "progressive_generation",
     # runs without this library
     "export_sampler", "load_sampler", "ExportedSampler",
     # images

@@ -96,7 +96,9 @@ def variational_bound(
     >>> scheduler = dj.DDPMScheduler()
     >>> sigma = jnp.asarray(scheduler.noise_schedule.sigma, jnp.float32)
     >>> x0 = jnp.full((2, 8, 8, 1), 127 / 127.5 - 1)  # close to 0
-    >>> bound = dj.variational_bound(denoise, sigma, scheduler, x0, dj.sample_keys(jax.random.key(0), 2))
+    >>> bound = dj.variational_bound(
+    ...     denoise, sigma, scheduler, x0, dj.sample_keys(jax.random.key(0), 2)
+    ... )
     >>> bound.terms.shape, bool((bound.total < 0.5).all())
     ((2, 1000), True)
     """
@@ -146,9 +148,7 @@ def _bound(
     terms, mse = (column.T for column in columns)
     weights = jnp.broadcast_to(jnp.asarray(np.diff(edges), jnp.float32), terms.shape)
     prior = prior_term(x0, float(schedule.alpha[-1]), float(schedule.sigma[-1]))
-    return VariationalBound(
-        prior + (weights * terms).sum(1), prior, timesteps, terms, weights, mse
-    )
+    return VariationalBound(prior + (weights * terms).sum(1), prior, timesteps, terms, weights, mse)
 
 
 def strata(total: int, count: int | None) -> Int[np.ndarray, "edges"]:
