@@ -17,7 +17,6 @@ References: Ho et al. 2020, arXiv:2006.11239, eqs. 5 and 13; Nichol and Dhariwal
 arXiv:2102.09672, section 3.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 

@@ -93,7 +93,7 @@ def _of_betas(denoise: Denoise, scheduler: Any) -> Continuous:
 
 
 def _of_edm(denoise: Denoise, scheduler: Any) -> Continuous:
-    """Equation (3). eps is that of equation (5) of `ddpm_jax.tables.readings`, with sigma traced."""
+    """Equation (3); eps as in (5) of `ddpm_jax.tables.readings`, with sigma traced."""
     data = scheduler.sigma_data
     sign = 1.0 if scheduler.prediction_type == "epsilon" else -1.0
 

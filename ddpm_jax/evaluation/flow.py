@@ -210,7 +210,7 @@ def uniform(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "h w c"
 def _probes(
     probe: Probe, count: int, key: Key[Array, ""], shape: tuple[int, ...]
 ) -> Float[Array, "k h w c"]:
-    """v of (3), from fold_in(key, 1); or all unit vectors."""
+    """Probes v of (3), from fold_in(key, 1); or all unit vectors."""
     key, stacked = jax.random.fold_in(key, 1), (count, *shape)
     if probe == "exact":
         return jnp.eye(int(np.prod(shape)), dtype=jnp.float32).reshape(-1, *shape)
@@ -227,7 +227,7 @@ def _solved(
     max_steps: int,
     exact: bool,
 ) -> tuple[Array, Array, Array, Array]:
-    """z at the highest level, the integral of (2) for each dimension, the steps, whether done."""
+    """What is reached: z, the integral of (2) for each dimension, the steps, whether it is done."""
     import diffrax
 
     eps, params, v = arguments
