@@ -6,12 +6,14 @@ with the terms of `ddpm_jax.likelihood`, in expectation over the noise of x_t. T
 0: `terms[:, t]` belongs to timestep t, so terms[:, 0] is the decoder's L_0. In (1) a term is
 estimated with one draw, x_t = alpha_t x_0 + sigma_t eps, as in both papers' code.
 
-With K < T timesteps 0..T-1 is cut into K strata of about equal length, one timestep is drawn
-uniformly from each, and its term is weighted with the stratum's length:
+With K < T timesteps 0..T-1 is cut into K strata, one timestep is drawn uniformly from each, and its
+term is weighted with the stratum's length:
 
     (2)  L_0 + ... + L_{T-1}  =  E sum_k |S_k| L_{t_k},   t_k uniform in S_k
 
-This is unbiased for every K, and K = T is (1).
+This is unbiased for every K, and K = T is (1). S_0 is timestep 0 alone, and the others are even in
+log(sigma / alpha), for there the terms vary least: each is about a step of it times the error of
+the predicted eps.
 
 References: Ho et al. 2020, arXiv:2006.11239, eqs. 5 and 13; Nichol and Dhariwal 2021,
 arXiv:2102.09672, section 3.
@@ -32,6 +34,7 @@ from ddpm_jax.likelihood import Posterior, bound_terms, posterior, predicted_x0,
 from ddpm_jax.sampling.keys import Images, Keys, check_batch, keys_for
 from ddpm_jax.sampling.loops import Denoise, check_denoise
 from ddpm_jax.schedulers import DDPMScheduler
+from ddpm_jax.schedulers.sigmas import LAST_ALPHA_BAR
 
 
 class VariationalBound(NamedTuple):
@@ -133,7 +136,7 @@ def _bound(
     clip: bool,
 ) -> VariationalBound:
     of, schedule = posterior(scheduler), scheduler.noise_schedule
-    edges = strata(scheduler.num_train_timesteps, num_timesteps)
+    edges = strata(schedule.alpha_bar, num_timesteps)
     timesteps = _timesteps(keys, edges)
     levels = (schedule.alpha, schedule.sigma)
 
@@ -150,10 +153,19 @@ def _bound(
     return VariationalBound(prior + (weights * terms).sum(1), prior, timesteps, terms, weights, mse)
 
 
-def strata(total: int, count: int | None) -> Int[np.ndarray, "edges"]:
+def strata(alpha_bar: Float[np.ndarray, "T"], count: int | None) -> Int[np.ndarray, "edges"]:
     """The edges of the strata of (2): S_k is edges[k], ..., edges[k + 1] - 1."""
+    total = len(alpha_bar)
     count = total if count is None else count
-    return np.arange(count + 1) * total // count
+    k = np.arange(count + 1)
+    if count == 1:
+        return k * total
+    bar = np.maximum(alpha_bar, LAST_ALPHA_BAR)
+    levels = np.log((1 - bar) / bar) / 2
+    inner = np.searchsorted(levels, np.linspace(levels[0], levels[-1], count)[1:-1])
+    edges = np.array([0, 1, *inner, total])
+    # No stratum is empty: every edge is above the one before, and leaves room for the rest.
+    return np.minimum(np.maximum.accumulate(edges - k) + k, total - count + k)
 
 
 def _timesteps(keys: Key[Array, "b"], edges: Int[np.ndarray, "edges"]) -> Int[Array, "b k"]:
