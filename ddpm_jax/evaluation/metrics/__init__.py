@@ -1,0 +1,30 @@
+"""Metrics of generated images: one file a metric, and the one list of them.
+
+A new metric is a file with a `Metric`, and a line in `METRICS`.
+"""
+
+from ddpm_jax.evaluation.metrics.fid import FrechetDistance, frechet_distance
+from ddpm_jax.evaluation.metrics.inception_score import InceptionScore, inception_score
+from ddpm_jax.evaluation.metrics.kid import KernelDistance, kernel_distance
+from ddpm_jax.evaluation.metrics.metric import Evidence, Metric
+from ddpm_jax.evaluation.metrics.precision_recall import PrecisionRecall, precision_recall
+
+METRICS: dict[str, type[Metric]] = {
+    metric.name: metric
+    for metric in (FrechetDistance, KernelDistance, InceptionScore, PrecisionRecall)
+}
+"""All metrics, by name."""
+
+__all__ = [
+    "METRICS",
+    "Evidence",
+    "FrechetDistance",
+    "InceptionScore",
+    "KernelDistance",
+    "Metric",
+    "PrecisionRecall",
+    "frechet_distance",
+    "inception_score",
+    "kernel_distance",
+    "precision_recall",
+]
