@@ -40,7 +40,7 @@ class Evaluate(Schedule):
   ddpm-jax evaluate samples/ --against photos-stats.npz --resize clean-fid
   ddpm-jax evaluate samples/ --metrics is --out score.json
   ddpm-jax evaluate digits --num 500 --against digits --features digits --metrics fid,kid \\
-    --options kid.subset_size=200"""
+    --metric-options kid.subset_size=200"""
 
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL|IMAGES")]
     """A model to draw images from, as for sample; or images: a folder of files or shards that
@@ -53,7 +53,7 @@ class Evaluate(Schedule):
     metrics: str = "fid"
     """Names with commas: fid, kid, is (Inception score), pr (precision and recall)."""
 
-    options: Annotated[
+    metric_options: Annotated[
         tuple[str, ...], tyro.conf.arg(metavar="METRIC.FIELD=VALUE ...", help_behavior_hint="")
     ] = ()
     """Options of metrics: kid.subsets (100), kid.subset_size (1000), kid.seed, is.splits (10),
@@ -128,7 +128,7 @@ class Evaluate(Schedule):
         from ddpm_jax.cli import scores
         from ddpm_jax.cli.metric_options import chosen
 
-        metrics = chosen(self.metrics, self.options)
+        metrics = chosen(self.metrics, self.metric_options)
         self._check(metrics)
         if not self.no_cache:
             cache.use(cache.folder())
@@ -162,16 +162,16 @@ class Evaluate(Schedule):
             faults.append(f"--against is not used by {self.metrics}: leave it out")
         of_reference = ("resolution", "split", "subset", "image_column", "save_stats")
         if self.against is None:
-            faults += [f"{_flag(name)} needs --against" for name in self._given(of_reference)]
+            faults += [f"{_flag(name)} needs --against" for name in self._changed(of_reference)]
         if self.features != "inception":
-            given = self._given(("weights", "resize"))
+            given = self._changed(("weights", "resize"))
             faults += [f"{_flag(name)} is of --features inception" for name in given]
         for name, ending in (("save_stats", ".npz"), ("out", ".json")):
             value = getattr(self, name)
             if value is not None and Path(value).suffix != ending:
                 faults.append(f"{_flag(name)} must end in {ending}, got {value}")
         if not self.draws:
-            given = self._given(OF_DRAWING)
+            given = self._changed(OF_DRAWING)
             faults += [f"{_flag(name)} is of a model, and {self.name} is none" for name in given]
         elif self.num is None:
             faults.append(
@@ -189,7 +189,7 @@ class Evaluate(Schedule):
             if value is not None:
                 check_writable(Path(value).parent)
 
-    def _given(self, names: tuple[str, ...]) -> list[str]:
+    def _changed(self, names: tuple[str, ...]) -> list[str]:
         """Those options that do not have their defaults."""
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
         return [name for name in names if getattr(self, name) != defaults[name]]

@@ -29,7 +29,7 @@ def chosen(names: str, options: Sequence[str]) -> list[Metric]:
         option, equals, value = text.partition("=")
         if option not in kinds or not equals:
             accepted = ", ".join(f"{one}=..." for one in kinds) or "none"
-            raise OptionError(f"--options takes, of {names}, {accepted}; got {text!r}")
+            raise OptionError(f"--metric-options takes, of {names}, {accepted}; got {text!r}")
         name, _, field = option.partition(".")
         values[name][field] = _number(kinds[option], option, value)
     return [METRICS[name](**values[name]) for name in wanted]
@@ -45,4 +45,4 @@ def _number(kind: type, option: str, text: str) -> Any:
         return kind(text)
     except ValueError:
         what = "a whole number" if kind is int else "a number"
-        raise OptionError(f"--options {option} must be {what}, got {text!r}") from None
+        raise OptionError(f"--metric-options {option} must be {what}, got {text!r}") from None

@@ -18,7 +18,7 @@ Size = tuple[int, int]
 Pool = Callable[[Image], Image]
 
 
-def chain(x: Image, name: str, layers: Sequence[tuple[int, Size]]) -> Image:
+def chain(x: Image, name: str, layers: Sequence[tuple[int, Size]]) -> Output:
     """Layers (features, size) in a row, named NAME_1, NAME_2, ..."""
     for i, (features, size) in enumerate(layers, 1):
         x = ConvNorm(features, size, name=f"{name}_{i}")(x)
