@@ -66,8 +66,8 @@ def _starts(file: BinaryIO, tensors: Mapping[str, StridedTensor], size: int) -> 
         raise ValueError("its list of storages does not match its tensors")
     starts: dict[str, int] = {}
     for key, storage in ((str(key), storages[str(key)]) for key in keys):
+        starts[key] = file.tell() + COUNT
         count = int.from_bytes(file.read(COUNT), "little", signed=True)
-        starts[key] = file.tell()
         end = starts[key] + storage.numel * storage.dtype.itemsize
         if end > size:
             raise ValueError("truncated: it ends before its last tensor")

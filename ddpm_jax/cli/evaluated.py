@@ -125,7 +125,8 @@ class ShardImages:
     def _read(self, shard: Shard) -> Pixels:
         file = self.folder / shard.name
         try:
-            with np.load(file, allow_pickle=False) as arrays:
+            # Opened here: NumPy leaves a damaged file open.
+            with file.open("rb") as content, np.load(content, allow_pickle=False) as arrays:
                 pixels = arrays[PIXELS]
         except FAULTS as error:
             raise ValueError(f"{file} cannot be read as a shard of images: {error}") from error

@@ -29,7 +29,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ddpm_jax.evaluation.digits_classifier import read_classifier
-from ddpm_jax.evaluation.metrics import frechet_distance
+from ddpm_jax.evaluation.metrics.fid import frechet_distance
 from ddpm_jax.evaluation.statistics import Statistics
 from ddpm_jax.extras import missing
 

@@ -91,7 +91,8 @@ class Statistics:
                 shapes that do not match.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            # Opened here: NumPy leaves a damaged file open.
+            with Path(path).open("rb") as content, np.load(content, allow_pickle=False) as file:
                 found = {name: file[name] for name in file.files}
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(f"{path} cannot be read as a file of statistics: {error}") from error

@@ -5,6 +5,7 @@ its compiled operators do not load, and it fails where it adds to two of them. I
 none of them, so they are defined here, without a kernel, before the import.
 """
 
+import importlib.util
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,11 @@ _library = torch.library.Library("torchvision", "FRAGMENT")
 
 def torchvision() -> None:
     """Imports torchvision, or skips the test if it is not installed."""
-    import importlib.util
-
     for package in ("torchvision", "pytorch_fid", "torch_fidelity"):
         if importlib.util.find_spec(package) is None:
-            pytest.skip(f"needs {package}: pip install -e '.[test,parity]'", allow_module_level=True)
+            pytest.skip(
+                f"needs {package}: pip install -e '.[test,parity]'", allow_module_level=True
+            )
     try:
         import torchvision
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""Inception-v3 with random weights against pytorch-fid's and torch-fidelity's, resizing included."""
+"""Inception-v3 with random weights against pytorch-fid's and torch-fidelity's, and their resizing."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 import torch
+from evaluation.inception_weights import random_params
 from PIL import Image
 
 from ddpm_jax.evaluation.features import FeatureNetwork, Outputs, collect_features
@@ -34,10 +35,7 @@ def images(shape: tuple[int, ...]) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def params() -> Any:
-    state = peers.random_state()
-    import weights_convert
-
-    return jax.device_put(weights_convert.to_flax(state, InceptionV3().shapes()))
+    return jax.device_put(random_params())
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,11 @@
 A new metric is a file with a `Metric`, and a line in `METRICS`.
 """
 
-from ddpm_jax.evaluation.metrics.fid import FrechetDistance, frechet_distance
-from ddpm_jax.evaluation.metrics.inception_score import InceptionScore, inception_score
-from ddpm_jax.evaluation.metrics.kid import KernelDistance, kernel_distance
+from ddpm_jax.evaluation.metrics.fid import FrechetDistance
+from ddpm_jax.evaluation.metrics.inception_score import InceptionScore
+from ddpm_jax.evaluation.metrics.kid import KernelDistance
 from ddpm_jax.evaluation.metrics.metric import Evidence, Metric
-from ddpm_jax.evaluation.metrics.precision_recall import PrecisionRecall, precision_recall
+from ddpm_jax.evaluation.metrics.precision_recall import PrecisionRecall
 
 METRICS: dict[str, type[Metric]] = {
     metric.name: metric
@@ -23,8 +23,4 @@ __all__ = [
     "KernelDistance",
     "Metric",
     "PrecisionRecall",
-    "frechet_distance",
-    "inception_score",
-    "kernel_distance",
-    "precision_recall",
 ]
