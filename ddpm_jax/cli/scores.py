@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from ddpm_jax.cli.job import Job
 from ddpm_jax.evaluation.features import Collected, FeatureNetwork, Need, collect_features
 from ddpm_jax.evaluation.metrics import Evidence, Metric
 from ddpm_jax.evaluation.networks import NETWORKS
+from ddpm_jax.evaluation.resizing import Batches
 from ddpm_jax.evaluation.sets import ImageSet
 from ddpm_jax.evaluation.statistics import Statistics, is_statistics
 from ddpm_jax.hub.files import write_json
@@ -130,7 +131,7 @@ class Runner:
         """
         if isinstance(images, DrawnImages):
             size = images.drawing.batch_size
-            batches: Iterable[Pixels] = images.batches(size)
+            batches: Batches = images.batches(size)
         else:
             size = self._devices.batch_size(self._given, BATCH, images.count)
             batches = _with_bar(images, size, what)
@@ -148,7 +149,7 @@ class Runner:
                 raise MemoryError(f"out of memory: try --batch-size {least}") from error
             raise
 
-    def _seen(self, batches: Iterable[Pixels], what: str) -> Iterator[Pixels]:
+    def _seen(self, batches: Batches, what: str) -> Iterator[Pixels]:
         for images in batches:
             self.shapes[what] = images.shape[1:]
             yield images

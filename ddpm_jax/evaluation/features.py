@@ -4,7 +4,7 @@ What a metric needs is collected on the way: statistics are added up, and rows a
 a metric compares rows.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jaxtyping import Array, Float, Float32
 
-from ddpm_jax.evaluation.resizing import Pixels, Resizing, Size
+from ddpm_jax.evaluation.resizing import Batches, Pixels, Resizing, Size
 from ddpm_jax.evaluation.statistics import Statistics
 
 Need: TypeAlias = Literal["statistics", "features", "logits"]
@@ -97,7 +97,7 @@ class Collected:
 
 def collect_features(
     network: FeatureNetwork,
-    batches: Iterable[Pixels],
+    batches: Batches,
     needs: Collection[Need] = ("statistics", "features", "logits"),
     *,
     batch_size: int | None = None,
@@ -147,7 +147,7 @@ def collect_features(
 
 def _run(
     network: FeatureNetwork,
-    batches: Iterable[Pixels],
+    batches: Batches,
     batch_size: int | None,
     split: NamedSharding | None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:

@@ -34,6 +34,8 @@ from PIL import Image
 
 Size = tuple[int, int]
 Pixels = UInt8[np.ndarray, "b h w c"]
+Batches = Iterable[UInt8[np.ndarray, "..."]]
+"""Of one shape but for the number of images."""
 
 THREADS = 4
 """Threads that resize on the host; Pillow lets them run at once."""

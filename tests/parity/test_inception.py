@@ -1,4 +1,4 @@
-"""Inception-v3 with random weights against pytorch-fid's and torch-fidelity's, and their resizing."""
+"""Inception-v3 with random weights against pytorch-fid's and torch-fidelity's; their resizing."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -43,7 +43,7 @@ def test_views_share_a_storage(tmp_path: Path) -> None:
 
 def test_every_truncation_is_found_when_the_file_is_opened(tmp_path: Path) -> None:
     whole = tf.save_old(tmp_path / "w.pth", ARRAYS).read_bytes()
-    for length in range(1, len(whole)):
+    for length in [*range(1, len(whole), 9), len(whole) - 1]:
         (tmp_path / "cut.pth").write_bytes(whole[:length])
         with pytest.raises(ValueError, match=r"cut\.pth"):
             open_weights(tmp_path / "cut.pth")
