@@ -76,7 +76,7 @@ def _check_complete(folder: Path, shards: list[Shard]) -> None:
 
 
 @dataclass(frozen=True)
-class ShardImages:
+class ShardImages(ImageSet):
     """A folder of shards, as `sample --format npz` writes them.
 
     Attributes:
@@ -138,7 +138,7 @@ class ShardImages:
 
 
 @dataclass(frozen=True)
-class DrawnImages:
+class DrawnImages(ImageSet):
     """Images that are drawn from a model when they are asked for.
 
     Attributes:

@@ -1,9 +1,9 @@
 """Sets of images to compare: of any data that training reads, as uint8 batches."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from jaxtyping import UInt8
@@ -15,42 +15,47 @@ THREADS = 4
 """Threads that decode files: Pillow lets them run at once."""
 
 
-class ImageSet(Protocol):
+class ImageSet(ABC):
     """Images of one shape."""
 
     @property
+    @abstractmethod
     def count(self) -> int:
         """Number of images."""
-        ...
 
     @property
+    @abstractmethod
     def shape(self) -> tuple[int, int, int] | None:
         """(h, w, c); None if it is not yet known."""
-        ...
 
     @property
+    @abstractmethod
     def settings(self) -> dict[str, object]:
         """Where the images are from, for the record."""
-        ...
 
+    @abstractmethod
     def batches(self, size: int) -> Iterator[Pixels]:
         """All images in order, at most `size` at a time."""
-        ...
 
 
 @dataclass(frozen=True)
-class SourceImages:
+class SourceImages(ImageSet):
     """The first images of a data set.
 
     Attributes:
         source: the data set.
         name: what the user called it.
-        count: number of images.
+        num: number of images.
     """
 
     source: Source
     name: str
-    count: int
+    num: int
+
+    @property
+    def count(self) -> int:
+        """Number of images."""
+        return self.num
 
     @property
     def shape(self) -> tuple[int, int, int]:
