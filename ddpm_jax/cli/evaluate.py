@@ -39,8 +39,8 @@ class Evaluate(Schedule):
   ddpm-jax evaluate samples/ --against photos/ --resize clean-fid --save-stats photos-stats.npz
   ddpm-jax evaluate samples/ --against photos-stats.npz --resize clean-fid
   ddpm-jax evaluate samples/ --metrics is --out score.json
-  ddpm-jax evaluate digits --num 500 --against digits --features digits --metrics fid,kid \\
-    --metric-options kid.subset_size=200"""
+  ddpm-jax evaluate digits --num 500 --against digits --features digits --metrics fid,is
+  ddpm-jax evaluate samples/ --against photos/ --metrics kid --metric-options kid.subset_size=200"""
 
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL|IMAGES")]
     """A model to draw images from, as for sample; or images: a folder of files or shards that
@@ -56,8 +56,8 @@ class Evaluate(Schedule):
     metric_options: Annotated[
         tuple[str, ...], tyro.conf.arg(metavar="METRIC.FIELD=VALUE ...", help_behavior_hint="")
     ] = ()
-    """Options of metrics: kid.subsets (100), kid.subset_size (1000), kid.seed, is.splits (10),
-    is.seed, pr.neighbors (3)."""
+    """Options of the metrics, which by default are kid.subsets=100, kid.subset_size=1000,
+    kid.seed=2020, is.splits=10, is.seed=2020, pr.neighbors=3."""
 
     features: Literal["inception", "digits"] = "inception"
     """The network that images are compared by: FID's Inception-v3, or a small one of 8x8 grey

@@ -1,7 +1,12 @@
 """Features of images in batches, by any network."""
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -125,3 +130,23 @@ def test_one_list() -> None:
     assert list(NETWORKS) == ["inception", "digits"]
     assert dj.digits_features().description.startswith("digits ")
     assert dj.digits_features().description.endswith(" none")
+
+
+def test_four_devices_share_a_batch() -> None:
+    """Each computes its rows, and the features are those of one. In a process of its own: jax fixes
+    the number of devices at its start.
+    """
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("four.py"))],
+        env=os.environ | flags | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["devices"] == 4
+    assert (found["batch"], found["rows"], found["count"]) == (12, [3, 3, 3, 3], 22)
+    assert found["difference"] < 1e-5  # of features up to 10: sums in another order
+    assert found["fid"] == pytest.approx(0, abs=1e-5)
