@@ -29,8 +29,11 @@ DOCS = REPO / "docs"
 CODE = re.compile(r"^```python\n(.*?)^```$(?:\n+^```text\n(.*?)^```$)?", re.S | re.M)
 SEVERAL_DEVICES = ("devices.md", "scaling.md")
 EXPORTS = "export.md"
+EVALUATION = "evaluation.md"
 
-TEXT_TO_IMAGE = (DOCS / "text_to_image.md").read_text(encoding="utf-8")
+TEXT_TO_IMAGE, OF_EVALUATION = (
+    (DOCS / page).read_text(encoding="utf-8") for page in ("text_to_image.md", EVALUATION)
+)
 FROM_THE_HUB = re.compile(r"^```py\n(.*?)^```$", re.S | re.M)
 """Code that is not run, since it names repositories of the hub."""
 
@@ -59,6 +62,10 @@ SLOW_PAGES = [pytest.param(page, marks=pytest.mark.slow) for page in PROGRAMS]
 @pytest.mark.parametrize("page", ["tables.md", *SLOW_PAGES])  # fast: the code of README
 def test_code_of_a_page(page: str) -> None:
     assert run_page(DOCS / page) > 5
+
+
+def test_code_of_evaluation() -> None:
+    assert run_page(DOCS / EVALUATION) > 1
 
 
 @pytest.mark.slow  # fast: tests/export, which runs the lines without this library
@@ -105,7 +112,7 @@ def test_generated_pages_are_current(name: str) -> None:
 
 def test_every_page_with_code_is_run() -> None:
     with_code = {page.name for page in DOCS.glob("*.md") if CODE.search(page.read_text("utf-8"))}
-    assert with_code == {"tables.md", *PROGRAMS, *SEVERAL_DEVICES, EXPORTS}
+    assert with_code == {"tables.md", EVALUATION, *PROGRAMS, *SEVERAL_DEVICES, EXPORTS}
 
 
 @pytest.mark.parametrize("block", FROM_THE_HUB.findall(TEXT_TO_IMAGE))
@@ -117,8 +124,8 @@ def test_code_that_is_not_run_has_names_that_exist(block: str) -> None:
             assert {keyword.arg for keyword in call.keywords} <= accepted
 
 
-@pytest.mark.parametrize("line", re.findall(r"(?m)^ddpm-jax .*$", TEXT_TO_IMAGE))
-def test_commands_of_text_to_image_parse(line: str) -> None:
+@pytest.mark.parametrize("line", re.findall(r"(?m)^ddpm-jax .*$", TEXT_TO_IMAGE + OF_EVALUATION))
+def test_commands_parse(line: str) -> None:
     words = shlex.split(line, comments=True)
     assert isinstance(app._parse(words[1:]), app.COMMANDS[words[1]])
 

@@ -25,6 +25,7 @@ from weights_convert.orbax_io import is_orbax, open_orbax
 from weights_convert.rules import components, torch_tensors
 from weights_convert.safetensors_io import metadata, open_safetensors
 from weights_convert.tensors import Checkpoint, Stored
+from weights_convert.torch_legacy import open_torch_legacy
 from weights_convert.torch_zip import open_torch_zip
 
 
@@ -188,9 +189,12 @@ def open_file(path: Path, *, training: bool = False) -> Checkpoint:
     if start.startswith(b"PK"):
         return open_torch_zip(path, training=training)
     if start[:1] == b"\x80":
-        raise ValueError(
-            f"{path} is in the old format, from before torch 1.6: load and save it again with torch"
-        )
+        if training:
+            raise ValueError(
+                f"{path} is a training program's checkpoint in the old format, from before torch "
+                "1.6: load and save it again with torch"
+            )
+        return open_torch_legacy(path)
     raise ValueError(
         f"{path} is neither a safetensors file nor a file of torch.save, or it is truncated"
     )

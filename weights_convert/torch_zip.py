@@ -16,13 +16,12 @@ import zlib
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, BinaryIO, cast
-
-import numpy as np
+from typing import BinaryIO
 
 from weights_convert.errors import listed
 from weights_convert.safetensors_io import read_array
 from weights_convert.tensors import Array, Checkpoint, Stored, raw_bytes
+from weights_convert.torch_state import flat, of_training, strided
 from weights_convert.unpickle import StridedTensor, extent, loads
 
 ENCRYPTED = 0x1  # flag bit of a zip entry
@@ -49,8 +48,8 @@ def open_torch_zip(path: Path, *, training: bool = False) -> Checkpoint:
         try:
             records, pickled = _read_directory(file)
             found = loads(pickled, inert=training)
-            state, step = _of_training(found) if training else (found, None)
-            stored = {n: _stored(file, path, records, n, v) for n, v in _flat(state).items()}
+            state, step = of_training(found) if training else (found, None)
+            stored = {n: _stored(file, path, records, n, v) for n, v in flat(state).items()}
         except (ValueError, zipfile.BadZipFile, EOFError, NotImplementedError) as error:
             raise ValueError(f"{path}: {_reason(error)}") from None
         return Checkpoint(stored, opened.pop_all().close, global_step=step)
@@ -98,37 +97,6 @@ def _check_plain(records: Records) -> None:
         raise ValueError(f"records that are compressed or encrypted: {listed(sorted(odd))}")
 
 
-def _of_training(found: Any) -> tuple[Any, int | None]:
-    """The state dict of a training program's checkpoint, and the number of its optimizer steps. In
-    a file without "state_dict", the tensors stand beside what else there is.
-    """
-    if not isinstance(found, dict):
-        return found, None
-    top = cast(dict[Any, Any], found)
-    named = {name: value for name, value in top.items() if isinstance(name, str)}
-    # What is no tensor has a plain name, unless it is one that this reader does not know.
-    tensors = {n: v for n, v in named.items() if isinstance(v, StridedTensor) or "." in n}
-    step = top.get("global_step")
-    return top.get("state_dict", tensors), step if type(step) is int else None
-
-
-def _flat(state: Any) -> dict[str, StridedTensor]:
-    """The pickled object. ValueError, which lists the other items, unless it is a flat dict from
-    names to tensors.
-    """
-    if not isinstance(state, dict):
-        raise ValueError(f"contains a {type(state).__name__}, not a dict from names to tensors")
-    items = cast(dict[Any, Any], state)
-    odd = [
-        f"{name!r} ({type(value).__name__})"
-        for name, value in items.items()
-        if not (isinstance(name, str) and isinstance(value, StridedTensor))
-    ]
-    if odd:
-        raise ValueError(f"contains more than named tensors: {listed(odd)}")
-    return items
-
-
 def _stored(file: BinaryIO, path: Path, records: Records, name: str, view: StridedTensor) -> Stored:
     record = records.get(f"data/{view.storage.key}")
     wanted = view.storage.numel * view.storage.dtype.itemsize
@@ -147,21 +115,7 @@ def _read(file: BinaryIO, record: zipfile.ZipInfo, view: StridedTensor, what: st
     # The checksum covers the whole storage, so a partial view cannot be checked.
     if count == view.storage.numel and zlib.crc32(raw_bytes(items)) != record.CRC:
         raise ValueError(f"{what}: its bytes do not match the file's checksum")
-    if count == 0:
-        return np.empty(view.shape, dtype)
-    if view.strides == _row_major(view.shape):
-        return items.reshape(view.shape)
-    bytes_strides = [stride * dtype.itemsize for stride in view.strides]
-    return np.lib.stride_tricks.as_strided(items, view.shape, bytes_strides).copy(order="C")
-
-
-def _row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
-    strides: list[int] = []
-    step = 1
-    for length in reversed(shape):
-        strides.insert(0, step)
-        step *= length
-    return tuple(strides)
+    return strided(items, view)
 
 
 def _data_start(file: BinaryIO, record: zipfile.ZipInfo, what: str) -> int:

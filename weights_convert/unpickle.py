@@ -1,4 +1,4 @@
-"""Read the pickle in a torch .bin file as data. Nothing from the file is imported, called or
+"""Read a pickle in a torch file as data. Nothing from the file is imported, called or
 executed.
 
 `pickle.load` calls any callable that a file names. This reader interprets the opcodes itself
@@ -10,7 +10,7 @@ an error that names it, or, in a checkpoint of a training program, an `Inert` pl
 import pickletools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -46,7 +46,9 @@ class Inert:
 
 @dataclass(frozen=True)
 class Storage:
-    """One record of the zip: `numel` items of `dtype` in data/`key`."""
+    """`numel` items of `dtype`: one record of the zip, data/`key`, or one of those at the end of a
+    file in the old format.
+    """
 
     key: str
     dtype: np.dtype[Any]
@@ -63,11 +65,11 @@ class StridedTensor:
     strides: tuple[int, ...]
 
 
-def loads(data: bytes, *, inert: bool = False) -> Any:
+def loads(data: bytes | BinaryIO, *, inert: bool = False) -> Any:
     """The object in a pickle: dicts, lists, tuples, numbers, strings and `StridedTensor`.
 
     Args:
-        data: the pickle.
+        data: the pickle, or a file that is then read as far as the pickle goes.
         inert: a global that no state dict needs becomes `Inert`, and so does everything that is
             called, built or filled with it. Without it, such a global is an error.
 
@@ -239,11 +241,13 @@ def extent(tensor: StridedTensor) -> int:
 
 
 def _storage(reference: Any) -> Storage | Inert:
-    """The storage of a persistent id ("storage", type, key, device, number of items)."""
-    kind, storage_type, key, _, numel = _exactly(reference, tuple)
+    """The storage of a persistent id ("storage", type, key, device, number of items). In the old
+    format a sixth item says whether it is a part of another storage, which none is since torch 0.4.
+    """
+    kind, storage_type, key, _, numel, *part = _exactly(reference, tuple)
     if type(storage_type) is Inert:
         return storage_type
-    if kind != "storage" or type(numel) is not int or numel < 0:
+    if kind != "storage" or type(numel) is not int or numel < 0 or part not in ([], [None]):
         raise TypeError
     return Storage(_exactly(key, str), STORAGES[_exactly(storage_type, Global).name], numel)
 

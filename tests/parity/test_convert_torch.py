@@ -55,10 +55,31 @@ def test_every_view_that_torch_saves(tmp_path_factory: Any, tensors: list[Any], 
             same(checkpoint[name], tensor)
 
 
-def test_a_file_from_before_the_zip_format_is_refused(tmp_path: Path) -> None:
-    torch.save({"w": torch.ones(2)}, tmp_path / "w.bin", _use_new_zipfile_serialization=False)
-    with pytest.raises(ValueError, match="old format"):
-        open_weights(tmp_path / "w.bin")
+@settings(max_examples=60, deadline=None)
+@given(st.lists(views(), min_size=1, max_size=3))
+def test_every_view_in_the_format_from_before_the_zip(
+    tmp_path_factory: Any, tensors: list[Any]
+) -> None:
+    path = tmp_path_factory.mktemp("views") / "w.bin"
+    state = {f"t{i}": tensor for i, tensor in enumerate(tensors)}
+    state["again"] = tensors[0]
+    torch.save(state, path, _use_new_zipfile_serialization=False)
+    with open_weights(path) as checkpoint:
+        assert set(checkpoint) == set(state)
+        for name, tensor in state.items():
+            same(checkpoint[name], tensor)
+
+
+def test_a_module_in_the_format_from_before_the_zip(tmp_path: Path) -> None:
+    """With parameters, buffers and the versions of its modules."""
+    module = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
+    state = {**module.state_dict(keep_vars=True)}
+    for saved in (state, module.state_dict()):
+        torch.save(saved, tmp_path / "w.bin", _use_new_zipfile_serialization=False)
+        with open_weights(tmp_path / "w.bin") as checkpoint:
+            assert set(checkpoint) == set(state)
+            for name, tensor in state.items():
+                same(checkpoint[name], tensor.detach())
 
 
 def test_a_whole_module_is_refused_by_name(tmp_path: Path) -> None:

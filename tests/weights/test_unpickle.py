@@ -219,13 +219,6 @@ def test_a_changed_byte_is_found_by_the_checksum(tmp_path: Path) -> None:
         checkpoint["w"]
 
 
-def test_the_old_format_of_torch_is_refused(tmp_path: Path) -> None:
-    magic = pickle.dumps(0x1950A86A20F9469CFC6C, 2)  # the first bytes of files before torch 1.6
-    (tmp_path / "old.bin").write_bytes(magic + pickle.dumps(1001, 2))
-    with pytest.raises(ValueError, match=r"old format, from before torch 1\.6"):
-        open_weights(tmp_path / "old.bin")
-
-
 def test_reading_after_close_is_an_error() -> None:
     with open_weights(MADE) as checkpoint:
         pass
