@@ -124,12 +124,9 @@ def markdown(result: Mapping[str, Any]) -> str:
         "\n\n".join(
             [
                 "# Bits per dimension of the digits' model, on digits that it was trained on",
-                f"Model: {result['model']}. Of 256 levels; mean and standard error over images. "
-                "Seconds include compiling.",
+                ABOUT.format(result["model"]),
                 report.table(("", "digits", "bits/dim", "s"), rows),
-                f"The bound is {whole['prior']:.5f} (L_T) + {whole['rate']:.3f} (L_1 to L_T-1, the "
-                f"rate) + {whole['decoder']:.3f} (L_0, the decoder). The flow took "
-                f"{figures['flow']['solver_steps']:.0f} steps of the solver an image.",
+                PARTS.format(**whole, steps=figures["flow"]["solver_steps"]),
                 "Progressive compression, steps counted as in Table 4 of arXiv:2006.11239:",
                 report.table(("reverse step", "rate, bits/dim", "RMSE, pixels 0 to 255"), points),
             ]

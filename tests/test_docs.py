@@ -55,7 +55,14 @@ def run_page(path: Path) -> int:
     return len(blocks)
 
 
-PROGRAMS = ("denoise.md", "training.md", "text_to_image.md", "research.md", "own_sampler.md", "likelihood.md")
+PROGRAMS = (
+    "denoise.md",
+    "training.md",
+    "text_to_image.md",
+    "research.md",
+    "own_sampler.md",
+    "likelihood.md",
+)
 SLOW_PAGES = [pytest.param(page, marks=pytest.mark.slow) for page in PROGRAMS]
 
 
