@@ -26,6 +26,7 @@ from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key

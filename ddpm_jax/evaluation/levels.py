@@ -4,6 +4,7 @@ Likelihoods in bits per dimension are those of such pixels, so they mean nothing
 """
 
 import jax
+import jax.core
 import numpy as np
 from jaxtyping import Float, UInt8
 
