@@ -60,6 +60,7 @@ tools_install() { # one environment for all that follows but the wheel and the o
     copy_tree "$work/c" && cd "$work/c"
     # The CPU build where the index has one; it must be there before diffusers asks for torch.
     install .venv torch==2.13.0
+    install .venv --no-deps torchvision==0.28.0 # a newer one would bring another torch
     install .venv -e '.[test,parity,notebooks,dev]'
     install .venv --no-deps open_clip_torch # for CLIP's vocabulary
     .venv/bin/pip list

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 import ddpm_jax as dj
 from benchmarks import report
-from ddpm_jax.evaluation.digits import Judge, frechet_distance, real_digits
+from ddpm_jax.evaluation.digits import Judge, distance, real_digits
 
 BATCH = 100
 PRECISIONS = ("float32", "bfloat16", "float16")
@@ -59,7 +59,7 @@ def measured(given: Namespace) -> dict[str, Any]:
                 "error": float(np.median(errors)),
                 "largest": float(errors.max()),
                 "step": float((np.abs(apart) > STEP).mean()),
-                "distance": frechet_distance(features, real),
+                "distance": distance(features, real),
             }
         )
     source = {"model": "digits", "scheduler": "ddim", "steps": given.steps, "num": given.num}

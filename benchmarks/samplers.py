@@ -1,10 +1,10 @@
 """How close every sampler comes to the real digits: `python -m benchmarks.samplers`.
 
 Each draws images of one model with 4, 5, 6, 8, 10, ... evaluations of the network. Measured are the
-Frechet distance between features of the images and of all real digits (the hidden layer that
-`ddpm_jax.evaluation.digits` trains), and, on the first 1,000 of them, the mean squared difference
-from a long run of the same starting noise. OUT.json is written after every measurement, and a
-measurement that is there is not taken again: an interrupted run continues, within a long
+Frechet distance between features of the images and of all real digits (the hidden layer of
+`ddpm_jax.evaluation.digits_classifier`), and, on the first 1,000 of them, the mean squared
+difference from a long run of the same starting noise. OUT.json is written after every measurement,
+and a measurement that is there is not taken again: an interrupted run continues, within a long
 measurement too. `--time` adds the seconds of a batch to what is measured; take it on an idle
 machine.
 
@@ -27,7 +27,7 @@ import numpy as np
 import ddpm_jax as dj
 from benchmarks import report
 from ddpm_jax.cli.fingerprint import fingerprint
-from ddpm_jax.evaluation.digits import Judge, frechet_distance, real_digits
+from ddpm_jax.evaluation.digits import Judge, distance, real_digits
 from ddpm_jax.hub.files import read_json, replacing
 from ddpm_jax.schedulers import BY_NAME
 
@@ -163,7 +163,7 @@ def measure(given: Namespace) -> dict[str, Any]:
                 wanted = _long_run(given, samples)
             images = samples.draw(table, kept=kept)
             features = judge.features(images.reshape(len(images), -1).astype(np.float64))
-            found["distance"] = frechet_distance(features, real)
+            found["distance"] = distance(features, real)
             found["apart"] = float(np.square(images[:COMPARED] - wanted).mean())
             found |= {"registers": table.num_registers, "table": content}
         report.write(given.out, document, markdown(document))

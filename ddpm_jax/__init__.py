@@ -7,6 +7,24 @@
 """
 
 from ddpm_jax._version import __version__ as __version__
+from ddpm_jax.evaluation.bound import VariationalBound as VariationalBound
+from ddpm_jax.evaluation.bound import variational_bound as variational_bound
+from ddpm_jax.evaluation.distortion import RateDistortion as RateDistortion
+from ddpm_jax.evaluation.distortion import progressive_decoding as progressive_decoding
+from ddpm_jax.evaluation.distortion import progressive_generation as progressive_generation
+from ddpm_jax.evaluation.distortion import rate_distortion as rate_distortion
+from ddpm_jax.evaluation.features import Collected as Collected
+from ddpm_jax.evaluation.features import FeatureNetwork as FeatureNetwork
+from ddpm_jax.evaluation.features import collect_features as collect_features
+from ddpm_jax.evaluation.flow import FlowLikelihood as FlowLikelihood
+from ddpm_jax.evaluation.flow import flow_log_likelihood as flow_log_likelihood
+from ddpm_jax.evaluation.metrics.fid import frechet_distance as frechet_distance
+from ddpm_jax.evaluation.metrics.inception_score import inception_score as inception_score
+from ddpm_jax.evaluation.metrics.kid import kernel_distance as kernel_distance
+from ddpm_jax.evaluation.metrics.precision_recall import precision_recall as precision_recall
+from ddpm_jax.evaluation.networks import digits_features as digits_features
+from ddpm_jax.evaluation.networks import inception_features as inception_features
+from ddpm_jax.evaluation.statistics import Statistics as Statistics
 from ddpm_jax.export import ExportedSampler as ExportedSampler
 from ddpm_jax.export import export_sampler as export_sampler
 from ddpm_jax.export import load_sampler as load_sampler
@@ -161,8 +179,14 @@ __all__ = [
     "Table", "Row", "pad", "stack", "inverted", "describe", "TableBuilder", "Level", "Clip",
     "DynamicThreshold", "NoiseSchedule", "noise_schedule", "save_table", "load_table",
     "learn_table", "learned_table",
+    # likelihood, rate and distortion
+    "variational_bound", "VariationalBound", "flow_log_likelihood", "FlowLikelihood",
+    "rate_distortion", "RateDistortion", "progressive_decoding", "progressive_generation",
     # runs without this library
     "export_sampler", "load_sampler", "ExportedSampler",
+    # metrics of samples
+    "frechet_distance", "kernel_distance", "inception_score", "precision_recall", "Statistics",
+    "FeatureNetwork", "collect_features", "Collected", "inception_features", "digits_features",
     # images
     "make_grid", "save_gif", "to_pil", "to_uint8",
     "__version__",

@@ -1,12 +1,14 @@
-r"""The variational bound, one timestep at a time, in bits per dimension.
+r"""Likelihoods in bits per dimension: the variational bound, one timestep at a time.
 
     (1)  t > 0:  L_t = KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t))
     (2)  t = 0:  L_0 = -log p(x_0 | x_1) for images with 256 levels in [-1, 1]
     (3)  KL(N(m, s^2) || N(m', s'^2)) = log(s' / s) + (s^2 + (m - m')^2) / (2 s'^2) - 1/2
+    (4)  the end:  L_T = KL(q(x_{T-1} | x_0) || N(0, I))
 
 The mean and the variance of q are equations (1) and (2) of `ddpm_jax.schedulers.ddpm`. The mean of
-p has the predicted x0 in place of x0. At t = 0 the variance of q is 0; as in improved DDPM, that of
-t = 1 is used.
+p has the predicted x0 in place of x0, clipped or not. At t = 0 the variance of q is 0; as in
+improved DDPM, that of t = 1 is used. Timesteps count from 0, so the noisiest image is x_{T-1}; the
+name L_T in (4) is the papers'.
 
 References: Ho et al. 2020, arXiv:2006.11239, eqs. 5 to 7 and 13; Nichol and Dhariwal 2021,
 arXiv:2102.09672, section 3.1.
@@ -28,6 +30,8 @@ from ddpm_jax.tables.readings import reading
 BIN = 1 / 255
 """Half the distance between two of 256 levels in [-1, 1]."""
 
+NATS_PER_BIT = np.float32(np.log(2))
+
 
 @dataclass(frozen=True, eq=False)
 class Posterior:
@@ -36,12 +40,14 @@ class Posterior:
     Attributes:
         true_mean: (T, 2) q's mean, of (x, x0).
         true_log_var: (T,) q's log variance.
+        x0: (T, 2) the predicted x0, of (x, output).
         mean: (T, 2) p's mean, of (x, output).
         log_var: (T, 2) the bounds of p's log variance, equal if it is not learned.
     """
 
     true_mean: Float[np.ndarray, "T 2"]
     true_log_var: Float[np.ndarray, "T"]
+    x0: Float[np.ndarray, "T 2"]
     mean: Float[np.ndarray, "T 2"]
     log_var: Float[np.ndarray, "T 2"]
 
@@ -71,7 +77,7 @@ def posterior(scheduler: DDPMScheduler) -> Posterior:
     x0 = np.array([reading(kind, level.alpha, level.sigma).x0 for level, _ in steps])
     mean = true_mean[:, 1:] * x0
     mean[:, 0] += true_mean[:, 0]
-    return Posterior(true_mean, np.log(small), mean, np.stack(bounds, axis=1))
+    return Posterior(true_mean, np.log(small), x0, mean, np.stack(bounds, axis=1))
 
 
 def bound_terms(
@@ -81,6 +87,7 @@ def bound_terms(
     x: Float[Array, "b h w c"],
     output: Float[Array, "b h w c"],
     values: Float[Array, "b h w c"] | None,
+    predicted: Float[Array, "b h w c"] | None = None,
 ) -> Float[Array, " b"]:
     """L_t of (1) and (2) for each image, in bits per dimension.
 
@@ -91,20 +98,54 @@ def bound_terms(
         x: noised images.
         output: the prediction of the network.
         values: the second half of its output, for a learned variance: -1 and 1 mean the bounds.
+        predicted: a predicted x0 that replaces the output's, such as a clipped one.
     """
-
-    def at(column: np.ndarray) -> Array:
-        return jnp.asarray(column, jnp.float32)[timestep][:, None, None, None]
-
-    true_mean = at(of.true_mean[:, 0]) * x + at(of.true_mean[:, 1]) * x0
-    mean = at(of.mean[:, 0]) * x + at(of.mean[:, 1]) * output
-    low, high = at(of.log_var[:, 0]), at(of.log_var[:, 1])
+    true_mean = _combined(of.true_mean, timestep, x, x0)
+    if predicted is None:
+        mean = _combined(of.mean, timestep, x, output)
+    else:
+        mean = _combined(of.true_mean, timestep, x, predicted)
+    low, high = (_at(of.log_var[:, k], timestep) for k in (0, 1))
     share = 0.5 if values is None else (values + 1) / 2
     log_var = low + share * (high - low)
-    kl = normal_kl(true_mean, at(of.true_log_var), mean, log_var)
+    kl = normal_kl(true_mean, _at(of.true_log_var, timestep), mean, log_var)
     nll = -discretised_log_likelihood(x0, mean, log_var / 2)
     nats = jnp.where((timestep == 0)[:, None, None, None], nll, kl)
-    return nats.mean((1, 2, 3)) / np.float32(np.log(2))
+    return nats.mean((1, 2, 3)) / NATS_PER_BIT
+
+
+def predicted_x0(
+    of: Posterior,
+    timestep: Int[Array, " b"],
+    x: Float[Array, "b h w c"],
+    output: Float[Array, "b h w c"],
+) -> Float[Array, "b h w c"]:
+    """The x0 that the network predicts for noised images; arguments as in `bound_terms`."""
+    return _combined(of.x0, timestep, x, output)
+
+
+def prior_term(x0: Float[Array, "b h w c"], alpha: float, sigma: float) -> Float[Array, " b"]:
+    """L_T of (4) for each image, in bits per dimension.
+
+    Args:
+        x0: clean images in [-1, 1].
+        alpha: signal scale of the last timestep.
+        sigma: noise scale of the last timestep, > 0.
+    """
+    log_var = jnp.full_like(x0, 2 * np.log(sigma))
+    zero = jnp.zeros_like(x0)
+    return normal_kl(alpha * x0, log_var, zero, zero).mean((1, 2, 3)) / NATS_PER_BIT
+
+
+def _combined(
+    column: Float[np.ndarray, "T 2"], timestep: Int[Array, " b"], a: Array, b: Array
+) -> Float[Array, "b h w c"]:
+    """A sum of two images with the weights of each one's timestep."""
+    return _at(column[:, 0], timestep) * a + _at(column[:, 1], timestep) * b
+
+
+def _at(column: Float[np.ndarray, "T"], timestep: Int[Array, " b"]) -> Float[Array, "b 1 1 1"]:
+    return jnp.asarray(column, jnp.float32)[timestep][:, None, None, None]
 
 
 def normal_kl(

@@ -32,9 +32,12 @@ DOCS = REPO / "docs"
 CODE = re.compile(r"^```python\n(.*?)^```$(?:\n+^```text\n(.*?)^```$)?", re.S | re.M)
 SEVERAL_DEVICES = ("devices.md", "scaling.md")
 EXPORTS = "export.md"
+EVALUATION = "evaluation.md"
 
-TEXT_TO_IMAGE = (DOCS / "text_to_image.md").read_text(encoding="utf-8")
-CHECKPOINTS = (DOCS / "checkpoints.md").read_text(encoding="utf-8")
+TEXT_TO_IMAGE, CHECKPOINTS, OF_EVALUATION = (
+    (DOCS / page).read_text(encoding="utf-8")
+    for page in ("text_to_image.md", "checkpoints.md", EVALUATION)
+)
 FROM_THE_HUB = re.compile(r"^```py\n(.*?)^```$", re.S | re.M)
 """Code that is not run, since it names repositories of the hub."""
 
@@ -56,13 +59,24 @@ def run_page(path: Path) -> int:
     return len(blocks)
 
 
-PROGRAMS = ("denoise.md", "training.md", "text_to_image.md", "research.md", "own_sampler.md")
+PROGRAMS = (
+    "denoise.md",
+    "training.md",
+    "text_to_image.md",
+    "research.md",
+    "own_sampler.md",
+    "likelihood.md",
+)
 SLOW_PAGES = [pytest.param(page, marks=pytest.mark.slow) for page in PROGRAMS]
 
 
 @pytest.mark.parametrize("page", ["tables.md", *SLOW_PAGES])  # fast: the code of README
 def test_code_of_a_page(page: str) -> None:
     assert run_page(DOCS / page) > 5
+
+
+def test_code_of_evaluation() -> None:
+    assert run_page(DOCS / EVALUATION) > 1
 
 
 @pytest.mark.slow  # fast: tests/export, which runs the lines without this library
@@ -109,7 +123,7 @@ def test_generated_pages_are_current(name: str) -> None:
 
 def test_every_page_with_code_is_run() -> None:
     with_code = {page.name for page in DOCS.glob("*.md") if CODE.search(page.read_text("utf-8"))}
-    assert with_code == {"tables.md", *PROGRAMS, *SEVERAL_DEVICES, EXPORTS}
+    assert with_code == {"tables.md", EVALUATION, *PROGRAMS, *SEVERAL_DEVICES, EXPORTS}
 
 
 @pytest.mark.parametrize("block", FROM_THE_HUB.findall(TEXT_TO_IMAGE))
@@ -123,7 +137,7 @@ def test_code_that_is_not_run_has_names_that_exist(block: str) -> None:
 
 COMMANDS = [
     line
-    for text in (TEXT_TO_IMAGE, CHECKPOINTS)
+    for text in (TEXT_TO_IMAGE, CHECKPOINTS, OF_EVALUATION)
     for line in re.findall(r"(?m)^ddpm-jax .*$", text.replace("\\\n", ""))
 ]
 

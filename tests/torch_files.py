@@ -1,4 +1,4 @@
-"""A small writer of torch's zip format, to make .bin files without torch, the malicious and the
+"""A small writer of torch's formats, to make .bin files without torch, the malicious and the
 damaged ones too."""
 
 import pickle
@@ -37,9 +37,9 @@ def named(name: str) -> bytes:
     return b"c" + name.replace(" ", "\n", 1).encode() + b"\n"
 
 
-def storage(key: str, kind: str, numel: int) -> bytes:
+def storage(key: str, kind: str, numel: int, *, old: bool = False) -> bytes:
     parts = text("storage") + named(f"torch {kind}") + text(key) + text("cpu") + number(numel)
-    return b"(" + parts + b"tQ"
+    return b"(" + parts + (b"N" if old else b"") + b"tQ"
 
 
 def tensor(
@@ -49,8 +49,10 @@ def tensor(
     offset: int,
     shape: tuple[int, ...],
     strides: tuple[int, ...],
+    *,
+    old: bool = False,
 ) -> bytes:
-    view = storage(key, kind, numel) + number(offset) + numbers(shape) + numbers(strides)
+    view = storage(key, kind, numel, old=old) + number(offset) + numbers(shape) + numbers(strides)
     hooks = b"\x89" + named("collections OrderedDict") + b")R"
     return named("torch._utils _rebuild_tensor_v2") + b"(" + view + hooks + b"tR"
 
@@ -63,24 +65,6 @@ def dictionary(items: Mapping[str, bytes]) -> bytes:
 def state_dict(items: Mapping[str, bytes]) -> bytes:
     """The pickle of a dict whose values are given as opcodes."""
     return b"\x80\x02" + dictionary(items) + b"."
-
-
-def write_old(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Path:
-    """As torch.save of a state dict before torch 1.6."""
-    items, records = entries(arrays)
-    pickled = state_dict(items).replace(b"tQ", b"NtQ")  # each storage is no part of another one
-    data = b"".join(
-        len_of(array) + records[f"data/{key}"] for key, array in enumerate(arrays.values())
-    )
-    keys = [str(key) for key in range(len(arrays))]
-    head = [0x1950A86A20F9469CFC6C, 1001, {"protocol_version": 1001, "little_endian": True}]
-    parts = [*(pickle.dumps(one, 2) for one in head), pickled, pickle.dumps(keys, 2), data]
-    path.write_bytes(b"".join(parts))
-    return path
-
-
-def len_of(array: np.ndarray[Any, Any]) -> bytes:
-    return struct.pack("<q", array.size)
 
 
 def write_zip(
@@ -119,3 +103,29 @@ def entries(
         items[name] = tensor(str(key), kind, array.size, 0, array.shape, strides)
         records[f"data/{key}"] = array.tobytes()
     return items, records
+
+
+def write_old(
+    path: Path,
+    pickled: bytes,
+    storages: Mapping[str, np.ndarray[Any, Any]],
+    *,
+    header: tuple[Any, ...] = (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}),
+) -> Path:
+    """A file in the format from before torch 1.6: pickles, and the storages behind them."""
+    parts = [pickle.dumps(part, 2) for part in header]
+    parts += [pickled, pickle.dumps(list(storages), 2)]
+    parts += [struct.pack("<q", one.size) + one.tobytes() for one in storages.values()]
+    path.write_bytes(b"".join(parts))
+    return path
+
+
+def save_old(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Path:
+    """As torch.save of a state dict until torch 1.5."""
+    items: dict[str, bytes] = {}
+    for key, (name, array) in enumerate(arrays.items()):
+        strides = tuple(s // array.itemsize for s in np.empty_like(array, order="C").strides)
+        kind = STORAGE_NAMES[str(array.dtype)]
+        items[name] = tensor(str(key), kind, array.size, 0, array.shape, strides, old=True)
+    keyed = {str(key): array for key, array in enumerate(arrays.values())}
+    return write_old(path, state_dict(items), keyed)

@@ -10,6 +10,7 @@ A Flax tree mirrors torch's modules. An element of a module list keeps its dot (
     weight (C,)           norm          scale        unchanged
     time_proj.weight (C,) fourier       weight       unchanged
     bias (C,)                           bias         unchanged
+    running_mean (C,)     batch norm    running_mean unchanged; running_var too
     one of `BARE`         bare          its name     unchanged
 
 Each rule has an inverse, so `to_torch(to_flax(s)) == s` bit for bit, in the stored dtype.
@@ -41,10 +42,12 @@ BUFFERS = ("position_ids",)
 BARE = frozenset(
     {
         "class_embedding", "cls_token", "concept_embeds", "concept_embeds_weights",
-        "position_embeddings", "special_care_embeds", "special_care_embeds_weights",
+        "position_embeddings", "running_mean", "running_var", "special_care_embeds",
+        "special_care_embeds_weights",
     }
 )  # fmt: skip
-"""Parameters that belong to a module of several, not to a layer of their own."""
+"""Parameters that belong to a module of several, not to a layer of their own; and the statistics of
+a batch norm, which are parameters of a network that is not trained."""
 
 _TO_FLAX_AXES = {("kernel", 4): (2, 3, 1, 0), ("kernel", 2): (1, 0)}
 _TO_TORCH_AXES = {("kernel", 4): (3, 2, 0, 1), ("kernel", 2): (1, 0)}

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, cast
 from weights_convert.errors import listed
 from weights_convert.safetensors_io import read_array
 from weights_convert.tensors import Array, Checkpoint, Stored
-from weights_convert.torch_zip import checkpoint_fields, strided, unpickled
+from weights_convert.torch_zip import check_size, checkpoint_fields, strided, unpickled
 from weights_convert.unpickle import Storage, StridedTensor, extent, loads
 
 _MAGIC, _VERSION = 0x1950A86A20F9469CFC6C, 1001
@@ -37,13 +37,15 @@ def open_torch_legacy(path: Path, *, training: bool = False) -> Checkpoint:
                 return loads(file, inert=inert, storages=storages)
 
             found, training = unpickled(load, training)
-            places = _places(file, path, {one.key: one for one in storages})
+            places = _places(file, path, _by_key(storages))
 
             def stored(name: str, view: StridedTensor) -> Stored:
                 if view.storage.key not in places:
                     raise ValueError(f"{name}: its storage {view.storage.key} is missing")
                 at, what = places[view.storage.key], f"{path}: {name}"
-                return Stored(view.shape, view.storage.dtype, lambda: _read(file, at, view, what))
+                found = Stored(view.shape, view.storage.dtype, lambda: _read(file, at, view, what))
+                check_size(name, found, path.stat().st_size)
+                return found
 
             fields = checkpoint_fields(found, training, stored)
         except (ValueError, EOFError) as error:
@@ -62,6 +64,14 @@ def _check_head(file: BinaryIO) -> None:
         raise ValueError("byte order: only little-endian files are supported")
 
 
+def _by_key(storages: list[Storage]) -> dict[str, Storage]:
+    found: dict[str, Storage] = {}
+    for one in storages:
+        if found.setdefault(one.key, one) != one:
+            raise ValueError(f"storage {one.key} has two types or sizes")
+    return found
+
+
 def _places(file: BinaryIO, path: Path, storages: dict[str, Storage]) -> dict[str, int]:
     """The byte at which the items of each storage begin."""
     keys: Any = loads(file)
@@ -72,9 +82,9 @@ def _places(file: BinaryIO, path: Path, storages: dict[str, Storage]) -> dict[st
         raise ValueError(f"storages of tensors that are not read: {listed(unknown)}")
     size, places = path.stat().st_size, dict[str, int]()
     for key in cast(list[str], keys):
-        count = int.from_bytes(file.read(8), "little")
-        wanted = storages[key]
-        if count != wanted.numel:
+        stated, wanted = file.read(8), storages[key]
+        count = int.from_bytes(stated, "little")
+        if len(stated) < 8 or count != wanted.numel:
             raise ValueError(
                 f"storage {key} has {count} items, not {wanted.numel}, or is truncated"
             )

@@ -182,12 +182,17 @@ def _stored(file: BinaryIO, path: Path, records: Records, name: str, view: Strid
         raise ValueError(f"truncated: {name}: its storage reaches beyond the end of the file")
     what = f"{path}: {name}"
     stored = Stored(view.shape, view.storage.dtype, lambda: _read(file, record, view, what))
+    check_size(name, stored, size)
+    return stored
+
+
+def check_size(name: str, stored: Stored, size: int) -> None:
+    """Raises ValueError for a tensor that repeats so few items that it is larger than the file."""
     if stored.nbytes > LARGEST * size:
         raise ValueError(
-            f"{name}: of shape {view.shape} it repeats few items and is {stored.nbytes} bytes, in "
-            f"a file of {size}"
+            f"{name}: of shape {stored.shape} it repeats few items and is {stored.nbytes} bytes, "
+            f"in a file of {size}"
         )
-    return stored
 
 
 def _read(file: BinaryIO, record: zipfile.ZipInfo, view: StridedTensor, what: str) -> Array:

@@ -19,6 +19,7 @@ from ddpm_jax._version import __version__
 from ddpm_jax.cli.common import OptionError
 from ddpm_jax.cli.convert import Convert
 from ddpm_jax.cli.describe import Describe
+from ddpm_jax.cli.evaluate import Evaluate
 from ddpm_jax.cli.export import Export
 from ddpm_jax.cli.help_texts import unwrap, use_docstrings
 from ddpm_jax.cli.info import Info
@@ -27,11 +28,12 @@ from ddpm_jax.cli.sample import Sample
 from ddpm_jax.cli.train import Train
 from ddpm_jax.cli.verify import Verify
 
-Command = Sample | Train | Learn | Export | Convert | Info | Describe | Verify
+Command = Sample | Train | Learn | Evaluate | Export | Convert | Info | Describe | Verify
 COMMANDS: dict[str, type[Command]] = {
     "sample": Sample,
     "train": Train,
     "learn": Learn,
+    "evaluate": Evaluate,
     "export": Export,
     "convert": Convert,
     "info": Info,

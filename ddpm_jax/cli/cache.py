@@ -5,11 +5,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+from ddpm_jax.hub.files import cache_folder
+
 
 def folder() -> Path:
     """`$XDG_CACHE_HOME/ddpm_jax/compiled`, by default under `~/.cache`; it need not exist."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "ddpm_jax" / "compiled"
+    return cache_folder() / "compiled"
 
 
 def use(cache: Path) -> None:

@@ -151,7 +151,7 @@ class Sample(Schedule):
         began = time.perf_counter()
         if self.deterministic:
             deterministic.use()
-        found = self._job()
+        found = self.job()
         target = self._target(found, share)
         wanted = target.missing(found.total)
         if wanted:
@@ -165,7 +165,8 @@ class Sample(Schedule):
                 raise KeyboardInterrupt(f"interrupted; {target.if_interrupted}") from None
         print(target.report(found.total, len(wanted), time.perf_counter() - began))
 
-    def _job(self) -> "Job":
+    def job(self) -> "Job":
+        """What is made, before any weights are read."""
         from ddpm_jax.cli import labelled, prompted
 
         prompts = prompted.prompts_of(self.prompt, self.prompts_from)

@@ -28,6 +28,12 @@ def division(num: int, size: int) -> list[Shard]:
     return [Shard(first, min(first + size, num) - 1) for first in range(0, num, size)]
 
 
+def shards_in(folder: Path) -> list[Shard]:
+    """The shards of a folder, by their files' names."""
+    found = (NAMED.fullmatch(file.name) for file in folder.iterdir())
+    return sorted(Shard(int(one[1]), int(one[2])) for one in found if one)
+
+
 class Shards:
     """One .npz file for every `size` images, written when all of them are there."""
 
@@ -77,7 +83,7 @@ class Shards:
                 these images under another name.
         """
         planned = division(num, self._size)
-        present = self._present()
+        present = shards_in(self._path)
         self._check_names(present, planned)
         self._planned = self._own(num)
         own = self._planned.values()
@@ -105,10 +111,6 @@ class Shards:
         pixels = np.stack([self._begun.pop(i).pixels for i in shard.numbers])
         path = self._path / shard.name
         save_shard(path, pixels, self._classes_of(shard), self._settings_of(shard), shard.text)
-
-    def _present(self) -> list[Shard]:
-        found = (NAMED.fullmatch(file.name) for file in self._path.iterdir())
-        return sorted(Shard(int(one[1]), int(one[2])) for one in found if one)
 
     def _check_names(self, present: Sequence[Shard], planned: Sequence[Shard]) -> None:
         """ValueError for files with the same images under another name, or, of more images than

@@ -7,13 +7,10 @@ several ways. Three questions:
    of the images does it read with a probability above 0.9? At least that of the real images of B,
    which it has not seen either. Means over all cuts, and over both halves as the one to learn.
 2. Diverse. Which share of the images does it read as each class? Each between 5 % and 15 %.
-3. Alike. The Frechet distance between Gaussians fitted to features of two sets of images,
+3. Alike. The Frechet distance d (`metrics.fid`) of two sets of images, the features being the
+   hidden layer of a network trained to tell the real digits apart (`digits_classifier`). At most
 
-       (1)  d(a, b) = |mean a - mean b|^2 + trace(C_a + C_b - 2 (C_a C_b)^(1/2)),
-
-   the features being the hidden layer of a network trained to tell the real digits apart. At most
-
-       (2)  mean of d(images, A) and d(images, B)  <=  1.5 d(A, B),
+       (1)  mean of d(images, A) and d(images, B)  <=  1.5 d(A, B),
 
    means over all cuts. d is too large by an amount that goes as 1 / number of images. So all three
    distances are taken between sets of one size: that of a half, or of the images if they are fewer.
@@ -21,8 +18,6 @@ several ways. Three questions:
    somewhat above 1, and copies of real ones have one below 1.
 
 Needs scikit-learn: pip install 'ddpm-jax[evaluation]'.
-
-Reference for (1): Heusel et al. 2017, arXiv:1706.08500.
 """
 
 from collections.abc import Iterator, Mapping
@@ -33,23 +28,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from ddpm_jax.evaluation.digits_classifier import read_classifier
+from ddpm_jax.evaluation.metrics.fid import frechet_distance
+from ddpm_jax.evaluation.statistics import Statistics
 from ddpm_jax.extras import missing
 
 if TYPE_CHECKING:
     from sklearn.calibration import CalibratedClassifierCV
-    from sklearn.neural_network import MLPClassifier
 
 SURE = 0.9
 """Probability above which an image counts as read."""
 LEAST_SHARE, MOST_SHARE = 0.05, 0.15
 """Of one class; a tenth each would be even."""
 MOST_DISTANCE = 1.5
-"""The factor of (2)."""
+"""The factor of (1)."""
 
 GAMMA = 0.256
 """Of the support vector machine's kernel; scikit-learn's example has 0.001 for pixels 0 to 16."""
-FEATURES = 64
-"""Width of the hidden layer."""
 
 
 class Digits(NamedTuple):
@@ -82,20 +77,9 @@ def halves(digits: Digits, seed: int) -> tuple[Digits, Digits]:
     return Digits(a, labels_a), Digits(b, labels_b)
 
 
-def frechet_distance(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -> float:
-    """Equation (1), for features in float64."""
-    c_a, c_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
-    # The trace of (C_a C_b)^(1/2) is that of the symmetric (R C_b R)^(1/2) with R = C_a^(1/2).
-    root = _root(c_a)
-    cross = np.sqrt(np.linalg.eigvalsh(root @ c_b @ root).clip(min=0)).sum()
-    apart = a.mean(axis=0) - b.mean(axis=0)
-    return float(apart @ apart + np.trace(c_a) + np.trace(c_b) - 2 * cross)
-
-
-def _root(matrix: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d d"]:
-    """The symmetric square root of a covariance; negative eigenvalues are rounding."""
-    values, vectors = np.linalg.eigh(matrix)
-    return (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
+def distance(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -> float:
+    """The Frechet distance of two sets of features."""
+    return frechet_distance(Statistics.of(a), Statistics.of(b))
 
 
 @dataclass(frozen=True)
@@ -162,8 +146,14 @@ class Judge:
         }
 
     def features(self, images: Float[np.ndarray, "n 64"]) -> Float[np.ndarray, "n d"]:
-        """The hidden layer of the network."""
-        return np.maximum(images @ self.network.coefs_[0] + self.network.intercepts_[0], 0)
+        """The hidden layer of the classifier that comes with the package."""
+        kernel, bias = (self.hidden[name].astype(np.float64) for name in ("kernel", "bias"))
+        return np.maximum(images @ kernel + bias, 0)
+
+    @cached_property
+    def hidden(self) -> dict[str, np.ndarray]:
+        """The numbers of that layer."""
+        return read_classifier()["hidden"]
 
     @cached_property
     def pairs(self) -> list[tuple[Digits, Digits]]:
@@ -175,22 +165,14 @@ class Judge:
         """Support vector machines, each with the half that it has not seen."""
         return [(_reader(seen), unseen) for a, b in self.pairs for seen, unseen in ((a, b), (b, a))]
 
-    @cached_property
-    def network(self) -> "MLPClassifier":
-        """The network whose hidden layer gives the features."""
-        from sklearn.neural_network import MLPClassifier
-
-        network = MLPClassifier((FEATURES,), learning_rate_init=0.01, random_state=0)
-        return network.fit(*self.digits)
-
     def _distances(
         self, generated: Float[np.ndarray, "n d"], size: int
     ) -> Iterator[tuple[float, float]]:
-        """For each cut the two sides of (2), without the factor."""
+        """For each cut the two sides of (1), without the factor."""
         for pair in self.pairs:
             a, b = (self.features(half.images[:size]) for half in pair)
-            mean = (frechet_distance(generated, a) + frechet_distance(generated, b)) / 2
-            yield mean, frechet_distance(a, b)
+            mean = (distance(generated, a) + distance(generated, b)) / 2
+            yield mean, distance(a, b)
 
 
 def passed(verdict: Mapping[str, Mapping[str, Any]]) -> bool:

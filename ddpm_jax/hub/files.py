@@ -1,4 +1,5 @@
-"""JSON files, and `replacing`, which writes a file or folder completely or not at all.
+"""JSON files, the cache folder, and `replacing`, which writes a file or folder completely or not
+at all.
 
 `replacing(path)` returns a path to write to. It replaces `path` at the end of the block, so a
 reader sees the old or the new content, never a part.
@@ -14,6 +15,14 @@ from typing import Any
 from weights_convert.errors import first_line as first_line
 from weights_convert.errors import listed as listed
 from weights_convert.write import replacing as replacing
+
+
+def cache_folder() -> Path:
+    """The library's folder in the user's cache, `$XDG_CACHE_HOME/ddpm_jax`, by default under
+    `~/.cache`; it need not exist.
+    """
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "ddpm_jax"
 
 
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:

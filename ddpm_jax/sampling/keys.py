@@ -143,6 +143,21 @@ def noised(table: Table, x0: Images, keys: Keys) -> Float[Array, "b h w c"]:
     return forward.add_noise(x0, z, table.level[0][0], table.level[0][1])
 
 
+def check_batch(x: AnyArray) -> None:
+    """Raises ValueError unless images are floats (B, H, W, C)."""
+    forward.check_images(x)
+    if x.ndim != 4:
+        raise ValueError(f"samples are (B, H, W, C), got shape {x.shape}")
+
+
+def keys_for(x: AnyArray, keys: Any) -> Key[Array, "b"]:
+    """The typed keys of images, one for each. Raises ValueError for another number of them."""
+    typed = typed_keys(keys)
+    if typed.shape != x.shape[:1]:
+        raise ValueError(f"{x.shape[0]} images need {x.shape[0]} keys, got shape {typed.shape}")
+    return typed
+
+
 def typed_keys(keys: Any) -> Key[Array, "..."]:
     """Typed keys of any shape; legacy (..., 2) uint32 keys are wrapped.
 

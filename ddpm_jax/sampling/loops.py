@@ -20,8 +20,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from ddpm_jax._typing import AnyArray, Leaf, Registers, is_whole
-from ddpm_jax.sampling.forward import check_images
-from ddpm_jax.sampling.keys import Images, Keys, noise, typed_keys
+from ddpm_jax.sampling.keys import Images, Keys, check_batch, keys_for, noise
 from ddpm_jax.sampling.step import predict_x0, step
 from ddpm_jax.tables.table import Row, Table
 
@@ -67,7 +66,7 @@ def sample(
     >>> dj.sample(denoise, jnp.float32(0.1), table, x_T).shape
     (2, 8, 8, 1)
     """
-    _check_denoise(denoise, params)
+    check_denoise(denoise, params)
     return _scan(denoise, params, table, x_T, _checked_keys(table, x_T, keys), remat)
 
 
@@ -105,7 +104,7 @@ def sample_with_history(
     """
     if not is_whole(every) or every < 1:
         raise ValueError(f"every must be a whole number of at least 1, got {every!r}")
-    _check_denoise(denoise, params)
+    check_denoise(denoise, params)
     checked = _checked_keys(table, x_T, keys)
     return _scan_with_history(denoise, params, table, x_T, checked, int(every))
 
@@ -222,7 +221,7 @@ def _evaluate(
     return row, registers, output, drawn
 
 
-def _check_denoise(denoise: Denoise, params: Any) -> None:
+def check_denoise(denoise: Denoise, params: Any) -> None:
     """Raises TypeError for one of our models, or its `apply` with params that are not in a dict."""
     method = getattr(denoise, "__self__", None)
     wrapped = isinstance(params, Mapping) and "params" in params
@@ -242,14 +241,9 @@ def _checked_keys(table: Table, x: AnyArray, keys: Keys | None) -> Array | None:
         raise ValueError(f"sampling needs a table, such as scheduler.table(50); got {got}")
     if np.ndim(table.timestep) != 1:
         raise ValueError("this is a stack of tables: map over it with jax.vmap")
-    check_images(x)
-    if x.ndim != 4:
-        raise ValueError(f"samples are (B, H, W, C), got shape {x.shape}")
+    check_batch(x)
     if table.noise_scale is None:
         return None
     if keys is None:
         raise ValueError("this table adds noise: it needs keys, one per image, got None")
-    typed = typed_keys(keys)
-    if typed.shape != x.shape[:1]:
-        raise ValueError(f"{x.shape[0]} images need {x.shape[0]} keys, got shape {typed.shape}")
-    return typed
+    return keys_for(x, keys)

@@ -52,16 +52,8 @@ Read: TypeAlias = Callable[[float, float], Reading]
 def reading(prediction_type: AnyPredictionType, alpha: float, sigma: float) -> Reading:
     """Equations (1) to (4), for a network whose input has unit variance."""
     h = _norm(alpha, sigma)
-    x0 = x0_of(prediction_type, alpha, sigma, h)
-    match prediction_type:
-        case "epsilon":
-            return Reading(1 / h, x0, (0.0, 1.0))
-        case "sample":
-            return Reading(1 / h, x0, (1 / sigma, -alpha / sigma))
-        case "v_prediction":
-            return Reading(1 / h, x0, (sigma / h**2, alpha / h))
-        case "flow_prediction":
-            return Reading(1 / h, x0, (1 / (alpha + sigma), alpha / (alpha + sigma)))
+    numbers = (prediction_type, alpha, sigma, h)
+    return Reading(1 / h, x0_of(*numbers), eps_of(*numbers))
 
 
 def x0_of(prediction_type: AnyPredictionType, alpha: Any, sigma: Any, h: Any) -> tuple[Any, Any]:
@@ -75,6 +67,19 @@ def x0_of(prediction_type: AnyPredictionType, alpha: Any, sigma: Any, h: Any) ->
             return alpha / h**2, -sigma / h
         case "flow_prediction":
             return 1 / (alpha + sigma), -sigma / (alpha + sigma)
+
+
+def eps_of(prediction_type: AnyPredictionType, alpha: Any, sigma: Any, h: Any) -> tuple[Any, Any]:
+    """The coefficients of (x, output) in eps, as `x0_of`."""
+    match prediction_type:
+        case "epsilon":
+            return 0.0 * alpha, 1.0 + 0.0 * alpha
+        case "sample":
+            return 1 / sigma, -alpha / sigma
+        case "v_prediction":
+            return sigma / h**2, alpha / h
+        case "flow_prediction":
+            return 1 / (alpha + sigma), alpha / (alpha + sigma)
 
 
 def preconditioned(

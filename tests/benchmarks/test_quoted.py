@@ -58,6 +58,21 @@ def test_training() -> None:
     assert missing("README.md", quotes) == []
 
 
+def test_likelihood() -> None:
+    figures = results("likelihood-digits")["figures"]
+    whole, last = figures["bound"], results("likelihood-digits")["curve"][-1]
+    quotes = [
+        f"| {figures[name]['num']} | {figures[name]['mean']:.3f} ± "
+        f"{figures[name]['standard_error']:.3f} |"
+        for name in ("bound", "bound_estimate", "flow")
+    ]
+    quotes += [
+        f"a rate of {whole['rate']:.3f} and a decoder's {whole['decoder']:.3f}",
+        f"is {last['rmse']:.3f} of 255",
+    ]
+    assert missing("docs/likelihood.md", quotes) == []
+
+
 def test_digits() -> None:
     readable, diverse, alike = results("digits_quality")["verdict"].values()
     shares, real = (sorted(100 * share for share in diverse[name]) for name in ("shares", "real"))

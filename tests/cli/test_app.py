@@ -79,7 +79,7 @@ def test_help_texts_are_wrapped_once(name: str, capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        ("", "sample, train, learn, export, convert, info, describe"),
+        ("", "sample, train, learn, evaluate"),
         ("draw", "draw"),
         ("info", "MODEL"),
         ("sample --steps many", "invalid literal"),

@@ -221,7 +221,7 @@ def test_a_changed_byte_is_found_by_the_checksum(tmp_path: Path) -> None:
 
 def test_the_format_before_torch_1_6(tmp_path: Path) -> None:
     arrays = {name: EXPECTED[name] for name in ("contiguous", "half", "int64", "scalar", "empty")}
-    path = tf.write_old(tmp_path / "old.bin", arrays)
+    path = tf.save_old(tmp_path / "old.bin", arrays)
     with open_weights(path) as checkpoint:
         assert set(checkpoint) == set(arrays)
         for name, array in arrays.items():

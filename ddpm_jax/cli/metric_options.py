@@ -1,0 +1,48 @@
+"""The metrics of `evaluate` with their options, from the texts of the command line."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, get_type_hints
+
+from ddpm_jax.cli.common import OptionError
+from ddpm_jax.evaluation.metrics import METRICS, Metric
+
+
+def chosen(names: str, options: Sequence[str]) -> list[Metric]:
+    """The metrics of names with commas, with options METRIC.FIELD=VALUE.
+
+    Raises:
+        OptionError: a metric is unknown or given twice, an option is of no chosen metric, or its
+            value is no number.
+    """
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    if not wanted or not set(wanted) <= set(METRICS) or len(set(wanted)) < len(wanted):
+        raise OptionError(
+            f"--metrics takes one or more of {', '.join(METRICS)} with commas, each once; got "
+            f"{names!r}"
+        )
+    kinds = {
+        f"{name}.{field}": kind for name in wanted for field, kind in _fields(METRICS[name]).items()
+    }
+    values: dict[str, dict[str, Any]] = {name: {} for name in wanted}
+    for text in options:
+        option, equals, value = text.partition("=")
+        if option not in kinds or not equals:
+            accepted = ", ".join(f"{one}=..." for one in kinds) or "none"
+            raise OptionError(f"--metric-options takes, of {names}, {accepted}; got {text!r}")
+        name, _, field = option.partition(".")
+        values[name][field] = _number(kinds[option], option, value)
+    return [METRICS[name](**values[name]) for name in wanted]
+
+
+def _fields(metric: type[Metric]) -> dict[str, type]:
+    hints = get_type_hints(metric)
+    return {field.name: hints[field.name] for field in dataclasses.fields(metric)}
+
+
+def _number(kind: type, option: str, text: str) -> Any:
+    try:
+        return kind(text)
+    except ValueError:
+        what = "a whole number" if kind is int else "a number"
+        raise OptionError(f"--metric-options {option} must be {what}, got {text!r}") from None

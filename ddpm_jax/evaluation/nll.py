@@ -1,0 +1,84 @@
+"""Bits per dimension of a model on a set of images: batches, progress, and the mean.
+
+    (1)  mean over images of the bound (`ddpm_jax.evaluation.bound`) or of the probability flow's
+         figure (`ddpm_jax.evaluation.flow`), with a standard error of the mean over images
+
+Image i of the set has the key fold_in(key, i), whatever the batches are.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, TypeAlias
+
+import jax
+import numpy as np
+from jaxtyping import Float, Key, UInt8
+from tqdm import tqdm
+
+from ddpm_jax._typing import AnyArray
+from ddpm_jax.evaluation.levels import from_uint8
+from ddpm_jax.sampling.keys import typed_keys
+
+Pixels: TypeAlias = UInt8[np.ndarray, "_ _ _ _"]
+"""Images (B, H, W, C)."""
+Bits: TypeAlias = Callable[[Float[np.ndarray, "b h w c"], Key[AnyArray, "b"]], Float[AnyArray, "b"]]
+"""bits(x0, keys) -> bits per dimension of each image."""
+
+
+class Likelihoods(NamedTuple):
+    """Bits per dimension of a set of images.
+
+    Attributes:
+        bits_per_dim: (N,) of each image, float64 on the host.
+    """
+
+    bits_per_dim: Float[np.ndarray, "n"]
+
+    @property
+    def mean(self) -> float:
+        """Over images."""
+        return float(self.bits_per_dim.mean())
+
+    @property
+    def standard_error(self) -> float:
+        """Of the mean; NaN for one image."""
+        n = len(self.bits_per_dim)
+        return float(self.bits_per_dim.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
+
+
+def bits_of_set(
+    bits: Bits, batches: Iterable[Pixels], key: Key[AnyArray, ""], *, progress: bool = True
+) -> Likelihoods:
+    """Bits per dimension of all images of a set.
+
+    Args:
+        bits: bits(x0, keys), of `ddpm_jax.variational_bound` or `ddpm_jax.flow_log_likelihood`.
+        batches: uint8 images of one size. A smaller last batch is filled up, so that everything
+            is compiled once.
+        key: one key; image i of the set has fold_in(key, i).
+        progress: show a bar.
+
+    Raises:
+        ValueError: there is no image, a batch is larger than the first, or as `bits`.
+    """
+    found: list[np.ndarray] = []
+    for x0, keys, count in _filled(tqdm(batches, "nll", unit="batch", disable=not progress), key):
+        found.append(np.asarray(bits(x0, keys), np.float64)[:count])
+    if not found:
+        raise ValueError("a likelihood needs at least one image")
+    return Likelihoods(np.concatenate(found))
+
+
+def _filled(
+    batches: Iterable[Pixels], key: Key[AnyArray, ""]
+) -> Iterator[tuple[Float[np.ndarray, "_ _ _ _"], Key[AnyArray, "_"], int]]:
+    """Batches of one size, the last image repeated; their keys, and how many images are real."""
+    first, size = 0, 0
+    fold = jax.vmap(jax.random.fold_in, (None, 0))
+    for pixels in batches:
+        size, count = size or len(pixels), len(pixels)
+        if count > size:
+            raise ValueError(f"the first batch has {size} images and a later one {count}")
+        x0 = from_uint8(pixels)
+        x0 = np.concatenate([x0, np.repeat(x0[-1:], size - count, axis=0)])
+        yield x0, fold(typed_keys(key), np.arange(first, first + size, dtype=np.uint32)), count
+        first += count

@@ -1,0 +1,261 @@
+"""`ddpm-jax evaluate` with the features of digits, which need no download."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cli.sampling import complaint, sample, save_tiny
+from PIL import Image
+
+import ddpm_jax as dj
+from ddpm_jax.cli import evaluated, main
+from ddpm_jax.evaluation.digits import real_digits
+from ddpm_jax.evaluation.metrics import METRICS
+from ddpm_jax.evaluation.networks import NETWORKS
+from ddpm_jax.training.data import Data
+
+ALL = "fid,kid,is,pr"
+SMALL = ("--metric-options", "kid.subset_size=20", "kid.subsets=5")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("model") / "tiny")
+
+
+def digits(n: int, first: int = 0) -> np.ndarray:
+    rows = real_digits().images[first : first + n].reshape(-1, 8, 8, 1)
+    return (rows * 255).round().astype(np.uint8)
+
+
+@pytest.fixture
+def real(tmp_path: Path) -> Path:
+    """60 real digits in one file."""
+    np.savez(tmp_path / "real.npz", images=digits(60))
+    return tmp_path / "real.npz"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """40 others as PNG files."""
+    out = tmp_path / "made"
+    out.mkdir()
+    for number, image in enumerate(digits(40, 1000)):
+        Image.fromarray(image[..., 0]).save(out / f"{number:05d}.png")
+    return out
+
+
+def evaluate(name: object, out: Path, *argv: str, metrics: str = ALL) -> dict[str, Any]:
+    """Runs the command, and returns its record."""
+    always = f"evaluate {name} --features digits --metrics {metrics} --no-cache --out {out}"
+    assert main([*always.split(), *argv]) == 0
+    return json.loads(out.read_text())
+
+
+def test_a_folder_against_a_file(
+    folder: Path, real: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The numbers are those of the functions, and the record says what they are of."""
+    found = evaluate(folder, tmp_path / "r.json", "--against", str(real), *SMALL)
+    made, of = (
+        dj.collect_features(dj.digits_features(), [x]) for x in (digits(40, 1000), digits(60))
+    )
+    assert made.statistics is not None
+    assert of.statistics is not None
+    kid, kid_std = dj.kernel_distance(made.features, of.features, subsets=5, subset_size=20)
+    score, std = dj.inception_score(made.logits)
+    precision, recall = dj.precision_recall(made.features, of.features)
+    numbers = {
+        "fid": {"fid": dj.frechet_distance(made.statistics, of.statistics)},
+        "kid": {"kid": kid, "kid_std": kid_std},
+        "is": {"is": score, "is_std": std},
+        "pr": {"precision": precision, "recall": recall},
+    }
+    for metric, wanted in numbers.items():
+        assert found["metrics"][metric] == pytest.approx(wanted, rel=1e-4), metric
+    assert found["samples"] | {"files": ""} == {
+        "data": str(folder), "files": "", "count": 40, "shape": [8, 8, 1],
+    }  # fmt: skip
+    assert (found["reference"]["data"], found["reference"]["count"]) == (str(real), 60)
+    assert found["options"]["kid"] == {"subsets": 5, "subset_size": 20, "seed": 2020}
+    assert found["features"]["network"] == "digits"
+    assert len(found["features"]["weights"]) == 64
+    assert found["versions"]["numpy"] == np.__version__
+    printed = capsys.readouterr().out
+    assert f"kid        {found['metrics']['kid']['kid']:.6g} ± " in printed
+    assert "The fid of 40 images is too large" in printed
+    assert str(tmp_path / "r.json") in printed
+
+
+def test_a_model_has_the_numbers_of_its_folder(tiny: Path, real: Path, tmp_path: Path) -> None:
+    """Image i of a seed is the same, drawn here or by `sample`, as PNG files or as shards."""
+    run = ("--seed", "3", "--eta", "0.5")
+    assert sample(tiny, tmp_path / "png", "--num", "10", *run, batch=4) == 0
+    shards = ("--format", "npz", "--shard-size", "6")
+    assert sample(tiny, tmp_path / "npz", "--num", "10", *run, *shards, batch=4) == 0
+    given = ("--against", str(real))
+    of_files = [
+        evaluate(tmp_path / name, tmp_path / "r.json", *given, metrics="fid,pr")
+        for name in ("png", "npz")
+    ]
+    drawn = ("--num", "10", "--steps", "3", "--batch-size", "4", *run)
+    of_model = evaluate(tiny, tmp_path / "r.json", *given, *drawn, metrics="fid,pr")
+    for one in of_files:
+        assert one["samples"]["count"] == 10
+        for name, numbers in of_model["metrics"].items():
+            assert one["metrics"][name] == pytest.approx(numbers, rel=1e-5)
+    settings = of_model["samples"]
+    assert (settings["seed"], settings["steps"], settings["count"]) == ("3", "3", 10)
+    assert len(settings["weights"]) == 64
+    assert settings["shape"] == [8, 8, 1]
+
+
+def test_another_seed_is_another_number(tiny: Path, real: Path, tmp_path: Path) -> None:
+    given = ("--against", str(real), "--num", "8", "--steps", "3", "--batch-size", "4")
+    a, b = (
+        evaluate(tiny, tmp_path / "r.json", *given, "--seed", seed, metrics="fid") for seed in "01"
+    )
+    assert a["metrics"] != b["metrics"]
+
+
+def test_saved_statistics_give_the_same_fid(folder: Path, real: Path, tmp_path: Path) -> None:
+    stats = tmp_path / "stats.npz"
+    given = ("--against", str(real), "--save-stats", str(stats))
+    # Statistics are saved even where no metric needs them.
+    evaluate(folder, tmp_path / "k.json", *given, *SMALL, metrics="kid")
+    direct = evaluate(folder, tmp_path / "a.json", "--against", str(real), metrics="fid")
+    found = evaluate(folder, tmp_path / "b.json", "--against", str(stats), metrics="fid")
+    assert found["metrics"]["fid"]["fid"] == pytest.approx(direct["metrics"]["fid"]["fid"])
+    assert found["reference"] == {"statistics": str(stats), "count": 60}
+
+
+def test_num_takes_the_first_images(folder: Path, real: Path, tmp_path: Path) -> None:
+    found = evaluate(folder, tmp_path / "r.json", "--num", "15", metrics="is")
+    logits = dj.collect_features(dj.digits_features(), [digits(15, 1000)]).logits
+    assert found["samples"]["count"] == 15
+    assert "reference" not in found
+    assert found["metrics"]["is"]["is"] == pytest.approx(dj.inception_score(logits)[0], rel=1e-4)
+
+
+def test_floats_are_rounded_to_pixels(folder: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "floats.npy", digits(40, 1000) / np.float32(255))
+    found = [
+        evaluate(name, tmp_path / "r.json", metrics="is")
+        for name in (folder, tmp_path / "floats.npy")
+    ]
+    assert found[0]["metrics"] == found[1]["metrics"]
+
+
+def test_a_second_run_compiles_no_features(
+    folder: Path,
+    real: Path,
+    tmp_path: Path,
+    count_compilations: Callable[[], AbstractContextManager[Any]],
+) -> None:
+    given = ("--against", str(real), "--batch-size", "20", *SMALL)
+    evaluate(folder, tmp_path / "r.json", *given)
+    with count_compilations() as compiled:
+        evaluate(folder, tmp_path / "r.json", *given)
+    assert compiled.count == 0
+
+
+BASE = "--features digits --no-cache"
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ("MADE --against REAL --metrics fid,ppl", "one or more of fid, kid, is, pr with commas"),
+        ("MADE --against REAL --metrics fid,fid", "each once"),
+        ("MADE --against REAL --metric-options kid.subsets=3", "takes, of fid, none"),
+        ("MADE --against REAL --metrics kid --metric-options kid.subsets=a", "be a whole number"),
+        ("MADE --against REAL --metrics kid", "kid needs 1000 samples for its subsets, got 40"),
+        ("MADE", "fid needs --against with the real images"),
+        ("MADE --metrics is --against REAL", "--against is not used by is"),
+        ("MADE --metrics is --resolution 8", "--resolution needs --against"),
+        ("MADE --against REAL --resize clean-fid", "--resize is of --features inception"),
+        ("MADE --against REAL --num 41", "has 40 images, not 41: pass a smaller --num"),
+        ("MADE --against REAL --steps 5 --seed 1", "--steps is of a model, and"),
+        ("MADE --against REAL --out r.txt", "--out must end in .json, got r.txt"),
+        ("MADE --against REAL --save-stats r.npy", "--save-stats must end in .npz, got r.npy"),
+        ("MADE --against REAL --batch-size 0", "--batch-size must be at least 1"),
+        ("TINY --against REAL", "is a model: pass --num"),
+        ("TINY --against REAL --num 4 --steps 0", "--steps must be at least 1"),
+        ("TINY --against REAL --num 1 --steps 1", "fid needs two or more images"),
+        ("MADE --against COLOUR", "real images do not suit the features: they have 3 channels"),
+        ("MADE --against LARGE", "have 9x9 pixels, and are not resized to 8x8"),
+        ("MADE --against STATS --metrics pr", "pr needs the real images, and"),
+        ("MADE --against STATS --resolution 8", "has statistics, not images: leave out"),
+        ("MADE --against STATS", "the statistics have 3 features, and digits 64"),
+        ("MADE --against OTHER", "the statistics are by inception 1234 clean-fid"),
+        ("MADE --against none.npz", "there is no file or folder none.npz"),
+    ],
+)
+def test_refusals(
+    argv: str,
+    message: str,
+    tiny: Path,
+    folder: Path,
+    real: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All before a feature is computed or an image is drawn."""
+    monkeypatch.setattr("ddpm_jax.cli.scores.collect_features", None)
+    monkeypatch.setattr(dj.UNet2DModel, "from_pretrained", None)
+    np.save(tmp_path / "colour.npy", np.zeros((3, 8, 8, 3), np.uint8))
+    np.save(tmp_path / "large.npy", np.zeros((3, 9, 9, 1), np.uint8))
+    dj.Statistics.of(np.eye(3)).save(tmp_path / "stats.npz")
+    dj.Statistics.of(np.eye(64), "inception 1234 clean-fid").save(tmp_path / "other.npz")
+    places = {
+        "MADE": folder,
+        "REAL": real,
+        "TINY": tiny,
+        "COLOUR": tmp_path / "colour.npy",
+        "LARGE": tmp_path / "large.npy",
+        "STATS": tmp_path / "stats.npz",
+        "OTHER": tmp_path / "other.npz",
+    }
+    words = [str(places.get(word, word)) for word in argv.split()]
+    assert message in complaint(f"evaluate {' '.join(words)} {BASE}", capsys, 2)
+
+
+def test_weights_that_are_not_there(
+    folder: Path, real: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = complaint(f"evaluate {folder} --against {real} --weights none.pth --no-cache", capsys, 1)
+    assert "none.pth: there is no such file with weights of Inception-v3" in said
+
+
+def test_a_shard_is_missing(tiny: Path, tmp_path: Path) -> None:
+    """The run is not done: fewer images would give another number."""
+    shards = ("--format", "npz", "--shard-size", "4")
+    assert sample(tiny, tmp_path / "npz", "--num", "10", *shards) == 0
+    (tmp_path / "npz" / "00004-00007.npz").unlink()
+    with pytest.raises(ValueError, match=r"no file has images from 4 on, before 00008-00009\.npz"):
+        evaluated.open_images(Data(name=str(tmp_path / "npz")))
+    (tmp_path / "npz" / "00004-00007.npz").write_bytes(b"PK\x03\x04damaged")
+    images = evaluated.open_images(Data(name=str(tmp_path / "npz")))
+    with pytest.raises(ValueError, match=r"00004-00007\.npz cannot be read as a shard"):
+        list(images.batches(3))
+
+
+def test_models_and_images_are_told_apart(tiny: Path, folder: Path, real: Path) -> None:
+    models = ("digits", "avatars", str(tiny), "google/ddpm-cifar10-32")
+    assert all(map(evaluated.is_model, models))
+    assert not any(map(evaluated.is_model, (str(folder), str(real), "none.npz", "./none.npy")))
+
+
+def test_help_names_all_metrics_and_features(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "--help"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert all(f"{name}" in printed for name in (*METRICS, *NETWORKS))
+    for name, metric in METRICS.items():
+        for field in dataclasses.fields(metric):
+            assert f"{name}.{field.name}" in printed
