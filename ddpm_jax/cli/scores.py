@@ -29,6 +29,9 @@ from ddpm_jax.training.data import Data
 if TYPE_CHECKING:
     from ddpm_jax.cli.evaluate import Evaluate
 
+OF_DATA = ("resolution", "split", "subset", "image_column")
+"""Options of the real images, which `Data` has under the same names."""
+
 BATCH = 50
 """Default number of images in a batch of a device: pytorch-fid's."""
 
@@ -89,7 +92,20 @@ def measure(given: "Evaluate", metrics: Sequence[Metric]) -> Scores:
     assert samples is not None
     made = runner.collect(samples, _needs(metrics, "of_samples"), "samples")
     values = {metric.name: metric.compute(Evidence(made, real)) for metric in metrics}
-    record = {
+    record = _record(given, runner, metrics, samples, reference)
+    return Scores(values, record)
+
+
+def _record(
+    given: "Evaluate",
+    runner: "Runner",
+    metrics: Sequence[Metric],
+    samples: ImageSet,
+    reference: ImageSet | Statistics | None,
+) -> dict[str, Any]:
+    """All that is needed to repeat a run."""
+    network = runner.network
+    record: dict[str, Any] = {
         "samples": described(samples, runner.shapes.get("samples")),
         "features": {
             "network": network.name,
@@ -104,10 +120,10 @@ def measure(given: "Evaluate", metrics: Sequence[Metric]) -> Scores:
     if isinstance(reference, Statistics):
         record["reference"] = {"statistics": given.against, "count": reference.count}
     elif reference is not None:
-        data = {"resolution": given.resolution, "split": given.split, "subset": given.subset}
+        data = {name: getattr(given, name) for name in OF_DATA}
         shown = described(reference, runner.shapes.get("reference"))
         record["reference"] = shown | {k: v for k, v in data.items() if v is not None}
-    return Scores(values, record)
+    return record
 
 
 class Runner:
@@ -172,18 +188,10 @@ def _reference(given: "Evaluate", metrics: Sequence[Metric]) -> ImageSet | Stati
     if given.against is None:
         return None
     if not is_statistics(Path(given.against).expanduser()):
-        return _images(
-            Data(
-                name=given.against,
-                resolution=given.resolution,
-                split=given.split,
-                subset=given.subset,
-                image_column=given.image_column,
-            )
-        )
+        return _images(Data(name=given.against, **{name: getattr(given, name) for name in OF_DATA}))
     useless = [
         f"--{name.replace('_', '-')}"
-        for name in ("resolution", "split", "subset", "image_column", "save_stats")
+        for name in (*OF_DATA, "save_stats")
         if getattr(given, name) is not None
     ]
     if useless:

@@ -7,7 +7,8 @@ distances need neither scikit-learn nor its version. To make the file again:
 
     python -m ddpm_jax.evaluation.digits_classifier
 
-The file was made with scikit-learn 1.9.1.
+The file was made with scikit-learn 1.9.1. Its digits are the test set of E. Alpaydin and C. Kaynak,
+Optical Recognition of Handwritten Digits (UCI, 1998, CC BY 4.0).
 """
 
 from pathlib import Path
