@@ -225,7 +225,7 @@ def check_family(found: Any, target: str, family: frozenset[str] = FAMILY) -> No
         ValueError: the class has another forward process.
     """
     name = found[-1] if isinstance(found, list) and found else found
-    if name is not None and name not in family:
+    if name is not None and str(name) not in family:
         raise ValueError(
             f"the scheduler is a {name}, in whose place {target} cannot sample: it has another "
             "forward process"

@@ -180,11 +180,15 @@ class Scheduler(Configured):
             raise ValueError(f"start must be a whole number of steps to leave out, got {start!r}")
         if not 0 <= start < len(levels) - 1:
             raise ValueError(f"start must lie in 0..{len(levels) - 2}, got {start}")
-        if lost := [level for level in levels if not _in_range(level)]:
+        noised = levels[1:] if self.ascends else levels[:-1]  # the other end may be clean
+        clean = levels[0] if self.ascends else levels[-1]
+        lost = [level for level in noised if not (level.sigma > 0 and _in_range(level))]
+        lost += [] if _in_range(clean) else [clean]
+        if lost:
             raise ValueError(
                 f"{type(self).__name__}: at timestep {lost[0].timestep:g} the noise level is "
                 f"sigma = {lost[0].sigma:g} beside alpha = {lost[0].alpha:g}, which is out of "
-                "range: the betas or sigmas of the config are too large"
+                "range: the betas or sigmas of the config are too large or too small"
             )
         return Run(levels[start:], grid.get("dtype", np.float32))
 

@@ -46,10 +46,13 @@ class BetaScheduler(Scheduler):
 
     def __post_init__(self) -> None:
         if self.trained_betas is not None:
-            betas = np.asarray(self.trained_betas, np.float64)
+            try:
+                betas = np.asarray(self.trained_betas, np.float64)
+            except (TypeError, ValueError):
+                betas = np.asarray(np.nan)
             if betas.ndim != 1:
                 raise ValueError(
-                    f"trained_betas must be a list of numbers, got shape {betas.shape}"
+                    f"trained_betas must be a list of numbers, got {self.trained_betas!r:.80}"
                 )
             object.__setattr__(self, "trained_betas", tuple(betas.tolist()))
         super().__post_init__()

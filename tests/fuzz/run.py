@@ -49,6 +49,7 @@ def fuzz(target: Target, count: int, start: int) -> Counter[bool]:
             suppress_health_check=list(HealthCheck),
             phases=[Phase.generate, Phase.shrink],
             print_blob=False,
+            report_multiple_bugs=False,
         )
         seed(start)(limits(given(target.files())(run)))()
     return seen
