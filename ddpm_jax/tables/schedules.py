@@ -27,6 +27,8 @@ BetaSchedule: TypeAlias = Literal[
     "linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid", "laplace"
 ]
 
+BETWEEN = ("linear", "scaled_linear", "sigmoid")
+"""Schedules from beta_start to beta_end; the others do not use them."""
 MAX_BETA = 0.999  # arXiv:2102.09672, section 3.2: clipped against singularities near t = T
 
 
@@ -108,6 +110,8 @@ def noise_schedule(
 
 
 def _betas(name: str, steps: int, start: float, end: float) -> Float[np.ndarray, "T"]:
+    if name in BETWEEN and not (0 < start < 1 and 0 < end < 1):
+        raise ValueError(f"beta_start and beta_end must lie in (0, 1), got {start:g} and {end:g}")
     match name:
         case "linear":
             return np.linspace(start, end, steps)

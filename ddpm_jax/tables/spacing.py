@@ -133,8 +133,9 @@ def karras_sigmas(
     ramp: Float[np.ndarray, "n"], sigma_max: float, sigma_min: float, rho: float
 ) -> Float[np.ndarray, "n"]:
     """Noise levels at places of a ramp, from 0 at `sigma_max` to 1 at `sigma_min`."""
-    high, low = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
-    return (high + ramp * (low - high)) ** rho
+    # Of the ratio, since sigma_max ** (1 / rho) overflows for a small rho.
+    low = (sigma_min / sigma_max) ** (1 / rho)
+    return sigma_max * (1 + ramp * (low - 1)) ** rho
 
 
 def shifted_sigmas(sigmas: Float[np.ndarray, "n"], shift: float) -> Float[np.ndarray, "n"]:
