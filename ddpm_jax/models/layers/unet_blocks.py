@@ -149,8 +149,12 @@ def make_resnet(config: LayerConfig, features: int, name: str, **options: Any) -
     return block(config, features, name=name, **options)
 
 
-def make_attention(config: LayerConfig, groups: int, output_scale: float = 1.0) -> MakeAttention:
-    """Attention of pixels to each other, with the choices of the model."""
+def make_attention(
+    config: LayerConfig, groups: int | None = None, output_scale: float = 1.0
+) -> MakeAttention:
+    """Attention of pixels to each other, with the choices of the model; `groups` as of
+    `SpatialAttention`.
+    """
     block = nn.remat(SpatialAttention) if config.remat else SpatialAttention
     return lambda name: block(config, groups, output_scale, name=name)
 

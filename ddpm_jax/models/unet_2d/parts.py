@@ -11,7 +11,6 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Num
 
 from ddpm_jax.hub.config import Config
-from ddpm_jax.models.layers.basic import default_groups
 from ddpm_jax.models.layers.config import ACTIVATIONS, LayerConfig
 from ddpm_jax.models.layers.embeddings import Embedding, EmbeddingMLP, Fourier, sinusoid
 from ddpm_jax.models.layers.skip_blocks import SkipDownBlock, SkipUpBlock
@@ -52,7 +51,7 @@ def down_blocks(config: Config, layer: LayerConfig) -> Iterator[Down]:
             layer,
             width,
             layers,
-            make_attention(layer, config.norm_num_groups) if kind.attends else None,
+            make_attention(layer) if kind.attends else None,
             None if last else kind.resampler or config.downsample_type,
             config.downsample_padding,
             name=name,
@@ -61,8 +60,7 @@ def down_blocks(config: Config, layer: LayerConfig) -> Iterator[Down]:
 
 def mid_block(config: Config, layer: LayerConfig) -> MidBlock:
     """The block at the smallest size."""
-    groups = layer.groups or default_groups(config.block_out_channels[-1])
-    groups = config.attn_norm_num_groups or (0 if layer.scale_shift else groups)
+    groups = config.attn_norm_num_groups or (0 if layer.scale_shift else None)
     scale = config.mid_block_scale_factor
     attention = make_attention(layer, groups, scale) if config.add_attention else None
     return MidBlock(layer, attention, scale, name="mid_block")
@@ -76,7 +74,7 @@ def up_blocks(config: Config, layer: LayerConfig) -> Iterator[Up]:
         if kind.resampler == "smooth":
             yield SkipUpBlock(layer, width, layers, kind.attends, not last, name=name)
             continue
-        attention = make_attention(layer, config.norm_num_groups) if kind.attends else None
+        attention = make_attention(layer) if kind.attends else None
         resampler = None if last else kind.resampler or config.upsample_type
         yield UpBlock(layer, width, layers, attention, resampler, name=name)
 
