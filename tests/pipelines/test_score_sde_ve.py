@@ -82,6 +82,7 @@ def test_its_folder_and_the_command_line(saved: Path, tmp_path: Path, capsys: An
     expected = (run(pipe)[..., 0] * 255).round().astype(int)
     for path, one in zip(sorted(folder.glob("*.png")), expected, strict=True):
         assert np.abs(np.asarray(Image.open(path), int) - one).max() <= 1
+    capsys.readouterr()
     refused = f"sample --model {saved} --scheduler ddim --out {folder}"
     assert "in whose place DDIMScheduler cannot sample" in complaint(refused, capsys, 1)
 
