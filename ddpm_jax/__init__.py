@@ -84,6 +84,7 @@ from ddpm_jax.pipelines.unconditional import DDPMPipeline as DDPMPipeline
 from ddpm_jax.pipelines.unconditional import FileSettings as FileSettings
 from ddpm_jax.pipelines.unconditional import ImagePipelineOutput as ImagePipelineOutput
 from ddpm_jax.pipelines.unconditional import PNDMPipeline as PNDMPipeline
+from ddpm_jax.pipelines.unconditional import ScoreSdeVePipeline as ScoreSdeVePipeline
 from ddpm_jax.sampling.keys import noise as noise
 from ddpm_jax.sampling.keys import noised as noised
 from ddpm_jax.sampling.keys import prior as prior
@@ -145,8 +146,8 @@ from ddpm_jax.text.tokenizer import CLIPTokenizer as CLIPTokenizer
 
 __all__ = [
     # pipelines
-    "DDPMPipeline", "DDIMPipeline", "PNDMPipeline", "RePaintPipeline", "DiffusionPipeline",
-    "ConsistencyModelPipeline",
+    "DDPMPipeline", "DDIMPipeline", "PNDMPipeline", "RePaintPipeline", "ScoreSdeVePipeline",
+    "ConsistencyModelPipeline", "DiffusionPipeline",
     "ImagePipelineOutput", "CallOptions", "FileSettings", "RunOptions", "LoadOptions",
     # text to image
     "StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline",

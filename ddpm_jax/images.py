@@ -7,6 +7,7 @@ like the output of a pipeline with `output_type="np"` or "jax".
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,25 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 def to_unit(samples: Float[AnyArray, "..."]) -> Float[AnyArray, "..."]:
     """NumPy or jax arrays rescaled from the networks' [-1, 1] to [0, 1] and clipped."""
     return (samples / 2 + 0.5).clip(0, 1)
+
+
+@dataclass(frozen=True)
+class PixelRange:
+    """What a network in pixel space has for black; white is 1."""
+
+    black: float
+
+    def to_unit(self, samples: Float[AnyArray, "..."]) -> Float[AnyArray, "..."]:
+        """Samples rescaled to [0, 1] and clipped."""
+        return ((samples - self.black) / (1 - self.black)).clip(0, 1)
+
+    def from_unit(self, images: Float[AnyArray, "..."]) -> Float[AnyArray, "..."]:
+        """The inverse of `to_unit`."""
+        return (1 - self.black) * images + self.black
+
+
+SIGNED, UNIT = PixelRange(-1.0), PixelRange(0.0)
+"""[-1, 1], and the [0, 1] of the networks of Song et al. 2021, arXiv:2011.13456."""
 
 
 def to_uint8(images: ArrayLike) -> UInt8[np.ndarray, "b h w c"]:

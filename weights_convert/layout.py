@@ -51,7 +51,11 @@ CLASS_NAMES = "id2label.json"
 _STEMS = (DIFFUSERS, TRANSFORMERS)
 
 # The pipeline of each scheduler, for a folder that has both components but no model_index.json.
-_PIPELINES = {"DDIMScheduler": "DDIMPipeline", "PNDMScheduler": "PNDMPipeline"}
+_PIPELINES = {
+    "DDIMScheduler": "DDIMPipeline",
+    "PNDMScheduler": "PNDMPipeline",
+    "ScoreSdeVeScheduler": "ScoreSdeVePipeline",
+}
 
 
 def averaged(is_average: bool | None) -> dict[str, Any]:

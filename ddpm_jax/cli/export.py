@@ -95,7 +95,6 @@ class Export(Schedule):
         import jax.numpy as jnp
 
         from ddpm_jax.models import UNet2DModel
-        from ddpm_jax.pipelines.unconditional import DDPMPipeline
 
         unet, params = UNet2DModel.from_pretrained(
             self.model,
@@ -103,7 +102,7 @@ class Export(Schedule):
             variant=self.variant,
             dtype=jnp.dtype(self.dtype),
         )
-        pipe = DDPMPipeline(unet=unet, params=params, scheduler=scheduler)
+        pipe = network.pipeline(unet=unet, params=params, scheduler=scheduler)
         pipe.class_names = network.names
         export_sampler(
             self.out,

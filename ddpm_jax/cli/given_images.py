@@ -1,6 +1,5 @@
 """--image, --mask and --strength of `sample`: image to image, and inpainting."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,13 +13,14 @@ from ddpm_jax.pipelines.beginning import skipped
 from ddpm_jax.pipelines.pictures import pil_images
 
 if TYPE_CHECKING:
+    from ddpm_jax.cli.loading import Network
     from ddpm_jax.cli.sample import Sample
 
 
-SMALLEST_STD = 1 / 255
-"""Of the noise in a small image's pixels in [-1, 1]: half a step of 8 bits, about."""
-DATA_STD = 0.5
-"""Of images in [-1, 1], about."""
+SMALLEST_STD = 0.5 / 255
+"""Of the noise in a small image's pixels in [0, 1]: half a step of 8 bits, about."""
+DATA_STD = 0.25
+"""Of images in [0, 1], about."""
 
 
 class GivenImages(NamedTuple):
@@ -58,7 +58,7 @@ def given_images(given: "Sample", default_strength: float) -> GivenImages:
     return GivenImages(options, start, settings)
 
 
-def upscaled(file: str, config: Mapping[str, Any]) -> GivenImages:
+def upscaled(file: str, network: "Network") -> GivenImages:
     """A run whose images look like a smaller one when they are scaled down, by `pigdm`.
 
     Raises:
@@ -67,6 +67,7 @@ def upscaled(file: str, config: Mapping[str, Any]) -> GivenImages:
     from ddpm_jax.guidance.measurements import Downsampled
     from ddpm_jax.guidance.pigdm import pigdm
 
+    config, pixels = network.config, network.pipeline.pixels
     size, channels = config["sample_size"], config["in_channels"]
     if channels not in MODES:
         raise OptionError(f"--upscale is for images, but this model's have {channels} channels")
@@ -78,8 +79,9 @@ def upscaled(file: str, config: Mapping[str, Any]) -> GivenImages:
             f"--upscale needs an image smaller than the model's {width}x{height} by a whole "
             f"factor, got {small.width}x{small.height}"
         )
-    pixels = np.asarray(small, np.float32).reshape(1, small.height, small.width, channels)
-    guide = pigdm(Downsampled(factor), 2 * pixels / 255 - 1, SMALLEST_STD, data_std=DATA_STD)
+    values = np.asarray(small, np.float32).reshape(1, small.height, small.width, channels)
+    wanted, width = pixels.from_unit(values / 255), 1 - pixels.black
+    guide = pigdm(Downsampled(factor), wanted, SMALLEST_STD * width, data_std=DATA_STD * width)
     return GivenImages({"guide": guide}, 0, {"upscale_sha256": file_sum(Path(file))})
 
 

@@ -14,7 +14,6 @@ from ddpm_jax.cli.output import no_more
 from ddpm_jax.models import UNet2DModel
 from ddpm_jax.pipelines.from_image import STRENGTH
 from ddpm_jax.pipelines.inputs import image_shape
-from ddpm_jax.pipelines.unconditional import DDPMPipeline
 
 if TYPE_CHECKING:
     from ddpm_jax.cli.sample import Sample
@@ -33,7 +32,7 @@ def job(given: "Sample", model: str) -> Job:
     scheduler = given.make(config)
     images = given_images(given, STRENGTH if given.mask is None else 1.0)
     if given.upscale is not None:
-        images = upscaled(given.upscale, network.config)
+        images = upscaled(given.upscale, network)
     table = given.table(scheduler, model, images.start)
     labels = classes_of(network, given.labels)
     scale = given.guidance or 1.0
@@ -57,7 +56,7 @@ def job(given: "Sample", model: str) -> Job:
         }
         each = default_batch_size(height, width)
         return LabelDrawing(
-            pipe=DDPMPipeline(unet=unet, params=params, scheduler=scheduler),
+            pipe=network.pipeline(unet=unet, params=params, scheduler=scheduler),
             table=table,
             seed=given.seed,
             labels=labels,

@@ -148,13 +148,12 @@ class Learn:
 
         def make(keys: "Key[Array, 'n']") -> "Subject":
             from ddpm_jax.models import UNet2DModel
-            from ddpm_jax.pipelines.unconditional import DDPMPipeline
             from ddpm_jax.schedulers import DDPMScheduler
 
             unet, params = UNet2DModel.from_pretrained(
                 self.model, revision=self.revision, variant=self.variant
             )
-            pipe = DDPMPipeline(unet=unet, params=params, scheduler=DDPMScheduler())
+            pipe = network.pipeline(unet=unet, params=params, scheduler=DDPMScheduler())
             return unconditional(pipe, keys, labels)
 
         return make

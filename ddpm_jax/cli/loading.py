@@ -7,12 +7,17 @@ from typing import Any, NamedTuple
 from ddpm_jax.cli.common import OptionError, option_errors
 from ddpm_jax.hub import class_names, hub, pipeline_folder
 from ddpm_jax.hub.component import MODEL_INDEX, ComponentFiles
-from ddpm_jax.hub.config import Config, check_family
+from ddpm_jax.hub.config import SCORE_FAMILY, Config, check_family
 from ddpm_jax.hub.files import faults_of, listed, read_json
 from ddpm_jax.models import UNet2DModel
 from ddpm_jax.pipelines.base import supported_class
 from ddpm_jax.pipelines.inputs import check_channels
 from ddpm_jax.pipelines.stable_diffusion import StableDiffusion
+from ddpm_jax.pipelines.unconditional import (
+    DDPMPipeline,
+    ScoreSdeVePipeline,
+    UnconditionalPipeline,
+)
 from ddpm_jax.schedulers import Scheduler
 
 DEFAULT = "default"
@@ -50,10 +55,12 @@ class Network(NamedTuple):
     Attributes:
         config: of the network.
         names: the names of its classes by number; empty if they have none.
+        pipeline: that samples it with any scheduler.
     """
 
     config: Config
     names: dict[int, str]
+    pipeline: type[UnconditionalPipeline]
 
 
 def located(
@@ -89,10 +96,16 @@ def read_network(model: str, revision: str | None, kind: type[Scheduler]) -> Net
         with faults_of(content.path):
             found = content.components.get(Scheduler.files.folder)
             check_family(found, kind.__name__, kind.family)
+    unit = kind.family == SCORE_FAMILY if content is None else _has_unit_pixels(content)
     config = UNet2DModel.read_model(folder).config
     with faults_of(folder / files.config):
         check_channels(config)
-    return Network(config, class_names.read(hub.root_of(folder, files)))
+    names = class_names.read(hub.root_of(folder, files))
+    return Network(config, names, ScoreSdeVePipeline if unit else DDPMPipeline)
+
+
+def _has_unit_pixels(index: pipeline_folder.ModelIndex) -> bool:
+    return issubclass(supported_class(index), ScoreSdeVePipeline)
 
 
 def _scheduler_file(model: str, revision: str | None) -> Path:

@@ -44,6 +44,12 @@ CHOSEN_OTHERWISE = ("num_inference_steps", *GridOptions.__annotations__)
 
 LEARNED = "learned"
 """The name of a model's own learned tables, among the schedulers."""
+OptionalScheduler = Annotated[
+    SchedulerName | Literal["learned"] | None,
+    tyro.conf.arg(
+        metavar=f"{{{','.join((*get_args(SchedulerName), LEARNED))}}}", help_behavior_hint=""
+    ),
+]
 TableFile = Annotated[
     str | None, tyro.conf.arg(name="table", metavar="FILE", help_behavior_hint="")
 ]
@@ -56,8 +62,9 @@ log(sigma / alpha); learned tables move them a little."""
 class Schedule:
     """A scheduler's name and options, as given on the command line."""
 
-    scheduler: SchedulerName | Literal["learned"] = "ddim"
-    """The sampling method; "learned" is the model's own learned table of so many steps."""
+    scheduler: OptionalScheduler = None
+    """The sampling method; "learned" is the model's own learned table of so many steps. By default
+    ddim, or the model's own where its forward process is not that of ddim."""
 
     steps: int = 50
     """Number of inference steps."""
@@ -94,11 +101,14 @@ class Schedule:
             return self.kind(config or {}).from_config(config or {}, **fields)
 
     def kind(self, config: Mapping[str, Any]) -> type[Scheduler]:
-        """The class of the scheduler; the model's own one where its steps are not needed."""
-        if self.has_own_table:
-            named = {cls.__name__: cls for cls in SCHEDULERS}
-            return named.get(config.get("_class_name", ""), DDIMScheduler)
-        return BY_NAME[self.scheduler]
+        """The class of the scheduler; the model's own one where its steps are not needed, or where
+        none is named and DDIM has another forward process.
+        """
+        if self.scheduler is not None and not self.has_own_table:
+            return BY_NAME[self.scheduler]
+        named = {cls.__name__: cls for cls in SCHEDULERS}
+        own = named.get(str(config.get("_class_name")), DDIMScheduler)
+        return own if self.has_own_table or own.family != DDIMScheduler.family else DDIMScheduler
 
     @property
     def has_own_table(self) -> bool:
@@ -125,7 +135,8 @@ class Schedule:
         accepted = {*inspect.signature(scheduler.table).parameters, "grid"}
         refused = sorted(set(options) - accepted)
         if refused:
-            raise OptionError(f"the {self.scheduler} scheduler has no option {', '.join(refused)}")
+            name = scheduler.short_name()
+            raise OptionError(f"the {name} scheduler has no option {', '.join(refused)}")
         with option_errors():
             return scheduler.table(self.steps, start=start, **options)
 

@@ -25,7 +25,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, UInt32
 
 from ddpm_jax.export.file import WEIGHTS
-from ddpm_jax.images import to_unit
+from ddpm_jax.images import PixelRange
 from ddpm_jax.models import UNet2DModel
 from ddpm_jax.models.layers import target
 from ddpm_jax.models.unet_2d.parts import some_labels
@@ -68,6 +68,7 @@ class Run:
         dtypes: of the weights, by name.
         no_class: what guidance moves away from; None: there is no guidance.
         interval: of the guidance, as timesteps.
+        pixels: of the network.
     """
 
     model: UNet2DModel
@@ -75,6 +76,7 @@ class Run:
     dtypes: Mapping[str, Any]
     no_class: int | None
     interval: Float[np.ndarray, "2"] | None
+    pixels: PixelRange
 
     def program(self, platform: str) -> Callable[..., Array]:
         """The program of a platform, to be exported."""
@@ -92,7 +94,8 @@ class Run:
             begin = first_noise(self.table, keys, image_shape(self.model)) if x_T is None else x_T
             denoise, params = self._denoise(_typed(weights, self.dtypes), labels, guidance)
             denoise = For(denoise, platform)
-            return jnp.asarray(to_unit(sample(denoise, params, self.table, begin, keys)))
+            samples = sample(denoise, params, self.table, begin, keys)
+            return jnp.asarray(self.pixels.to_unit(samples))
 
         return run
 

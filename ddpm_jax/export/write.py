@@ -83,6 +83,7 @@ def export_sampler(
         dtypes={name: leaf.dtype for name, leaf in flat(pipe.params).items()},
         no_class=no_class_of(pipe) if guided else None,
         interval=checked_interval(guidance_interval, table, GUIDED if guided else 1.0),
+        pixels=pipe.pixels,
     )
     inputs, weights = inputs_of(pipe.unet, guided, x_T), stored(pipe.params)
     programs = _programs(run, chosen, weights, _specs(inputs, size))

@@ -182,6 +182,10 @@ class DiffusionPipeline(ABC):
         params are.
         """
 
+    @classmethod  # noqa: B027  most take any
+    def check_source(cls, other: "type[DiffusionPipeline]") -> None:
+        """Raises ValueError if networks of another pipeline class mean something else here."""
+
     @property
     @abstractmethod
     def params(self) -> Any:
@@ -197,8 +201,10 @@ class DiffusionPipeline(ABC):
         """A pipeline of this class from another's components. Arguments replace components.
 
         Raises:
-            ValueError: the other one lacks a component; or as the constructor.
+            ValueError: the other one lacks a component, or its networks mean something else here;
+                or as the constructor.
         """
+        cls.check_source(type(pipe))
         declared = cls.declared()
         optional = {name for name, one in declared.items() if one.optional}
         strange = sorted(set(components) - set(declared) - {"params"})
@@ -250,6 +256,8 @@ class DiffusionPipeline(ABC):
         index = pipeline_folder.read(hub.pipeline(name, (), **remote))  # before any weights
         named = supported_class(index)
         kind = named if inspect.isabstract(cls) else cls
+        with faults_of(index.path):
+            kind.check_source(named)
         given, params = kind._given(given, **remote)
         wanted = kind._wanted(index, given)
         folder = hub.pipeline(name, [one.files for one in wanted.values()], **remote)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from ddpm_jax._typing import is_whole
 from ddpm_jax.guidance.known import put_back
-from ddpm_jax.images import to_unit
+from ddpm_jax.images import PixelRange
 from ddpm_jax.models import UNet2DModel
 from ddpm_jax.pipelines.beginning import (
     Beginning,
@@ -21,7 +21,7 @@ from ddpm_jax.pipelines.beginning import (
     first_step,
     rows_of,
 )
-from ddpm_jax.pipelines.generate import Decode, decode_pixels
+from ddpm_jax.pipelines.generate import DECODERS, Decode
 from ddpm_jax.pipelines.inputs import Inputs
 from ddpm_jax.pipelines.pictures import Pictures, masks, pictures
 from ddpm_jax.sampling.keys import noised
@@ -40,12 +40,14 @@ class FromImage:
         mask: (K, H, W, 1), 1 where they are made anew; None: image to image.
         start: number of steps that are left out.
         whole: begin with noise alone.
+        pixels: of the network.
     """
 
     found: Pictures
     mask: Float[np.ndarray, "k h w 1"] | None
     start: int
     whole: bool
+    pixels: PixelRange
 
     def __len__(self) -> int:
         """The number of images."""
@@ -64,7 +66,7 @@ class FromImage:
         if x_T is not None and x_T.shape[1:3] != self.found.size:
             raise ValueError(f"x_T must have the size of image, {self.found.size}; got {x_T.shape}")
         rows = rows_of(self.found, len(keys))
-        x0 = jnp.asarray(2 * self.found.values - 1)[rows]
+        x0 = jnp.asarray(self.pixels.from_unit(self.found.values))[rows]
         if self.mask is None:
             return Beginning(x_T=noised(table, x0, keys) if x_T is None else x_T)
         mask = jnp.asarray(np.broadcast_to(self.mask, (len(self), *self.found.size, 1)))[rows]
@@ -74,13 +76,15 @@ class FromImage:
     def decode(self, inputs: Inputs) -> Decode:
         """Samples to images in [0, 1], with the known part of inpainted ones."""
         if self.mask is None:
-            return decode_pixels
-        return partial(_decoded, inputs.conditions["mask"], inputs.conditions["known"])
+            return DECODERS[self.pixels]
+        return partial(_decoded, self.pixels, inputs.conditions["mask"], inputs.conditions["known"])
 
 
-@jax.jit
-def _decoded(mask: Float[Array, "n h w 1"], known: Float[Array, "n h w c"], x: Any) -> Any:
-    return to_unit(put_back(x, mask[: len(x)], known[: len(x)]))
+@partial(jax.jit, static_argnums=0)
+def _decoded(
+    pixels: PixelRange, mask: Float[Array, "n h w 1"], known: Float[Array, "n h w c"], x: Any
+) -> Any:
+    return pixels.to_unit(put_back(x, mask[: len(x)], known[: len(x)]))
 
 
 def from_image(
@@ -91,6 +95,7 @@ def from_image(
     *,
     steps: int,
     table: Table | None,
+    pixels: PixelRange,
 ) -> FromImage | None:
     """The images of a call; None if there are none.
 
@@ -101,6 +106,7 @@ def from_image(
         strength: of the call, or None.
         steps: of the call.
         table: of the call, or None.
+        pixels: of the network.
 
     Raises:
         ValueError: images and masks have wrong sizes or ranges; mask or strength without an image;
@@ -131,4 +137,4 @@ def from_image(
         table=table,
         inpainting=mask is not None,
     )
-    return FromImage(found=found, mask=mask, start=start, whole=whole)
+    return FromImage(found=found, mask=mask, start=start, whole=whole, pixels=pixels)

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Shaped
 
 from ddpm_jax._typing import AnyArray, Registers
 from ddpm_jax.guidance.classifier_free import guided
-from ddpm_jax.images import to_unit
+from ddpm_jax.images import SIGNED, UNIT
 from ddpm_jax.models import Model
 from ddpm_jax.pipelines.inputs import Inputs
 from ddpm_jax.sampling import segments
@@ -31,8 +31,11 @@ if TYPE_CHECKING:
 
 Decode: TypeAlias = Callable[[Float[AnyArray, "b h w c"]], Float[Array, "b h2 w2 c2"]]
 
-decode_pixels: Decode = jax.jit(to_unit)
+decode_pixels: Decode = jax.jit(SIGNED.to_unit)
 """For networks in pixel space: [-1, 1] to [0, 1], clipped."""
+decode_unit: Decode = jax.jit(UNIT.to_unit)
+"""For those whose pixels are in [0, 1]: clipped."""
+DECODERS = {SIGNED: decode_pixels, UNIT: decode_unit}
 
 Preview: TypeAlias = Callable[[int, Float[np.ndarray, "b h w c"]], None]
 """Called with the number of evaluations so far and the predicted clean images in [0, 1]."""

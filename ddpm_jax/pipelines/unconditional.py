@@ -9,7 +9,7 @@ import os
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict, TypeVar, Unpack
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias, TypedDict, TypeVar, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ from ddpm_jax.guidance.guide import Guide
 from ddpm_jax.guidance.known import WithKnown
 from ddpm_jax.hub import class_names
 from ddpm_jax.hub.files import faults_of
+from ddpm_jax.images import SIGNED, UNIT, PixelRange
 from ddpm_jax.models import UNet2DModel
 from ddpm_jax.models.pretrained import Placement
 from ddpm_jax.pipelines.base import Component, DiffusionPipeline
@@ -39,8 +40,8 @@ from ddpm_jax.pipelines.call import (
     converted,
     run_table,
 )
-from ddpm_jax.pipelines.from_image import from_image
-from ddpm_jax.pipelines.generate import decode_pixels, with_conditions
+from ddpm_jax.pipelines.from_image import FromImage, from_image
+from ddpm_jax.pipelines.generate import DECODERS, with_conditions
 from ddpm_jax.pipelines.inputs import Labels, check_channels, check_pil, make_inputs
 from ddpm_jax.schedulers import SCHEDULERS, DDIMScheduler, PNDMScheduler, Scheduler
 from ddpm_jax.tables.table import Table
@@ -141,6 +142,8 @@ class UnconditionalPipeline(DiffusionPipeline):
 
     unet = Component(UNet2DModel)
     """The model. Another may be assigned."""
+    pixels: ClassVar[PixelRange] = SIGNED
+    """The range of its images."""
 
     def __init__(self, *, unet: UNet2DModel, params: Any, scheduler: Scheduler):
         super().__init__({UNET: params}, unet=unet, scheduler=scheduler)
@@ -212,6 +215,16 @@ class UnconditionalPipeline(DiffusionPipeline):
         check_channels(parts[UNET].config)
 
     @classmethod
+    def check_source(cls, other: type[DiffusionPipeline]) -> None:
+        """Raises ValueError if networks of another pipeline have images in another range."""
+        theirs: PixelRange = getattr(other, "pixels", SIGNED)
+        if theirs != cls.pixels:
+            raise ValueError(
+                f"the images of a {other.__name__}'s network are in [{theirs.black:g}, 1], and a "
+                f"{cls.__name__} takes them to be in [{cls.pixels.black:g}, 1]"
+            )
+
+    @classmethod
     def _assembled(
         cls: type[PipelineT], params: Mapping[str, Any], parts: Mapping[str, Any]
     ) -> PipelineT:
@@ -262,11 +275,11 @@ class UnconditionalPipeline(DiffusionPipeline):
             ValueError: the scheduler's run adds noise, has a history or clips (DDIM's with
                 clip_sample False, and Euler's, do not), or as the call.
         """
-        given = from_image(self.unet, image, None, None, steps=num_inference_steps, table=None)
+        given = self._from_image(image, None, None, num_inference_steps, None)
         if given is None:
             raise ValueError("encode needs image, got None")
         up = table_up(self.scheduler, num_inference_steps, table)
-        key, x0 = jax.random.key(0), 2 * given.found.values - 1
+        key, x0 = jax.random.key(0), self.pixels.from_unit(given.found.values)
         labels = self._numbers(class_labels)
         inputs = make_inputs(self.unet, up, key, class_labels=labels, x_T=x0)
         denoise, params = with_conditions(self.unet, self.params, inputs.conditions)
@@ -301,7 +314,7 @@ class UnconditionalPipeline(DiffusionPipeline):
             check_pil(self.unet)
         default_steps = inspect.signature(type(self).__call__).parameters["num_inference_steps"]
         steps = run["num_inference_steps"]
-        given = from_image(self.unet, image, mask_image, strength, steps=steps, table=table)
+        given = self._from_image(image, mask_image, strength, steps, table)
         if given is not None:
             run = {**run, "start": given.start}
             batch_size = len(given) if batch_size is None and len(given) > 1 else batch_size
@@ -328,10 +341,21 @@ class UnconditionalPipeline(DiffusionPipeline):
             denoise = WithKnown(denoise)
         if guide is not None:
             denoise, params = guide.around(denoise, params)
-        decode = decode_pixels if given is None else given.decode(inputs)
+        decode = DECODERS[self.pixels] if given is None else given.decode(inputs)
         images = run_table(denoise, params, chosen, inputs, decode, **rest)
         result = converted(output_type, images)
         return ImagePipelineOutput(result) if return_dict else (result,)
+
+    def _from_image(
+        self, image: Any, mask_image: Any, strength: float | None, steps: int, table: Table | None
+    ) -> FromImage | None:
+        """The images of a call; None if there are none."""
+        return from_image(
+            *(self.unet, image, mask_image, strength),
+            steps=steps,
+            table=table,
+            pixels=self.pixels,
+        )
 
     def _numbers(self, labels: Labels | None) -> Any:
         """Labels with names replaced by numbers."""
@@ -442,4 +466,23 @@ class PNDMPipeline(UnconditionalPipeline):
         self, key: ArrayLike, *, num_inference_steps: int = 50, **options: Unpack[CallOptions]
     ) -> Output:
         """Generates images. Arguments, results and errors as in `DDPMPipeline`."""
+        return self._call(key, {"num_inference_steps": num_inference_steps}, **options)
+
+
+class ScoreSdeVePipeline(UnconditionalPipeline):
+    """Predictor-corrector sampling of the variance-exploding SDE, 2000 steps by default, for
+    networks of images in [0, 1]. The scheduler is not converted.
+
+    Reference: Song et al. 2021, arXiv:2011.13456.
+    """
+
+    pixels = UNIT
+
+    def __call__(
+        self, key: ArrayLike, *, num_inference_steps: int = 2000, **options: Unpack[CallOptions]
+    ) -> Output:
+        """Generates images. Arguments, results and errors as in `DDPMPipeline`.
+
+        A `ScoreSdeVeScheduler` evaluates the network 1 + correct_steps times a step.
+        """
         return self._call(key, {"num_inference_steps": num_inference_steps}, **options)

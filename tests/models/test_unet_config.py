@@ -78,7 +78,8 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"dropout": 1.0}, r"dropout must be a number in \[0, 1\)"),
     ({"act_fn": "tanh"}, "act_fn must be 'silu', 'swish', 'mish', 'gelu' or 'relu', got 'tanh'"),
     ({"attention_head_dim": 17}, "attention_head_dim 17 exceeds the 16 channels"),
-    ({"norm_num_groups": None}, "norm_num_groups must be a positive integer, got None"),
+    ({"norm_num_groups": 0}, "norm_num_groups must be a positive integer or None, got 0"),
+    ({"norm_num_groups": None}, "norm_num_groups None is only for Skip blocks"),
     ({"norm_num_groups": 3}, "norm_num_groups 3 does not divide all"),
     ({"attn_norm_num_groups": 3}, "attn_norm_num_groups 3 does not divide the last"),
     ({"norm_eps": -1e-5}, "norm_eps must be a number of at least 0"),
@@ -109,20 +110,18 @@ def test_every_field_can_be_faulty():
 
 
 def test_all_faults_at_once():
-    with pytest.raises(ValueError, match=r"(?s)in_channels.*layers_per_block.*act_fn.*SkipDown"):
+    with pytest.raises(ValueError, match=r"(?s)in_channels.*layers_per_block.*act_fn.*KDown"):
         UNet2DModel(
             in_channels=0,
             layers_per_block=0,
             act_fn="none",
-            down_block_types=("SkipDownBlock2D",) * 4,
+            down_block_types=("KDownBlock2D",) * 4,
         )
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        "SkipDownBlock2D",
-        "AttnSkipDownBlock2D",
         "KDownBlock2D",
         "KCrossAttnDownBlock2D",
         "DownEncoderBlock2D",
@@ -133,7 +132,7 @@ def test_all_faults_at_once():
     ],
 )
 def test_other_blocks_are_refused_by_name(name: str):
-    accepted = "'DownBlock2D', 'AttnDownBlock2D' or 'ResnetDownsampleBlock2D'"
+    accepted = "'DownBlock2D', .*'SkipDownBlock2D' or 'AttnSkipDownBlock2D'"
     with pytest.raises(ValueError, match=f"'{name}', which is not supported; accepted: {accepted}"):
         UNet2DModel(**TINY | {"down_block_types": (name, "DownBlock2D")})
     up = name.replace("Down", "Up") if "Down" in name else "DownBlock2D"

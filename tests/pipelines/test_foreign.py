@@ -29,13 +29,18 @@ def folder(tmp_path: Path) -> Path:
 
 
 def refused(
-    folder: Path, words: str, capsys: pytest.CaptureFixture[str], pipelines: Any = PIPELINES
+    folder: Path,
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+    pipelines: Any = PIPELINES,
+    options: tuple[str, ...] = (),
 ) -> None:
-    """The pipelines and the command line refuse it."""
+    """The pipelines and the command line, with these options, refuse it."""
     for cls in pipelines:
         with pytest.raises(ValueError, match=words):
             cls.from_pretrained(folder)
-    assert main(["sample", "--model", str(folder), "--out", str(folder / "x.png")]) == 1
+    argv = ["sample", "--model", str(folder), "--out", str(folder / "x.png"), *options]
+    assert main(argv) == 1
     assert words in capsys.readouterr().err
     assert not (folder / "x.png").exists()
 
@@ -68,7 +73,7 @@ def test_a_scheduler_of_another_process_is_kept(
     if kind is dj.EDMEulerScheduler:  # one compilation; the others are those of test_tables.py
         images = [one(KEY, num_inference_steps=4, **CALL).images for one in (pipe, made)]
         assert np.array_equal(*images)
-    refused(folder, name, capsys, (dj.DDIMPipeline, dj.PNDMPipeline))
+    refused(folder, name, capsys, (dj.DDIMPipeline, dj.PNDMPipeline), ("--scheduler", "ddim"))
     with pytest.raises(ValueError, match=name):
         dj.DDIMPipeline.from_pipe(pipe)
 

@@ -61,4 +61,4 @@ class Decoder(nn.Module):
 
 
 def _middle(config: LayerConfig) -> MidBlock:
-    return MidBlock(config, make_attention(config, config.groups), 1.0, name="mid_block")
+    return MidBlock(config, make_attention(config), 1.0, name="mid_block")

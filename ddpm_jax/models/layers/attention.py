@@ -122,15 +122,17 @@ class SpatialAttention(nn.Module):
     """Equation (4)."""
 
     config: LayerConfig
-    groups: int
-    """Of the norm; 0 for no norm."""
+    groups: int | None
+    """Of the norm; None: the model's; 0: no norm."""
     output_scale: float = 1.0
 
     @nn.compact
     def __call__(self, x: Image, context: Context | None = None) -> Image:
         """Maps images; without a context the pixels of each attend to each other."""
         b, h, w, c = x.shape
-        normed = make_norm(self.config, "group_norm", groups=self.groups)(x) if self.groups else x
+        normed = x
+        if self.groups != 0:
+            normed = make_norm(self.config, "group_norm", groups=self.groups)(x)
         mixed = _attention(self.config, normed.reshape(b, h * w, c), context)
         return (x + mixed.reshape(x.shape)) / self.output_scale
 

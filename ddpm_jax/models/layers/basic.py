@@ -113,7 +113,8 @@ def _as_channels(values: Float[Array, " c"], like: Float[Array, "*batch c"]) -> 
 class GroupNorm(nn.Module):
     """Equations (1) to (3), all in float32 at least, the result in `dtype`."""
 
-    groups: int
+    groups: int | None
+    """None: `default_groups`."""
     eps: float
     dtype: Dtype
     param_dtype: Dtype
@@ -127,7 +128,7 @@ class GroupNorm(nn.Module):
         scale = self.param("scale", nn.initializers.ones, shape, self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, shape, self.param_dtype)
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        mean, var = moments(x, self.groups)
+        mean, var = moments(x, self.groups or default_groups(x.shape[-1]))
         gain = scale.astype(x.dtype)[None] * lax.rsqrt(var + self.eps)
         offset = bias.astype(x.dtype)[None] - mean * gain
         if film is not None:
@@ -155,6 +156,11 @@ class LayerNorm(nn.Module):
         centered = x - x.mean(-1, keepdims=True)
         y = centered * lax.rsqrt(jnp.square(centered).mean(-1, keepdims=True) + self.eps)
         return (y * _as_channels(scale, y) + _as_channels(bias, y)).astype(self.dtype)
+
+
+def default_groups(channels: int) -> int:
+    """Groups of a GroupNorm that is given no number: 4 channels each, but 32 groups at most."""
+    return min(channels // 4, 32)
 
 
 def moments(x: Image, groups: int) -> tuple[Float[Array, "b c"], Float[Array, "b c"]]:

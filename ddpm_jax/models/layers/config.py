@@ -34,8 +34,9 @@ class LayerConfig:
     choices at the defaults.
     """
 
-    groups: int = 32
-    """Groups of every GroupNorm (mid-block attention may have its own number)."""
+    groups: int | None = 32
+    """Groups of every GroupNorm (mid-block attention may have its own number); None:
+    `ddpm_jax.models.layers.basic.default_groups`."""
     eps: float = 1e-5
     """Added to the variance in every GroupNorm, to avoid division by 0 for constant inputs."""
     activation: Activation = nn.silu

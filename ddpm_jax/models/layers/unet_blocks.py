@@ -1,16 +1,12 @@
-"""The blocks of a UNet, and the way through them.
-
-    skips = h, then those of every down block
-    y     = up_blocks(mid_block(down_blocks(h)), skips)
+"""The blocks of a UNet; `ddpm_jax.models.layers.unet_path` is the way through them.
 
 Each block is a sequence of residual blocks, with or without attention; each may get the embedding
 of the timestep, and attentions a context. The blocks of an autoencoder have neither, and no skips.
-An up block ends at the size of the next skip, which for an odd size is not twice its own.
 
 Reference: Ho et al. 2020, appendix B, arXiv:2006.11239.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax.numpy as jnp
@@ -153,8 +149,12 @@ def make_resnet(config: LayerConfig, features: int, name: str, **options: Any) -
     return block(config, features, name=name, **options)
 
 
-def make_attention(config: LayerConfig, groups: int, output_scale: float = 1.0) -> MakeAttention:
-    """Attention of pixels to each other, with the choices of the model."""
+def make_attention(
+    config: LayerConfig, groups: int | None = None, output_scale: float = 1.0
+) -> MakeAttention:
+    """Attention of pixels to each other, with the choices of the model; `groups` as of
+    `SpatialAttention`.
+    """
     block = nn.remat(SpatialAttention) if config.remat else SpatialAttention
     return lambda name: block(config, groups, output_scale, name=name)
 
@@ -176,28 +176,3 @@ def end(config: LayerConfig, h: Image, features: int, activation: Activation) ->
     """The last norm, activation and convolution, in float32 at least."""
     h = make_norm(config.exact, "conv_norm_out", activation)(h)
     return make_conv(config.exact, features, "conv_out")(h)
-
-
-def through(
-    h: Image,
-    emb: Embedding,
-    context: Context | None,
-    *,
-    down: Iterable[DownBlock],
-    mid: MidBlock | None,
-    up: Iterable[UpBlock],
-) -> Image:
-    """From the first convolution's output to the last norm's input."""
-    skips = [h]
-    for block in down:
-        h, left = block(h, emb, context)
-        skips += left
-    if mid is not None:
-        h = mid(h, emb, context)
-    for block in up:
-        count = block.layers
-        skips, used = skips[:-count], skips[-count:]
-        # the last block does not resample
-        size = (skips[-1].shape[1], skips[-1].shape[2]) if skips else None
-        h = block(h, used, emb, context, size)
-    return h

@@ -9,6 +9,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from ddpm_jax.models import checks
+from ddpm_jax.models.layers.basic import default_groups
+from ddpm_jax.models.unet_2d import pyramids
 from ddpm_jax.models.unet_2d.block_types import DOWN, MID, UP, plain_name
 
 CHOICES = {
@@ -20,10 +22,11 @@ CHOICES = {
     "resnet_time_scale_shift": ("default", "scale_shift"),
     "class_embed_type": (None, "timestep", "identity"),
 }
-COUNTS = ("in_channels", "out_channels", "layers_per_block", "norm_num_groups")
+COUNTS = ("in_channels", "out_channels", "layers_per_block")
 OPTIONAL_COUNTS = (
     "time_embedding_dim",
     "attention_head_dim",
+    "norm_num_groups",
     "attn_norm_num_groups",
     "num_class_embeds",
     "num_train_timesteps",
@@ -48,9 +51,9 @@ def faults(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _relations(config: Mapping[str, Any]) -> Iterator[str]:
-    channels, groups = config["block_out_channels"], config["norm_num_groups"]
-    if any(c % groups for c in channels):
-        yield f"norm_num_groups {groups} does not divide all of block_out_channels {channels}"
+    yield from pyramids.faults(config)
+    yield from _groups(config)
+    channels = config["block_out_channels"]
     mid_groups = config["attn_norm_num_groups"]
     mid_attention = config["mid_block_type"] is not None and config["add_attention"]
     if mid_attention and mid_groups and channels[-1] % mid_groups:
@@ -66,6 +69,29 @@ def _relations(config: Mapping[str, Any]) -> Iterator[str]:
             f"freq_shift {config['freq_shift']} makes the time embedding's frequencies infinite "
             f"where the first of block_out_channels is {channels[0]}"
         )
+
+
+def _groups(config: Mapping[str, Any]) -> Iterator[str]:
+    """Faults of the groups of all norms outside Skip blocks."""
+    channels, groups = config["block_out_channels"], config["norm_num_groups"]
+    others = [
+        name
+        for name in (*config["down_block_types"], *config["up_block_types"])
+        if not pyramids.is_skip(name)
+    ]
+    if groups is None and others:
+        yield f"norm_num_groups None is only for Skip blocks, and here is {others[0]!r}"
+    elif others and any(c % groups for c in channels):
+        yield f"norm_num_groups {groups} does not divide all of block_out_channels {channels}"
+    elif not others:
+        ends = (channels[0], *(() if config["mid_block_type"] is None else channels[-1:]))
+        for width in dict.fromkeys(ends):
+            own = default_groups(width) if groups is None else groups
+            if not own or width % own:
+                yield (
+                    f"norm_num_groups {groups} makes {own} groups of {width} channels, which do "
+                    "not divide them"
+                )
 
 
 def training_faults(model: Any, scheduler: Any) -> Iterator[str]:

@@ -5,11 +5,15 @@
     h      = up_blocks(mid_block(down_blocks(conv_in(x), emb), emb), skips, emb)
     output = conv_out(silu(norm(h)))
 
+Blocks of NCSN++ also pass an image along on each of the two ways, and the output is
+
+    output = conv_out(silu(norm(h))) + image
+
 With a fourier time embedding the timestep is sigma, and the output is divided by it.
 
 Parameters have torch's names: `params["down_blocks.0"]["resnets.0"]["conv1"]["kernel"]`.
 
-Reference: Ho et al. 2020, arXiv:2006.11239; Song et al. 2021, arXiv:2011.13456 (fourier).
+Reference: Ho et al. 2020, arXiv:2006.11239; Song et al. 2021, arXiv:2011.13456 (fourier, NCSN++).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +28,8 @@ from jaxtyping import Array, Shaped
 from ddpm_jax.hub.class_names import CLASS_NAMES
 from ddpm_jax.hub.component import MODEL_INDEX, ComponentFiles
 from ddpm_jax.models.layers.plain import Image
-from ddpm_jax.models.layers.unet_blocks import begin, end, through
+from ddpm_jax.models.layers.unet_blocks import begin, end
+from ddpm_jax.models.layers.unet_path import through
 from ddpm_jax.models.pretrained import Model
 from ddpm_jax.models.unet_2d import config as unet_config
 from ddpm_jax.models.unet_2d import parts
@@ -92,8 +97,9 @@ class UNet2DModel(Model):
     """Activation of the residual blocks. Time embedding and output always use SiLU."""
     attention_head_dim: int | None = 8
     """Channels of one head; None: one head over all channels."""
-    norm_num_groups: int = 32
-    """Groups of every group norm; must divide every number of channels."""
+    norm_num_groups: int | None = 32
+    """Groups of every group norm outside Skip blocks; must divide every number of channels there.
+    None, where all blocks are Skip blocks: min(channels // 4, 32), which they have inside."""
     attn_norm_num_groups: int | None = None
     """Groups of the middle attention's norm; None: `norm_num_groups`, or no norm with
     "scale_shift"."""
@@ -189,8 +195,9 @@ class UNet2DModel(Model):
         emb = parts.embed(config, layer.exact, timestep, class_labels)
 
         h = begin(layer, x, self.block_out_channels[0])
-        h = through(
+        h, image = through(
             h,
+            x,
             emb,
             None,
             down=parts.down_blocks(config, layer),
@@ -198,6 +205,7 @@ class UNet2DModel(Model):
             up=parts.up_blocks(config, layer),
         )
         output = end(layer, h, self.out_channels, nn.silu)
+        output = output if image is None else output + image
         if self.time_embedding_type == "fourier":
             output = output / timestep.astype(jnp.float32)[:, None, None, None]
         return output

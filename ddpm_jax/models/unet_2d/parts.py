@@ -13,7 +13,9 @@ from jaxtyping import Array, Float, Num
 from ddpm_jax.hub.config import Config
 from ddpm_jax.models.layers.config import ACTIVATIONS, LayerConfig
 from ddpm_jax.models.layers.embeddings import Embedding, EmbeddingMLP, Fourier, sinusoid
+from ddpm_jax.models.layers.skip_blocks import SkipDownBlock, SkipUpBlock
 from ddpm_jax.models.layers.unet_blocks import DownBlock, MidBlock, UpBlock, make_attention
+from ddpm_jax.models.layers.unet_path import Down, Up
 from ddpm_jax.models.unet_2d.block_types import DOWN, UP, plain_name
 
 Projection = Callable[[Num[Array, " b"]], Float[Array, "b d"]]
@@ -37,40 +39,44 @@ def layer_config(
     )
 
 
-def down_blocks(config: Config, layer: LayerConfig) -> Iterator[DownBlock]:
+def down_blocks(config: Config, layer: LayerConfig) -> Iterator[Down]:
     """First to last. The last block does not resample."""
-    widths = config.block_out_channels
-    for i, (name, width) in enumerate(zip(config.down_block_types, widths, strict=True)):
-        kind = DOWN[plain_name(name)]
-        resampler = kind.resampler or config.downsample_type
+    widths, layers = config.block_out_channels, config.layers_per_block
+    for i, (type_name, width) in enumerate(zip(config.down_block_types, widths, strict=True)):
+        kind, last, name = DOWN[plain_name(type_name)], i == len(widths) - 1, f"down_blocks.{i}"
+        if kind.resampler == "smooth":
+            yield SkipDownBlock(layer, width, layers, kind.attends, not last, name=name)
+            continue
         yield DownBlock(
             layer,
             width,
-            config.layers_per_block,
-            make_attention(layer, layer.groups) if kind.attends else None,
-            None if i == len(widths) - 1 else resampler,
+            layers,
+            make_attention(layer) if kind.attends else None,
+            None if last else kind.resampler or config.downsample_type,
             config.downsample_padding,
-            name=f"down_blocks.{i}",
+            name=name,
         )
 
 
 def mid_block(config: Config, layer: LayerConfig) -> MidBlock:
     """The block at the smallest size."""
-    groups = config.attn_norm_num_groups or (0 if layer.scale_shift else layer.groups)
+    groups = config.attn_norm_num_groups or (0 if layer.scale_shift else None)
     scale = config.mid_block_scale_factor
     attention = make_attention(layer, groups, scale) if config.add_attention else None
     return MidBlock(layer, attention, scale, name="mid_block")
 
 
-def up_blocks(config: Config, layer: LayerConfig) -> Iterator[UpBlock]:
+def up_blocks(config: Config, layer: LayerConfig) -> Iterator[Up]:
     """First to last. The last block does not resample."""
-    widths = config.block_out_channels[::-1]
-    for i, (name, width) in enumerate(zip(config.up_block_types, widths, strict=True)):
-        kind = UP[plain_name(name)]
-        resampler = None if i == len(widths) - 1 else kind.resampler or config.upsample_type
-        attention = make_attention(layer, layer.groups) if kind.attends else None
-        layers = config.layers_per_block + 1
-        yield UpBlock(layer, width, layers, attention, resampler, name=f"up_blocks.{i}")
+    widths, layers = config.block_out_channels[::-1], config.layers_per_block + 1
+    for i, (type_name, width) in enumerate(zip(config.up_block_types, widths, strict=True)):
+        kind, last, name = UP[plain_name(type_name)], i == len(widths) - 1, f"up_blocks.{i}"
+        if kind.resampler == "smooth":
+            yield SkipUpBlock(layer, width, layers, kind.attends, not last, name=name)
+            continue
+        attention = make_attention(layer) if kind.attends else None
+        resampler = None if last else kind.resampler or config.upsample_type
+        yield UpBlock(layer, width, layers, attention, resampler, name=name)
 
 
 def embed(

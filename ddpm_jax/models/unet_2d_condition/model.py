@@ -34,8 +34,8 @@ from ddpm_jax.models.layers.unet_blocks import (
     begin,
     end,
     make_transformer,
-    through,
 )
+from ddpm_jax.models.layers.unet_path import through
 from ddpm_jax.models.pretrained import Model, ModelT
 from ddpm_jax.models.unet_2d_condition import config as unet_config
 from ddpm_jax.models.unet_2d_condition.config import DOWN, UP, Level, levels
@@ -178,8 +178,9 @@ class UNet2DConditionModel(Model):
         mlp = EmbeddingMLP(layer.exact, 4 * widths[0], activation, name="time_embedding")
 
         h = begin(layer, x, widths[0])
-        h = through(
+        h, _ = through(
             h,
+            x,
             mlp(waves),
             jnp.asarray(context, layer.dtype),
             down=self._down_blocks(layer),

@@ -52,6 +52,9 @@ LATE_IN_PNG = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
 ROTATED = (5, 6, 7, 8)
 """EXIF orientations that exchange height and width."""
 
+MOST_DEFLATED = 1032
+"""Bytes that a byte of deflated data unpacks to at most (https://zlib.net/zlib_tech.html)."""
+
 BROKEN = (
     OSError,
     SyntaxError,
@@ -93,6 +96,7 @@ def decode(file: Path | bytes, channels: int) -> Pixels:
     """The upright image, converted to 1, 3 or 4 channels. Raises UnreadableImage."""
     try:
         with _open(file) as image:
+            _check_size(image, file)
             image.load()
             ImageOps.exif_transpose(image, in_place=True)
             if image.mode.startswith(("I", "F")):
@@ -100,6 +104,18 @@ def decode(file: Path | bytes, channels: int) -> Pixels:
             return _convert(image, channels)
     except BROKEN as error:
         raise UnreadableImage(_reason(error)) from error
+
+
+def _check_size(image: ImageFile.ImageFile, file: Path | bytes) -> None:
+    """Raises UnreadableImage for a PNG that states more pixels than its bytes can unpack to, before
+    Pillow takes the memory of all of them.
+    """
+    size = len(file) if isinstance(file, bytes) else file.stat().st_size
+    width, height = image.size
+    if image.format == "PNG" and width * height > 8 * MOST_DEFLATED * size:  # of a bit each
+        raise UnreadableImage(
+            f"its header states {width}x{height} pixels in a file of {size} bytes"
+        )
 
 
 def _open(file: Path | bytes) -> ImageFile.ImageFile:

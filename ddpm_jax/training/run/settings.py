@@ -46,8 +46,8 @@ class Model(Group):
     """Self-attention in the middle block."""
     act_fn: str = "silu"
     """Activation: silu, swish, mish, gelu or relu."""
-    norm_num_groups: int = 32
-    """Groups of every group norm; divides every number of channels."""
+    norm_num_groups: int | None = 32
+    """Groups of every group norm; divides every number of channels. None: only for Skip blocks."""
     attn_norm_num_groups: int | None = None
     """Groups of the middle attention's norm; None: norm_num_groups, or no norm with scale_shift."""
     norm_eps: float = 1e-6

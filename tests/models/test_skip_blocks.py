@@ -1,0 +1,187 @@
+"""The blocks of NCSN++: the smooth filter, the image pyramids, and what a config may combine."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ddpm_jax.models import UNet2DModel
+from ddpm_jax.models.layers.fir import double_smooth, halve_smooth
+from tests.models.nets import params_of
+
+# float32 sums of 16 terms
+ROUNDING = 1e-6
+
+SMALL: dict[str, Any] = {
+    "block_out_channels": (8, 32),
+    "down_block_types": ("SkipDownBlock2D", "AttnSkipDownBlock2D"),
+    "up_block_types": ("SkipUpBlock2D", "SkipUpBlock2D"),
+    "layers_per_block": 1,
+    "norm_num_groups": None,
+    "mid_block_type": None,
+}
+MODEL = UNet2DModel(**SMALL)
+THREE: dict[str, Any] = {"block_out_channels": (8, 8, 8), "norm_num_groups": 4}
+
+
+def draw(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def filtered(x: np.ndarray, gain: float) -> np.ndarray:
+    """With (1, 3, 3, 1) x (1, 3, 3, 1), window by window, in float64; zeros around x are given."""
+    taps = np.array([1.0, 3.0, 3.0, 1.0])
+    kernel = gain * np.outer(taps, taps) / 64
+    h, w = x.shape[1] - 3, x.shape[2] - 3
+    return sum(
+        kernel[i, j] * x[:, i : i + h, j : j + w].astype(np.float64)
+        for i in range(4)
+        for j in range(4)
+    )
+
+
+def test_the_smooth_filter_halves():
+    x = draw(2, 6, 8, 3)
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    expected = filtered(padded, 1.0)[:, ::2, ::2]
+    np.testing.assert_allclose(jax.jit(halve_smooth)(x), expected, atol=ROUNDING)
+
+
+def test_the_smooth_filter_doubles():
+    """Zeros between the pixels, two before the first and one after that of the last."""
+    x = draw(2, 3, 5, 3)
+    spread = np.zeros((2, 9, 13, 3))
+    spread[:, 2:8:2, 2:12:2] = x
+    np.testing.assert_allclose(jax.jit(double_smooth)(x), filtered(spread, 4.0), atol=ROUNDING)
+
+
+def test_halving_has_the_gradient_of_doubling():
+    """One is four times the other's transpose."""
+    x, y = jnp.asarray(draw(1, 6, 4, 2)), jnp.asarray(draw(1, 3, 2, 2, seed=1))
+    (back,) = jax.vjp(halve_smooth, x)[1](y)
+    np.testing.assert_allclose(4 * back, double_smooth(y), atol=ROUNDING)
+    (back,) = jax.vjp(double_smooth, y)[1](x)
+    np.testing.assert_allclose(back, 4 * halve_smooth(x), atol=ROUNDING)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("resample", [halve_smooth, double_smooth])
+def test_half_precision_is_rounded_once(dtype: str, resample: Any):
+    x = jnp.asarray(draw(1, 4, 6, 2), dtype)
+    found = resample(x)
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, resample(x.astype(jnp.float32)).astype(dtype))
+
+
+def output(model: UNet2DModel, params: Any, x: np.ndarray) -> jax.Array:
+    return jax.jit(model.apply)({"params": params}, x, jnp.array([7.0]))
+
+
+def test_the_network_in_half_precision():
+    params, x = params_of(MODEL), draw(1, 4, 4, 3)
+    exact = output(MODEL, params, x)
+    half = output(UNet2DModel(**SMALL, dtype="bfloat16"), params, x)
+    assert half.dtype == jnp.float32
+    assert 0 < float(jnp.abs(half - exact).max()) <= 0.05 * float(jnp.abs(exact).max())
+
+
+def test_the_pyramids_images_reach_the_output():
+    """With all of h silenced at the end, the output is what the up path's pyramid adds."""
+    params, x = params_of(MODEL), draw(1, 4, 4, 3)
+    silent = params | {"conv_out": jax.tree.map(jnp.zeros_like, params["conv_out"])}
+    image = output(MODEL, silent, x)
+    own = silent["up_blocks.0"]["skip_conv"]
+    moved = silent["up_blocks.0"] | {"skip_conv": own | {"bias": own["bias"] + 1.0}}
+    shift = output(MODEL, silent | {"up_blocks.0": moved}, x) - image
+    expected = double_smooth(jnp.ones((1, 2, 2, 3)))
+    np.testing.assert_allclose(shift, expected, atol=1e-5)
+
+
+def test_the_names_of_the_params():
+    shapes = MODEL.shapes()
+    down, up = shapes["down_blocks.0"], shapes["up_blocks.0"]
+    assert set(down) == {"resnets.0", "resnet_down", "skip_conv"}
+    assert down["skip_conv"]["kernel"].shape == (1, 1, 3, 8)
+    assert "conv_shortcut" in down["resnet_down"]
+    assert set(up) == {"resnets.0", "resnets.1", "resnet_up", "skip_norm", "skip_conv"}
+    assert up["skip_conv"]["kernel"].shape == (3, 3, 32, 3)
+    assert set(shapes["down_blocks.1"]) == {"resnets.0", "attentions.0"}
+    assert set(shapes["up_blocks.1"]) == {"resnets.0", "resnets.1"}
+
+
+def test_one_attention_after_all_residual_blocks_up():
+    up = ("AttnSkipUpBlock2D", "SkipUpBlock2D")
+    shapes = UNet2DModel(**SMALL | {"block_out_channels": (32, 32), "up_block_types": up}).shapes()
+    names = [name for name in shapes["up_blocks.0"] if name.startswith("attentions")]
+    assert names == ["attentions.0"]
+
+
+def test_gradients_of_the_pyramids_are_finite():
+    """Where blocks are recomputed too."""
+    model, x = UNet2DModel(**SMALL, remat=True), draw(1, 2, 2, 3)
+
+    def loss(params: Any) -> Any:
+        return jnp.sum(model.apply({"params": params}, x, jnp.array([7.0])) ** 2)
+
+    found = jax.jit(jax.grad(loss))(params_of(model))
+    for name in ("down_blocks.0", "up_blocks.0"):
+        grad = np.asarray(found[name]["skip_conv"]["kernel"])
+        assert np.isfinite(grad).all()
+        assert np.abs(grad).max() > 0
+
+
+SKIP, PLAIN = ("SkipDownBlock2D",) * 3, ("SkipUpBlock2D",) * 3
+FAULTS: list[tuple[dict[str, Any], str]] = [
+    ({"in_channels": 1}, "down_block_types with Skip need in_channels 3, got 1"),
+    ({"out_channels": 6}, "up_block_types with Skip need out_channels 3, got 6"),
+    (
+        {"down_block_types": ("DownBlock2D", *SKIP[1:])},
+        "a Skip block must not come after another kind",
+    ),
+    (
+        {"up_block_types": (*PLAIN[1:], "UpBlock2D")},
+        "another kind of block must not come after a Skip block",
+    ),
+    (
+        {"norm_num_groups": None, "up_block_types": ("UpBlock2D", *PLAIN[1:])},
+        "norm_num_groups None is only for Skip blocks, and here is 'UpBlock2D'",
+    ),
+    ({"norm_num_groups": 3}, "norm_num_groups 3 makes 3 groups of 8 channels"),
+    ({"block_out_channels": (8, 14, 8)}, "14 channels in 3, 22 channels in 5 groups"),
+    ({"block_out_channels": (8, 3, 8)}, "3 channels in 0, 11 channels in 2 groups"),
+    (
+        {"down_block_types": ("AttnSkipDownBlock2D", *SKIP[1:])},
+        "8 channels in 32 groups, which do not divide",
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), FAULTS, ids=lambda v: str(v)[:40])
+def test_what_cannot_be_combined_is_refused(change: dict[str, Any], message: str):
+    blocks = {"down_block_types": SKIP, "up_block_types": PLAIN}
+    with pytest.raises(ValueError, match=message):
+        UNet2DModel(**THREE | blocks | change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"down_block_types": ("SkipDownBlock2D", "DownBlock2D", "SkipDownBlock2D")},
+        {"up_block_types": ("UpBlock2D", "SkipUpBlock2D", "SkipUpBlock2D")},
+        {"down_block_types": (*("DownBlock2D",) * 2, "SkipDownBlock2D"), "in_channels": 1},
+        {"up_block_types": (*("UpBlock2D",) * 2, "SkipUpBlock2D"), "out_channels": 6},
+    ],
+    ids=str,
+)
+def test_what_can_be_combined(change: dict[str, Any]):
+    assert UNet2DModel(**THREE | {"down_block_types": SKIP, "up_block_types": PLAIN} | change)
+
+
+def test_groups_matter_only_outside_of_skip_blocks():
+    """Of the middle block and of the output's norm."""
+    UNet2DModel(**SMALL | {"block_out_channels": (8, 32), "norm_num_groups": 8})
+    with pytest.raises(ValueError, match="norm_num_groups 32 makes 32 groups of 8 channels"):
+        UNet2DModel(**SMALL | {"norm_num_groups": 32})
+    UNet2DModel(**SMALL | {"block_out_channels": (32, 64), "norm_num_groups": 32})
