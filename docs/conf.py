@@ -54,7 +54,10 @@ autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"
 default_role = "py:obj"
 python_maximum_signature_line_length = 80
+toc_object_entries_show_parents = "hide"
 python_use_unqualified_type_names = True
+
+smartquotes = False
 
 html_theme = "sphinx_book_theme"
 html_title = f"ddpm_jax {version}"

@@ -11,6 +11,7 @@ link to such a page with a name as its anchor, `api/schedulers.md#DDIMScheduler`
 import ast
 import functools
 import re
+from itertools import chain
 from typing import Any, ClassVar
 
 import public_names
@@ -54,7 +55,8 @@ def summaries(names: list[str], module: str) -> str:
         found = public_names.find(name, module)
         assert found is not None, name
         paragraph = " ".join(public_names.said_of(found).split("\n\n")[0].split())
-        rows += [f"* - `{name}`", f"  - {plain(paragraph.split('. ')[0].removesuffix('.'))}"]
+        first = re.split(r"(?<!\.)\. ", paragraph)[0].removesuffix(".")
+        rows += [f"* - `{name}`", f"  - {plain(first)}"]
     return block(".. list-table::", [":widths: auto", "", *rows])
 
 
@@ -67,18 +69,10 @@ def entry(name: str, module: str) -> str:
     if isinstance(found.node, ast.AnnAssign):
         value = ast.unparse(found.node.value) if found.node.value else ""
         return block(f".. py:data:: {name}", [f":value: {value}", "", public_names.said_of(found)])
-    if is_typed_dict(found):
-        return block(f".. py:class:: {name}", described(public_names.said_of(found), found))
     hidden = ", ".join(field.name for field in public_names.fields(found))
     options = [":members:", f":special-members: {', '.join(SHOWN)}"]
     options += [f":exclude-members: {hidden}"] if hidden else []
     return block(f".. autoclass:: {name}", [*options, *inherited_table(name, found)])
-
-
-def is_typed_dict(found: Definition) -> bool:
-    """Whether it is a TypedDict, whose signature autodoc cannot read."""
-    kinds = [one.node for one in public_names.lineage(found) if isinstance(one.node, ast.ClassDef)]
-    return any(ast.unparse(base) == "TypedDict" for kind in kinds for base in kind.bases)
 
 
 def inherited_table(name: str, found: Definition) -> list[str]:
@@ -149,11 +143,27 @@ def unescaped(found: re.Match[str]) -> str:
 
 
 def signature(
-    app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str | None, returns: Any
-) -> tuple[str, None] | None:
-    """None for a class with fields: they are listed, with their defaults."""
+    app: Sphinx,
+    what: str,
+    name: str,
+    obj: Any,
+    options: Any,
+    signature: str | None,
+    returns: str | None,
+) -> tuple[str, str | None] | None:
+    """Readable types; nothing for a class with fields, which are listed with their defaults."""
+    if signature is None:
+        return None
     found = definition(obj) if what == "class" else None
-    return ("", None) if found and public_names.fields(found) else None
+    if found and public_names.fields(found):
+        return "", None
+    return readable(signature), readable(returns) if returns else None
+
+
+def readable(types: str) -> str:
+    """An array on the device or on the host is one type: `Float[Array, 'b h w c']`."""
+    types = types.replace("jaxlib._jax.Array", "Array")
+    return re.sub(r"(\w+\[)Array(, '[^']*'\]) \| \1ndarray\2", r"\1Array\2", types)
 
 
 def definition(obj: type) -> Definition | None:
@@ -170,7 +180,7 @@ def public() -> dict[str, str]:
     """From the place where a public name is defined to the name: ddpm_jax.tables.table.Table."""
     found: dict[str, str] = {}
     for module in MODULES:
-        for name in sum(public_names.groups(module).values(), []):
+        for name in chain(*public_names.groups(module).values()):
             place = public_names.find(name, module)
             assert place is not None, name
             found[f"{public_names.module_of(place.file)}.{name}"] = f"{module}.{name}"
