@@ -57,7 +57,7 @@ python_maximum_signature_line_length = 80
 toc_object_entries_show_parents = "hide"
 python_use_unqualified_type_names = True
 
-smartquotes = False
+smartquotes_action = "D"  # quotes stay as they are: many are those of code
 
 html_theme = "sphinx_book_theme"
 html_title = f"ddpm_jax {version}"
