@@ -89,7 +89,7 @@ notebooks() { # executed top to bottom, and in step with their readable pairs
 site() { # of the documents, offline; the notebooks as they are committed
     cd "$work/c"
     .venv/bin/sphinx-build -q -W --keep-going -j auto -c docs -d build/doctrees . build/site
-    if grep -rlIF -e "$work" -e "$HOME/" build/site; then
+    if grep -rlIF -e "$work" -e "$repo" build/site; then
         echo "these files name a folder of this machine"
         return 1
     fi

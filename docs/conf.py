@@ -1,4 +1,6 @@
-"""The site of the documents: `sphinx-build -c docs . build/site`, from the root of the repository.
+"""The site of the documents; from the root of the repository:
+
+    sphinx-build -j auto -c docs -d build/doctrees . build/site
 
 The root is the source folder, so links between docs/, notebooks/, benchmarks/ and examples/ are
 the same on the site as in the repository. Notebooks show the outputs that are committed with them:

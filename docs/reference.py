@@ -68,7 +68,9 @@ def entry(name: str, module: str) -> str:
         return f".. autofunction:: {name}"
     if isinstance(found.node, ast.AnnAssign):
         value = ast.unparse(found.node.value) if found.node.value else ""
-        return block(f".. py:data:: {name}", [f":value: {value}", "", public_names.said_of(found)])
+        return block(
+            f".. py:data:: {name}", [f":value: {value}", "", plain(public_names.said_of(found))]
+        )
     hidden = ", ".join(field.name for field in public_names.fields(found))
     options = [":members:", f":special-members: {', '.join(SHOWN)}"]
     options += [f":exclude-members: {hidden}"] if hidden else []
@@ -94,13 +96,11 @@ def block(head: str, lines: list[str]) -> str:
 
 def docstring(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Formulas as literal blocks; the fields of a class with those of its bases."""
-    if found := definition(obj) if what in ("class", "exception") else None:
-        lines[:] = described("\n".join(lines), found)
-    else:
-        lines[:] = described("\n".join(lines))
+    found = definition(obj) if what in ("class", "exception") else None
+    lines[:] = described("\n".join(lines), found)
 
 
-def described(text: str, found: Definition | None = None) -> list[str]:
+def described(text: str, found: Definition | None) -> list[str]:
     """A docstring as reStructuredText: the sections as they are, for napoleon."""
     fields = public_names.fields(found) if found else []
     parts: list[str] = []

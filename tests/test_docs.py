@@ -243,3 +243,34 @@ def test_names_of_training_are_documented() -> None:
             if not text or (isinstance(found.node, ast.FunctionDef) and short):
                 faults.append(f"{module.__name__}: {name}")
     assert not faults
+
+
+# The pages of differences and of promises.
+
+NAMED_TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
+
+
+def rows_of(page: str) -> list[str]:
+    lines = (DOCS / page).read_text(encoding="utf-8").splitlines()
+    rows = [line for line in lines if line.startswith("|")]
+    return [row for row in rows if not re.match(r"\|(-|\s*diffusers\b|\s*promise\b)", row)]
+
+
+@pytest.mark.parametrize("page", ["differences.md", "promises.md"])
+def test_every_row_names_a_test_that_exists(page: str) -> None:
+    rows = rows_of(page)
+    assert len(rows) > 20
+    faults = []
+    for row in rows:
+        named = NAMED_TEST.findall(row)
+        faults += [] if named else [f"no test: {row}"]
+        faults += [f"{file}::{test}" for file, test in named if test not in _tests_in(file)]
+    assert not faults, "\n".join(faults)
+
+
+def _tests_in(file: str) -> set[str]:
+    path = REPO / file
+    if not path.exists():
+        return set()
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
