@@ -17,16 +17,19 @@ from typing import Any, ClassVar
 import public_names
 from docutils import nodes
 from docutils.parsers.rst import directives
+from jax.typing import ArrayLike
 from public_names import MODULES, PACKAGE, Definition
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxDirective
-from sphinx.util.typing import ExtensionMetadata, OptionSpec
+from sphinx.util.typing import ExtensionMetadata, OptionSpec, stringify_annotation
 
 SHOWN = ("__call__", "__getitem__", "__next__")
 """Special methods that are documented."""
+ARRAY_LIKE = stringify_annotation(ArrayLike, "smart")
+"""What autodoc makes of it: eight types."""
 
 
 class Public(SphinxDirective):
@@ -162,7 +165,7 @@ def signature(
 
 def readable(types: str) -> str:
     """An array on the device or on the host is one type: `Float[Array, 'b h w c']`."""
-    types = types.replace("jaxlib._jax.Array", "Array")
+    types = types.replace(ARRAY_LIKE, "ArrayLike").replace("jaxlib._jax.Array", "Array")
     return re.sub(r"(\w+\[)Array(, '[^']*'\]) \| \1ndarray\2", r"\1Array\2", types)
 
 
