@@ -60,9 +60,11 @@ tools_install() { # one environment for all that follows but the wheel and the o
     copy_tree "$work/c" && cd "$work/c"
     # The CPU build where the index has one; it must be there before diffusers asks for torch.
     install .venv torch==2.13.0
-    install .venv --no-deps torchvision==0.28.0 # a newer one would bring another torch
-    install .venv -e '.[test,parity,notebooks,dev]'
+    install .venv -e '.[test,parity,notebooks,docs,dev]'
     install .venv --no-deps open_clip_torch # for CLIP's vocabulary
+    # Apart, since torchvision's operators do not load beside this torch: tests/parity/inception_peers.py
+    install .venv --no-deps pytorch-fid torch-fidelity
+    install .venv --no-deps --target .torchvision torchvision==0.28.0
     .venv/bin/pip list
 }
 
@@ -85,6 +87,16 @@ types() {
 notebooks() { # executed top to bottom, and in step with their readable pairs
     cd "$work/c"
     DDPM_JAX_FAST=1 .venv/bin/python notebooks/run.py
+}
+
+site() { # of the documents, offline; the notebooks as they are committed
+    cd "$work/c"
+    .venv/bin/sphinx-build -q -W --keep-going -j auto -c docs -d build/doctrees . build/site
+    if grep -rlIF -e "$work" -e "$repo" build/site; then
+        echo "these files name a folder of this machine"
+        return 1
+    fi
+    echo "CI: $(find build/site -name '*.html' | wc -l) pages"
 }
 
 import_time() {

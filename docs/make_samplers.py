@@ -55,12 +55,12 @@ ALL = """
 Evaluations are those of {steps} steps. Registers are the images that a run holds: the sample, and a
 history. "noise" is new noise in every step: such a run needs keys. The order is that of the error
 on a smooth problem, as `tests/schedulers/test_order.py` measures it; 0: none is claimed. Options of
-a run are its own ones of `table()`, which `--set` takes beside the config's fields in
-[api.md](api.md). In Python `table()` of every scheduler takes `timesteps=`, `sigmas=`, `start=` and
-`dtype=` too. A grid by name, `grid=` or `--grid`, is for noise levels with two ends: not for flow
-matching and IPNDM, and for consistency models "dmn" alone. "dmn" ends above the data, where a
-sampler of two evaluations a step takes one more. Without a name on the command line: a sampler from
-images to noise, for `pipe.encode`.
+a run are its own ones of `table()`, which `--set` takes beside the config's fields in the
+[API](api/schedulers.md). In Python `table()` of every scheduler takes `timesteps=`, `sigmas=`,
+`start=` and `dtype=` too. A grid by name, `grid=` or `--grid`, is for noise levels with two ends:
+not for flow matching and IPNDM, and for consistency models "dmn" alone. "dmn" ends above the data,
+where a sampler of two evaluations a step takes one more. Without a name on the command line: a
+sampler from images to noise, for `pipe.encode`.
 
 """
 
@@ -120,7 +120,7 @@ def _rows() -> Iterator[tuple[str, ...]]:
         most = getattr(cls(), "original_inference_steps", cls().num_train_timesteps)
         table = cls().table(min(STEPS, most))
         yield (
-            f"[{cls.__name__.removesuffix('Scheduler')}](api.md#{cls.__name__})",
+            f"[{cls.__name__.removesuffix('Scheduler')}](api/schedulers.md#{cls.__name__})",
             _paper(cls),
             "" if cls.ascends else f"`{cls.short_name()}`",
             str(cls.order),

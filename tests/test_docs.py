@@ -6,6 +6,7 @@ import functools
 import importlib.util
 import inspect
 import io
+import json
 import os
 import re
 import shlex
@@ -21,12 +22,14 @@ import ddpm_jax as dj
 from ddpm_jax import training
 from ddpm_jax.cli import app
 from ddpm_jax.training import data
+from ddpm_jax.training.run.presets import PRESETS
 from weights_convert import Settings
 from weights_convert.single_file import LAYOUTS
 from weights_convert.state_dicts import AVERAGE, PLAIN
 
 REPO = Path(__file__).parent.parent
 DOCS = REPO / "docs"
+ALL_PAGES = sorted(DOCS.rglob("*.md"))
 
 # A block of code, and its output: the block of text that follows directly, if there is one.
 CODE = re.compile(r"^```python\n(.*?)^```$(?:\n+^```text\n(.*?)^```$)?", re.S | re.M)
@@ -68,6 +71,7 @@ PROGRAMS = (
     "likelihood.md",
 )
 SLOW_PAGES = [pytest.param(page, marks=pytest.mark.slow) for page in PROGRAMS]
+STARTS = ("start/sample.md", "start/train.md", "start/convert.md", "start/write_samplers.md")
 
 
 @pytest.mark.parametrize("page", ["tables.md", *SLOW_PAGES])  # fast: the code of README
@@ -77,6 +81,12 @@ def test_code_of_a_page(page: str) -> None:
 
 def test_code_of_evaluation() -> None:
     assert run_page(DOCS / EVALUATION) > 1
+
+
+@pytest.mark.slow  # fast: the code of README, of which this is a part
+@pytest.mark.parametrize("page", STARTS)
+def test_code_of_a_first_page(page: str) -> None:
+    assert run_page(DOCS / page) > 0
 
 
 @pytest.mark.slow  # fast: tests/export, which runs the lines without this library
@@ -122,8 +132,10 @@ def test_generated_pages_are_current(name: str) -> None:
 
 
 def test_every_page_with_code_is_run() -> None:
-    with_code = {page.name for page in DOCS.glob("*.md") if CODE.search(page.read_text("utf-8"))}
-    assert with_code == {"tables.md", EVALUATION, *PROGRAMS, *SEVERAL_DEVICES, EXPORTS}
+    pages = {page.relative_to(DOCS).as_posix(): page.read_text("utf-8") for page in ALL_PAGES}
+    with_code = {name for name, text in pages.items() if CODE.search(text)}
+    run = {"tables.md", EVALUATION, *PROGRAMS, *STARTS, *SEVERAL_DEVICES, EXPORTS}
+    assert with_code - {"start/from_diffusers.md"} == run  # that one: test_from_diffusers.py
 
 
 @pytest.mark.parametrize("block", FROM_THE_HUB.findall(TEXT_TO_IMAGE))
@@ -135,15 +147,20 @@ def test_code_that_is_not_run_has_names_that_exist(block: str) -> None:
             assert {keyword.arg for keyword in call.keywords} <= accepted
 
 
-COMMANDS = [
+FIRST_PAGES = "".join((DOCS / page).read_text(encoding="utf-8") for page in STARTS)
+GALLERY = (DOCS / "gallery.md").read_text(encoding="utf-8")
+COMMANDS = {
     line
-    for text in (TEXT_TO_IMAGE, CHECKPOINTS, OF_EVALUATION)
+    for text in (TEXT_TO_IMAGE, CHECKPOINTS, OF_EVALUATION, FIRST_PAGES, GALLERY)
     for line in re.findall(r"(?m)^ddpm-jax .*$", text.replace("\\\n", ""))
-]
+}
 
 
-@pytest.mark.parametrize("line", COMMANDS)
-def test_commands_of_pages_parse(line: str) -> None:
+@pytest.mark.parametrize("line", sorted(COMMANDS))
+def test_commands_parse(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("photos-run").mkdir()
+    PRESETS["tiny"].save(tmp_path / "photos-run" / "settings.json")  # the run that is resumed
     words = shlex.split(line, comments=True)
     assert isinstance(app._parse(words[1:]), app.COMMANDS[words[1]])
 
@@ -169,39 +186,66 @@ def test_a_wrong_output_in_a_page_fails(tmp_path: Path) -> None:
 
 
 def test_links_have_targets() -> None:
-    for page in sorted(DOCS.glob("*.md")):
+    """Of the site and of the repository; the build of the site looks for the headings too."""
+    for page in ALL_PAGES:
         text = page.read_text(encoding="utf-8")
         targets = re.findall(r"\]\(([^)#\s]+)", text)
         missing = [t for t in targets if "://" not in t and not (page.parent / t).exists()]
         assert not missing, page.name
-        anchors = {f"#{anchor}" for anchor in re.findall(r'<a id="([^"]+)">', text)}
-        assert set(re.findall(r"\]\((#[^)]+)\)", text)) <= anchors, page.name
 
 
-# The API page.
+def test_every_page_is_in_a_toctree() -> None:
+    """Of docs/index.md or docs/api/index.md; the build of the site refuses such a page too."""
+    listed: set[Path] = set()
+    for index in (DOCS / "index.md", DOCS / "api" / "index.md"):
+        for tree in re.findall(r"^```{toctree}\n(.*?)^```", index.read_text("utf-8"), re.S | re.M):
+            names = [line for line in tree.splitlines() if line and not line.startswith(":")]
+            listed |= {(index.parent / f"{name}.md").resolve() for name in names}
+    assert [page.name for page in ALL_PAGES if page not in {DOCS / "index.md", *listed}] == []
+
+
+def test_every_picture_of_docs_is_in_the_gallery() -> None:
+    pictures = {path.name for path in (DOCS / "images").iterdir()}
+    assert set(re.findall(r"\(images/([\w.-]+)\)", GALLERY)) == pictures
+
+
+def test_notebooks_have_their_outputs_and_name_no_folder_of_a_machine() -> None:
+    """The site shows them as they are committed."""
+    for path in sorted((REPO / "notebooks").glob("*.ipynb")):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        outputs = [cell["outputs"] for cell in cells if cell["cell_type"] == "code"]
+        assert sum(map(bool, outputs)) > len(outputs) / 2, path.name
+        texts = [
+            json.dumps({**out.get("data", out), "image/png": ""}) for o in outputs for out in o
+        ]
+        assert not re.search(r"(/home|/Users|/root|/tmp|[A-Z]:\\)", "".join(texts)), path.name
+
+
+# The pages of the API.
 
 
 @functools.cache
-def make_api() -> Any:
-    spec = importlib.util.spec_from_file_location("make_api", DOCS / "make_api.py")
-    assert spec is not None
-    assert spec.loader is not None
+def public_names() -> Any:
+    spec = importlib.util.spec_from_file_location("public_names", DOCS / "public_names.py")
+    assert spec is not None and spec.loader is not None  # noqa: PT018
     module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(DOCS)  # as for a script, which imports from its own folder
-        spec.loader.exec_module(module)
+    spec.loader.exec_module(module)
     return module
 
 
-def test_api_page_is_current() -> None:
-    written = (DOCS / "api.md").read_text(encoding="utf-8")
-    assert written == make_api().page(), "run `python docs/make_api.py`"
+def test_every_group_of_names_has_its_place() -> None:
+    api, pages = public_names(), "".join(p.read_text("utf-8") for p in DOCS.glob("api/*.md"))
+    shown = re.findall(r"^```{public} ([\w.]+)\n:group: (.*)\n```$", pages, re.M)
+    assert sorted(shown) == sorted((m, group) for m in api.MODULES for group in api.groups(m))
+    for module in (dj, training, data):
+        listed = {name for name in module.__all__ if not name.startswith("_")}
+        assert {n for group in api.groups(module.__name__).values() for n in group} == listed
 
 
 def undocumented(name: str) -> str:
     """Missing parts of a public name's docs: a doctest, or descriptions of fields or arguments."""
-    api = make_api()
-    found = api.find(name, api.PACKAGE / "__init__.py")
+    api = public_names()
+    found = api.find(name, "ddpm_jax")
     text = ast.get_docstring(found.node) or ""
     if ">>>" in text:
         return ""
@@ -222,15 +266,14 @@ def test_public_names_are_documented() -> None:
 
 def test_names_of_training_are_documented() -> None:
     """Functions need more than one line or a reference; a class may rely on its methods."""
-    api, faults = make_api(), []
+    api, faults = public_names(), []
     for module in (training, data):
-        path = module.__name__.removeprefix("ddpm_jax.").replace(".", "/")
         for name in module.__all__:
-            found = api.find(name, api.PACKAGE / path / "__init__.py")
+            found = api.find(name, module.__name__)
             text = api.said_of(found)
             short = len(text.splitlines()) < 2 and "as `" not in text
             if not text or (isinstance(found.node, ast.FunctionDef) and short):
-                faults.append(f"{path}: {name}")
+                faults.append(f"{module.__name__}: {name}")
     assert not faults
 
 

@@ -1,11 +1,14 @@
 """Inception-v3 of pytorch-fid and of torch-fidelity, with random weights.
 
-Both packages import torchvision. The index has it for torch with CUDA. Beside a CPU build of torch
-its compiled operators do not load, and it fails where it adds to two of them. Inception-v3 calls
-none of them, so they are defined here, without a kernel, before the import.
+Both packages import torchvision. The index has it for torch with CUDA: beside a CPU build of torch
+its compiled operators do not load, and wherever it is installed, imports of diffusers fail. So it
+is in a folder of its own, and is imported here alone. Inception-v3 calls none of the operators,
+which are defined without a kernel.
 """
 
+import importlib
 import importlib.util
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,25 +17,41 @@ import pytest
 import torch
 from evaluation.inception_weights import random_state
 
+FOLDER = Path(__file__).parents[2] / ".torchvision"
+INSTALL = (
+    "pip install --no-deps pytorch-fid torch-fidelity && "
+    f"pip install --no-deps --target {FOLDER.name} torchvision==0.28.0"
+)
 OPERATORS = ("nms", "qnms")
 """Of torchvision, whose fakes it registers when it is imported."""
+USERS = (
+    *("pytorch_fid.inception", "pytorch_fid.fid_score"),
+    "torch_fidelity.feature_extractor_inceptionv3",
+    *(f"torch_fidelity.metric_{name}" for name in ("fid", "isc", "kid", "prc")),
+)
 
-_library = torch.library.Library("torchvision", "FRAGMENT")
 
-
+@cache
 def torchvision() -> None:
-    """Imports torchvision, or skips the test if it is not installed."""
-    for package in ("torchvision", "pytorch_fid", "torch_fidelity"):
-        if importlib.util.find_spec(package) is None:
-            pytest.skip(
-                f"needs {package}: pip install -e '.[test,parity]'", allow_module_level=True
-            )
+    """Imports what needs torchvision, or skips the test if it is not there. No other test sees it."""
+    packages = [name.partition(".")[0] for name in USERS]
+    if not FOLDER.is_dir() or not all(map(importlib.util.find_spec, packages)):
+        pytest.skip(f"needs {INSTALL}", allow_module_level=True)
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    for name in OPERATORS:
+        library.define(f"{name}(Tensor dets, Tensor scores, float iou) -> Tensor")
+    _KEPT.append(library)  # the operators go with it
+    sys.path.insert(0, str(FOLDER))
     try:
-        import torchvision
-    except RuntimeError:
-        for name in OPERATORS:
-            _library.define(f"{name}(Tensor dets, Tensor scores, float iou) -> Tensor")
-        import torchvision  # noqa: F401
+        for name in USERS:
+            importlib.import_module(name)
+    finally:
+        sys.path.remove(str(FOLDER))
+        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+            del sys.modules[name]
+
+
+_KEPT: list[Any] = []
 
 
 def torch_state() -> dict[str, torch.Tensor]:

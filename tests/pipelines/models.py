@@ -38,7 +38,7 @@ def tiny(**fields: Any) -> tuple[dj.UNet2DModel, dict[str, Any]]:
     }
     model = dj.UNet2DModel(**(config | fields))
     label = None if model.config.num_class_embeds is None else jnp.zeros(1, int)
-    x = jnp.zeros((1, SIZE, SIZE, 1))
+    x = jnp.zeros((1, SIZE, SIZE, model.config.in_channels))
     shapes = jax.eval_shape(lambda key: model.init(key, x, 0, label)["params"], jax.random.key(0))
     random = np.random.default_rng(0)
 
