@@ -14,6 +14,8 @@ import re
 from itertools import chain
 from typing import Any, ClassVar
 
+import numpy as np
+import numpy.typing
 import public_names
 from docutils import nodes
 from docutils.parsers.rst import directives
@@ -28,8 +30,8 @@ from sphinx.util.typing import ExtensionMetadata, OptionSpec, stringify_annotati
 
 SHOWN = ("__call__", "__getitem__", "__next__")
 """Special methods that are documented."""
-ARRAY_LIKE = stringify_annotation(ArrayLike, "smart")
-"""What autodoc makes of it: eight types."""
+ARRAY_LIKE = [stringify_annotation(kind, "smart") for kind in (ArrayLike, np.typing.ArrayLike)]
+"""What autodoc makes of jax's and of NumPy's: long lists of types."""
 
 
 class Public(SphinxDirective):
@@ -165,7 +167,9 @@ def signature(
 
 def readable(types: str) -> str:
     """An array on the device or on the host is one type: `Float[Array, 'b h w c']`."""
-    types = types.replace(ARRAY_LIKE, "ArrayLike").replace("jaxlib._jax.Array", "Array")
+    for written in ARRAY_LIKE:
+        types = types.replace(written, "ArrayLike")
+    types = types.replace("jaxlib._jax.Array", "Array")
     return re.sub(r"(\w+\[)Array(, '[^']*'\]) \| \1ndarray\2", r"\1Array\2", types)
 
 
