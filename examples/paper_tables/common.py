@@ -9,12 +9,11 @@ import json
 import shlex
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from tqdm import tqdm
 
 import ddpm_jax as dj
@@ -24,7 +23,7 @@ from ddpm_jax.cli.evaluated import open_images
 from ddpm_jax.cli.fingerprint import file_sum, fingerprint
 from ddpm_jax.evaluation.features import FeatureNetwork
 from ddpm_jax.evaluation.sets import ImageSet
-from ddpm_jax.hub.files import replacing, write_json
+from ddpm_jax.hub.files import write_json
 from ddpm_jax.training.data import Data
 
 DIGITS = "digits"
@@ -210,32 +209,6 @@ def quality(
     command("evaluate", folder, *compared, "--metrics", metrics, *features, "--out", record)
     found = json.loads(record.read_text())["metrics"]
     return {key: value for numbers in found.values() for key, value in numbers.items()}
-
-
-def in_parts(
-    run: Run, name: str, size: int, compute: Callable[[int, np.ndarray], dict[str, np.ndarray]]
-) -> Iterator[dict[str, np.ndarray]]:
-    """compute(first, pixels) of each part of the real images; each is kept in a file.
-
-    Args:
-        run: whose images.
-        name: folder of the files.
-        size: images in a part.
-        compute: arrays of images first, first + 1, ..., of their pixels (B, H, W, C).
-    """
-    first, folder = 0, run.out / name
-    folder.mkdir(exist_ok=True)
-    with tqdm(total=run.num, desc=name, unit=" images") as bar:
-        for pixels in run.images(run.num).batches(size):
-            file = folder / f"{first:05d}-{first + len(pixels) - 1:05d}.npz"
-            if not file.exists():
-                found = compute(first, pixels)
-                with replacing(file) as partial, partial.open("wb") as content:
-                    np.savez(content, allow_pickle=False, **found)
-            with np.load(file) as kept:
-                yield dict(kept)
-            first += len(pixels)
-            bar.update(len(pixels))
 
 
 # The table.

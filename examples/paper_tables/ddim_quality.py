@@ -2,9 +2,9 @@
 columns of CIFAR-10: `python -m examples.paper_tables.ddim_quality`.
 
 The steps are quadratic (appendix D.2), and all timesteps where there are 1000. As in the authors'
-code x0 is not clipped with any eta, and is clipped in the row "sigma^" (--etas hat), which is DDPM with the
-larger variance 1 - alpha_bar_t / alpha_bar_s between neighbors s < t of the grid. 50,000 images
-against the training set.
+code x0 is not clipped with any eta. It is clipped in the row "sigma^" (--etas hat), which is DDPM
+with the larger variance 1 - alpha_bar_t / alpha_bar_s between neighbors s < t of the grid. 50,000
+images against the training set.
 """
 
 from collections.abc import Sequence

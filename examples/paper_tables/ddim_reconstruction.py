@@ -16,7 +16,8 @@ from jax import Array
 import ddpm_jax as dj
 from benchmarks import report
 from ddpm_jax.evaluation.levels import from_uint8
-from examples.paper_tables.common import Line, Results, Run, checked, finish, in_parts, options
+from examples.paper_tables.common import Line, Results, Run, checked, finish, options
+from examples.parts import in_parts
 
 PAPER = {
     10: "0.014",
@@ -50,8 +51,9 @@ def error(run: Run, model: dj.UNet2DModel, params: Any, steps: int) -> dict[str,
         back = walked(down, walked(up, x0))
         return {"mse": np.asarray(jnp.square((back - x0) / 2).mean((1, 2, 3)), np.float64)}
 
-    size = run.batch or (32 if run.quick else 100)
-    parts = [part["mse"] for part in in_parts(run, f"steps-{steps}", size, compute)]
+    batches = run.images(run.num).batches(run.batch or (32 if run.quick else 100))
+    kept = in_parts(run.out / f"steps-{steps}", batches, run.num, compute)
+    parts = [part["mse"] for part in kept]
     return {"mse": float(np.concatenate(parts).mean())}
 
 
