@@ -237,9 +237,7 @@ def finish(run: Run, title: str, lines: Iterable[Line], *notes: str) -> None:
         f"{', '.join(machine['gpus']) or machine['cpu']}; "
         f"jax {machine['versions']['jax']}; {time.strftime('%Y-%m-%d', time.gmtime())}."
     )
-    quick = [
-        "--quick: the bundled digits, with few steps. These are no numbers of the paper's model."
-    ]
+    quick = ["--quick: the bundled digits, with few steps; nothing to compare with."]
     parts = [f"# {title}", report.table(columns, (_cells(run, line) for line in lines))]
     text = "\n\n".join([*parts, *notes, about, *(quick if run.quick else [])]) + "\n"
     (run.out / "table.md").write_text(text, encoding="utf-8")
