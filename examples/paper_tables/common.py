@@ -30,6 +30,8 @@ DIGITS = "digits"
 QUICK = 64
 """Images of --quick."""
 FEATURES_AT_ONCE = 50
+RESIZE = "torch-fidelity"
+"""The papers' FIDs are by TTUR's program, where the original graph of Inception-v3 resizes."""
 
 NO_MODEL = """\
 The paper's numbers are those of the averaged weights: download \
@@ -186,7 +188,7 @@ def _features(run: Run) -> FeatureNetwork:
     if run.quick:
         return dj.digits_features()
     try:
-        return dj.inception_features(run.weights)
+        return dj.inception_features(run.weights, resize=RESIZE)
     except (OSError, ValueError) as error:
         raise SystemExit(
             f"{error}\nThe FID needs Inception-v3: pass --weights "
@@ -203,7 +205,8 @@ def quality(
     drawn = ["--model", run.model, "--num", run.num, "--format", "npz", "--out", folder]
     command("sample", *drawn, *scheduler, *size)
     weights = [] if run.weights is None else ["--weights", run.weights]
-    features = ["--features", DIGITS] if run.quick else ["--features", "inception", *weights]
+    inception = ["--features", "inception", "--resize", RESIZE, *weights]
+    features = ["--features", DIGITS] if run.quick else inception
     record = run.out / f"{name}.json"
     compared = ["--against", against] if "fid" in metrics else []
     command("evaluate", folder, *compared, "--metrics", metrics, *features, "--out", record)
