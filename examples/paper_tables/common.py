@@ -177,7 +177,8 @@ def statistics(run: Run) -> Path:
     path = run.out / "statistics.npz"
     if not path.exists():
         images = run.images()
-        batches = tqdm(images.batches(FEATURES_AT_ONCE), "real images", unit="batch")
+        total = -(-images.count // FEATURES_AT_ONCE)
+        batches = tqdm(images.batches(FEATURES_AT_ONCE), "real images", total, unit="batch")
         found = dj.collect_features(network, batches, ["statistics"]).statistics
         assert found is not None
         found.save(path)
