@@ -178,8 +178,8 @@ def statistics(run: Run) -> Path:
     if not path.exists():
         images = run.images()
         total = -(-images.count // FEATURES_AT_ONCE)
-        batches = tqdm(images.batches(FEATURES_AT_ONCE), "real images", total, unit="batch")
-        found = dj.collect_features(network, batches, ["statistics"]).statistics
+        bar = tqdm(images.batches(FEATURES_AT_ONCE), "real images", total, unit="batch")
+        found = dj.collect_features(network, (one for one in bar), ["statistics"]).statistics
         assert found is not None
         found.save(path)
     return path
