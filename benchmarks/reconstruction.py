@@ -1,7 +1,7 @@
 """How close a run down from an encoded image comes to it: `python -m benchmarks.reconstruction`.
 
 Encodes real digits with the bundled model by DDIM in S steps, and decodes them in S steps: the
-squared error of a pixel in [-1, 1], as in Table 2 of Song et al. 2021, arXiv:2010.02502 (there on
+squared error of a pixel in [0, 1], as in Table 2 of Song et al. 2021, arXiv:2010.02502 (there on
 CIFAR-10, so only the trend is to be compared). Writes the figures to OUT.json, a table to OUT.md.
 """
 
@@ -41,7 +41,7 @@ def measured(given: Namespace) -> dict[str, Any]:
     for steps in tqdm(given.steps):
         down = scheduler.table(steps, dtype=np.float64)
         back = run(scheduler.table(steps), run(dj.inverted(down), x0))
-        errors[steps] = float(((back - x0) ** 2).mean())
+        errors[steps] = float((((back - x0) / 2) ** 2).mean())  # in [0, 1]
     return {"num": len(images), "errors": errors, "machine": report.machine()}
 
 
@@ -52,7 +52,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     ]
     table = report.table(("steps", "digits", "CIFAR-10, the DDIM paper"), rows)
     return (
-        f"# Encoded and decoded by DDIM: squared error of a pixel\n\n"
+        f"# Encoded and decoded by DDIM: squared error of a pixel in [0, 1]\n\n"
         f"{result['num']} real digits, the bundled model\n\n{table}\n"
     )
 
