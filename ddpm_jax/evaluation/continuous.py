@@ -141,7 +141,7 @@ def prediction(output: Array, x: Float[Array, "b h w c"]) -> Float[Array, "b h w
     if output.shape[:-1] != x.shape[:-1] or output.shape[-1] not in (channels, 2 * channels):
         raise ValueError(
             f"images of shape {x.shape} need an output of that shape, or of twice the channels; "
-            f"got {output.shape}. Each image is evaluated by itself here: pass what is one for each "
-            "image as of_each, not in params"
+            f"got {output.shape}. Each image is evaluated by itself here: pass what is one for "
+            "each image as of_each, not in params"
         )
     return output[..., :channels].astype(jnp.float32)

@@ -12,7 +12,6 @@ from typing import NamedTuple, TypeAlias
 import jax
 import numpy as np
 from jaxtyping import Float, Int, Key, UInt8
-from tqdm import tqdm
 
 from ddpm_jax._typing import AnyArray
 from ddpm_jax.evaluation.levels import from_uint8
@@ -70,6 +69,8 @@ def bits_of_set(
         ValueError: there is no image, a batch is larger than `batch_size`, a figure is not finite,
             or as `bits`.
     """
+    from tqdm import tqdm
+
     found: list[np.ndarray] = []
     shown = tqdm(batches, "nll", unit="batch", disable=not progress)
     for x0, indices, count in _filled(shown, batch_size):
@@ -89,7 +90,9 @@ def _keys(key: Key[AnyArray, ""], indices: Int[np.ndarray, "b"]) -> Key[AnyArray
 def _filled(
     batches: Iterable[Pixels], size: int | None
 ) -> Iterator[tuple[Float[np.ndarray, "_ _ _ _"], Int[np.ndarray, "_"], int]]:
-    """x0 of batches of one size, the last image repeated; the images' indices; how many are real."""
+    """x0 of batches of one size, filled up with the last image; the indices of the images; and how
+    many of them are not filling.
+    """
     first = 0
     for pixels in batches:
         size, count = size or len(pixels), len(pixels)
