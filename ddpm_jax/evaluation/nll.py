@@ -73,7 +73,7 @@ def bits_of_set(
 
     found: list[np.ndarray] = []
     shown = tqdm(batches, "nll", unit="batch", disable=not progress)
-    for x0, indices, count in _filled(shown, batch_size):
+    for x0, indices, count in _filled(iter(shown), batch_size):
         of_each = () if labels is None else (labels[indices],)
         found.append(np.asarray(bits(x0, _keys(key, indices), *of_each), np.float64)[:count])
         if wrong := [int(i) for i in indices[:count][~np.isfinite(found[-1])]]:
@@ -88,7 +88,7 @@ def _keys(key: Key[AnyArray, ""], indices: Int[np.ndarray, "b"]) -> Key[AnyArray
 
 
 def _filled(
-    batches: Iterable[Pixels], size: int | None
+    batches: Iterator[Pixels], size: int | None
 ) -> Iterator[tuple[Float[np.ndarray, "_ _ _ _"], Int[np.ndarray, "_"], int]]:
     """x0 of batches of one size, filled up with the last image; the indices of the images; and how
     many of them are not filling.

@@ -84,6 +84,7 @@ def test_generation_with_noise() -> None:
     np.testing.assert_allclose(seen, previews[np.array([0, STEPS - 5, STEPS - 1])], atol=1e-6)
 
 
+@pytest.mark.usefixtures("as_users_run")
 def test_what_is_refused(bound: dj.VariationalBound) -> None:
     some = dj.variational_bound(epsilon, PARAMS, SCHEDULER, X0, KEYS, num_timesteps=5)
     with pytest.raises(ValueError, match="the terms of all timesteps"):
