@@ -253,7 +253,8 @@ def test_nll_is_that_of_the_function_and_needs_no_features(
     given = ("nll.seed=3", "--against", str(real), "--set", "variance_type=fixed_large")
     found = nll(tiny, tmp_path / "r.json", *given)
     model, params = dj.UNet2DModel.from_pretrained(tiny)
-    scheduler = dj.DDPMScheduler.from_pretrained(tiny, variance_type="fixed_large")
+    own = dj.DDPMScheduler.from_pretrained(tiny).config
+    scheduler = dj.DDPMScheduler.from_config(own, variance_type="fixed_large")
     x0, keys = from_uint8(digits(5)), dj.sample_keys(jax.random.key(3), 5)
     call = (model.denoise, params, scheduler, x0, keys)
     wanted = np.float64(dj.variational_bound(*call, num_timesteps=3).total)

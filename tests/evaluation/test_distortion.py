@@ -76,6 +76,7 @@ def test_generated_pictures_are_the_previews_of_the_run() -> None:
     np.testing.assert_allclose(seen, previews[np.array(once[::2])], rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow  # fast: test_generated_pictures_are_the_previews_of_the_run
 def test_generation_with_noise() -> None:
     table = SCHEDULER.table(STEPS)
     x_T = dj.prior(table, KEYS, shape=(5, 7, 1))

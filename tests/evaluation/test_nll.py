@@ -40,7 +40,7 @@ def test_what_is_refused() -> None:
     with pytest.raises(ValueError, match="the bits of image 3 are not finite"):
         bits_of_set(nan_for_one, [IMAGES[:2], IMAGES[2:4]], KEY, progress=False)
     with pytest.raises(ValueError, match="a batch has 3 images, and 2 are computed together"):
-        bits_of_set(bound, [IMAGES[:2], IMAGES[2:]], KEY, progress=False)
+        bits_of_set(nan_for_one, [IMAGES[:2], IMAGES[2:]], KEY, progress=False)
 
 
 def test_every_pixel_has_its_level() -> None:
