@@ -4,13 +4,16 @@ Params are copied to each device once. During a run nothing moves between device
 has its own key.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from ddpm_jax.sampling.segments import out_of_memory
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,20 @@ class Devices:
         """
         wanted = per_device * self.count if given is None else given
         return -(-min(wanted, num) // self.count) * self.count
+
+
+@contextmanager
+def memory_advice(size: int, devices: int) -> Iterator[None]:
+    """An error for lack of memory becomes a MemoryError that names a batch size to try, if there is
+    a smaller one than `size` on so many devices.
+    """
+    try:
+        yield
+    except (jax.errors.JaxRuntimeError, MemoryError) as error:
+        if out_of_memory(error) and size > devices:
+            least = max(1, size // devices // 2) * devices
+            raise MemoryError(f"out of memory: try --batch-size {least}") from error
+        raise
 
 
 def local_devices() -> Devices:

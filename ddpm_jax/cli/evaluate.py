@@ -1,6 +1,7 @@
 """`ddpm-jax evaluate`: how good the images of a model are, by the metrics of the literature."""
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
@@ -40,7 +41,8 @@ class Evaluate(Schedule):
   ddpm-jax evaluate samples/ --against photos-stats.npz --resize clean-fid
   ddpm-jax evaluate samples/ --metrics is --out score.json
   ddpm-jax evaluate digits --num 500 --against digits --features digits --metrics fid,is
-  ddpm-jax evaluate samples/ --against photos/ --metrics kid --metric-options kid.subset_size=200"""
+  ddpm-jax evaluate samples/ --against photos/ --metrics kid --metric-options kid.subset_size=200
+  ddpm-jax evaluate digits --against digits --metrics nll --metric-options nll.num=64"""
 
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL|IMAGES")]
     """A model to draw images from, as for sample; or images: a folder of files or shards that
@@ -51,13 +53,17 @@ class Evaluate(Schedule):
     statistics (mu, sigma), which suffices for fid."""
 
     metrics: str = "fid"
-    """Names with commas: fid, kid, is (Inception score), pr (precision and recall)."""
+    """Names with commas: fid, kid, is (Inception score), pr (precision and recall), and nll (bits
+    per dimension of the real images under a model, which draws none)."""
 
     metric_options: Annotated[
         tuple[str, ...], tyro.conf.arg(metavar="METRIC.FIELD=VALUE ...", help_behavior_hint="")
     ] = ()
     """Options of the metrics, which by default are kid.subsets=100, kid.subset_size=1000,
-    kid.seed=2020, is.splits=10, is.seed=2020, pr.neighbors=3."""
+    kid.seed=2020, is.splits=10, is.seed=2020, pr.neighbors=3, nll.method=bound (or flow),
+    nll.num=0 (the first so many real images; 0 is all), nll.timesteps=0 (evaluations of an image
+    by the bound; 0 is all timesteps), nll.seed=0, and by the flow nll.probe=rademacher (or
+    gaussian, exact), nll.probes=1, nll.tolerance=1e-5."""
 
     features: Literal["inception", "digits"] = "inception"
     """The network that images are compared by: FID's Inception-v3, or a small one of 8x8 grey
@@ -75,7 +81,8 @@ class Evaluate(Schedule):
     pytorch-fid; "none" takes images of that size."""
 
     num: OptionalCount = None
-    """Number of images. A model needs it, with prompts of each prompt; of images by default all."""
+    """Number of images drawn from a model, which needs it, with prompts of each prompt; or of given
+    images, by default all. nll alone draws none and takes nll.num real images."""
 
     batch_size: OptionalCount = None
     """Images computed together on all devices of this machine, which each take an equal part. By
@@ -113,6 +120,9 @@ class Evaluate(Schedule):
 
     image_column: OptionalName = None
     """Column of such a data set with the images, or the array in an .npz file."""
+
+    label_column: OptionalName = None
+    """The same for the classes of the real images, which nll of a model with classes needs."""
 
     save_stats: OptionalName = None
     """Write the statistics of the real images here, for later runs: a name ending in .npz."""
@@ -155,12 +165,13 @@ class Evaluate(Schedule):
     def _check(self, metrics: "list[Metric]") -> None:
         """Raises OptionError with all faults that need no file."""
         faults = too_small(self, {"num": 1, "batch_size": 1, "resolution": 1})
-        needs = [metric.name for metric in metrics if metric.of_reference]
+        needs = [metric.name for metric in metrics if metric.of_reference or metric.of_model]
         if needs and self.against is None:
             faults.append(f"{', '.join(needs)} needs --against with the real images")
         if not needs and self.against is not None:
             faults.append(f"--against is not used by {self.metrics}: leave it out")
-        of_reference = ("resolution", "split", "subset", "image_column", "save_stats")
+        of_reference = ("resolution", "split", "subset", "image_column", "label_column")
+        of_reference += ("save_stats",)
         if self.against is None:
             faults += [f"{_flag(name)} needs --against" for name in self._changed(of_reference)]
         if self.features != "inception":
@@ -170,17 +181,10 @@ class Evaluate(Schedule):
             value = getattr(self, name)
             if value is not None and Path(value).suffix != ending:
                 faults.append(f"{_flag(name)} must end in {ending}, got {value}")
-        if not self.draws:
-            given = self._changed(OF_DRAWING)
-            faults += [f"{_flag(name)} is of a model, and {self.name} is none" for name in given]
-        elif self.num is None:
-            faults.append(
-                f"{self.name} is a model: pass --num, the number of images to draw; published FIDs "
-                f"are of {ENOUGH:,}"
-            )
+        faults += self._model_faults(metrics)
         if faults:
             raise OptionError("; ".join(faults))
-        if self.draws:
+        if self.draws and _compares_samples(metrics):
             from ddpm_jax.cli.sample_options import check_options
             from ddpm_jax.cli.share import ALL
 
@@ -189,17 +193,50 @@ class Evaluate(Schedule):
             if value is not None:
                 check_writable(Path(value).parent)
 
+    def _model_faults(self, metrics: "list[Metric]") -> Iterator[str]:
+        """Options that go with a model, or with samples, and what is compared has none."""
+        of_model = [metric.name for metric in metrics if metric.of_model]
+        if not self.draws:
+            if of_model:
+                yield f"{', '.join(of_model)} is of a model, and {self.name} is images"
+            given = self._changed(OF_DRAWING)
+            yield from (f"{_flag(name)} is of a model, and {self.name} is none" for name in given)
+        elif not _compares_samples(metrics):
+            for name in self._changed(OF_SAMPLES):
+                yield f"{_flag(name)} is of samples, and {self.metrics} has none"
+            if options := [] if self.eta is not None else list(self.options()):
+                yield f"{', '.join(options)} is an option of a run, and {self.metrics} has none"
+            if self.num is not None:
+                yield "nll.num of --metric-options is the number of real images"
+        elif self.num is None:
+            yield (
+                f"{self.name} is a model: pass --num, the number of images to draw; published FIDs "
+                f"are of {ENOUGH:,}"
+            )
+
     def _changed(self, names: tuple[str, ...]) -> list[str]:
         """Those options that do not have their defaults."""
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
         return [name for name in names if getattr(self, name) != defaults[name]]
 
 
+OF_MODEL = ("dtype", "revision", "variant")
 OF_DRAWING = (
     *(field.name for field in dataclasses.fields(Schedule)),
-    *("seed", "prompts_from", "labels", "guidance", "dtype", "revision", "variant"),
+    *("seed", "prompts_from", "labels", "guidance", *OF_MODEL),
 )
 """Options that `sample` has under the same names, for images that are drawn."""
+
+
+OF_SAMPLES = (
+    *(name for name in OF_DRAWING if name not in ("scheduler_config", "overrides", *OF_MODEL)),
+    *("num", "features", "weights", "resize", "save_stats"),
+)
+"""Options that only metrics of samples use."""
+
+
+def _compares_samples(metrics: "list[Metric]") -> bool:
+    return any(metric.of_samples for metric in metrics)
 
 
 def _flag(name: str) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import UInt8
+from tqdm import tqdm
 
 from ddpm_jax.cli.shard_files import FAULTS, PIXELS, Shard
 from ddpm_jax.cli.shards import shards_in
@@ -169,6 +170,18 @@ class DrawnImages(ImageSet):
         for batch in self.drawing.draw(range(self.count)):
             pixels = np.stack([one.pixels for one in batch])
             yield from (pixels[start : start + size] for start in range(0, len(pixels), size))
+
+
+def with_bar(images: ImageSet, size: int, what: str, num: int | None = None) -> Iterator[Pixels]:
+    """Batches of a set, or of its first `num` images, with a progress bar."""
+    left = images.count if num is None else num
+    with tqdm(total=left, desc=what, unit=" images") as bar:
+        for batch in images.batches(min(size, left)):
+            yield batch[:left]
+            bar.update(min(left, len(batch)))
+            left -= len(batch)
+            if left <= 0:
+                return
 
 
 def described(images: ImageSet, shape: Any) -> dict[str, Any]:

@@ -89,8 +89,12 @@ class Schedule:
     """Change fields of the scheduler's config (timestep_spacing=trailing), or set options of a run
     (s_churn=40)."""
 
-    def make(self, config: Mapping[str, Any] | None = None) -> Scheduler:
+    def make(
+        self, config: Mapping[str, Any] | None = None, kind: type[Scheduler] | None = None
+    ) -> Scheduler:
         """The scheduler, made from `config`, the config of a model's own scheduler, if given.
+
+        `kind` is its class; None for the method's.
 
         Raises:
             OptionError: the scheduler lacks a field or refuses a value.
@@ -98,7 +102,7 @@ class Schedule:
         """
         fields = {name: value for name, value in self._given() if not self._is_option(name)}
         with option_errors() if fields else nullcontext():
-            return self.kind(config or {}).from_config(config or {}, **fields)
+            return (kind or self.kind(config or {})).from_config(config or {}, **fields)
 
     def kind(self, config: Mapping[str, Any]) -> type[Scheduler]:
         """The class of the scheduler; the model's own one where its steps are not needed, or where
@@ -106,8 +110,7 @@ class Schedule:
         """
         if self.scheduler is not None and not self.has_own_table:
             return BY_NAME[self.scheduler]
-        named = {cls.__name__: cls for cls in SCHEDULERS}
-        own = named.get(str(config.get("_class_name")), DDIMScheduler)
+        own = own_kind(config)
         return own if self.has_own_table or own.family != DDIMScheduler.family else DDIMScheduler
 
     @property
@@ -219,6 +222,12 @@ class Schedule:
             )
         given = [(name, _value(text)) for name, _, text in pairs]
         return given if self.eta is None else [*given, ("eta", self.eta)]
+
+
+def own_kind(config: Mapping[str, Any]) -> type[Scheduler]:
+    """The class that a scheduler's config names; DDIM's without a known name."""
+    named = {cls.__name__: cls for cls in SCHEDULERS}
+    return named.get(config.get("_class_name", ""), DDIMScheduler)
 
 
 def _check_levels(table: "Table", scheduler: Scheduler, source: str) -> None:

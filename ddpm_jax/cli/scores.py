@@ -1,4 +1,4 @@
-"""What `evaluate` computes: features of both sets of images, the metrics, the record of a run."""
+"""What `evaluate` computes: features of sets of images, the metrics, the record of a run."""
 
 import dataclasses
 import json
@@ -8,32 +8,36 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
-from tqdm import tqdm
 
 from ddpm_jax.cli import provenance
+from ddpm_jax.cli.asked import Asked, asked_model
 from ddpm_jax.cli.common import OptionError, counted, option_errors
-from ddpm_jax.cli.devices import Devices, local_devices
+from ddpm_jax.cli.devices import Devices, local_devices, memory_advice
 from ddpm_jax.cli.evaluate import ENOUGH
-from ddpm_jax.cli.evaluated import DrawnImages, Pixels, described, open_images
+from ddpm_jax.cli.evaluated import DrawnImages, Pixels, described, open_images, with_bar
 from ddpm_jax.cli.job import Job
 from ddpm_jax.evaluation.features import Collected, FeatureNetwork, Need, collect_features
 from ddpm_jax.evaluation.metrics import Evidence, Metric
 from ddpm_jax.evaluation.networks import NETWORKS
 from ddpm_jax.evaluation.resizing import Batches
-from ddpm_jax.evaluation.sets import ImageSet
+from ddpm_jax.evaluation.sets import ImageSet, SourceImages
 from ddpm_jax.evaluation.statistics import Statistics, is_statistics
 from ddpm_jax.hub.files import write_json
-from ddpm_jax.sampling.segments import out_of_memory
 from ddpm_jax.training.data import Data
 
 if TYPE_CHECKING:
     from ddpm_jax.cli.evaluate import Evaluate
 
-OF_DATA = ("resolution", "split", "subset", "image_column")
+OF_DATA = ("resolution", "split", "subset", "image_column", "label_column")
 """Options of the real images, which `Data` has under the same names."""
 
 BATCH = 50
 """Default number of images in a batch of a device: pytorch-fid's."""
+
+
+SPREADS = ("_std", "_error")
+"""Endings of numbers that are the standard deviation over subsets, or the standard error, of the
+number before."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +53,14 @@ class Scores:
     record: dict[str, Any]
 
     def table(self) -> str:
-        """A line for each number, with its spread over subsets; and what to mind."""
+        """A line for each number, with its spread or standard error; and what to mind."""
         lines = []
         for numbers in self.values.values():
             for name, value in numbers.items():
-                if not name.endswith("_std"):
-                    std = numbers.get(f"{name}_std")
-                    spread = "" if std is None else f" ± {std:.6g}"
-                    lines.append(f"{name:<10} {value:.6g}{spread}")
+                if not name.endswith(SPREADS):
+                    std = [numbers[own] for end in SPREADS if (own := name + end) in numbers]
+                    spread = f" ± {std[0]:.6g}" if std else ""
+                    lines.append(f"{name:<12} {value:.6g}{spread}")
         counts = [self.record[of]["count"] for of in ("samples", "reference") if of in self.record]
         least = min((count for count in counts if count is not None), default=ENOUGH)
         if "fid" in self.values and least < ENOUGH:
@@ -72,47 +76,59 @@ class Scores:
 
 
 def measure(given: "Evaluate", metrics: Sequence[Metric]) -> Scores:
-    """Computes the metrics. What can be wrong is found before the network is read.
+    """Computes the metrics. What can be wrong is found before a network is read.
 
     Raises:
         OptionError: there are too few images, or an option is refused for them.
         ValueError, OSError, ImportError: images or weights cannot be read.
     """
-    job = given.sample().job() if given.draws else None
-    samples = None if job else _images(Data(name=given.name), given.num)
-    reference = _reference(given, metrics)
+    of_features = _needs(metrics, "of_samples")
+    asked = asked_model(given, metrics)
+    job = given.sample().job() if of_features and given.draws else None
+    samples = _images(Data(name=given.name), given.num) if of_features and not job else None
+    reference = _reference(given, metrics, asked)
     _check_counts(metrics, _count(job or samples) or 0, _count(reference))
+    if asked is not None:
+        assert isinstance(reference, ImageSet)
+        asked.check(metrics, reference)
     devices = local_devices()
-    network = _network(given, devices)
-    _check_sets(network, job, samples, reference)
-    runner = Runner(network, devices, given.batch_size)
-    real = _collect_reference(given, runner, metrics, reference)
-    if job is not None:
-        samples = DrawnImages(job, job.drawing(job.total))
-    assert samples is not None
-    made = runner.collect(samples, _needs(metrics, "of_samples"), "samples")
-    values = {metric.name: metric.compute(Evidence(made, real)) for metric in metrics}
-    record = _record(given, runner, metrics, samples, reference)
-    return Scores(values, record)
+    evidence, record = Evidence(), {}
+    if of_features:
+        runner = Runner(_network(given, devices), devices, given.batch_size)
+        _check_sets(runner.network, job, samples, reference)
+        real = _collect_reference(given, runner, metrics, reference)
+        if job is not None:
+            samples = DrawnImages(job, job.drawing(job.total))
+        assert samples is not None
+        evidence = Evidence(runner.collect(samples, of_features, "samples"), real)
+        record = runner.record | {"samples": described(samples, runner.shapes.get("samples"))}
+    values = _values(metrics, evidence, asked, devices, reference)
+    if asked is not None:
+        record["model"] = asked.settings
+    return Scores(values, record | _record(given, metrics, reference))
+
+
+def _values(
+    metrics: Sequence[Metric],
+    evidence: Evidence,
+    asked: Asked | None,
+    devices: Devices,
+    reference: ImageSet | Statistics | None,
+) -> dict[str, dict[str, float]]:
+    """The numbers of all metrics. The model is read after images and features are done with."""
+    values = {one.name: one.compute(evidence) for one in metrics if not one.of_model}
+    if asked is not None:
+        assert isinstance(reference, ImageSet)
+        loaded = asked.load(devices, reference)
+        values |= {one.name: loaded.compute(one, evidence) for one in metrics if one.of_model}
+    return {one.name: values[one.name] for one in metrics}
 
 
 def _record(
-    given: "Evaluate",
-    runner: "Runner",
-    metrics: Sequence[Metric],
-    samples: ImageSet,
-    reference: ImageSet | Statistics | None,
+    given: "Evaluate", metrics: Sequence[Metric], reference: ImageSet | Statistics | None
 ) -> dict[str, Any]:
-    """All that is needed to repeat a run."""
-    network = runner.network
+    """What is needed to repeat any run."""
     record: dict[str, Any] = {
-        "samples": described(samples, runner.shapes.get("samples")),
-        "features": {
-            "network": network.name,
-            "weights": network.weights,
-            "resize": network.resizing.name,
-            "dims": network.dims,
-        },
         "options": {metric.name: dataclasses.asdict(metric) for metric in metrics},
         "devices": [device.device_kind for device in jax.local_devices()],
         "versions": json.loads(provenance.versions()),
@@ -121,7 +137,7 @@ def _record(
         record["reference"] = {"statistics": given.against, "count": reference.count}
     elif reference is not None:
         data = {name: getattr(given, name) for name in OF_DATA}
-        shown = described(reference, runner.shapes.get("reference"))
+        shown = described(reference, reference.shape)
         record["reference"] = shown | {k: v for k, v in data.items() if v is not None}
     return record
 
@@ -139,6 +155,19 @@ class Runner:
         self.network, self._devices, self._given = network, devices, batch_size
         self.shapes: dict[str, tuple[int, ...]] = {}
 
+    @property
+    def record(self) -> dict[str, Any]:
+        """What the features are."""
+        network = self.network
+        return {
+            "features": {
+                "network": network.name,
+                "weights": network.weights,
+                "resize": network.resizing.name,
+                "dims": network.dims,
+            }
+        }
+
     def collect(self, images: ImageSet, needs: frozenset[Need], what: str) -> Collected:
         """What the metrics need of a set, with a progress bar unless the images are drawn.
 
@@ -150,8 +179,8 @@ class Runner:
             batches: Batches = images.batches(size)
         else:
             size = self._devices.batch_size(self._given, BATCH, images.count)
-            batches = _with_bar(images, size, what)
-        try:
+            batches = with_bar(images, size, f"features of the {what}")
+        with memory_advice(size, self._devices.count):
             return collect_features(
                 self.network,
                 self._seen(batches, what),
@@ -159,11 +188,6 @@ class Runner:
                 batch_size=size,
                 split=self._devices.split,
             )
-        except (jax.errors.JaxRuntimeError, MemoryError) as error:
-            if out_of_memory(error) and size > self._devices.count:
-                least = max(1, size // self._devices.count // 2) * self._devices.count
-                raise MemoryError(f"out of memory: try --batch-size {least}") from error
-            raise
 
     def _seen(self, batches: Batches, what: str) -> Iterator[Pixels]:
         for images in batches:
@@ -171,24 +195,34 @@ class Runner:
             yield images
 
 
-def _with_bar(images: ImageSet, size: int, what: str) -> Iterator[Pixels]:
-    with tqdm(total=images.count, desc=f"features of the {what}", unit=" images") as bar:
-        for batch in images.batches(size):
-            yield batch
-            bar.update(len(batch))
-
-
 def _images(data: Data, num: int | None = None) -> ImageSet:
     with option_errors():
         return open_images(data, num)
 
 
-def _reference(given: "Evaluate", metrics: Sequence[Metric]) -> ImageSet | Statistics | None:
+def _labelled_images(data: Data) -> ImageSet:
+    try:
+        found = _images(data)
+    except OptionError as error:
+        raise OptionError(f"nll of a model with classes needs labels: {error}") from error
+    if not isinstance(found, SourceImages):
+        raise OptionError(f"nll of a model with classes needs labels, and {data.name} has none")
+    return found
+
+
+def _reference(
+    given: "Evaluate", metrics: Sequence[Metric], asked: Asked | None
+) -> ImageSet | Statistics | None:
     """The real images, or their statistics. OptionError if statistics do not suffice."""
     if given.against is None:
         return None
+    labels = asked is not None and asked.classes
+    if given.label_column is not None and not labels:
+        raise OptionError("--label-column is of nll with a model that has classes: leave it out")
     if not is_statistics(Path(given.against).expanduser()):
-        return _images(Data(name=given.against, **{name: getattr(given, name) for name in OF_DATA}))
+        chosen = {name: getattr(given, name) for name in OF_DATA}
+        data = Data(name=given.against, labels=labels, **chosen)
+        return _labelled_images(data) if labels else _images(data)
     useless = [
         f"--{name.replace('_', '-')}"
         for name in (*OF_DATA, "save_stats")
@@ -196,7 +230,7 @@ def _reference(given: "Evaluate", metrics: Sequence[Metric]) -> ImageSet | Stati
     ]
     if useless:
         raise OptionError(f"{given.against} has statistics, not images: leave out {useless[0]}")
-    more = [metric.name for metric in metrics if metric.of_reference - {"statistics"}]
+    more = [one.name for one in metrics if one.of_model or one.of_reference - {"statistics"}]
     if more:
         raise OptionError(
             f"{', '.join(more)} needs the real images, and {given.against} has only their "

@@ -34,6 +34,7 @@ from ddpm_jax.likelihood import Posterior, bound_terms, posterior, predicted_x0,
 from ddpm_jax.sampling.keys import Images, Keys, check_batch, keys_for
 from ddpm_jax.sampling.loops import Denoise, check_denoise
 from ddpm_jax.schedulers import DDPMScheduler
+from ddpm_jax.schedulers.betas import BetaScheduler
 from ddpm_jax.schedulers.sigmas import LAST_ALPHA_BAR
 
 
@@ -119,9 +120,10 @@ def check_ddpm(scheduler: Any) -> None:
     """Raises ValueError for another scheduler: the bound is of DDPM's reverse process."""
     if not isinstance(scheduler, DDPMScheduler):
         name = type(scheduler).__name__
+        same = "; DDPMScheduler.from_config(scheduler.config) is the one of the same network"
         raise ValueError(
-            f"the variational bound is of a DDPMScheduler, got {name}; "
-            "DDPMScheduler.from_config(scheduler.config) is the one of the same network"
+            f"the variational bound is of a DDPMScheduler, got {name}"
+            f"{same if isinstance(scheduler, BetaScheduler) else ''}"
         )
 
 

@@ -51,11 +51,20 @@ class Continuous(NamedTuple):
     eps: Ask
 
 
+Read: TypeAlias = Callable[[Denoise, Any], Continuous]
+"""(denoise, scheduler) -> the reading."""
+
+
 def continuous(denoise: Denoise, scheduler: Scheduler) -> Continuous:
-    """The reading of a scheduler's network.
+    """The reading of a scheduler's network. Raises ValueError as `reading_of`."""
+    return reading_of(scheduler)(denoise, scheduler)
+
+
+def reading_of(scheduler: Scheduler) -> Read:
+    """How a scheduler's network is read.
 
     Raises:
-        ValueError: a scheduler whose network is read in another way, by name.
+        ValueError: it is read in no such way, by name.
     """
     name = type(scheduler).__name__
     if isinstance(scheduler, Distilled):
@@ -64,7 +73,7 @@ def continuous(denoise: Denoise, scheduler: Scheduler) -> Continuous:
         raise ValueError(f"the probability flow is not known for {name} with use_flow_sigmas")
     for kind, read in READINGS.items():
         if isinstance(scheduler, kind):
-            return read(denoise, scheduler)
+            return read
     raise ValueError(
         "the probability flow is known for schedulers of betas, EDM's and ScoreSdeVeScheduler, "
         f"got {name}"
@@ -116,7 +125,7 @@ def _of_score(denoise: Denoise, scheduler: Any) -> Continuous:
     return Continuous(np.log(scheduler.sigma_min), np.log(scheduler.sigma_max), eps)
 
 
-READINGS: dict[type[Scheduler], Callable[[Denoise, Any], Continuous]] = {
+READINGS: dict[type[Scheduler], Read] = {
     BetaScheduler: _of_betas,
     EDMScheduler: _of_edm,
     ScoreSdeVeScheduler: _of_score,
@@ -132,7 +141,7 @@ def prediction(output: Array, x: Float[Array, "b h w c"]) -> Float[Array, "b h w
     if output.shape[:-1] != x.shape[:-1] or output.shape[-1] not in (channels, 2 * channels):
         raise ValueError(
             f"images of shape {x.shape} need an output of that shape, or of twice the channels; "
-            f"got {output.shape}. Each image is evaluated by itself here, so params must hold "
-            "nothing that is one for each image"
+            f"got {output.shape}. Each image is evaluated by itself here: pass what is one for "
+            "each image as of_each, not in params"
         )
     return output[..., :channels].astype(jnp.float32)

@@ -43,6 +43,8 @@ from ddpm_jax.schedulers.base import Scheduler
 Probe: TypeAlias = Literal["rademacher", "gaussian", "exact"]
 """What v is in (3): signs, normal numbers, or each unit vector, which gives the trace itself."""
 
+DIFFRAX = ("diffrax",)
+"""What it needs of the extra "evaluation"."""
 PROBES = ("rademacher", "gaussian", "exact")
 MOST_EXACT = 4096
 """Dimensions up to which the trace may be exact: one derivative for each."""
@@ -71,6 +73,7 @@ def flow_log_likelihood(
     x0: Images,
     keys: Keys,
     *,
+    of_each: Any = None,
     dequantize: bool = True,
     probe: Probe = "rademacher",
     num_probes: int = 1,
@@ -91,6 +94,8 @@ def flow_log_likelihood(
         scheduler: one of betas, whatever its method; EDM's; or ScoreSdeVeScheduler.
         x0: (B, H, W, C) floats, p / 127.5 - 1 for pixels p in 0..255; without `dequantize` any.
         keys: (B,) one key per image.
+        of_each: what is one for each image, such as class labels: a pytree of arrays (B, ...). If
+            it is given, denoise gets the pair (params, of_each) with the (1, ...) of its image.
         dequantize: add uniform noise of the width of a level. False: x0 is continuous as it is.
         probe: of equation (3).
         num_probes: how many are averaged for each image; the spread falls with the root of it.
@@ -121,20 +126,26 @@ def flow_log_likelihood(
     >>> round(float(found.log_likelihood[0]) / 4, 2)  # -log(2 pi) / 2
     -0.92
     """
-    check_installed(("diffrax",), "the probability flow", "evaluation")
+    check_installed(DIFFRAX, "the probability flow", "evaluation")
     check_denoise(denoise, params)
     continuous(denoise, scheduler)  # refuses other processes
     check_batch(x0)
     _check_options(probe, num_probes, rtol, atol, max_steps, np.prod(x0.shape[1:]))
     if dequantize:
         check_levels(x0)
-    given = jnp.asarray(x0, jnp.float32), keys_for(x0, keys)
+    if wrong := [np.shape(leaf) for leaf in jax.tree.leaves(of_each) if _first(leaf) != len(x0)]:
+        raise ValueError(f"of_each must have arrays ({len(x0)}, ...), got shape {wrong[0]}")
+    given = jnp.asarray(x0, jnp.float32), keys_for(x0, keys), of_each
     static = bool(dequantize), probe, int(num_probes), int(max_steps)
     tolerances = jnp.float32(rtol), jnp.float32(atol)
     found, reached = _flow(denoise, params, scheduler, *given, tolerances, *static)
     if not isinstance(reached, jax.core.Tracer):
         _check_reached(np.asarray(reached), max_steps)
     return found
+
+
+def _first(leaf: Any) -> int | None:
+    return np.shape(leaf)[0] if np.ndim(leaf) else None
 
 
 def _check_options(
@@ -169,13 +180,14 @@ def _check_reached(reached: Bool[np.ndarray, "b"], max_steps: int) -> None:
         )
 
 
-@partial(jax.jit, static_argnums=(0, 2, 6, 7, 8, 9))
+@partial(jax.jit, static_argnums=(0, 2, 7, 8, 9, 10))
 def _flow(
     denoise: Denoise,
     params: Any,
     scheduler: Scheduler,
     x0: Array,
     keys: Array,
+    of_each: Any,
     tolerances: tuple[Array, Array],
     dequantize: bool,
     probe: Probe,
@@ -186,11 +198,12 @@ def _flow(
     ends = jnp.float32(read.low), jnp.float32(read.high)
     scale = level_scales(ends[0])[0]
 
-    def one(image: Array, key: Array) -> tuple[FlowLikelihood, Array]:
+    def one(image: Array, key: Array, own: Any) -> tuple[FlowLikelihood, Array]:
         if dequantize:
             image = image + uniform(key, image.shape)
         v = _probes(probe, num_probes, key, image.shape)
-        arguments = read.eps, params, v
+        whole = params if of_each is None else (params, jax.tree.map(lambda leaf: leaf[None], own))
+        arguments = read.eps, whole, v
         z, change, steps, reached = _solved(
             scale * image, arguments, ends, tolerances, max_steps, probe == "exact"
         )
@@ -200,7 +213,7 @@ def _flow(
         bits = -nats / NATS_PER_BIT - np.float32(np.log2(2 * BIN))
         return FlowLikelihood(bits, nats * size, z, steps), reached
 
-    return jax.vmap(one)(x0, keys)
+    return jax.vmap(one)(x0, keys, of_each)
 
 
 def uniform(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "h w c"]:

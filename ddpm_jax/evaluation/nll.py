@@ -11,17 +11,17 @@ from typing import NamedTuple, TypeAlias
 
 import jax
 import numpy as np
-from jaxtyping import Float, Key, UInt8
-from tqdm import tqdm
+from jaxtyping import Float, Int, Key, UInt8
 
 from ddpm_jax._typing import AnyArray
 from ddpm_jax.evaluation.levels import from_uint8
+from ddpm_jax.hub.files import listed
 from ddpm_jax.sampling.keys import typed_keys
 
 Pixels: TypeAlias = UInt8[np.ndarray, "_ _ _ _"]
 """Images (B, H, W, C)."""
-Bits: TypeAlias = Callable[[Float[np.ndarray, "b h w c"], Key[AnyArray, "b"]], Float[AnyArray, "b"]]
-"""bits(x0, keys) -> bits per dimension of each image."""
+Bits: TypeAlias = Callable[..., Float[AnyArray, "b"]]
+"""bits(x0, keys) -> bits per dimension of each image; bits(x0, keys, labels) with labels."""
 
 
 class Likelihoods(NamedTuple):
@@ -46,39 +46,59 @@ class Likelihoods(NamedTuple):
 
 
 def bits_of_set(
-    bits: Bits, batches: Iterable[Pixels], key: Key[AnyArray, ""], *, progress: bool = True
+    bits: Bits,
+    batches: Iterable[Pixels],
+    key: Key[AnyArray, ""],
+    *,
+    labels: Int[np.ndarray, "n"] | None = None,
+    batch_size: int | None = None,
+    progress: bool = True,
 ) -> Likelihoods:
     """Bits per dimension of all images of a set.
 
     Args:
         bits: bits(x0, keys), of `ddpm_jax.variational_bound` or `ddpm_jax.flow_log_likelihood`.
-        batches: uint8 images of one size. A smaller last batch is filled up, so that everything
-            is compiled once.
+        batches: uint8 images of one size. A smaller batch is filled up, so that everything is
+            compiled once.
         key: one key; image i of the set has fold_in(key, i).
+        labels: the class of image i of the set, which `bits` is then given, too.
+        batch_size: images computed together. None: the size of the first batch.
         progress: show a bar.
 
     Raises:
-        ValueError: there is no image, a batch is larger than the first, or as `bits`.
+        ValueError: there is no image, a batch is larger than `batch_size`, a figure is not finite,
+            or as `bits`.
     """
+    from tqdm import tqdm
+
     found: list[np.ndarray] = []
-    for x0, keys, count in _filled(tqdm(batches, "nll", unit="batch", disable=not progress), key):
-        found.append(np.asarray(bits(x0, keys), np.float64)[:count])
+    shown = tqdm(batches, "nll", unit="batch", disable=not progress)
+    for x0, indices, count in _filled(iter(shown), batch_size):
+        of_each = () if labels is None else (labels[indices],)
+        found.append(np.asarray(bits(x0, _keys(key, indices), *of_each), np.float64)[:count])
+        if wrong := [int(i) for i in indices[:count][~np.isfinite(found[-1])]]:
+            raise ValueError(f"the bits of image {listed(wrong)} are not finite: NaN or infinity")
     if not found:
         raise ValueError("a likelihood needs at least one image")
     return Likelihoods(np.concatenate(found))
 
 
+def _keys(key: Key[AnyArray, ""], indices: Int[np.ndarray, "b"]) -> Key[AnyArray, "b"]:
+    return jax.vmap(jax.random.fold_in, (None, 0))(typed_keys(key), indices.astype(np.uint32))
+
+
 def _filled(
-    batches: Iterable[Pixels], key: Key[AnyArray, ""]
-) -> Iterator[tuple[Float[np.ndarray, "_ _ _ _"], Key[AnyArray, "_"], int]]:
-    """Batches of one size, the last image repeated; their keys, and how many images are real."""
-    first, size = 0, 0
-    fold = jax.vmap(jax.random.fold_in, (None, 0))
+    batches: Iterator[Pixels], size: int | None
+) -> Iterator[tuple[Float[np.ndarray, "_ _ _ _"], Int[np.ndarray, "_"], int]]:
+    """x0 of batches of one size, filled up with the last image; the indices of the images; and how
+    many of them are not filling.
+    """
+    first = 0
     for pixels in batches:
         size, count = size or len(pixels), len(pixels)
         if count > size:
-            raise ValueError(f"the first batch has {size} images and a later one {count}")
+            raise ValueError(f"a batch has {count} images, and {size} are computed together")
         x0 = from_uint8(pixels)
         x0 = np.concatenate([x0, np.repeat(x0[-1:], size - count, axis=0)])
-        yield x0, fold(typed_keys(key), np.arange(first, first + size, dtype=np.uint32)), count
+        yield x0, first + np.minimum(np.arange(size), count - 1), count
         first += count

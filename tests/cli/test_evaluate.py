@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from cli.sampling import complaint, sample, save_tiny
@@ -15,6 +16,7 @@ from PIL import Image
 import ddpm_jax as dj
 from ddpm_jax.cli import evaluated, main
 from ddpm_jax.evaluation.digits import real_digits
+from ddpm_jax.evaluation.levels import from_uint8
 from ddpm_jax.evaluation.metrics import METRICS
 from ddpm_jax.evaluation.networks import NETWORKS
 from ddpm_jax.training.data import Data
@@ -87,7 +89,7 @@ def test_a_folder_against_a_file(
     assert len(found["features"]["weights"]) == 64
     assert found["versions"]["numpy"] == np.__version__
     printed = capsys.readouterr().out
-    assert f"kid        {found['metrics']['kid']['kid']:.6g} ± " in printed
+    assert f"kid          {found['metrics']['kid']['kid']:.6g} ± " in printed
     assert "The fid of 40 images is too large" in printed
     assert str(tmp_path / "r.json") in printed
 
@@ -170,7 +172,7 @@ BASE = "--features digits --no-cache"
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ("MADE --against REAL --metrics fid,ppl", "one or more of fid, kid, is, pr with commas"),
+        ("MADE --against REAL --metrics fid,ppl", "more of fid, kid, is, pr, nll with commas"),
         ("MADE --against REAL --metrics fid,fid", "each once"),
         ("MADE --against REAL --metric-options kid.subsets=3", "takes, of fid, none"),
         ("MADE --against REAL --metrics kid --metric-options kid.subsets=a", "be a whole number"),
@@ -194,6 +196,10 @@ BASE = "--features digits --no-cache"
         ("MADE --against STATS", "the statistics have 3 features, and digits 64"),
         ("MADE --against OTHER", "the statistics are by inception 1234 clean-fid"),
         ("MADE --against none.npz", "there is no file or folder none.npz"),
+        (
+            "TINY --against REAL --num 2 --metrics fid,nll --steps 1 --metric-options nll.num=61",
+            "nll.num must lie in 0..60",
+        ),
     ],
 )
 def test_refusals(
@@ -224,6 +230,145 @@ def test_refusals(
     }
     words = [str(places.get(word, word)) for word in argv.split()]
     assert message in complaint(f"evaluate {' '.join(words)} {BASE}", capsys, 2)
+
+
+def nll(model: object, out: Path, *argv: str) -> dict[str, Any]:
+    """Runs nll alone, with few timesteps of few images."""
+    few = ("--metric-options", "nll.num=5", "nll.timesteps=3", *argv)
+    always = f"evaluate {model} --metrics nll --no-cache --batch-size 2 --out {out}"
+    assert main([*always.split(), *few]) == 0
+    return json.loads(out.read_text())
+
+
+def test_nll_is_that_of_the_function_and_needs_no_features(
+    tiny: Path,
+    real: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    count_compilations: Callable[[], AbstractContextManager[Any]],
+) -> None:
+    """Three batches of two images, the last one filled up."""
+    monkeypatch.setattr("ddpm_jax.cli.scores.NETWORKS", {})
+    given = ("nll.seed=3", "--against", str(real), "--set", "variance_type=fixed_large")
+    found = nll(tiny, tmp_path / "r.json", *given)
+    model, params = dj.UNet2DModel.from_pretrained(tiny)
+    own = dj.DDPMScheduler.from_pretrained(tiny).config
+    scheduler = dj.DDPMScheduler.from_config(own, variance_type="fixed_large")
+    x0, keys = from_uint8(digits(5)), dj.sample_keys(jax.random.key(3), 5)
+    call = (model.denoise, params, scheduler, x0, keys)
+    wanted = np.float64(dj.variational_bound(*call, num_timesteps=3).total)
+    numbers = found["metrics"]["nll"]
+    assert numbers["bits_per_dim"] == pytest.approx(wanted.mean(), rel=1e-4)
+    assert numbers["bits_per_dim_error"] == pytest.approx(wanted.std() / 2, rel=1e-3)  # n - 1 = 4
+    assert not {"samples", "features"} & set(found)
+    assert (found["reference"]["count"], found["options"]["nll"]["num"]) == (60, 5)
+    assert len(found["model"]["weights"]) == 64
+    assert '"variance_type": "fixed_large"' in found["model"]["schedulers"]["nll"]
+    printed = capsys.readouterr()
+    assert f"bits_per_dim {numbers['bits_per_dim']:.6g} ± " in printed.out
+    assert "5/5" in printed.err
+    with count_compilations() as compiled:
+        assert nll(tiny, tmp_path / "r.json", *given)["metrics"] == found["metrics"]
+    assert compiled.count == 0
+
+
+def test_nll_of_classes_and_beside_another_metric(real: Path, tmp_path: Path) -> None:
+    """Labels are those of the data. Samples and features are as without nll."""
+    model = save_tiny(tmp_path / "classes", num_class_embeds=10)
+    labels = np.arange(60) % 10
+    np.savez(tmp_path / "labelled.npz", images=digits(60), kinds=labels)
+    given = ("--against", str(tmp_path / "labelled.npz"), "--label-column", "kinds")
+    found = nll(model, tmp_path / "r.json", *given)["metrics"]["nll"]
+    unet, params = dj.UNet2DModel.from_pretrained(model)
+
+    def denoise(params: Any, x: Any, timestep: Any) -> Any:
+        own, classes = params
+        return unet.apply({"params": own}, x, timestep, class_labels=classes)
+
+    scheduler = dj.DDPMScheduler.from_pretrained(model)
+    x0, keys = from_uint8(digits(5)), dj.sample_keys(jax.random.key(0), 5)
+    whole = (params, labels[:5])
+    bound = dj.variational_bound(denoise, whole, scheduler, x0, keys, num_timesteps=3)
+    assert found["bits_per_dim"] == pytest.approx(float(np.mean(bound.total)), rel=1e-4)
+    drawn = ("--num", "4", "--steps", "2", "--batch-size", "2", "--features", "digits")
+    few = ("nll.num=5", "nll.timesteps=3")
+    both = evaluate(model, tmp_path / "r.json", *given, *drawn, "--metric-options", *few,
+                    metrics="nll,fid")  # fmt: skip
+    assert both["metrics"]["nll"] == pytest.approx(found)
+    assert both["metrics"]["fid"]["fid"] > 0
+    assert list(both["metrics"]) == ["fid", "nll"]  # the file's names are sorted
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ("REAL --against REAL", "nll is of a model, and"),
+        ("TINY", "nll needs --against with the real images"),
+        ("TINY --against REAL --num 5", "nll.num of --metric-options is the number of real"),
+        ("TINY --against REAL --steps 5", "--steps is of samples, and nll has none"),
+        ("TINY --against REAL --features digits", "--features is of samples"),
+        ("TINY --against REAL --save-stats s.npz", "--save-stats is of samples"),
+        ("TINY --against REAL --set s_churn=1", "s_churn is an option of a run"),
+        ("TINY --against REAL --metric-options nll.method=ode", "one of bound, flow, got 'ode'"),
+        ("TINY --against REAL --metric-options nll.probes=2", "is not of nll.method=bound"),
+        ("TINY --against REAL --metric-options nll.timesteps=1001", "at most the model's 1000"),
+        ("TINY --against REAL --metric-options nll.num=61", "nll.num must lie in 0..60"),
+        ("TINY --against REAL --label-column y", "--label-column is of nll with a model that has"),
+        ("TINY --against STATS", "nll needs the real images, and"),
+        ("TINY --against LARGE", "images are 8x8x1, and the real ones 9x9x1: see --resolution"),
+        ("TINY --against COLOUR", "images are 8x8x1, and the real ones 8x8x3"),
+        ("EDM --against REAL --set sigma_max=50", "got EDMEulerScheduler"),
+        ("LCM --against REAL --metric-options nll.method=flow", "networks of LCMScheduler are"),
+        ("CLASSES --against REAL", "nll of a model with classes needs labels: REAL"),
+        ("CLASSES --against FAR", "must lie in 0..9, as the model has 10 classes; got 11"),
+    ],
+)
+def test_refusals_of_nll(
+    argv: str,
+    message: str,
+    tiny: Path,
+    real: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All before weights are read."""
+    monkeypatch.setattr(dj.UNet2DModel, "from_pretrained", None)
+    np.save(tmp_path / "colour.npy", np.zeros((3, 8, 8, 3), np.uint8))
+    np.save(tmp_path / "large.npy", np.zeros((3, 9, 9, 1), np.uint8))
+    np.savez(tmp_path / "far.npz", images=digits(2), labels=np.array([0, 11]))
+    dj.Statistics.of(np.eye(3)).save(tmp_path / "stats.npz")
+    places = {name: tmp_path / f"{name.lower()}.npy" for name in ("COLOUR", "LARGE")}
+    places |= {name: tmp_path / f"{name.lower()}.npz" for name in ("STATS", "FAR")}
+    places |= {"TINY": tiny, "REAL": real}
+    if argv.startswith("CLASSES"):
+        places["CLASSES"] = save_tiny(tmp_path / "classes", num_class_embeds=10)
+    for name, scheduler in {"EDM": dj.EDMEulerScheduler(), "LCM": dj.LCMScheduler()}.items():
+        if argv.startswith(name):
+            places[name] = save_tiny(tmp_path / name)
+            scheduler.save_pretrained(places[name] / "scheduler")
+            index = json.loads((places[name] / "model_index.json").read_text())
+            index["scheduler"] = ["diffusers", type(scheduler).__name__]
+            (places[name] / "model_index.json").write_text(json.dumps(index))
+    words = [str(places.get(word, word)) for word in argv.split()]
+    said = complaint(f"evaluate {' '.join(words)} --metrics nll --no-cache", capsys, 2)
+    assert message.replace("REAL", str(real)) in said
+
+
+def test_nll_of_a_model_of_latents_is_refused(
+    real: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index = {
+        "_class_name": "StableDiffusionPipeline",
+        "_diffusers_version": "0.30.0",
+        "unet": ["diffusers", "UNet2DConditionModel"],
+    }
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "unet" / "config.json").write_text('{"_class_name": "UNet2DConditionModel"}')
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    said = complaint(f"evaluate {tmp_path} --against {real} --metrics nll --no-cache", capsys, 2)
+    assert "makes latents from prompts, which have no bits per dimension of pixels" in said
 
 
 def test_weights_that_are_not_there(

@@ -76,6 +76,7 @@ def test_generated_pictures_are_the_previews_of_the_run() -> None:
     np.testing.assert_allclose(seen, previews[np.array(once[::2])], rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow  # fast: test_generated_pictures_are_the_previews_of_the_run
 def test_generation_with_noise() -> None:
     table = SCHEDULER.table(STEPS)
     x_T = dj.prior(table, KEYS, shape=(5, 7, 1))
@@ -84,6 +85,7 @@ def test_generation_with_noise() -> None:
     np.testing.assert_allclose(seen, previews[np.array([0, STEPS - 5, STEPS - 1])], atol=1e-6)
 
 
+@pytest.mark.usefixtures("as_users_run")
 def test_what_is_refused(bound: dj.VariationalBound) -> None:
     some = dj.variational_bound(epsilon, PARAMS, SCHEDULER, X0, KEYS, num_timesteps=5)
     with pytest.raises(ValueError, match="the terms of all timesteps"):

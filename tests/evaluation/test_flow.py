@@ -55,12 +55,43 @@ VP = [
 ]
 
 
-@pytest.mark.parametrize("scheduler", VP, ids=lambda s: f"{s.short_name()}-{s.prediction_type}")
-def test_schedulers_of_betas(scheduler: Any) -> None:
-    """Odd sides, three images. Measured: 3e-5 bits/dim, on cosine betas 3e-4."""
+def ratio_and_params(scheduler: Any) -> tuple[np.ndarray, dict[str, Array]]:
+    """sigma / alpha of each timestep, finite without a signal at the end, and params with them."""
     alpha_bar = np.maximum(scheduler.noise_schedule.alpha_bar, 2.0**-24)
     ratio = np.sqrt((1 - alpha_bar) / alpha_bar)
-    params = {"log_ratio": jnp.asarray(np.log(ratio), jnp.float32), "std": jnp.float32(STD)}
+    logs = jnp.asarray(np.log(ratio), jnp.float32)
+    return ratio, {"log_ratio": logs, "std": jnp.float32(STD)}
+
+
+def assert_eps(scheduler: Any, network: Any, params: Any, low: float, high: float) -> None:
+    """E[eps | z] of data N(0, STD^2) is b z / (a^2 STD^2 + b^2) at every level."""
+    read, z = continuous(network, scheduler), drawn((2, 3, 5, 1), 1.0)
+    np.testing.assert_allclose((read.low, read.high), np.log((low, high)), rtol=1e-6)
+    for level in np.linspace(read.low, read.high, 5):
+        a2 = 1 / (1 + np.exp(2 * level))
+        expected = np.sqrt(1 - a2) * z / (a2 * STD**2 + 1 - a2)
+        found = read.eps(params, jnp.asarray(z), jnp.float32(level))
+        # EDM's network divides a difference by sigma, here 0.002: 1e-7 / 0.002 for each unit of z.
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=3e-4)
+
+
+@pytest.mark.parametrize("scheduler", VP, ids=lambda s: f"{s.short_name()}-{s.prediction_type}")
+def test_networks_of_betas_at_every_level(scheduler: Any) -> None:
+    ratio, params = ratio_and_params(scheduler)
+    assert_eps(scheduler, NETWORKS[scheduler.prediction_type], params, ratio[0], ratio[-1])
+
+
+SLOW = pytest.mark.slow  # fast: the first of each kind, and every network at every level
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [VP[0], *(pytest.param(one, marks=SLOW) for one in VP[1:])],
+    ids=lambda s: f"{s.short_name()}-{s.prediction_type}",
+)
+def test_schedulers_of_betas(scheduler: Any) -> None:
+    """Odd sides, three images. Measured: 3e-5 bits/dim, on cosine betas 3e-4."""
+    ratio, params = ratio_and_params(scheduler)
     x0 = drawn((3, 5, 7, 1))
     network = NETWORKS[scheduler.prediction_type]
     found = dj.flow_log_likelihood(network, params, scheduler, x0, keys_of(3), dequantize=False)
@@ -86,12 +117,22 @@ def score(params: Any, x: Array, sigma: Array) -> Array:
     return -params * x / (STD**2 + sigma**2)
 
 
+EDM = (dj.EDMEulerScheduler(), preconditioned, 0.5, (0.002, 80.0))
+SCORE = (dj.ScoreSdeVeScheduler(), score, 1.0, (0.01, 1348.0))
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "network", "params", "ends"), [EDM, SCORE], ids=["edm", "score"]
+)
+def test_networks_of_sigmas_at_every_level(
+    scheduler: Any, network: Any, params: float, ends: Any
+) -> None:
+    assert_eps(scheduler, network, jnp.float32(params), *ends)
+
+
 @pytest.mark.parametrize(
     ("scheduler", "network", "params", "ends"),
-    [
-        (dj.EDMEulerScheduler(), preconditioned, 0.5, (0.002, 80.0)),
-        (dj.ScoreSdeVeScheduler(), score, 1.0, (0.01, 1348.0)),
-    ],
+    [EDM, pytest.param(*SCORE, marks=SLOW)],
     ids=["edm", "score"],
 )
 def test_schedulers_of_sigmas(scheduler: Any, network: Any, params: float, ends: Any) -> None:
@@ -147,7 +188,9 @@ def test_an_exact_trace_of_dependent_pixels() -> None:
     np.testing.assert_allclose(found.bits_per_dim, bits(truth, 9), rtol=0, atol=2e-4)
 
 
-@pytest.mark.parametrize(("probe", "num_probes"), [("rademacher", 3), ("gaussian", 1)])
+@pytest.mark.parametrize(
+    ("probe", "num_probes"), [("rademacher", 3), pytest.param("gaussian", 1, marks=SLOW)]
+)
 def test_the_estimate_is_unbiased_and_its_spread_is_known(probe: Any, num_probes: int) -> None:
     """v^T M v has variance 2 |M|^2 for normal v, and 2 (|M|^2 - |diag M|^2) for signs.
 
@@ -176,13 +219,14 @@ def test_the_estimate_is_unbiased_and_its_spread_is_known(probe: Any, num_probes
 
 
 def test_an_image_does_not_depend_on_its_batch(count_compilations: Callable[[], Any]) -> None:
-    x0, keys, params = pixels(1, (3, 5, 7, 3), STD), keys_of(3), params_of(SCHEDULER, STD)
+    x0, keys, params = pixels(1, (3, 5, 7, 1), STD), keys_of(3), params_of(SCHEDULER, STD)
     x0[1] = 1 / 255  # close to the fixed point at 0: it takes fewer steps
-    together = dj.flow_log_likelihood(epsilon, params, SCHEDULER, x0, keys)
+    same: Any = {"dequantize": False}  # the program of the first case above
+    together = dj.flow_log_likelihood(epsilon, params, SCHEDULER, x0, keys, **same)
     assert len(set(np.asarray(together.num_steps).tolist())) > 1
     for i in range(3):
         one = slice(i, i + 1)
-        alone = dj.flow_log_likelihood(epsilon, params, SCHEDULER, x0[one], keys[one])
+        alone = dj.flow_log_likelihood(epsilon, params, SCHEDULER, x0[one], keys[one], **same)
         np.testing.assert_allclose(alone.bits_per_dim[0], together.bits_per_dim[i], atol=2e-5)
         assert alone.num_steps[0] == together.num_steps[i]
     others, other_params, other_keys = (
@@ -192,7 +236,7 @@ def test_an_image_does_not_depend_on_its_batch(count_compilations: Callable[[], 
     )
     with count_compilations() as compiled:
         dj.flow_log_likelihood(
-            epsilon, other_params, dj.DDPMScheduler(), others, other_keys, rtol=1e-4
+            epsilon, other_params, dj.DDPMScheduler(), others, other_keys, rtol=1e-4, **same
         )
     assert compiled.count == 0
 
@@ -200,14 +244,14 @@ def test_an_image_does_not_depend_on_its_batch(count_compilations: Callable[[], 
 def test_a_path_that_does_not_end_is_an_error() -> None:
     x0, params = drawn((3, 5, 7, 1)), params_of(SCHEDULER, STD)
     call = (SCHEDULER, x0, keys_of(3))
-    with pytest.raises(RuntimeError, match=r"3 of 3 images did not reach its end in 4 steps"):
-        dj.flow_log_likelihood(epsilon, params, *call, dequantize=False, max_steps=4)
-
-    def broken(params: Any, x: Array, timestep: Array) -> Array:
-        return jnp.where(timestep > 500, jnp.nan, x)
-
+    few: Any = {"dequantize": False, "max_steps": 12}
+    coarse = {"rtol": 0.01, "atol": 0.01}
+    dj.flow_log_likelihood(epsilon, params, *call, **few, **coarse)  # twelve suffice
+    with pytest.raises(RuntimeError, match=r"3 of 3 images did not reach its end in 12 steps"):
+        dj.flow_log_likelihood(epsilon, params, *call, **few)
+    broken = {**params, "log_ratio": params["log_ratio"].at[900:].set(jnp.nan)}
     with pytest.raises(RuntimeError, match="or is not finite: images 0, 1, 2"):
-        dj.flow_log_likelihood(broken, params, *call, dequantize=False, max_steps=64)
+        dj.flow_log_likelihood(epsilon, broken, *call, **few, **coarse)
 
 
 REFUSED = {
@@ -240,7 +284,7 @@ def test_bad_options_are_refused_together() -> None:
     def for_each(params: Any, x: Array, timestep: Array) -> Array:
         return x + params.reshape(-1, 1, 1, 1)
 
-    with pytest.raises(ValueError, match="nothing that is one for each image"):
+    with pytest.raises(ValueError, match="what is one for each image as of_each"):
         dj.flow_log_likelihood(
             for_each, jnp.zeros(3), SCHEDULER, drawn((3, 4, 4, 1)), keys_of(3), dequantize=False
         )

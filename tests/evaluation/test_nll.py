@@ -20,6 +20,12 @@ def bound(x0: np.ndarray, keys: jax.Array) -> jax.Array:
     return dj.variational_bound(epsilon, PARAMS, SCHEDULER, x0, keys).total
 
 
+def nan_for_one(x0: np.ndarray, keys: jax.Array) -> np.ndarray:
+    """NaN for the image IMAGES[3] alone."""
+    same = np.abs(x0 - from_uint8(IMAGES[3:4])).max((1, 2, 3)) == 0
+    return np.where(same, np.nan, 1.0)
+
+
 def test_a_set_in_batches() -> None:
     found = bits_of_set(bound, [IMAGES[:3], IMAGES[3:]], KEY, progress=False)
     expected = np.asarray(bound(from_uint8(IMAGES), dj.sample_keys(KEY, 5)), np.float64)
@@ -31,8 +37,10 @@ def test_a_set_in_batches() -> None:
 def test_what_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one image"):
         bits_of_set(bound, [], KEY, progress=False)
-    with pytest.raises(ValueError, match="first batch has 2 images and a later one 3"):
-        bits_of_set(bound, [IMAGES[:2], IMAGES[2:]], KEY, progress=False)
+    with pytest.raises(ValueError, match="the bits of image 3 are not finite"):
+        bits_of_set(nan_for_one, [IMAGES[:2], IMAGES[2:4]], KEY, progress=False)
+    with pytest.raises(ValueError, match="a batch has 3 images, and 2 are computed together"):
+        bits_of_set(nan_for_one, [IMAGES[:2], IMAGES[2:]], KEY, progress=False)
 
 
 def test_every_pixel_has_its_level() -> None:

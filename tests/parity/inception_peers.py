@@ -33,7 +33,7 @@ USERS = (
 
 @cache
 def torchvision() -> None:
-    """Imports what needs torchvision, or skips the test if it is not there. No other test sees it."""
+    """Imports what needs torchvision, or skips the test. No other test sees torchvision."""
     packages = [name.partition(".")[0] for name in USERS]
     if not FOLDER.is_dir() or not all(map(importlib.util.find_spec, packages)):
         pytest.skip(f"needs {INSTALL}", allow_module_level=True)

@@ -71,7 +71,8 @@ class FrechetDistance(Metric):
 
     def compute(self, evidence: Evidence) -> dict[str, float]:
         """{"fid"}."""
-        samples, reference = evidence
+        samples, reference = evidence.samples, evidence.reference
+        assert samples is not None
         assert samples.statistics is not None
         assert reference is not None
         assert reference.statistics is not None

@@ -77,6 +77,7 @@ class InceptionScore(Metric):
 
     def compute(self, evidence: Evidence) -> dict[str, float]:
         """{"is", "is_std"}."""
+        assert evidence.samples is not None
         assert evidence.samples.logits is not None
         mean, std = inception_score(evidence.samples.logits, splits=self.splits, seed=self.seed)
         return {"is": mean, "is_std": std}

@@ -1,44 +1,78 @@
-"""What a metric of generated images is."""
+"""What a metric is: of generated images, or of a model and real images."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+from jaxtyping import Int
 
 from ddpm_jax.evaluation.features import Collected, Need
+from ddpm_jax.evaluation.resizing import Pixels
+from ddpm_jax.sampling.loops import Denoise
+from ddpm_jax.schedulers.base import Scheduler
 
 SUBSETS_SEED = 2020
 """Of random subsets and orders: torch-fidelity's, so that its numbers are the same."""
 
 
+class ModelEvidence(NamedTuple):
+    """A model and the real images that it is asked about.
+
+    Attributes:
+        denoise: its network; with labels its params are the pair (params, labels).
+        params: where the batches will be.
+        scheduler: the process that it was trained for, of the class that the metric asked for.
+        batches: (num) -> the first so many images, all of one shape but for the first axis.
+        batch_size: images computed together.
+        labels: the class of each image; None for a model without classes.
+        place: puts arrays with an axis of `batch_size` where the params are.
+    """
+
+    denoise: Denoise
+    params: Any
+    scheduler: Scheduler
+    batches: Callable[[int], Iterator[Pixels]]
+    batch_size: int
+    labels: Int[np.ndarray, "n"] | None
+    place: Callable[[Any], Any]
+
+
 class Evidence(NamedTuple):
-    """What metrics are computed from.
+    """What metrics are computed from; None for what no metric needs.
 
     Attributes:
         samples: of the generated images.
-        reference: of the real images; None if no metric needs them.
+        reference: of the real images.
+        model: with the real images themselves.
     """
 
-    samples: Collected
+    samples: Collected | None = None
     reference: Collected | None = None
+    model: ModelEvidence | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metric(ABC):
-    """A metric, with its options as fields.
-
-    A metric of something else than images, such as a model's likelihood, needs neither features of
-    samples nor of the reference.
-    """
+    """A metric, with its options as fields."""
 
     name: ClassVar[str]
     """On the command line."""
-    of_samples: ClassVar[frozenset[Need]]
+    of_samples: ClassVar[frozenset[Need]] = frozenset()
     """What it needs of the generated images."""
     of_reference: ClassVar[frozenset[Need]] = frozenset()
     """What it needs of the real images."""
+    of_model: ClassVar[bool] = False
+    """Whether it is of a model and the real images themselves."""
+
+    def process(self, found: type[Scheduler]) -> type[Scheduler]:
+        """The class that it reads the model's scheduler by, which is of class `found`."""
+        return found
+
+    def model_faults(self, scheduler: Scheduler, shape: tuple[int, int, int]) -> Iterator[str]:
+        """Why a model, or its options for it, are refused; `shape` is (h, w, c) of the images."""
+        yield from ()
 
     def faults(self, samples: int, reference: int | None) -> Iterator[str]:
         """What is wrong with its options for so many images, before any of them is computed."""

@@ -99,7 +99,8 @@ class PrecisionRecall(Metric):
 
     def compute(self, evidence: Evidence) -> dict[str, float]:
         """{"precision", "recall"}."""
-        samples, reference = evidence
+        samples, reference = evidence.samples, evidence.reference
+        assert samples is not None
         assert samples.features is not None
         assert reference is not None
         assert reference.features is not None
