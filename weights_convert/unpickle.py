@@ -95,7 +95,7 @@ def loads(
 def _opcodes(data: bytes | BinaryIO) -> Iterator[tuple[Any, Any, Any]]:
     try:
         yield from pickletools.genops(data)
-    except ValueError as error:
+    except (ValueError, MemoryError, OverflowError) as error:  # a length of terabytes
         raise ValueError(f"its pickle is damaged or truncated: {error}") from None
 
 

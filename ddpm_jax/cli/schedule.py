@@ -227,7 +227,7 @@ class Schedule:
 def own_kind(config: Mapping[str, Any]) -> type[Scheduler]:
     """The class that a scheduler's config names; DDIM's without a known name."""
     named = {cls.__name__: cls for cls in SCHEDULERS}
-    return named.get(config.get("_class_name", ""), DDIMScheduler)
+    return named.get(str(config.get("_class_name")), DDIMScheduler)
 
 
 def _check_levels(table: "Table", scheduler: Scheduler, source: str) -> None:

@@ -85,7 +85,7 @@ def flow_log_likelihood(
 
     Every image has steps of its own, and its draws come from keys[b] alone: it does not depend on
     its batch. One program for a network, a scheduler, a shape, a probe and their number. Needs
-    diffrax: pip install 'ddpm-jax[evaluation]'.
+    diffrax: pip install 'ddpm-jax[likelihood]'.
 
     Args:
         denoise: denoise(params, x, timestep) -> output, static; it is given (1, H, W, C) and a ()
@@ -126,7 +126,7 @@ def flow_log_likelihood(
     >>> round(float(found.log_likelihood[0]) / 4, 2)  # -log(2 pi) / 2
     -0.92
     """
-    check_installed(DIFFRAX, "the probability flow", "evaluation")
+    check_installed(DIFFRAX, "the probability flow", "likelihood")
     check_denoise(denoise, params)
     continuous(denoise, scheduler)  # refuses other processes
     check_batch(x0)

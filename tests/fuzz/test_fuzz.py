@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.usefixtures("as_users_run"),
     pytest.mark.skipif(sys.platform != "linux", reason="the guard reads memory from Linux's /proc"),
 ]
-FEW, MANY = 40, 1500
+FEW, MANY = 40, 400
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -84,7 +84,7 @@ class Likelihood(Metric):
         Raises ImportError if the flow's package is not installed.
         """
         if self.method == "flow":
-            check_installed(DIFFRAX, "nll.method=flow", "evaluation")
+            check_installed(DIFFRAX, "nll.method=flow", "likelihood")
         try:
             if self.method == "flow":
                 reading_of(scheduler)
