@@ -49,8 +49,13 @@ def _fits(value: object, hint: Any) -> bool:
     if hint is int:
         return is_whole(value)
     if hint is float:
-        return is_number(value) and math.isfinite(value)  # pyright: ignore[reportArgumentType]
+        return is_number(value) and _is_finite(value)
     return isinstance(value, hint)
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether a number has a float; NumPy has no numbers for larger integers."""
+    return abs(value) < 2**63 if is_whole(value) else math.isfinite(value)
 
 
 def _in_words(hint: Any) -> str:

@@ -14,9 +14,18 @@ from ddpm_jax.hub.files import first_line, listed
 
 FAULTS = (
     *(ValueError, EOFError, MemoryError, NotImplementedError, RecursionError, SyntaxError),
-    *(TypeError, OverflowError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
+    *(
+        TypeError,
+        OverflowError,
+        RuntimeError,
+        struct.error,
+        tokenize.TokenError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ),
 )
-"""What NumPy raises for a damaged file. MemoryError is for a header that states a huge shape."""
+"""What NumPy raises for a damaged file. MemoryError is for a header that states a huge
+shape, RuntimeError for an encrypted member."""
 
 
 def read_npz(

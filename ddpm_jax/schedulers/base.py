@@ -6,11 +6,12 @@ A scheduler is a frozen, hashable config. It has no state and no loop; `table` w
 # pyright: reportUnknownMemberType=false, reportUnnecessaryIsInstance=false
 # jax leaves parts of its types open, and users are not type-checked.
 
+import functools
 import re
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, NamedTuple, TypedDict, TypeVar, Unpack
+from typing import Any, ClassVar, NamedTuple, ParamSpec, TypedDict, TypeVar, Unpack
 
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -25,6 +26,7 @@ from ddpm_jax.tables.spacing import check_count
 from ddpm_jax.tables.table import Table
 
 SchedulerT = TypeVar("SchedulerT", bound="Scheduler")
+P = ParamSpec("P")
 
 MOST_TIMESTEPS = 1_000_000
 """Far more than any model has; a schedule holds several float64 numbers for each."""
@@ -65,6 +67,22 @@ class GridOptions(TypedDict, total=False):
     """Of the columns; the default is float32, and float64 gives them uncast."""
 
 
+def within_range(table: Callable[P, Table]) -> Callable[P, Table]:
+    """`table` with a ValueError where the numbers of a config are too large or small for floats."""
+
+    @functools.wraps(table)
+    def checked(*args: P.args, **options: P.kwargs) -> Table:
+        try:
+            return table(*args, **options)
+        except ArithmeticError as error:
+            raise ValueError(
+                f"{type(args[0]).__name__}: the numbers of its config are too large, too small or "
+                f"too close to each other for a table: {error}"
+            ) from error
+
+    return checked
+
+
 class Run(NamedTuple):
     """What a scheduler writes a table from.
 
@@ -96,6 +114,11 @@ class Scheduler(Configured):
     ascends: ClassVar[bool] = False  # from images to noise, and so do the grids it is given
     whole_timesteps: ClassVar[bool] = True  # levels exist at whole timesteps only
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "table" in vars(cls):
+            cls.table = within_range(cls.table)
+
     def _faults(self) -> Sequence[str]:
         faults = list(super()._faults())
         if not 1 <= self.num_train_timesteps <= MOST_TIMESTEPS:
@@ -119,6 +142,7 @@ class Scheduler(Configured):
         spaced = {"timestep_spacing": "trailing"} if "timestep_spacing" in names else {}
         return cls.from_config(config, **spaced)
 
+    @within_range
     def table(self, num_inference_steps: int | None = None, **grid: Unpack[GridOptions]) -> Table:
         """The run as a table.
 

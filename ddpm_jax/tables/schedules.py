@@ -29,6 +29,8 @@ BetaSchedule: TypeAlias = Literal[
 
 BETWEEN = ("linear", "scaled_linear", "sigmoid")
 """Schedules from beta_start to beta_end; the others do not use them."""
+LEAST_SIGNAL = 1e-60
+"""The smallest alpha_bar: then sigma / alpha is 1e30, and float32 still has numbers for it."""
 MAX_BETA = 0.999  # arXiv:2102.09672, section 3.2: clipped against singularities near t = T
 
 
@@ -82,7 +84,8 @@ def noise_schedule(
         rescale_betas_zero_snr: shift and rescale so that alpha_bar_{T-1} is exactly 0.
 
     Raises:
-        ValueError: an unknown name, a number out of range, or betas of another length.
+        ValueError: an unknown name, a number out of range, betas of another length, or betas that
+            leave no signal at the last timestep.
 
     >>> import ddpm_jax as dj
     >>> schedule = dj.noise_schedule("linear")
@@ -106,6 +109,11 @@ def noise_schedule(
             f"betas must lie strictly between 0 and 1, got {betas.min():g} to {betas.max():g}"
         )
     alpha_bar = np.cumprod(1.0 - betas)
+    if alpha_bar[-1] < LEAST_SIGNAL:
+        raise ValueError(
+            f"the betas leave no signal: alpha_bar is {alpha_bar[-1]:g} at the last of "
+            f"{num_train_timesteps} timesteps"
+        )
     return NoiseSchedule(_zero_terminal_snr(alpha_bar) if rescale_betas_zero_snr else alpha_bar)
 
 

@@ -293,5 +293,5 @@ def test_bad_options_are_refused_together() -> None:
 def test_without_diffrax_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extras, "find_spec", lambda name: None)
     call = (epsilon, params_of(SCHEDULER, STD), SCHEDULER, drawn((1, 4, 4, 1)), keys_of(1))
-    with pytest.raises(ImportError, match=r"diffrax: pip install 'ddpm-jax\[evaluation\]'"):
+    with pytest.raises(ImportError, match=r"diffrax: pip install 'ddpm-jax\[likelihood\]'"):
         dj.flow_log_likelihood(*call)

@@ -140,5 +140,5 @@ def test_refusals(call, message: str) -> None:
 
 
 def test_one_list() -> None:
-    assert list(METRICS) == ["fid", "kid", "is", "pr"]
+    assert list(METRICS) == ["fid", "kid", "is", "pr", "nll"]
     assert all(name == metric.name for name, metric in METRICS.items())
