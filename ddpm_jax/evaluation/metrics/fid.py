@@ -24,7 +24,7 @@ from ddpm_jax.evaluation.statistics import Statistics
 
 
 def frechet_distance(a: Statistics, b: Statistics) -> float:
-    """Equation (1), in float64.
+    """The Frechet distance between Gaussians fitted to two sets of features: (1), in float64.
 
     Args:
         a: of one set of images.

@@ -27,7 +27,7 @@ from ddpm_jax.evaluation.metrics.metric import (
 def inception_score(
     logits: Float[np.ndarray, "n classes"], *, splits: int = 10, seed: int = SUBSETS_SEED
 ) -> tuple[float, float]:
-    """Mean and standard deviation of (1) over the splits, in float64.
+    """The Inception score of logits: mean and standard deviation of (1) over splits.
 
     Args:
         logits: one row for each image.

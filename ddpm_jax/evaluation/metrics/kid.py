@@ -32,7 +32,7 @@ def kernel_distance(
     subset_size: int = 1000,
     seed: int = SUBSETS_SEED,
 ) -> tuple[float, float]:
-    """Mean and standard deviation of (2) over the subsets, in float64.
+    """The kernel distance of features, KID: mean and standard deviation of (2) over subsets.
 
     Args:
         samples: features of one set.

@@ -29,7 +29,7 @@ Rows = Float[np.ndarray, "n d"]
 def precision_recall(
     samples: Float[np.ndarray, "n d"], reference: Float[np.ndarray, "m d"], *, neighbors: int = 3
 ) -> tuple[float, float]:
-    """Equations (2) and (3), with distances in float64.
+    """Improved precision and recall of features: (2) and (3), with distances in float64.
 
     Args:
         samples: features of the generated images.
