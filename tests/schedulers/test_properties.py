@@ -20,6 +20,7 @@ from ddpm_jax.tables.spacing import sigma_grid, timestep_grid
 pytestmark = [
     pytest.mark.usefixtures("as_users_run"),
     pytest.mark.filterwarnings("ignore::UserWarning"),  # of fields that a config drops
+    pytest.mark.filterwarnings("ignore::RuntimeWarning"),  # of NumPy, before a table is refused
 ]
 steady = settings(
     derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -83,8 +84,10 @@ def test_schedules_fall_from_the_data_to_noise(
             rescale_betas_zero_snr=rescale,
         )
     except ValueError:
-        # The geometric mean of what each timestep leaves, at most.
-        assert name == "laplace" or (1 - min(start, end)) ** steps > 0 or max(start, end) > 0.01
+        # Of alpha_bar below 1e-60 the sum of -log(1 - beta) is above 138, and up to beta = 1/2 that
+        # is at most 1.39 beta.
+        assert name in ("linear", "scaled_linear", "sigmoid")
+        assert steps * max(start, end) > 99
         return
     assert schedule.alpha_bar.shape == (steps,)
     assert np.all((schedule.alpha_bar >= 0) & (schedule.alpha_bar < 1))
