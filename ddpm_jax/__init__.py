@@ -6,25 +6,10 @@
 (8, 8)
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from ddpm_jax._version import __version__ as __version__
-from ddpm_jax.evaluation.bound import VariationalBound as VariationalBound
-from ddpm_jax.evaluation.bound import variational_bound as variational_bound
-from ddpm_jax.evaluation.distortion import RateDistortion as RateDistortion
-from ddpm_jax.evaluation.distortion import progressive_decoding as progressive_decoding
-from ddpm_jax.evaluation.distortion import progressive_generation as progressive_generation
-from ddpm_jax.evaluation.distortion import rate_distortion as rate_distortion
-from ddpm_jax.evaluation.features import Collected as Collected
-from ddpm_jax.evaluation.features import FeatureNetwork as FeatureNetwork
-from ddpm_jax.evaluation.features import collect_features as collect_features
-from ddpm_jax.evaluation.flow import FlowLikelihood as FlowLikelihood
-from ddpm_jax.evaluation.flow import flow_log_likelihood as flow_log_likelihood
-from ddpm_jax.evaluation.metrics.fid import frechet_distance as frechet_distance
-from ddpm_jax.evaluation.metrics.inception_score import inception_score as inception_score
-from ddpm_jax.evaluation.metrics.kid import kernel_distance as kernel_distance
-from ddpm_jax.evaluation.metrics.precision_recall import precision_recall as precision_recall
-from ddpm_jax.evaluation.networks import digits_features as digits_features
-from ddpm_jax.evaluation.networks import inception_features as inception_features
-from ddpm_jax.evaluation.statistics import Statistics as Statistics
 from ddpm_jax.export import ExportedSampler as ExportedSampler
 from ddpm_jax.export import export_sampler as export_sampler
 from ddpm_jax.export import load_sampler as load_sampler
@@ -144,6 +129,26 @@ from ddpm_jax.tables.table import pad as pad
 from ddpm_jax.tables.table import stack as stack
 from ddpm_jax.text.tokenizer import CLIPTokenizer as CLIPTokenizer
 
+if TYPE_CHECKING:  # imported at the first use: a quarter of the whole import, which few need
+    from ddpm_jax.evaluation import Collected as Collected
+    from ddpm_jax.evaluation import FeatureNetwork as FeatureNetwork
+    from ddpm_jax.evaluation import FlowLikelihood as FlowLikelihood
+    from ddpm_jax.evaluation import RateDistortion as RateDistortion
+    from ddpm_jax.evaluation import Statistics as Statistics
+    from ddpm_jax.evaluation import VariationalBound as VariationalBound
+    from ddpm_jax.evaluation import collect_features as collect_features
+    from ddpm_jax.evaluation import digits_features as digits_features
+    from ddpm_jax.evaluation import flow_log_likelihood as flow_log_likelihood
+    from ddpm_jax.evaluation import frechet_distance as frechet_distance
+    from ddpm_jax.evaluation import inception_features as inception_features
+    from ddpm_jax.evaluation import inception_score as inception_score
+    from ddpm_jax.evaluation import kernel_distance as kernel_distance
+    from ddpm_jax.evaluation import precision_recall as precision_recall
+    from ddpm_jax.evaluation import progressive_decoding as progressive_decoding
+    from ddpm_jax.evaluation import progressive_generation as progressive_generation
+    from ddpm_jax.evaluation import rate_distortion as rate_distortion
+    from ddpm_jax.evaluation import variational_bound as variational_bound
+
 __all__ = [
     # pipelines
     "DDPMPipeline", "DDIMPipeline", "PNDMPipeline", "RePaintPipeline", "ScoreSdeVePipeline",
@@ -192,3 +197,16 @@ __all__ = [
     "make_grid", "save_gif", "to_pil", "to_uint8",
     "__version__",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """The public names that are not imported yet: those of evaluation."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(import_module(f"{__name__}.evaluation"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

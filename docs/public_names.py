@@ -55,7 +55,12 @@ def find(name: str, module: str) -> Definition | None:
     """
     file = module_file(module)
     head, _, rest = name.partition(".")
-    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+    body = ast.parse(file.read_text(encoding="utf-8")).body
+    later = [one for node in body if isinstance(node, ast.If) for one in node.body]
+    for node in [
+        *body,
+        *later,
+    ]:  # an if block: for type checkers
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
             return Definition(node, file)
         if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == name:
