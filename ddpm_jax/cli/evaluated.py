@@ -12,11 +12,12 @@ import numpy as np
 from jaxtyping import UInt8
 from tqdm import tqdm
 
-from ddpm_jax.cli.shard_files import FAULTS, PIXELS, Shard
+from ddpm_jax.cli.shard_files import PIXELS, Shard
 from ddpm_jax.cli.shards import shards_in
 from ddpm_jax.evaluation.sets import ImageSet, SourceImages
 from ddpm_jax.hub import hub
 from ddpm_jax.hub.component import MODEL_INDEX
+from ddpm_jax.hub.npz import read_npz
 from ddpm_jax.models import UNet2DModel
 from ddpm_jax.training.data import Data, open_source
 
@@ -126,10 +127,8 @@ class ShardImages(ImageSet):
     def _read(self, shard: Shard) -> Pixels:
         file = self.folder / shard.name
         try:
-            # Opened here: NumPy leaves a damaged file open.
-            with file.open("rb") as content, np.load(content, allow_pickle=False) as arrays:
-                pixels = arrays[PIXELS]
-        except FAULTS as error:
+            pixels = read_npz(file, [PIXELS])[PIXELS]
+        except (OSError, ValueError, KeyError) as error:
             raise ValueError(f"{file} cannot be read as a shard of images: {error}") from error
         if pixels.dtype != np.uint8 or pixels.ndim != 4 or len(pixels) != len(shard):
             raise ValueError(

@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from ddpm_jax.hub.files import replacing
+from ddpm_jax.hub.npz import read_npz
 
 MEAN, COVARIANCE, COUNT, FEATURES = "mu", "sigma", "count", "features"
 SYMMETRIC = 1e-6
@@ -91,10 +92,8 @@ class Statistics:
                 shapes that do not match.
         """
         try:
-            # Opened here: NumPy leaves a damaged file open.
-            with Path(path).open("rb") as content, np.load(content, allow_pickle=False) as file:
-                found = {name: file[name] for name in file.files}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            found = read_npz(path)
+        except (OSError, ValueError) as error:
             raise ValueError(f"{path} cannot be read as a file of statistics: {error}") from error
         if not {MEAN, COVARIANCE} <= set(found):
             raise ValueError(f"{path} has no statistics: {MEAN} and {COVARIANCE}")

@@ -110,14 +110,8 @@ class KernelDistance(Metric):
 
     def compute(self, evidence: Evidence) -> dict[str, float]:
         """{"kid", "kid_std"}."""
-        samples, reference = evidence.samples, evidence.reference
-        assert samples is not None
-        assert samples.features is not None
-        assert reference is not None
-        assert reference.features is not None
         mean, std = kernel_distance(
-            samples.features,
-            reference.features,
+            *evidence.features,
             subsets=self.subsets,
             subset_size=self.subset_size,
             seed=self.seed,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from ddpm_jax.evaluation.features import Collected, Need
 from ddpm_jax.evaluation.resizing import Pixels
@@ -15,6 +15,10 @@ from ddpm_jax.schedulers.base import Scheduler
 
 SUBSETS_SEED = 2020
 """Of random subsets and orders: torch-fidelity's, so that its numbers are the same."""
+
+
+Rows = Float[np.ndarray, "_ _"]
+"""Features, one row for each image."""
 
 
 class ModelEvidence(NamedTuple):
@@ -51,6 +55,16 @@ class Evidence(NamedTuple):
     samples: Collected | None = None
     reference: Collected | None = None
     model: ModelEvidence | None = None
+
+    @property
+    def features(self) -> tuple[Rows, Rows]:
+        """Of the samples and the reference, for metrics that need both."""
+        samples, reference = self.samples, self.reference
+        assert samples is not None
+        assert samples.features is not None
+        assert reference is not None
+        assert reference.features is not None
+        return samples.features, reference.features
 
 
 @dataclass(frozen=True, kw_only=True)

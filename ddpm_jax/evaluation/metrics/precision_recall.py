@@ -99,12 +99,5 @@ class PrecisionRecall(Metric):
 
     def compute(self, evidence: Evidence) -> dict[str, float]:
         """{"precision", "recall"}."""
-        samples, reference = evidence.samples, evidence.reference
-        assert samples is not None
-        assert samples.features is not None
-        assert reference is not None
-        assert reference.features is not None
-        precision, recall = precision_recall(
-            samples.features, reference.features, neighbors=self.neighbors
-        )
+        precision, recall = precision_recall(*evidence.features, neighbors=self.neighbors)
         return {"precision": precision, "recall": recall}
