@@ -111,6 +111,7 @@ def test_import_loads_no_optional_thing():
         "huggingface_hub tokenizers optax orbax scipy tqdm tyro torch diffusers matplotlib sklearn"
     ).split()
     ours = modules_after("import ddpm_jax")
+    assert "ddpm_jax.evaluation" not in ours  # at the first use of one of its names
     base = modules_after("import jax, flax")
     assert not (ours - base) & set(heavy)
 

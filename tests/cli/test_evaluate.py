@@ -389,6 +389,9 @@ def test_a_shard_is_missing(tiny: Path, tmp_path: Path) -> None:
     images = evaluated.open_images(Data(name=str(tmp_path / "npz")))
     with pytest.raises(ValueError, match=r"00004-00007\.npz cannot be read as a shard"):
         list(images.batches(3))
+    np.savez(tmp_path / "npz" / "00004-00007.npz", others=np.zeros(2))
+    with pytest.raises(ValueError, match=r"00004-00007\.npz cannot be read as a shard"):
+        list(images.batches(3))
 
 
 def test_models_and_images_are_told_apart(tiny: Path, folder: Path, real: Path) -> None:
