@@ -62,7 +62,7 @@ def test_prompts_into_a_folder(model: Path, tmp_path: Path, capsys: pytest.Captu
     (out / "00002.png").unlink()
     capsys.readouterr()
     assert run(model, *argv, "--out", str(out)) == 0
-    assert "3 images" not in capsys.readouterr().err
+    assert "3 already existed" in capsys.readouterr().out
     assert names(out) == [f"0000{i}.png" for i in range(6)]
     assert (out / "00000.png").stat().st_mtime_ns == before
     file.write_text("hat\ndog\n")
