@@ -119,12 +119,13 @@ wheel() { # built, then installed alone in an empty environment, away from the s
     echo "CI: $size bytes"
 }
 
-oldest() { # the floor of pyproject.toml; numpy 2.0 wants Python 3.11 or 3.12
+oldest() { # the floor of every dependency in pyproject.toml; numpy 2.0 wants Python 3.11 or 3.12
     copy_tree "$work/d" && cd "$work/d"
     local python=python3
     python3.11 -c '' 2>/dev/null && python=python3.11
     "$python" -m venv .venv
-    install .venv jax==0.7.2 jaxlib==0.7.2 flax==0.11.2 'numpy==2.0.*' -e '.[test]'
+    "$python" .ci/floors.py >floors.txt
+    install .venv -c floors.txt -e '.[test]'
     .venv/bin/pip list
     .venv/bin/pytest
 }

@@ -132,10 +132,18 @@ def sigma_grid(
 def karras_sigmas(
     ramp: Float[np.ndarray, "n"], sigma_max: float, sigma_min: float, rho: float
 ) -> Float[np.ndarray, "n"]:
-    """Noise levels at places of a ramp, from 0 at `sigma_max` to 1 at `sigma_min`."""
-    # Of the ratio, since sigma_max ** (1 / rho) overflows for a small rho.
-    low = (sigma_min / sigma_max) ** (1 / rho)
-    return sigma_max * (1 + ramp * (low - 1)) ** rho
+    """Noise levels at places of a ramp, from 0 at `sigma_max` to 1 at `sigma_min`.
+
+    Raises:
+        ValueError: no float holds sigma_max^(1 / rho).
+    """
+    try:  # Python's floats overflow with an error, NumPy's with a warning
+        high, low = float(sigma_max) ** (1 / rho), float(sigma_min) ** (1 / rho)
+    except OverflowError:
+        raise ValueError(f"rho = {rho:g} is too small for sigma_max = {sigma_max:g}") from None
+    # Not sigma_max * (1 + ramp * (low / high - 1)) ** rho, which rounds otherwise at sigma_min, and
+    # consistency models take the root of a difference from it.
+    return (high + ramp * (low - high)) ** rho
 
 
 def shifted_sigmas(sigmas: Float[np.ndarray, "n"], shift: float) -> Float[np.ndarray, "n"]:

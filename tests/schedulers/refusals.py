@@ -193,6 +193,7 @@ CALLS: tuple[tuple[Any, dict[str, Any], str], ...] = (
     (dj.EulerDiscreteScheduler(), {"num_inference_steps": 10, "s_churn": -1.0}, "s_churn"),
     (dj.EulerDiscreteScheduler(), {"num_inference_steps": 10, "s_noise": -1.0}, "s_noise"),
     (dj.EDMEulerScheduler(), {"num_inference_steps": 10, "s_churn": -1.0}, "s_churn"),
+    (dj.EDMEulerScheduler(rho=1e-3), {"num_inference_steps": 10}, "rho = 0.001 is too small"),
     (dj.FlowMatchEulerDiscreteScheduler(), {"sigmas": [1.005, 0.5]}, "sigmas"),
     (dj.DDIMScheduler(), {"num_inference_steps": 10, "grid": "even"}, "grid"),
     (dj.DDIMScheduler(), {"num_inference_steps": 10, "grid": "ays-sd15"}, "157"),
