@@ -21,10 +21,10 @@ from jaxtyping import Array
 import ddpm_jax as dj
 from benchmarks import report
 from examples.avatars import draw
-from examples.avatars.captions import full_caption
+from examples.avatars.captions import full_caption, held_out_people
 from examples.avatars.judge import Judge, agreement
 from examples.avatars.loop import in_parts
-from examples.avatars.people import Person, draw_person, is_held_out
+from examples.avatars.people import Person
 
 HERE = Path(__file__).parent
 SCALES = (1.0, 2.0, 3.0, 5.0)
@@ -94,16 +94,6 @@ def measured(
     return result, np.stack([images[closest], *training[near[closest].T]], 1).reshape(
         -1, *images.shape[1:]
     )
-
-
-def held_out_people(rng: np.random.Generator, num: int) -> list[Person]:
-    """People whose colors no training picture has together, each with another caption."""
-    found: dict[str, Person] = {}
-    while len(found) < num:
-        person = draw_person(rng)
-        if is_held_out(person):
-            found.setdefault(full_caption(person), person)
-    return list(found.values())
 
 
 def distances(images: np.ndarray, training: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
