@@ -51,7 +51,7 @@ def train(data: Path, num: int = PICTURES, epochs: int = EPOCHS) -> Path:
     network = classifier.fitted(classifier.rows(images), words(numbers), HIDDEN, epochs)
     rng = np.random.default_rng(11)
     people = held_out_people(rng, TESTED)
-    drawn = np.stack([draw.picture(draw.options(person, rng)) for person in people])
+    drawn = draw.pictures(people, rng)
     shares = read_right(network, drawn, [to_numbers(person) for person in people])
     path = data.with_name(NAME)
     classifier.save(path, network, shares)
