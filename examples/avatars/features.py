@@ -59,15 +59,21 @@ def train(data: Path, num: int = PICTURES, epochs: int = EPOCHS) -> Path:
 
 
 def fitted(images: np.ndarray, numbers: Mapping[str, np.ndarray], epochs: int) -> "MLPClassifier":
-    """A network that takes pixels in [0, 1], and was trained on their difference from the mean.
+    """A network that takes pixels in [0, 1], whose hidden units have unit variance over `images`.
 
-    Trained on the pixels themselves, which have one sign, 100 of 128 hidden units were 0 for all
-    pictures.
+    It is trained on the difference of the pixels from their mean: on the pixels themselves, which
+    have one sign, 100 of 128 hidden units became 0 for all pictures. A hidden unit times a number
+    above 0, and its weights in the last layer divided by it, are the same classifier.
     """
     x = classifier.rows(images)
     mean = x.mean(0)
     network = classifier.fitted(x - mean, words(numbers), HIDDEN, epochs)
-    network.intercepts_[0] = network.intercepts_[0] - mean @ network.coefs_[0]
+    kernels, biases = network.coefs_, network.intercepts_
+    biases[0] = biases[0] - mean @ kernels[0]
+    spread = np.maximum(x @ kernels[0] + biases[0], 0).std(0)
+    spread[spread == 0] = 1
+    kernels[0], biases[0] = kernels[0] / spread, biases[0] / spread
+    kernels[1] = kernels[1] * spread[:, None]
     return network
 
 

@@ -5,8 +5,8 @@
 The prompts name a hair, a skin and a clothing color that no training picture has together. Writes
 `results.json`, `results.md` and `nearest.png` beside this file: the share of pictures with the
 colors, glasses and hat that were asked for, beside that of drawn pictures, and of the same pictures
-under the prompts of others, which is chance; how far the pictures as a set are from drawn ones of
-the same people, by the classifier of features.py; and how far they are from training pictures.
+under the prompts of others, which is chance; how far the pictures as a set are from drawn ones, by
+the classifier of features.py; and how far they are from training pictures.
 """
 
 import argparse
@@ -73,21 +73,22 @@ def measured(
     pipe: Any, network: dj.FeatureNetwork, training: np.ndarray, num: int, tried: int
 ) -> tuple[dict[str, Any], np.ndarray]:
     """The results, and pictures each with the three training pictures that are nearest to it."""
-    rng, shapes = np.random.default_rng(7), np.random.default_rng(8)
+    rng = np.random.default_rng(7)
     judge = Judge([draw.person_to_train_on(rng) for _ in range(3000)], rng)
-    others, people = held_out_people(rng, tried), held_out_people(rng, num)
-    scales, sets_by_scale = {}, {}
-    real = draw.pictures(others, shapes)
+    others, everyone = held_out_people(rng, tried), held_out_people(rng, 2 * num)
+    people = everyone[:num]
+    reference = draw.pictures(everyone[num:], rng)
+    scales = {}
+    sets_by_scale = {sets.DRAWN: sets.compared(network, draw.pictures(others, rng), reference)}
     for scale in SCALES:
         images = _painted(pipe, others, scale, jax.random.key(1))
         scales[scale] = agreement(judge.read(images, others), others)
-        sets_by_scale[str(scale)] = sets.compared(network, images, real)
-    sets_by_scale[sets.AGAIN] = sets.compared(network, draw.pictures(others, shapes), real)
+        sets_by_scale[str(scale)] = sets.compared(network, images, reference)
     best = max(scales, key=lambda scale: sum(scales[scale].values()))
     began = time.perf_counter()
     images = _painted(pipe, people, best, jax.random.key(0))
     seconds = time.perf_counter() - began
-    drawn, again = draw.pictures(people, rng), draw.pictures(people, shapes)
+    drawn = draw.pictures(people, rng)
     read = judge.read(images, people)
     shuffled = [people[place] for place in rng.permutation(num)]
     apart, near = distances(images, training)
@@ -103,11 +104,11 @@ def measured(
         "features": {
             "sha256": network.weights,
             "dims": network.dims,
-            "rank": sets.rank(network, drawn),
+            "rank": sets.rank(network, reference),
         },
         "sets": {
-            "generated": sets.compared(network, images, drawn),
-            sets.AGAIN: sets.compared(network, again, drawn),
+            "generated": sets.compared(network, images, reference),
+            sets.DRAWN: sets.compared(network, drawn, reference),
         },
         "sets_by_scale": sets_by_scale,
         "cells_from_training": _spread(apart),
@@ -194,9 +195,9 @@ def markdown(result: Mapping[str, Any]) -> str:
         "",
         report.table(("scale", *LEAST, "Frechet distance"), scales),
         "",
-        f"The Frechet distance is the one explained below. {result['tried']} people that are drawn",
-        f"again have {sets.distance(result, sets.AGAIN)}. Of so few pictures it is larger than of",
-        "more: compare within this table only.",
+        f"The Frechet distance is explained below; for drawn pictures of the {result['tried']} people",
+        f"it is {sets.distance(result, sets.DRAWN)}. Of so few pictures it is larger than of more:",
+        "compare within this table only.",
         "",
         *sets.lines(result),
         f"None is a copy: of a picture's {CELLS} cells at least {near['least']} differ from the",

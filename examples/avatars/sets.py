@@ -2,8 +2,11 @@
 classifier of drawn people: these are no FIDs and KIDs of Inception-v3, and compare with no
 published number.
 
-All numbers depend on how many pictures there are, so both sets have equally many. The Frechet
-distance is of 128 features; with more pictures than features their covariance has full rank.
+The two sets are of different people. Two pictures of one person are nearer than those of two, so
+sets of the same people would have a KID below 0, and precision and recall of nearly 1.
+
+All numbers depend on how many pictures there are: a set of drawn ones of the same people as the
+generated ones, against the same reference, shows what they can reach.
 """
 
 from collections.abc import Mapping
@@ -14,7 +17,7 @@ import numpy as np
 import ddpm_jax as dj
 from benchmarks import report
 
-AGAIN = "drawn again"
+DRAWN = "drawn"
 SUBSETS = 100
 """Of half the pictures each, for the KID."""
 
@@ -22,7 +25,7 @@ SUBSETS = 100
 def compared(
     network: dj.FeatureNetwork, images: np.ndarray, reference: np.ndarray
 ) -> dict[str, float]:
-    """The metrics of two sets of as many pictures: the Frechet distance, the KID with its standard
+    """The metrics of two sets of pictures: the Frechet distance, the KID with its standard
     deviation over subsets, precision and recall."""
     rows, wanted = (_rows(network, one) for one in (images, reference))
     statistics = (dj.Statistics.of(one) for one in (rows, wanted))
@@ -49,7 +52,7 @@ def _rows(network: dj.FeatureNetwork, images: np.ndarray) -> np.ndarray:
 
 
 def distance(result: Mapping[str, Any], name: str) -> str:
-    """The Frechet distance of the pictures with a guidance scale, or of those drawn again."""
+    """The Frechet distance of the pictures with a guidance scale, or of drawn ones."""
     return f"{result['sets_by_scale'][name]['frechet']:.2f}"
 
 
@@ -70,19 +73,20 @@ def lines(result: Mapping[str, Any]) -> list[str]:
     return [
         "## The pictures as a set",
         "",
-        f"{result['prompts']} pictures against as many that DiceBear drew of the same people:",
+        f"{result['prompts']} generated pictures, and as many that DiceBear drew of the same people,",
+        "which is the best that can be expected, against as many that DiceBear drew of others whose",
+        "colors no training picture has together:",
         "",
         report.table(("", "Frechet distance", "KID", "precision", "recall"), rows),
         "",
-        f'"{AGAIN}": a second picture by DiceBear of each person, of other shapes at random: the',
-        "best that can be expected. The KID is the mean and the standard deviation over",
-        f"{SUBSETS} pairs of subsets of half the pictures; precision and recall are those of three",
-        "neighbors.",
+        f"The KID is the mean and the standard deviation over {SUBSETS} pairs of subsets of half of",
+        "the pictures; precision and recall are those of three neighbors.",
         "",
         "These are no FIDs and KIDs of Inception-v3, and compare with no published number: the",
-        f"features are the {used['dims']} hidden units of a small classifier of drawn people, and",
-        f"their covariance has rank {used['rank']}. In drawn people of colors that it has not seen",
-        "together the classifier reads right:",
+        f"features are the {used['dims']} hidden units of a small classifier of drawn people, scaled",
+        "to unit variance over those that it learned from. The covariance of the drawn pictures has",
+        f"rank {used['rank']}. In drawn people of colors that it has not seen together the classifier",
+        "reads right:",
         "",
         report.table(("trait", "read right"), read),
         "",
