@@ -11,7 +11,8 @@ the classifier of features.py; and how far they are from training pictures.
 
 import argparse
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,20 +76,17 @@ def measured(
     """The results, and pictures each with the three training pictures that are nearest to it."""
     rng = np.random.default_rng(7)
     judge = Judge([draw.person_to_train_on(rng) for _ in range(3000)], rng)
-    others, everyone = held_out_people(rng, tried), held_out_people(rng, 2 * num)
-    people = everyone[:num]
-    reference = draw.pictures(everyone[num:], rng)
-    scales = {}
-    sets_by_scale = {sets.DRAWN: sets.compared(network, draw.pictures(others, rng), reference)}
-    for scale in SCALES:
-        images = _painted(pipe, others, scale, jax.random.key(1))
-        scales[scale] = agreement(judge.read(images, others), others)
-        sets_by_scale[str(scale)] = sets.compared(network, images, reference)
+    tries, everyone = held_out_people(rng, tried), held_out_people(rng, 2 * num)
+    people, others = everyone[:num], draw.pictures(everyone[num:], rng)
+    real, again = draw.pictures(tries, rng), draw.pictures(tries, rng)
+    compared = partial(sets.compared, network, others=others)
+    scales, sets_by_scale = _by_scale(pipe, judge, tries, partial(compared, same=real))
+    sets_by_scale[sets.DRAWN] = compared(again, same=real)
     best = max(scales, key=lambda scale: sum(scales[scale].values()))
     began = time.perf_counter()
     images = _painted(pipe, people, best, jax.random.key(0))
     seconds = time.perf_counter() - began
-    drawn = draw.pictures(people, rng)
+    drawn, again = draw.pictures(people, rng), draw.pictures(people, rng)
     read = judge.read(images, people)
     shuffled = [people[place] for place in rng.permutation(num)]
     apart, near = distances(images, training)
@@ -104,11 +102,11 @@ def measured(
         "features": {
             "sha256": network.weights,
             "dims": network.dims,
-            "rank": sets.rank(network, reference),
+            "rank": sets.rank(network, drawn),
         },
         "sets": {
-            "generated": sets.compared(network, images, reference),
-            sets.DRAWN: sets.compared(network, drawn, reference),
+            "generated": compared(images, same=drawn),
+            sets.DRAWN: compared(again, same=drawn),
         },
         "sets_by_scale": sets_by_scale,
         "cells_from_training": _spread(apart),
@@ -121,6 +119,18 @@ def measured(
     return result, np.stack([images[closest], *training[near[closest].T]], 1).reshape(
         -1, *images.shape[1:]
     )
+
+
+def _by_scale(
+    pipe: Any, judge: Judge, people: Sequence[Person], compared: Callable[..., dict[str, float]]
+) -> tuple[dict[float, dict[str, float]], dict[str, dict[str, float]]]:
+    """For each guidance scale, what is as asked for, and how far the pictures are as a set."""
+    scales, sets_by_scale = {}, {}
+    for scale in SCALES:
+        images = _painted(pipe, people, scale, jax.random.key(1))
+        scales[scale] = agreement(judge.read(images, people), people)
+        sets_by_scale[str(scale)] = compared(images)
+    return scales, sets_by_scale
 
 
 def distances(images: np.ndarray, training: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -184,7 +194,8 @@ def markdown(result: Mapping[str, Any]) -> str:
         "# Avatars: do pictures have what their prompts ask for?",
         "",
         f"{result['prompts']} prompts whose hair, skin and clothing colors no training picture has",
-        f"together; DDIM, {result['steps']} steps, guidance scale {result['scale']:g}.",
+        f"together; model `{result['model']}`, DDIM, {result['steps']} steps, guidance scale "
+        f"{result['scale']:g}.",
         "",
         report.table(("as asked for", *columns, "wanted"), rows),
         "",
@@ -195,9 +206,9 @@ def markdown(result: Mapping[str, Any]) -> str:
         "",
         report.table(("scale", *LEAST, "Frechet distance"), scales),
         "",
-        f"The Frechet distance is explained below; for drawn pictures of the {result['tried']} people",
-        f"it is {sets.distance(result, sets.DRAWN)}. Of so few pictures it is larger than of more:",
-        "compare within this table only.",
+        "The Frechet distance is from drawn pictures of the same people, and explained below.",
+        f"Other drawn pictures of them have {sets.distance(result, sets.DRAWN)}. Of so few it is",
+        "larger than of more: compare within this table only.",
         "",
         *sets.lines(result),
         f"None is a copy: of a picture's {CELLS} cells at least {near['least']} differ from the",
