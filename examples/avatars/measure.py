@@ -194,7 +194,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         "# Avatars: do pictures have what their prompts ask for?",
         "",
         f"{result['prompts']} prompts whose hair, skin and clothing colors no training picture has",
-        f"together; model `{result['model']}`, DDIM, {result['steps']} steps, guidance scale "
+        f"together; model `{result['model']}`, DDIM, {result['steps']} steps, guidance scale",
         f"{result['scale']:g}.",
         "",
         report.table(("as asked for", *columns, "wanted"), rows),

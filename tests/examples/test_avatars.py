@@ -211,17 +211,28 @@ def test_files_of_other_classifiers_are_refused(classified: tuple[Path, Any], tm
         features.features(tmp_path / "x.npz")
 
 
-def test_sets_of_the_same_people_are_near(classified: tuple[Path, Any]):
+def test_drawn_sets_are_near(classified: tuple[Path, Any]):
     """Drawn again they are nearer than in other colors, by every metric."""
     network, rng = features.features(classified[0]), np.random.default_rng(2)
-    crowd = [person for person, _ in drawn(60)]
+    crowd, strangers = ([person for person, _ in drawn(60, seed)] for seed in (0, 1))
     real, again = draw.pictures(crowd, rng), draw.pictures(crowd, rng)
-    near, far = (sets.compared(network, one, real) for one in (again, 255 - again))
-    assert near["frechet"] < far["frechet"] / 5
+    others = draw.pictures(strangers, rng)
+    near, far = (sets.compared(network, one, real, others) for one in (again, 255 - again))
+    assert near["frechet_same"] < near["frechet"] < far["frechet"] / 3
+    assert near["frechet_same"] < far["frechet_same"] / 5
     assert near["kid"] < far["kid"] / 5
     assert near["precision"] > 0.5 > far["precision"]
     assert near["recall"] > 0.5 > far["recall"]
     assert sets.rank(network, real[:7]) == 6
+
+
+def test_hidden_units_have_unit_variance(classified: tuple[Path, Any]):
+    path, _ = classified
+    with np.load(path.with_name("a.npz")) as file:
+        found = dj.collect_features(features.features(path), [file["image"]], ["features"])
+    assert found.features is not None
+    spread = found.features.std(0)
+    np.testing.assert_allclose(spread[spread > 0], 1, rtol=1e-4)
 
 
 def test_what_is_missing_is_named_before_work(
