@@ -77,6 +77,7 @@ def measured(
     rng = np.random.default_rng(7)
     judge = Judge([draw.person_to_train_on(rng) for _ in range(3000)], rng)
     tries, everyone = held_out_people(rng, tried), held_out_people(rng, 2 * num)
+    rng.shuffle(everyone)  # what is found last is rarer
     people, others = everyone[:num], draw.pictures(everyone[num:], rng)
     real, again = draw.pictures(tries, rng), draw.pictures(tries, rng)
     compared = partial(sets.compared, network, others=others)
