@@ -56,6 +56,16 @@ def full_caption(person: Person) -> str:
     )
 
 
+def held_out_people(rng: np.random.Generator, num: int) -> list[Person]:
+    """People whose colors no training picture has together, each with another caption."""
+    found: dict[str, Person] = {}
+    while len(found) < num:
+        person = draw_person(rng)
+        if is_held_out(person):
+            found.setdefault(full_caption(person), person)
+    return list(found.values())
+
+
 def _has(person: Person, said: dict[str, bool], rng: np.random.Generator) -> list[str]:
     """What stands after "with"."""
     has = []

@@ -9,7 +9,7 @@ pip install dicebear-core dicebear-styles resvg-py
 import argparse
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -58,7 +58,7 @@ def main(args: Sequence[str] | None = None) -> None:
         parser.error("--num must be at least 1, --seed at least 0, and the file must end in .npz")
     rng = np.random.default_rng(given.seed)
     people = [person_to_train_on(rng) for _ in range(given.num)]
-    images = np.stack([picture(options(one, rng)) for one in tqdm(people, desc="drawing")])
+    images = pictures(tqdm(people, desc="drawing"), rng)
     columns = [to_numbers(person) for person in people]
     arrays: dict[str, Any] = {
         name: np.array([row[name] for row in columns], np.int8) for name in TRAITS
@@ -102,6 +102,11 @@ def options(person: Person, rng: np.random.Generator) -> dict[str, Any]:
         "eyes": EYES[rng.integers(len(EYES))],
     }
     return chosen | shapes | _in_colors(colors)
+
+
+def pictures(people: Iterable[Person], rng: np.random.Generator) -> np.ndarray:
+    """(n, 32, 32, 3) uint8: one of each person, of shapes at random."""
+    return np.stack([picture(options(person, rng)) for person in people])
 
 
 def picture(options: Options) -> np.ndarray:

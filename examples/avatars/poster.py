@@ -14,8 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 import ddpm_jax as dj
-from examples.avatars.captions import full_caption
-from examples.avatars.measure import held_out_people
+from examples.avatars.captions import full_caption, held_out_people
 
 COLUMNS, ROWS, SCALE, GUIDANCE = 6, 2, 4, 3.0
 TILE, TEXT, GAP, LETTERS = 32 * SCALE, 66, 16, 24

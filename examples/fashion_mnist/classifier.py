@@ -1,32 +1,21 @@
 """A small classifier of Fashion-MNIST, whose hidden layer compares images:
 `python -m examples.fashion_mnist.classifier DATA`.
 
-    (1)  hidden = relu(W_1 x + b_1),    logits = W_2 hidden + b_2,    x = 28x28 pixels in [0, 1]
-
-scikit-learn trains it on DATA/train.npz. The file `classifier.npz` in DATA has its numbers and its
-accuracy on DATA/test.npz. Distances of its features compare only with others by the same file: they
-are no FIDs of Inception-v3.
+It is (1) of `examples.classifier` on the 28x28 pixels, trained on DATA/train.npz. The file
+`classifier.npz` in DATA has its numbers and its accuracy on DATA/test.npz.
 """
 
-import warnings
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
 import ddpm_jax as dj
-from ddpm_jax.cli.fingerprint import file_sum
-from ddpm_jax.evaluation.features import Outputs
-from ddpm_jax.evaluation.resizing import RESIZINGS
-from ddpm_jax.hub.files import replacing
+from examples import classifier
 from examples.fashion_mnist.prepare import BORDER
 
-SIDE, HIDDEN, EPOCHS, CLASSES = 28, 128, 20, 10
+SIDE, HIDDEN, EPOCHS = 28, 128, 20
 NAME = "classifier.npz"
 
 
@@ -55,56 +44,24 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def train(data: Path, epochs: int = EPOCHS) -> Path:
     """Trains the classifier, and writes its file into the folder of the data."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.neural_network import MLPClassifier
-
-    network = MLPClassifier((HIDDEN,), max_iter=epochs, random_state=0, verbose=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the number of epochs is chosen
-        network.fit(*_rows(data / "train.npz"))
-    kernels, biases = network.coefs_, network.intercepts_
-    arrays = {"hidden_kernel": kernels[0], "hidden_bias": biases[0]}
-    arrays |= {"last_kernel": kernels[1], "last_bias": biases[1]}
-    accuracy = network.score(*_rows(data / "test.npz"))
-    with replacing(data / NAME) as partial, partial.open("wb") as content:
-        numbers = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
-        np.savez(content, allow_pickle=False, accuracy=accuracy, **numbers)
+    network = classifier.fitted(*_rows(data / "train.npz"), HIDDEN, epochs)
+    classifier.save(data / NAME, network, network.score(*_rows(data / "test.npz")))
     return data / NAME
 
 
 def _rows(path: Path) -> tuple[np.ndarray, np.ndarray]:
     images, labels = read(path)
-    return inner(images).reshape(len(images), -1) / np.float32(255), labels
+    return classifier.rows(inner(images)), labels
 
 
 def accuracy_of(path: Path) -> float:
     """The share of test images that the classifier in a file reads right."""
-    with np.load(path) as file:
-        return float(file["accuracy"])
+    return float(classifier.accuracy_of(path))
 
 
 def features(path: Path) -> dj.FeatureNetwork:
     """The classifier in a file, as a network that images of 28x28 are compared by."""
-    with np.load(path) as file:
-        params = {name: jnp.asarray(file[name]) for name in file.files if name != "accuracy"}
-    return dj.FeatureNetwork(
-        name="fashion-mnist",
-        apply=_apply,
-        params=params,
-        size=(SIDE, SIDE),
-        channels=1,
-        resizing=RESIZINGS["none"],
-        dims=params["hidden_kernel"].shape[1],
-        classes=CLASSES,
-        weights=file_sum(path),
-    )
-
-
-def _apply(params: Any, x: Array) -> Outputs:
-    product = jnp.matmul(x.reshape(len(x), -1), params["hidden_kernel"], precision="highest")
-    hidden = jax.nn.relu(product + params["hidden_bias"][None])
-    logits = jnp.matmul(hidden, params["last_kernel"], precision="highest")
-    return Outputs(hidden, logits + params["last_bias"][None])
+    return classifier.features(path, "fashion-mnist", (SIDE, SIDE, 1), exclusive=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,6 +1,7 @@
 """The avatars: captions and drawn pictures say the same, and both trainings run and resume."""
 
 import itertools
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import ddpm_jax as dj
 from ddpm_jax.models import AutoencoderKL, CLIPTextModel, UNet2DConditionModel
 from ddpm_jax.schedulers import DDIMScheduler
 from ddpm_jax.text.tokenizer import CLIPTokenizer
@@ -19,7 +21,20 @@ from ddpm_jax.training import Optimizer, TrainState, init_state, make_train_step
 for package in ("dicebear", "dicebear_styles", "resvg_py"):
     pytest.importorskip(package, reason=f"needs {package}: pip install -e '.[test]'")
 
-from examples.avatars import captions, draw, judge, loop, measure, people, tokens, train, train_vae  # noqa: E402
+from examples import classifier  # noqa: E402
+from examples.avatars import (  # noqa: E402
+    captions,
+    draw,
+    features,
+    judge,
+    loop,
+    measure,
+    people,
+    sets,
+    tokens,
+    train,
+    train_vae,
+)
 from examples.avatars.people import COLORS, NONE, SKINS, TRAITS, Person  # noqa: E402
 
 TEXT = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1} | {
@@ -134,6 +149,111 @@ def test_agreement_counts_what_is_worn_apart():
     asked = [{"hat": NONE}, {"hat": "red"}, {"hat": "blue"}]
     found = judge.agreement({"hat": [NONE, "red", "red"]}, asked)
     assert found == {"hat": pytest.approx(2 / 3), "hat, if any": 0.5}
+
+
+def test_words_of_people():
+    numbers = {name: np.array([0, len(named) - 1]) for name, named in TRAITS.items()}
+    first, last = (
+        [np.eye(len(named), dtype=int)[place] for named in TRAITS.values()] for place in (0, -1)
+    )
+    np.testing.assert_array_equal(
+        features.words(numbers), [np.concatenate(first), np.concatenate(last)]
+    )
+
+
+@pytest.fixture(scope="module")
+def classified(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """The file of a classifier of 200 drawn people, and scikit-learn's network."""
+    folder, kept = tmp_path_factory.mktemp("classifier"), []
+    save = classifier.save
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(features, "TESTED", 40)
+        patch.setattr(classifier, "save", lambda *all: (kept.append(all[1]), save(*all)))
+        draw.main([str(folder / "a.npz"), "--num", "200"])
+        features.main([str(folder / "a.npz"), "--epochs", "40"])
+    return folder / features.NAME, kept[0]
+
+
+def test_features_are_the_hidden_units_of_the_classifier(classified: tuple[Path, Any]):
+    """scikit-learn's last layer on our features gives scikit-learn's probabilities."""
+    path, network = classified
+    images = draw.pictures([person for person, _ in drawn(9)], np.random.default_rng(0))
+    found = dj.collect_features(features.features(path), [images], ["features"]).features
+    assert found is not None
+    assert (found.max(0) > 0).mean() > 0.95  # hidden units that tell pictures apart
+    logits = found @ network.coefs_[1] + network.intercepts_[1]
+    wanted = network.predict_proba(classifier.rows(images))
+    np.testing.assert_allclose(1 / (1 + np.exp(-logits)), wanted, atol=1e-5)
+    with pytest.raises(ValueError, match="no classes"):
+        dj.collect_features(features.features(path), [images], ["logits"])
+
+
+def test_the_classifier_reads_traits_of_colors_that_it_has_not_seen(classified: tuple[Path, Any]):
+    path, network = classified
+    rng = np.random.default_rng(11)
+    crowd = captions.held_out_people(rng, 40)
+    images = draw.pictures(crowd, rng)
+    likely = network.predict_proba(classifier.rows(images))[:, : len(TRAITS["hair"])]
+    right = [
+        TRAITS["hair"][place] == one["hair"]
+        for place, one in zip(likely.argmax(1), crowd, strict=True)
+    ]
+    read = features.accuracy_of(path)
+    assert read["hair"] == pytest.approx(np.mean(right))
+    assert read["clothing"] > 0.3  # one of ten by chance
+
+
+def test_files_of_other_classifiers_are_refused(classified: tuple[Path, Any], tmp_path: Path):
+    with pytest.raises(ValueError, match=r"of 3072 numbers, not of shape \(8, 8, 1\)"):
+        classifier.features(classified[0], "digits", (8, 8, 1), exclusive=True)
+    np.savez(tmp_path / "x.npz", hidden_kernel=np.zeros((3072, 2)))
+    with pytest.raises(ValueError, match="it lacks accuracy, hidden_bias, last_bias, last_kernel"):
+        features.features(tmp_path / "x.npz")
+
+
+def test_drawn_sets_are_near(classified: tuple[Path, Any]):
+    """Drawn again they are nearer than in other colors, by every metric."""
+    network, rng = features.features(classified[0]), np.random.default_rng(2)
+    crowd, strangers = ([person for person, _ in drawn(60, seed)] for seed in (0, 1))
+    real, again = draw.pictures(crowd, rng), draw.pictures(crowd, rng)
+    others = draw.pictures(strangers, rng)
+    near, far = (sets.compared(network, one, real, others) for one in (again, 255 - again))
+    assert near["frechet_same"] < near["frechet"] < far["frechet"] / 3
+    assert near["frechet_same"] < far["frechet_same"] / 5
+    assert near["kid"] < far["kid"] / 5
+    assert near["precision"] > 0.5 > far["precision"]
+    assert near["recall"] > 0.5 > far["recall"]
+    assert sets.rank(network, real[:7]) == 6
+
+
+def test_hidden_units_have_unit_variance(classified: tuple[Path, Any]):
+    path, _ = classified
+    with np.load(path.with_name("a.npz")) as file:
+        found = dj.collect_features(features.features(path), [file["image"]], ["features"])
+    assert found.features is not None
+    spread = found.features.std(0)
+    np.testing.assert_allclose(spread[spread > 0], 1, rtol=1e-4)
+
+
+def test_what_is_missing_is_named_before_work(
+    classified: tuple[Path, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    data = classified[0].with_name("a.npz")
+    alone = tmp_path / "a.npz"
+    alone.write_bytes(data.read_bytes())
+    for line, said in (
+        ([str(tmp_path / "no.npz")], "examples.avatars.draw"),
+        ([str(alone)], "examples.avatars.features"),
+        ([str(data), "--num", "128"], "--num must be above 128"),
+    ):
+        with pytest.raises(SystemExit):
+            measure.main([line[0], "avatars", *line[1:], "--out", str(tmp_path)])
+        assert said in capsys.readouterr().err
+
+
+def test_the_text_of_the_results_is_of_their_numbers():
+    result = json.loads((measure.HERE / "results.json").read_text())
+    assert measure.markdown(result) == (measure.HERE / "results.md").read_text()
 
 
 @pytest.fixture(scope="module")
