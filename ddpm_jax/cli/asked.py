@@ -172,12 +172,13 @@ class Loaded:
         Raises:
             MemoryError: a batch does not fit; the message names a batch size to try.
         """
-        size = self.devices.batch_size(self.asked.given.batch_size, self.each, self.images.count)
+        num = metric.images(self.images.count)
+        size = self.devices.batch_size(self.asked.given.batch_size, self.each, num)
         own = ModelEvidence(
             denoise=self.denoise,
             params=self.params,
             scheduler=self.asked.schedulers[metric.name],
-            batches=lambda num: with_bar(self.images, size, metric.name, num or None),
+            batches=with_bar(self.images, size, metric.name, num),
             batch_size=size,
             labels=self.asked.labels(self.images),
             place=self._place,
