@@ -17,11 +17,10 @@ from ddpm_jax.evaluation import features
 from tests.pipelines.models import pipeline
 
 NUM = 10
-METHODS = {"bound": "nll.timesteps=3", "flow": "nll.tolerance=1e-2"}
+METHODS = {"bound": "nll.timesteps=3", "flow": "nll.tolerance=1e-3"}
 RUNS = {  # devices, --batch-size
     "one": (1, 5),
     "four": (4, 6),  # becomes 8
-    "four, one batch": (4, 64),
 }
 
 
@@ -69,7 +68,11 @@ def likelihood(folder: Path, method: str, count: int, batch: int) -> dict[str, A
 
 
 def of_likelihoods(folder: Path) -> dict[str, object]:
-    pipeline(dj.DDPMPipeline).save_pretrained(folder / "model")
+    """Of a network of small outputs: where steps are adaptive, rounding would move them."""
+    pipe = pipeline(dj.DDPMPipeline)
+    last = jax.tree.map(lambda leaf: 0.02 * leaf, pipe.params["conv_out"])
+    pipe.params = pipe.params | {"conv_out": last}
+    pipe.save_pretrained(folder / "model")
     np.save(folder / "real.npy", images(13))
     return {
         method: {name: likelihood(folder, method, *run) for name, run in RUNS.items()}
