@@ -11,8 +11,8 @@ from jaxtyping import Array
 
 from ddpm_jax.cli.common import OptionError
 from ddpm_jax.cli.devices import Devices, memory_advice
-from ddpm_jax.cli.drawing import default_batch_size
-from ddpm_jax.cli.evaluated import with_bar
+from ddpm_jax.cli.drawing import LabelDrawing, default_batch_size
+from ddpm_jax.cli.evaluated import DrawnImages, with_bar
 from ddpm_jax.cli.fingerprint import fingerprint
 from ddpm_jax.cli.loading import Network, located, read_network, scheduler_config
 from ddpm_jax.cli.schedule import own_kind, scheduler_json
@@ -117,16 +117,20 @@ class Asked:
             return source.labels
         return np.array(class_names.numbers_of(source.classes, names), np.int32)[source.labels]
 
-    def load(self, devices: Devices, images: ImageSet) -> "Loaded":
-        """The model with its weights."""
+    def load(self, devices: Devices, images: ImageSet, samples: ImageSet | None) -> "Loaded":
+        """The model with its weights. They are read once: if samples were drawn, it is theirs."""
         given = self.given
-        model, params = UNet2DModel.from_pretrained(
-            given.name,
-            revision=given.revision,
-            variant=given.variant,
-            dtype=jnp.dtype(given.dtype),
-            sharding=devices.whole,
-        )
+        if isinstance(samples, DrawnImages):
+            assert isinstance(samples.drawing, LabelDrawing)
+            model, params = samples.drawing.pipe.unet, samples.drawing.pipe.params
+        else:
+            model, params = UNet2DModel.from_pretrained(
+                given.name,
+                revision=given.revision,
+                variant=given.variant,
+                dtype=jnp.dtype(given.dtype),
+                sharding=devices.whole,
+            )
         assert images.shape is not None
         each = default_batch_size(*images.shape[:2])
         return Loaded(self, Denoiser(model, self.classes), params, devices, each, images)
@@ -172,12 +176,13 @@ class Loaded:
         Raises:
             MemoryError: a batch does not fit; the message names a batch size to try.
         """
-        size = self.devices.batch_size(self.asked.given.batch_size, self.each, self.images.count)
+        num = metric.images(self.images.count)
+        size = self.devices.batch_size(self.asked.given.batch_size, self.each, num)
         own = ModelEvidence(
             denoise=self.denoise,
             params=self.params,
             scheduler=self.asked.schedulers[metric.name],
-            batches=lambda num: with_bar(self.images, size, metric.name, num or None),
+            batches=with_bar(self.images, size, metric.name, num),
             batch_size=size,
             labels=self.asked.labels(self.images),
             place=self._place,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from ddpm_jax.cli import provenance
-from ddpm_jax.cli.asked import Asked, asked_model
+from ddpm_jax.cli.asked import Asked, Loaded, asked_model
 from ddpm_jax.cli.common import OptionError, counted, option_errors
 from ddpm_jax.cli.devices import Devices, local_devices, memory_advice
 from ddpm_jax.cli.evaluate import ENOUGH
@@ -102,24 +102,21 @@ def measure(given: "Evaluate", metrics: Sequence[Metric]) -> Scores:
         assert samples is not None
         evidence = Evidence(runner.collect(samples, of_features, "samples"), real)
         record = runner.record | {"samples": described(samples, runner.shapes.get("samples"))}
-    values = _values(metrics, evidence, asked, devices, reference)
+    loaded = None
     if asked is not None:
+        assert isinstance(reference, ImageSet)
+        loaded = asked.load(devices, reference, samples)
         record["model"] = asked.settings
+    values = _values(metrics, evidence, loaded)
     return Scores(values, record | _record(given, metrics, reference))
 
 
 def _values(
-    metrics: Sequence[Metric],
-    evidence: Evidence,
-    asked: Asked | None,
-    devices: Devices,
-    reference: ImageSet | Statistics | None,
+    metrics: Sequence[Metric], evidence: Evidence, loaded: Loaded | None
 ) -> dict[str, dict[str, float]]:
-    """The numbers of all metrics. The model is read after images and features are done with."""
+    """The numbers of all metrics. Those of a model take long, and come last."""
     values = {one.name: one.compute(evidence) for one in metrics if not one.of_model}
-    if asked is not None:
-        assert isinstance(reference, ImageSet)
-        loaded = asked.load(devices, reference)
+    if loaded is not None:
         values |= {one.name: loaded.compute(one, evidence) for one in metrics if one.of_model}
     return {one.name: values[one.name] for one in metrics}
 

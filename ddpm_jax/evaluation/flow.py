@@ -84,8 +84,9 @@ def flow_log_likelihood(
     """The log likelihood of images by the probability flow, with adaptive steps (Tsitouras 5).
 
     Every image has steps of its own, and its draws come from keys[b] alone: it does not depend on
-    its batch. One program for a network, a scheduler, a shape, a probe and their number. Needs
-    diffrax: pip install 'ddpm-jax[likelihood]'.
+    the others of its batch. Rounding does depend on the batch's size and on the devices, and moves
+    the adaptive steps: a figure may then move within its tolerance. One program for a network, a
+    scheduler, a shape, a probe and their number. Needs diffrax: pip install 'ddpm-jax[likelihood]'.
 
     Args:
         denoise: denoise(params, x, timestep) -> output, static; it is given (1, H, W, C) and a ()

@@ -474,6 +474,27 @@ class ScoreSdeVePipeline(UnconditionalPipeline):
     networks of images in [0, 1]. The scheduler is not converted.
 
     Reference: Song et al. 2021, arXiv:2011.13456.
+
+    >>> import jax, ddpm_jax as dj
+    >>> unet = dj.UNet2DModel(
+    ...     sample_size=4,
+    ...     block_out_channels=(8,),
+    ...     down_block_types=("SkipDownBlock2D",),
+    ...     up_block_types=("SkipUpBlock2D",),
+    ...     mid_block_type=None,
+    ...     layers_per_block=1,
+    ...     norm_num_groups=None,
+    ...     time_embedding_type="fourier",
+    ... )
+    >>> pipe = dj.ScoreSdeVePipeline(
+    ...     unet=unet,
+    ...     params=unet.init_params(jax.random.key(0)),
+    ...     scheduler=dj.ScoreSdeVeScheduler(sigma_max=50.0),
+    ... )
+    >>> pipe(
+    ...     jax.random.key(0), num_inference_steps=2, output_type="np", progress=False
+    ... ).images.shape
+    (1, 4, 4, 3)
     """
 
     pixels = UNIT

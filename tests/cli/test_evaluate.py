@@ -273,8 +273,12 @@ def test_nll_is_that_of_the_function_and_needs_no_features(
     assert compiled.count == 0
 
 
-def test_nll_of_classes_and_beside_another_metric(real: Path, tmp_path: Path) -> None:
-    """Labels are those of the data. Samples and features are as without nll."""
+def test_nll_of_classes_and_beside_another_metric(
+    real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Labels are those of the data. Samples and features are as without nll, and the weights that
+    draw the samples are those that nll is of: they are read once.
+    """
     model = save_tiny(tmp_path / "classes", num_class_embeds=10)
     labels = np.arange(60) % 10
     np.savez(tmp_path / "labelled.npz", images=digits(60), kinds=labels)
@@ -293,8 +297,16 @@ def test_nll_of_classes_and_beside_another_metric(real: Path, tmp_path: Path) ->
     assert found["bits_per_dim"] == pytest.approx(float(np.mean(bound.total)), rel=1e-4)
     drawn = ("--num", "4", "--steps", "2", "--batch-size", "2", "--features", "digits")
     few = ("nll.num=5", "nll.timesteps=3")
+    read, reads = dj.UNet2DModel.read_params, []
+
+    def counted(model: Any, folder: Path, *rest: Any) -> Any:
+        reads.append(folder)
+        return read(model, folder, *rest)
+
+    monkeypatch.setattr(dj.UNet2DModel, "read_params", counted)
     both = evaluate(model, tmp_path / "r.json", *given, *drawn, "--metric-options", *few,
                     metrics="nll,fid")  # fmt: skip
+    assert reads == [model / "unet"]
     assert both["metrics"]["nll"] == pytest.approx(found)
     assert both["metrics"]["fid"]["fid"] > 0
     assert list(both["metrics"]) == ["fid", "nll"]  # the file's names are sorted

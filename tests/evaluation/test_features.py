@@ -18,6 +18,8 @@ from ddpm_jax.evaluation.features import Outputs
 from ddpm_jax.evaluation.networks import NETWORKS
 from ddpm_jax.evaluation.resizing import RESIZINGS
 
+ROOT = Path(__file__).parents[2]
+
 
 def images(n: int, seed: int = 0, channels: int = 1) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (n, 8, 8, channels)).astype(np.uint8)
@@ -132,21 +134,38 @@ def test_one_list() -> None:
     assert dj.digits_features().description.endswith(" none")
 
 
-def test_four_devices_share_a_batch() -> None:
-    """Each computes its rows, and the features are those of one. In a process of its own: jax fixes
-    the number of devices at its start.
-    """
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
+@pytest.fixture(scope="module")
+def four() -> dict[str, Any]:
+    """What a process with four devices found: jax fixes their number at its start."""
+    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+    given = {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("four.py"))],
-        env=os.environ | flags | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        [sys.executable, "-m", "tests.evaluation.four"],
+        cwd=ROOT,
+        env=os.environ | given,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_four_devices_share_a_batch(four: dict[str, Any]) -> None:
+    """Each computes its rows, and the features are those of one."""
+    found = four["features"]
     assert found["devices"] == 4
     assert (found["batch"], found["rows"], found["count"]) == (12, [3, 3, 3, 3], 22)
     assert found["difference"] < 1e-5  # of features up to 10: sums in another order
     assert found["fid"] == pytest.approx(0, abs=1e-5)
+
+
+def test_four_devices_share_a_batch_of_likelihoods(four: dict[str, Any]) -> None:
+    """Ten images as two batches of five on one device, and of eight on four: the same numbers."""
+    one, whole = (four["bound"][name] for name in ("one", "four"))
+    assert one.pop("rows") == [[5], [5]]
+    assert whole.pop("rows") == [[2, 2, 2, 2], [2, 2, 2, 2]]
+    assert set(one) == {"bits_per_dim", "bits_per_dim_error"}
+    assert whole == pytest.approx(one, rel=1e-5)
+    pytest.importorskip("diffrax")
+    assert four["flow"]["four"] == pytest.approx(four["flow"]["one"], rel=1e-5)

@@ -1,6 +1,5 @@
 """The metric of likelihood: the numbers of the functions, whatever the batches, with labels too."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -28,11 +27,8 @@ def of_classes(params: Any, x: Array, timestep: Array) -> Array:
     return epsilon(own, x, timestep) * jnp.where(labels == 1, 0.8, 1.0)[:, None, None, None]
 
 
-def batches(num: int) -> Iterator[np.ndarray]:
-    yield from (IMAGES[i : i + 2] for i in range(0, num or 5, 2))
-
-
 def asked(denoise: Any, labels: np.ndarray | None) -> Evidence:
+    batches = [IMAGES[i : i + 2] for i in range(0, 5, 2)]
     numbers = (batches, 3, labels, lambda arrays: arrays)  # computed as batches of 3
     return Evidence(model=ModelEvidence(denoise, PARAMS, SCHEDULER, *numbers))
 
@@ -72,8 +68,8 @@ def test_the_flow_with_labels() -> None:
 def test_one_image_has_no_standard_error() -> None:
     one = asked(epsilon, None).model
     assert one is not None
-    alone = Evidence(model=one._replace(batches=lambda num: iter([IMAGES[:num]])))
-    assert set(Likelihood(num=1, timesteps=2).compute(alone)) == {"bits_per_dim"}
+    alone = Evidence(model=one._replace(batches=[IMAGES[:1]]))
+    assert set(Likelihood(timesteps=2).compute(alone)) == {"bits_per_dim"}
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,18 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "mid_block_type": None,
         "act_fn": "relu",
     },
+    # as google/ncsnpp-celebahq-256 presumably has it, in two of its seven sizes
+    "ncsnpp": SMALL
+    | {
+        "block_out_channels": (32, 32),
+        "down_block_types": ("SkipDownBlock2D", "AttnSkipDownBlock2D"),
+        "up_block_types": ("AttnSkipUpBlock2D", "SkipUpBlock2D"),
+        "time_embedding_type": "fourier",
+        "norm_eps": 1e-6,
+        "mid_block_scale_factor": 2**0.5,
+        "norm_num_groups": None,
+        "attention_head_dim": None,
+    },
 }
 
 

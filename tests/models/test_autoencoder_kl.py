@@ -39,8 +39,13 @@ def images(height: int, width: int) -> np.ndarray:
     return np.random.default_rng(0).standard_normal((2, height, width, 3)).astype(np.float32)
 
 
+SIDES = (8, 6)
+"""Of most pictures here: they share compiled programs."""
+
+
+@partial(jax.jit, static_argnames=("method", "model"))
 def run(method: str, params: Any, x: Any, model: AutoencoderKL = VAE) -> Any:
-    return jax.jit(lambda p, x: model.apply({"params": p}, x, method=method))(params, x)
+    return model.apply({"params": params}, x, method=method)
 
 
 def test_the_size_of_stable_diffusion():
@@ -50,7 +55,7 @@ def test_the_size_of_stable_diffusion():
     assert WIDE.factor == 8
 
 
-@pytest.mark.parametrize("sides", [(8, 6), (9, 7)])
+@pytest.mark.parametrize("sides", [SIDES, (9, 7)])
 def test_odd_sizes_are_halved_to_the_smaller(params: Any, sides: tuple[int, int]):
     posterior = run("encode", params, images(*sides))
     assert posterior.mean.shape == posterior.std.shape == (2, sides[0] // 2, sides[1] // 2, 3)
@@ -60,7 +65,7 @@ def test_odd_sizes_are_halved_to_the_smaller(params: Any, sides: tuple[int, int]
 
 def test_the_posterior(params: Any):
     """Its samples, and a std within the limits of the log variance."""
-    posterior = run("encode", params, images(4, 4))
+    posterior = run("encode", params, images(*SIDES))
     noise = np.random.default_rng(1).standard_normal(posterior.mean.shape).astype(np.float32)
     drawn = (posterior.sample(noise) - posterior.mean) / posterior.std
     np.testing.assert_allclose(drawn, noise, atol=1e-4)
@@ -68,7 +73,7 @@ def test_the_posterior(params: Any):
     bias = jnp.concatenate([jnp.zeros(3), jnp.full(3, 1e4)])
     for sign, limit in ((1, np.exp(10.0)), (-1, np.exp(-15.0))):
         large["quant_conv"] = large["quant_conv"] | {"bias": sign * bias}
-        np.testing.assert_allclose(run("encode", large, images(4, 4)).std, limit, rtol=1e-5)
+        np.testing.assert_allclose(run("encode", large, images(*SIDES)).std, limit, rtol=1e-5)
 
 
 def test_tiles_are_joined_where_they_overlap(params: Any, count_compilations: Any):
@@ -92,7 +97,7 @@ def test_tiles_are_joined_where_they_overlap(params: Any, count_compilations: An
 
 
 def test_one_tile_is_one_piece(params: Any):
-    picture = images(8, 7)
+    picture = images(*SIDES)
     whole, tiled = run("encode", params, picture), encode_tiled(VAE, params, picture, tile=8)
     jax.tree.map(np.testing.assert_array_equal, tiled, whole)
 
@@ -142,7 +147,7 @@ def test_faults_of_tiles(params: Any, options: dict[str, Any], message: str):
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision(params: Any, dtype: str):
-    half, x = VAE.clone(dtype=jnp.dtype(dtype)), images(8, 8)
+    half, x = VAE.clone(dtype=jnp.dtype(dtype)), images(*SIDES)
     exact = run("encode", params, x).mean
     ours = run("encode", params, x, half).mean
     assert ours.dtype == jnp.float32

@@ -1,6 +1,7 @@
 """The parameters of UNet2DModel: their names, shapes and numbers."""
 
 import math
+from contextlib import nullcontext
 from typing import Any
 
 import jax
@@ -137,6 +138,23 @@ def test_a_thousand_images_are_traced_without_being_allocated():
     x = jax.ShapeDtypeStruct((1000, 4096, 4096, 3), jnp.float32)
     apply = jax.eval_shape(model.apply, {"params": model.shapes()}, x, 0)
     assert apply.shape == (1000, 4096, 4096, 3)
+
+
+def test_seven_sizes_take_512_pixels():
+    """From 512 x 512 down to 8 x 8. tests/parity/test_512_pixels.py compares the numbers."""
+    model = UNet2DModel(
+        block_out_channels=(4,) * 7,
+        down_block_types=(*("DownBlock2D",) * 5, "AttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "AttnUpBlock2D", *("UpBlock2D",) * 5),
+        attention_head_dim=4,
+        layers_per_block=1,
+        norm_num_groups=2,
+    )
+    for sides, accepted in (((512, 512), True), ((512, 544), False)):
+        x = jax.ShapeDtypeStruct((1, *sides, 3), jnp.float32)
+        with nullcontext() if accepted else pytest.raises(ValueError, match="multiples of 64"):
+            output = jax.eval_shape(model.apply, {"params": model.shapes()}, x, 0)
+            assert output.shape == x.shape
 
 
 def test_tabulate_names_blocks_and_counts():

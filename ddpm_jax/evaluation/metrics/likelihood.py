@@ -73,6 +73,10 @@ class Likelihood(Metric):
             if getattr(self, name) != getattr(default, name):
                 yield f"nll.{name} is not of nll.method={self.method}: leave it out"
 
+    def images(self, count: int) -> int:
+        """All, unless `num` says."""
+        return self.num or count
+
     def process(self, found: type[Scheduler]) -> type[Scheduler]:
         """DDPM's for the bound, whatever samples a network of betas."""
         of_betas = issubclass(found, BetaScheduler) and not issubclass(found, Distilled)
@@ -108,7 +112,7 @@ class Likelihood(Metric):
         assert model is not None
         found = bits_of_set(
             partial(self._bits, model),
-            model.batches(self.num),
+            model.batches,
             jax.random.key(self.seed),
             labels=model.labels,
             batch_size=model.batch_size,

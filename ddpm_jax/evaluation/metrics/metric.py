@@ -1,7 +1,7 @@
 """What a metric is: of generated images, or of a model and real images."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -28,7 +28,7 @@ class ModelEvidence(NamedTuple):
         denoise: its network; with labels its params are the pair (params, labels).
         params: where the batches will be.
         scheduler: the process that it was trained for, of the class that the metric asked for.
-        batches: (num) -> the first so many images, all of one shape but for the first axis.
+        batches: of the `Metric.images` first images, all of one shape but for the first axis.
         batch_size: images computed together.
         labels: the class of each image; None for a model without classes.
         place: puts arrays with an axis of `batch_size` where the params are.
@@ -37,7 +37,7 @@ class ModelEvidence(NamedTuple):
     denoise: Denoise
     params: Any
     scheduler: Scheduler
-    batches: Callable[[int], Iterator[Pixels]]
+    batches: Iterable[Pixels]
     batch_size: int
     labels: Int[np.ndarray, "n"] | None
     place: Callable[[Any], Any]
@@ -87,6 +87,10 @@ class Metric(ABC):
     def model_faults(self, scheduler: Scheduler, shape: tuple[int, int, int]) -> Iterator[str]:
         """Why a model, or its options for it, are refused; `shape` is (h, w, c) of the images."""
         yield from ()
+
+    def images(self, count: int) -> int:
+        """How many of so many real images a metric of a model takes, the first ones."""
+        return count
 
     def faults(self, samples: int, reference: int | None) -> Iterator[str]:
         """What is wrong with its options for so many images, before any of them is computed."""
