@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
+import huggingface_hub.utils
 import pytest
 from hub.folders import (
     BOTH,
@@ -38,6 +39,11 @@ REPOSITORIES = {
 }
 
 
+def new_sessions() -> None:
+    """Before huggingface_hub 1.0 a session reads the offline switch once, when it begins."""
+    getattr(huggingface_hub.utils, "reset_sessions", lambda: None)()
+
+
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
     """A hub on loopback, and an empty cache."""
@@ -52,6 +58,7 @@ def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServe
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.delenv("HF_TOKEN", raising=False)
+    new_sessions()
     with HubServer(repositories) as server:
         monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
         yield server
@@ -239,6 +246,7 @@ def test_hub_offline_switch(served: HubServer, monkeypatch: pytest.MonkeyPatch):
     online = hub.pipeline("google/nested", BOTH)
     served.requests.clear()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    new_sessions()
     assert hub.pipeline("google/nested", BOTH) == online
     assert served.requests == []
 
