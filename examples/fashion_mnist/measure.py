@@ -64,7 +64,7 @@ def bits_per_pixel(given: Namespace, pixels: np.ndarray, weights: str) -> np.nda
 
 def drawn(given: Namespace, weights: str) -> np.ndarray:
     """The generated images, (N, 32, 32, 1); the folder is continued."""
-    folder = given.work / f"samples-{weights[:12]}-{given.steps}-steps"
+    folder = given.work / f"samples-{weights[:12]}-{given.scheduler}-{given.steps}-steps"
     line = ["sample", "--model", str(given.run), "--num", str(given.num), "--out", str(folder)]
     line += ["--format", "npz", "--shard-size", "100", "--steps", str(given.steps)]
     line += ["--scheduler", given.scheduler]
@@ -183,7 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("data", type=Path, help="folder of train.npz, test.npz and classifier.npz")
     add("--num", type=report.count, default=1000, help="images to generate (1000)")
     add("--steps", type=report.count, default=50, help="of the sampler (50)")
-    add("--scheduler", default="ddim", help="as for ddpm-jax sample (ddim)")
+    add("--scheduler", default="ddpm", help="as for ddpm-jax sample (ddpm)")
     add("--bound", type=report.count, default=1000, help="test images of the bound (1000)")
     add("--timesteps", type=report.count, default=50, help="of each; 1000 for the whole bound (50)")
     add("--out", type=Path, default=HERE, help="folder of the results")

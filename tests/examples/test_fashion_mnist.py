@@ -151,3 +151,8 @@ def test_a_trained_run_is_measured(
     assert found["distance"] > found["distance_of_training_images"] >= 0
     assert "no FIDs of Inception-v3" in (tmp_path / "out" / "results.md").read_text()
     assert (tmp_path / "out" / "samples.png").is_file()
+
+
+def test_the_text_of_the_results_is_of_their_numbers() -> None:
+    result = json.loads((measure.HERE / "results.json").read_text())
+    assert measure.markdown(result) == (measure.HERE / "results.md").read_text()
