@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 
-LIMIT = 0.4  # of jax and flax
+LIMIT = 0.35  # of jax and flax
 PROCESSES = 9
 
 # Within one process: the start of Python and jax varies by more than all that is ours.

@@ -10,17 +10,16 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from numpy.typing import ArrayLike
 
 import ddpm_jax as dj
-from ddpm_jax.cli.fingerprint import file_sum
 from ddpm_jax.evaluation.features import Outputs
+from ddpm_jax.evaluation.networks import one_hidden_layer
 from ddpm_jax.evaluation.resizing import RESIZINGS
-from ddpm_jax.hub.files import replacing
+from ddpm_jax.hub.files import file_sum, replacing
 from ddpm_jax.hub.npz import read_npz
 
 if TYPE_CHECKING:
@@ -88,8 +87,11 @@ def features(
         raise ValueError(f"{path} is of images of {pixels} numbers, not of shape {shape}")
     return dj.FeatureNetwork(
         name=name,
-        apply=_with_logits if exclusive else _without_logits,
-        params={name: jnp.asarray(found[name]) for name in PARAMS},
+        apply=one_hidden_layer if exclusive else _without_logits,
+        params={
+            layer: {one: jnp.asarray(found[f"{layer}_{one}"]) for one in ("kernel", "bias")}
+            for layer in ("hidden", "last")
+        },
         size=shape[:2],
         channels=shape[2],
         resizing=RESIZINGS["none"],
@@ -106,17 +108,5 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     return found
 
 
-def _with_logits(params: Any, x: Array) -> Outputs:
-    """Equation (1)."""
-    hidden = _hidden(params, x)
-    logits = jnp.matmul(hidden, params["last_kernel"], precision="highest")
-    return Outputs(hidden, logits + params["last_bias"][None])
-
-
 def _without_logits(params: Any, x: Array) -> Outputs:
-    return Outputs(_hidden(params, x), None)
-
-
-def _hidden(params: Any, x: Array) -> Array:
-    product = jnp.matmul(x.reshape(len(x), -1), params["hidden_kernel"], precision="highest")
-    return jax.nn.relu(product + params["hidden_bias"][None])
+    return one_hidden_layer(params, x)._replace(logits=None)

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from ddpm_jax.hub import hub
+from ddpm_jax.hub.files import file_sum
 from ddpm_jax.models import Model, UNet2DModel
 from ddpm_jax.pipelines.base import DiffusionPipeline
 from weights_convert import find_weights
@@ -67,9 +68,3 @@ def _shards(index: Path) -> list[Path]:
         return [index.parent / name for name in names]
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(f"{index} is not an index of shards: it has no weight_map") from None
-
-
-def file_sum(file: Path) -> str:
-    """The sum of one file."""
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()

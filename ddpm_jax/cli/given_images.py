@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from ddpm_jax.cli.common import OptionError, option_errors
-from ddpm_jax.cli.fingerprint import file_sum
+from ddpm_jax.hub.files import file_sum
 from ddpm_jax.images import MODES
 from ddpm_jax.pipelines.beginning import skipped
 from ddpm_jax.pipelines.pictures import pil_images

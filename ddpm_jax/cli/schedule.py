@@ -155,7 +155,7 @@ class Schedule:
 
     def settings(self, scheduler: Scheduler, model: str | None) -> dict[str, Any]:
         """What determines the table, by name."""
-        from ddpm_jax.cli.fingerprint import file_sum
+        from ddpm_jax.hub.files import file_sum
         from ddpm_jax.learning.bundled import learned_file
 
         if self.table_file is not None:

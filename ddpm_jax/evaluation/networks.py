@@ -23,9 +23,8 @@ from ddpm_jax.evaluation.digits_classifier import CLASSIFIER, read_classifier
 from ddpm_jax.evaluation.features import FeatureNetwork, Outputs
 from ddpm_jax.evaluation.inception import InceptionV3, read_weights
 from ddpm_jax.evaluation.inception.model import CLASSES, FEATURES, SIDE
-from ddpm_jax.evaluation.inception.weights import file_sum
 from ddpm_jax.evaluation.resizing import RESIZINGS
-from ddpm_jax.hub.files import listed
+from ddpm_jax.hub.files import file_sum, listed
 
 _INCEPTION = InceptionV3()
 
@@ -85,7 +84,7 @@ def digits_features(*, sharding: Sharding | None = None) -> FeatureNetwork:
     params = jax.device_put(read_classifier(), sharding)
     return FeatureNetwork(
         name="digits",
-        apply=_digits,
+        apply=one_hidden_layer,
         params=params,
         size=(8, 8),
         channels=1,
@@ -108,7 +107,8 @@ def _inception(params: Any, x: Float[Array, "b h w 3"]) -> Outputs:
     return Outputs(found.features, found.products)
 
 
-def _digits(params: Any, x: Float[Array, "b 8 8 1"]) -> Outputs:
+def one_hidden_layer(params: Any, x: Float[Array, "b h w c"]) -> Outputs:
+    """Equation (1) of `ddpm_jax.evaluation.digits_classifier`, for images of any shape."""
     hidden, last = params["hidden"], params["last"]
     rows = x.reshape(len(x), -1)
     product = jnp.matmul(rows, hidden["kernel"], precision="highest")

@@ -1,10 +1,11 @@
-"""JSON files, the cache folder, and `replacing`, which writes a file or folder completely or not
-at all.
+"""JSON files, sums of files, the cache folder, and `replacing`, which writes a file or folder
+completely or not at all.
 
 `replacing(path)` returns a path to write to. It replaces `path` at the end of the block, so a
 reader sees the old or the new content, never a part.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,12 @@ def cache_folder() -> Path:
     """
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "ddpm_jax"
+
+
+def file_sum(file: Path) -> str:
+    """The SHA-256 sum of a file, as hexadecimal digits."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -20,10 +20,10 @@ import ddpm_jax as dj
 from benchmarks import report
 from ddpm_jax import cli
 from ddpm_jax.cli.evaluated import open_images
-from ddpm_jax.cli.fingerprint import file_sum, fingerprint
+from ddpm_jax.cli.fingerprint import fingerprint
 from ddpm_jax.evaluation.features import FeatureNetwork
 from ddpm_jax.evaluation.sets import ImageSet
-from ddpm_jax.hub.files import write_json
+from ddpm_jax.hub.files import file_sum, write_json
 from ddpm_jax.training.data import Data
 
 DIGITS = "digits"

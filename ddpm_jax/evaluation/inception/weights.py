@@ -17,7 +17,7 @@ from jax.sharding import Sharding
 
 import weights_convert
 from ddpm_jax.evaluation.inception.model import InceptionV3
-from ddpm_jax.hub.files import cache_folder, first_line, replacing
+from ddpm_jax.hub.files import cache_folder, file_sum, first_line, replacing
 
 NAME = "pt_inception-2015-12-05-6726825d.pth"
 URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{NAME}"
@@ -53,12 +53,6 @@ def weights_file(url: str = URL, sha256: str = SHA256) -> Path:
         reason = getattr(error, "reason", None) or first_line(error)
         raise OSError(f"{url} could not be downloaded ({reason}): {advice}") from None
     return file
-
-
-def file_sum(file: Path) -> str:
-    """The SHA-256 sum."""
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def read_weights(

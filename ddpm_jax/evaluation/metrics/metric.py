@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -16,8 +16,7 @@ from ddpm_jax.schedulers.base import Scheduler
 SUBSETS_SEED = 2020
 """Of random subsets and orders: torch-fidelity's, so that its numbers are the same."""
 
-
-Rows = Float[np.ndarray, "_ _"]
+Rows: TypeAlias = Float[np.ndarray, "_ _"]
 """Features, one row for each image."""
 
 
