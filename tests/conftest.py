@@ -13,13 +13,14 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 import jax
 import jaxtyping
 import pytest
+import typechecker
 from jax.experimental.compilation_cache import compilation_cache
-from jaxtyping import install_import_hook
 
 for _module in list(__import__("sys").modules):
     if _module.split(".")[0] in ("ddpm_jax", "weights_convert"):
         raise RuntimeError(f"{_module} was imported before its annotations could be checked")
-install_import_hook(["ddpm_jax", "weights_convert"], "typechecker.check")
+jaxtyping.jaxtyped = typechecker.jaxtyped
+jaxtyping.install_import_hook(["ddpm_jax", "weights_convert"], "typechecker.check")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

@@ -228,7 +228,7 @@ class Case:
         )
         return f"{self.family.name}({shown})"
 
-    @property
+    @functools.cached_property
     def scheduler(self) -> Any:
         return self.family.cls(**dict(self.config))
 
@@ -256,7 +256,7 @@ class Case:
         return ({}, *noisy) if draws(self) else noisy
 
 
-@functools.lru_cache
+@functools.cache
 def draws(case: Case) -> bool:
     """Whether a run draws noise whatever the options of `table` are."""
     return case.scheduler.table(1).noise_scale is not None
@@ -347,12 +347,12 @@ def chooses_sigmas(case: Case) -> bool:
     return any(getattr(case.scheduler, f"use_{kind}_sigmas", False) for kind in kinds)
 
 
-@functools.lru_cache
+@functools.cache
 def alpha_bar_of(case: Case) -> np.ndarray:
     """alpha_bar of a case, by the formulas of `reference`."""
     get = case.get
     betas = get("trained_betas") or reference.betas(
         get("beta_schedule"), get("num_train_timesteps"), get("beta_start"), get("beta_end")
     )
-    bar = reference.alpha_bar(list(betas))
+    bar = reference.alpha_bar(tuple(betas))
     return reference.zero_snr(bar) if dict(case.config).get("rescale_betas_zero_snr") else bar

@@ -1,5 +1,6 @@
 """Noise schedules from their papers' formulas, one number at a time, for comparison."""
 
+import functools
 import math
 from itertools import pairwise
 
@@ -18,21 +19,23 @@ def _laplace(t: float) -> float:
     return math.sqrt(1 / (1 + math.exp(-log_snr)))
 
 
-def _from_curve(curve, length: int) -> list[float]:
+def _from_curve(curve, length: int) -> tuple[float, ...]:
     points = [curve(i / length) for i in range(length + 1)]
-    return [min(1 - after / before, 0.999) for before, after in pairwise(points)]
+    return tuple(min(1 - after / before, 0.999) for before, after in pairwise(points))
 
 
-def betas(kind: str, length: int = 1000, start: float = 1e-4, end: float = 0.02) -> list[float]:
+def betas(
+    kind: str, length: int = 1000, start: float = 1e-4, end: float = 0.02
+) -> tuple[float, ...]:
     ramp = [i / (length - 1) for i in range(length)]
     match kind:
         case "linear":
-            return [start + (end - start) * u for u in ramp]
+            return tuple(start + (end - start) * u for u in ramp)
         case "scaled_linear":
             a, b = math.sqrt(start), math.sqrt(end)
-            return [(a + (b - a) * u) ** 2 for u in ramp]
+            return tuple((a + (b - a) * u) ** 2 for u in ramp)
         case "sigmoid":
-            return [start + (end - start) / (1 + math.exp(6 - 12 * u)) for u in ramp]
+            return tuple(start + (end - start) / (1 + math.exp(6 - 12 * u)) for u in ramp)
         case "squaredcos_cap_v2":
             return _from_curve(_cosine, length)
         case "laplace":
@@ -40,10 +43,13 @@ def betas(kind: str, length: int = 1000, start: float = 1e-4, end: float = 0.02)
     raise AssertionError(kind)
 
 
-def alpha_bar(values: list[float]) -> np.ndarray:
+@functools.cache
+def alpha_bar(values: tuple[float, ...]) -> np.ndarray:
     """Cumulative products, by way of sums of logarithms."""
     logs = [math.log1p(-beta) for beta in values]
-    return np.array([math.exp(math.fsum(logs[: i + 1])) for i in range(len(logs))])
+    found = np.array([math.exp(math.fsum(logs[: i + 1])) for i in range(len(logs))])
+    found.flags.writeable = False  # all callers share it
+    return found
 
 
 def zero_snr(bar: np.ndarray) -> np.ndarray:

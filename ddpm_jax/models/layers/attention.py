@@ -15,6 +15,8 @@ Reference: Vaswani et al. 2017, arXiv:1706.03762; (4) Ho et al. 2020, appendix B
 context as in Rombach et al. 2022, arXiv:2112.10752.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -82,6 +84,7 @@ def _by_xla(q: Array, k: Array, v: Array, mask: Array | None = None) -> Array:
     return jnp.moveaxis(found, 0, 1).reshape(b, parts * size, heads, width)[:, :n]
 
 
+@partial(jax.jit, inline=True)  # traced once a shape
 def _attend(q: Array, k: Array, v: Array, mask: Array | None = None) -> Array:
     # Scores and softmax are in float32: bfloat16 rounds scores of 100 to steps of 0.5, and float16
     # overflows where activations are large, as in Stable Diffusion 2.1.

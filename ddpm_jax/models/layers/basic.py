@@ -21,8 +21,10 @@ sample variance, doi:10.1080/00031305.1983.10483115 (4, 5).
 """
 
 import math
+from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
@@ -36,19 +38,24 @@ from ddpm_jax.models.layers.plain import Image, Output, Padding, dot
 Film = tuple[Float[Array, "b c"], Float[Array, "b c"]]
 """Scale (around 0) and shift of each channel of each image."""
 
-uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-"""U(-1/sqrt(fan_in), 1/sqrt(fan_in)): how torch draws the kernels of these layers."""
+
+@partial(jax.jit, static_argnums=(1, 2))
+def uniform(key: Any, shape: Any, dtype: Any = jnp.float32) -> Array:
+    """U(-1/sqrt(fan_in), 1/sqrt(fan_in)): how torch draws the kernels of these layers. Compiled,
+    and so traced once a shape: Flax asks for the shape at each evaluation of each layer.
+    """
+    return nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")(key, shape, dtype)
 
 
 def uniform_bias(fan_in: int) -> nn.initializers.Initializer:
     """The same interval for a bias, with the fan-in of its kernel."""
-    bound = 1 / math.sqrt(fan_in)
+    return partial(_between, bound=1 / math.sqrt(fan_in))
 
-    def init(key: Any, shape: Any, dtype: Any = jnp.float32, out_sharding: Any = None) -> Array:
-        draw = nn.initializers.uniform(2 * bound)(key, shape, jnp.float32)
-        return (draw - bound).astype(dtype)
 
-    return init
+@partial(jax.jit, static_argnums=(1, 2), static_argnames="bound")
+def _between(key: Any, shape: Any, dtype: Any = jnp.float32, *, bound: float) -> Array:
+    draw = nn.initializers.uniform(2 * bound)(key, shape, jnp.float32)
+    return (draw - bound).astype(dtype)
 
 
 class Linear(nn.Module):
@@ -127,16 +134,32 @@ class GroupNorm(nn.Module):
         shape = (x.shape[-1],)
         scale = self.param("scale", nn.initializers.ones, shape, self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, shape, self.param_dtype)
-        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        mean, var = moments(x, self.groups or default_groups(x.shape[-1]))
-        gain = scale.astype(x.dtype)[None] * lax.rsqrt(var + self.eps)
-        offset = bias.astype(x.dtype)[None] - mean * gain
-        if film is not None:
-            film_scale, film_shift = (value.astype(x.dtype) for value in film)
-            gain = gain * (1 + film_scale)
-            offset = offset * (1 + film_scale) + film_shift
-        y = x * gain[:, None, None] + offset[:, None, None]
-        return (y if self.activation is None else self.activation(y)).astype(self.dtype)
+        groups = self.groups or default_groups(x.shape[-1])
+        y = _normalized(x, scale, bias, film, groups, self.eps, self.activation)
+        return y.astype(self.dtype)
+
+
+@partial(jax.jit, static_argnums=(4, 5, 6), inline=True)  # traced once a shape
+def _normalized(
+    x: Image,
+    scale: Float[Array, " c"],
+    bias: Float[Array, " c"],
+    film: Film | None,
+    groups: int,
+    eps: float,
+    activation: Activation | None,
+) -> Image:
+    """Equations (1) to (3), in float32 at least."""
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    mean, var = moments(x, groups)
+    gain = scale.astype(x.dtype)[None] * lax.rsqrt(var + eps)
+    offset = bias.astype(x.dtype)[None] - mean * gain
+    if film is not None:
+        film_scale, film_shift = (value.astype(x.dtype) for value in film)
+        gain = gain * (1 + film_scale)
+        offset = offset * (1 + film_scale) + film_shift
+    y = x * gain[:, None, None] + offset[:, None, None]
+    return y if activation is None else activation(y)
 
 
 class LayerNorm(nn.Module):

@@ -64,6 +64,7 @@ def is_few(b: Size, h: int, w: int) -> bool:
     return few and target.is_cpu()
 
 
+@partial(jax.jit, static_argnums=(2, 3), inline=True)  # traced once a shape
 def dense(x: Image, kernel: Kernel, stride: int, padding: Padding) -> Output:
     """The convolution by (1)."""
     sides = x.shape[1:3]
@@ -85,6 +86,7 @@ def dense(x: Image, kernel: Kernel, stride: int, padding: Padding) -> Output:
     return y.reshape(x.shape[0], len(rows), len(columns), -1)
 
 
+@partial(jax.jit, static_argnums=(2, 3), inline=True)  # traced once a shape
 def im2col(x: Image, kernel: Kernel, stride: int, padding: Padding) -> Output:
     """The convolution at stride 1 by (2)."""
     del stride
