@@ -4,6 +4,7 @@ The site (`reference.py`) and `tests/test_docs.py` read it. It parses the source
 """
 
 import ast
+import functools
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -55,7 +56,7 @@ def find(name: str, module: str) -> Definition | None:
     """
     file = module_file(module)
     head, _, rest = name.partition(".")
-    body = ast.parse(file.read_text(encoding="utf-8")).body
+    body = statements(file)
     later = [one for node in body if isinstance(node, ast.If) for one in node.body]
     for node in [
         *body,
@@ -71,6 +72,12 @@ def find(name: str, module: str) -> Definition | None:
                     source = node.module or ""
                     return find(rest, f"{source}.{head}") if rest else find(alias.name, source)
     return None
+
+
+@functools.cache
+def statements(file: Path) -> list[ast.stmt]:
+    """The statements of a module."""
+    return ast.parse(file.read_text(encoding="utf-8")).body
 
 
 def module_file(module: str) -> Path:
@@ -99,7 +106,7 @@ def said_of(found: Definition) -> str:
     """The docstring; for an alias the string below it."""
     if not isinstance(found.node, ast.AnnAssign):
         return ast.get_docstring(found.node) or ""
-    body = ast.parse(found.file.read_text(encoding="utf-8")).body
+    body = statements(found.file)
     at = [ast.dump(node) for node in body].index(ast.dump(found.node))
     return literal_text(body[at + 1])
 

@@ -8,24 +8,27 @@ import pytest
 
 from benchmarks import samplers
 
-FEW = ["--images", "600", "--samplers", "ddim", "--evaluations", "2", "--reference-steps", "2"]
+FEW = ["--images", "150", "--samplers", "ddim", "--evaluations", "2", "--reference-steps", "2"]
 
 
 def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(samplers, "KEEP_EVERY", 0)
-    monkeypatch.setattr(samplers, "COMPARED", 250)
+    for name, value in {"BATCH": 60, "COMPARED": 60, "ROUNDS": 1}.items():
+        monkeypatch.setattr(samplers, name, value)
     judge = samplers.Judge(samplers.real_digits())
     monkeypatch.setattr(samplers, "Judge", lambda _digits: judge)
+    samples = samplers.Samples("digits", 150, 0)  # one model is compiled once
+    monkeypatch.setattr(samplers, "Samples", lambda *_given: samples)
     drawn: list[int] = []
-    batch = samplers.Samples.batch
+    batch = samples.batch
 
-    def counted(self: Any, table: Any, keys: Any) -> Any:
+    def counted(table: Any, keys: Any) -> Any:
         drawn.append(len(keys))
         if len(drawn) == 4:
             raise KeyboardInterrupt
-        return batch(self, table, keys)
+        return batch(table, keys)
 
-    monkeypatch.setattr(samplers.Samples, "batch", counted)
+    monkeypatch.setattr(samples, "batch", counted)
     out = tmp_path / "samplers.json"
     argv = [*FEW, "--also", "--out", str(out)]
     with pytest.raises(KeyboardInterrupt):
@@ -33,7 +36,7 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: Any) -> None:
     assert not out.exists()
     assert samplers.main(argv) == 0
     # The long run's, and two batches before the end; that again, and what was left.
-    assert drawn == [250, 250, 250, 100] + [250, 100]
+    assert drawn == [60, 60, 60, 30] + [60, 30]
     assert [file.name for file in tmp_path.glob("*.npy")] == []
     found = json.loads(out.read_text())["results"]["ddim"]["2"]
     assert samplers.main([*argv[:-1], str(tmp_path / "whole.json")]) == 0
