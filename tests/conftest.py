@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 # Hasty compilation: the programs of tests run for milliseconds. `XLA_FLAGS= pytest` compiles them
 # as users do; the notebooks, the doctests and README's job are always compiled so. Fusions take
 # the most time to compile by the emitters that are XLA's default.
-HASTY = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-os.environ.setdefault("XLA_FLAGS", HASTY)
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+)
 
 import jax
 import jaxtyping
