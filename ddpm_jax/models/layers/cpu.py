@@ -64,7 +64,6 @@ def is_few(b: Size, h: int, w: int) -> bool:
     return few and target.is_cpu()
 
 
-@partial(jax.jit, static_argnums=(2, 3), inline=True)  # traced once a shape
 def dense(x: Image, kernel: Kernel, stride: int, padding: Padding) -> Output:
     """The convolution by (1)."""
     sides = x.shape[1:3]
@@ -86,7 +85,6 @@ def dense(x: Image, kernel: Kernel, stride: int, padding: Padding) -> Output:
     return y.reshape(x.shape[0], len(rows), len(columns), -1)
 
 
-@partial(jax.jit, static_argnums=(2, 3), inline=True)  # traced once a shape
 def im2col(x: Image, kernel: Kernel, stride: int, padding: Padding) -> Output:
     """The convolution at stride 1 by (2)."""
     del stride
@@ -142,9 +140,11 @@ def _is_taller(x: Image, stride: int, train: bool) -> bool:
     return stride == 1 and x.dtype == jnp.float32
 
 
+_once = partial(jax.jit, static_argnums=(2, 3), inline=True)  # traced once a shape
+
 PROGRAMS = (
-    CpuProgram(lambda x, stride, train: x.shape[1] * x.shape[2] <= TINY, dense),
-    CpuProgram(lambda x, stride, train: stride == 1 and is_few(*x.shape[:3]), im2col),
-    CpuProgram(_is_large, in_parts),
-    CpuProgram(_is_taller, one_row_more),
+    CpuProgram(lambda x, stride, train: x.shape[1] * x.shape[2] <= TINY, _once(dense)),
+    CpuProgram(lambda x, stride, train: stride == 1 and is_few(*x.shape[:3]), _once(im2col)),
+    CpuProgram(_is_large, _once(in_parts)),
+    CpuProgram(_is_taller, _once(one_row_more)),
 )
