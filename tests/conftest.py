@@ -27,6 +27,7 @@ jaxtyping.jaxtyped = typechecker.jaxtyped
 jaxtyping.install_import_hook(["ddpm_jax", "weights_convert"], "typechecker.check")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_include_full_tracebacks_in_locations", False)  # they take a tenth of tracing
 
 MISSING = [name for name in ("torch", "diffusers") if importlib.util.find_spec(name) is None]
 """What tests/parity and the scripts that made the golden files import and is not installed."""

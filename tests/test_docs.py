@@ -68,13 +68,16 @@ PROGRAMS = (
     "text_to_image.md",
     "research.md",
     "own_sampler.md",
+    "likelihood.md",
 )
-FAST_PAGES = ("tables.md", "likelihood.md")
+FAST_PAGES = ("tables.md",)
 SLOW_PAGES = [pytest.param(page, marks=pytest.mark.slow) for page in PROGRAMS]
 STARTS = ("start/sample.md", "start/train.md", "start/convert.md", "start/write_samplers.md")
 
 
-@pytest.mark.parametrize("page", [*FAST_PAGES, *SLOW_PAGES])  # fast: the code of README
+@pytest.mark.parametrize(
+    "page", [*FAST_PAGES, *SLOW_PAGES]
+)  # fast: the code of README, and tests of the functions
 def test_code_of_a_page(page: str) -> None:
     assert run_page(DOCS / page) > 3
 

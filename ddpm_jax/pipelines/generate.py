@@ -140,7 +140,8 @@ def moving(bar: "tqdm[Any]") -> Callable[[float], None]:
             bar.set_description()
             bar.unpause()  # the clock starts now
             bar.initial += evaluations
-        bar.update(evaluations)
+        if not bar.disable:  # parts of images add up to a little more, of which tqdm would warn
+            bar.update(min(evaluations, bar.total - bar.n))
 
     return advanced
 

@@ -90,18 +90,22 @@ SLOW = pytest.mark.slow  # fast: the first of each kind, and every network at ev
     ids=lambda s: f"{s.short_name()}-{s.prediction_type}",
 )
 def test_schedulers_of_betas(scheduler: Any) -> None:
-    """Odd sides, three images. Measured: 3e-5 bits/dim, on cosine betas 3e-4."""
+    """Odd sides, three images. Measured: 1.3e-5 bits/dim; at a tolerance of 1e-5 rounding moves the
+    steps, and in one image of twenty 3e-4, with cosine betas or predictions of x0.
+    """
     ratio, params = ratio_and_params(scheduler)
     x0 = drawn((3, 5, 7, 1))
     network = NETWORKS[scheduler.prediction_type]
-    found = dj.flow_log_likelihood(network, params, scheduler, x0, keys_of(3), dequantize=False)
     truth = log_density(x0, STD**2, ratio[0], ratio[-1])
-    most = 5e-4 if scheduler.beta_schedule == "squaredcos_cap_v2" else 1e-4
-    np.testing.assert_allclose(found.bits_per_dim, bits(truth, 35), rtol=0, atol=most)
-    np.testing.assert_allclose(found.log_likelihood, truth, rtol=0, atol=35 * most)
     end = x0 * np.sqrt((STD**2 + ratio[-1] ** 2) / (STD**2 + ratio[0] ** 2) / (1 + ratio[-1] ** 2))
-    np.testing.assert_allclose(found.latents, end, rtol=0, atol=10 * most)
-    assert np.asarray(found.num_steps).max() < 30
+    loose = scheduler.beta_schedule == "squaredcos_cap_v2" or scheduler.prediction_type == "sample"
+    for tolerance, most in ((1e-5, 5e-4 if loose else 1e-4), (1e-6, 3e-5)):
+        options: Any = {"dequantize": False, "rtol": tolerance, "atol": tolerance}
+        found = dj.flow_log_likelihood(network, params, scheduler, x0, keys_of(3), **options)
+        np.testing.assert_allclose(found.bits_per_dim, bits(truth, 35), rtol=0, atol=most)
+        np.testing.assert_allclose(found.log_likelihood, truth, rtol=0, atol=35 * most)
+        np.testing.assert_allclose(found.latents, end, rtol=0, atol=10 * most)
+        assert np.asarray(found.num_steps).max() < 30
 
 
 def preconditioned(params: Any, x: Array, told: Array) -> Array:

@@ -114,6 +114,15 @@ def test_the_bar_says_that_it_compiles_and_leaves_that_out_of_its_rate():
     moving(tqdm(disable=True))(1)
 
 
+def test_parts_that_add_up_to_too_much_leave_a_bar_at_its_end():
+    bar = tqdm(total=3, file=io.StringIO(), mininterval=0)
+    advanced = moving(bar)
+    for _ in range(30):
+        advanced(0.1001)  # beyond 3, tqdm would warn
+    assert bar.n == 3
+    bar.close()
+
+
 def test_callback_gets_the_predicted_images(ddim: dj.DDIMPipeline):
     seen: list[tuple[int, np.ndarray]] = []
     images = ddim(
