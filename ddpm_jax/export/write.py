@@ -26,7 +26,11 @@ from ddpm_jax.pipelines.unconditional import UnconditionalPipeline
 from ddpm_jax.tables.inverted import ascends
 from ddpm_jax.tables.table import Table
 
-LOCATIONS = "jax_traceback_in_locations_limit"
+LOCATIONS = {
+    "jax_include_full_tracebacks_in_locations": True,
+    "jax_traceback_in_locations_limit": 0,
+}
+"""jax's settings with which a program has no paths of source files: no line of a full traceback."""
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 """jax.export's names."""
 
@@ -123,12 +127,14 @@ def _programs(
 @contextmanager
 def _without_paths() -> Iterator[None]:
     """By default a program has the paths of the source files of the machine that traced it."""
-    limit = getattr(jax.config, LOCATIONS)
-    jax.config.update(LOCATIONS, 0)
+    before = {name: getattr(jax.config, name) for name in LOCATIONS}
+    for name, value in LOCATIONS.items():
+        jax.config.update(name, value)
     try:
         yield
     finally:
-        jax.config.update(LOCATIONS, limit)
+        for name, value in before.items():
+            jax.config.update(name, value)
 
 
 def checked_platforms(given: Sequence[str]) -> tuple[str, ...]:
