@@ -18,8 +18,8 @@ SMALL = replace(
     PRESETS["tiny"],
     model=replace(
         PRESETS["tiny"].model,
-        down_block_types=("DownBlock2D",),
-        up_block_types=("UpBlock2D",),
+        down_block_types=("AttnDownBlock2D",),
+        up_block_types=("AttnUpBlock2D",),
         block_out_channels=(32,),
         layers_per_block=1,
     ),
