@@ -75,9 +75,8 @@ SLOW_PAGES = [pytest.param(page, marks=pytest.mark.slow) for page in PROGRAMS]
 STARTS = ("start/sample.md", "start/train.md", "start/convert.md", "start/write_samplers.md")
 
 
-@pytest.mark.parametrize(
-    "page", [*FAST_PAGES, *SLOW_PAGES]
-)  # fast: the code of README, and tests of the functions
+# fast: the code of README, and tests/test_likelihood.py
+@pytest.mark.parametrize("page", [*FAST_PAGES, *SLOW_PAGES])
 def test_code_of_a_page(page: str) -> None:
     assert run_page(DOCS / page) > 3
 
