@@ -19,6 +19,9 @@ os.environ.setdefault(
     + (" --xla_cpu_use_fusion_emitters=false" * (Version(version("jaxlib")) < Version("0.11"))),
 )
 
+# A worker a core: more threads of SciPy's algebra would wait for each other.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import jax
 import jaxtyping
 import pytest

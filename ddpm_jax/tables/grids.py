@@ -22,7 +22,7 @@ them all.
                 (2)  sum_{s < 3} |(w_sj e_j)_j| + sum_j |sum_{s >= 3} w_sj e_j|,
 
               and the levels between sigma_max and sigma_min, where the run ends, make (2) least:
-              the minimum next to even steps of lambda, as in the authors' code.
+              the minimum next to even steps of lambda.
 """
 
 # pyright: reportUnknownMemberType=false, reportMissingTypeStubs=false
@@ -34,7 +34,7 @@ from functools import lru_cache, partial
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Inexact
 
 from ddpm_jax.tables.spacing import sigma_grid
 
@@ -52,6 +52,8 @@ SAME = 0.01
 """Relative; a published grid belongs to a schedule whose ends agree to this."""
 NODES = 3
 """The most nodes of a step in (1), and the number of steps that count alone in (2)."""
+TINY = 1e-20
+"""Of a complex step: its square vanishes beside 1, and no difference is taken."""
 WIDEST = 3.0
 """No gap of "dmn" is wider or narrower than the mean by more than about e to this."""
 
@@ -107,13 +109,43 @@ def _aligned(name: str, steps: int, high: float, low: float) -> Sigmas:
 
 @lru_cache(maxsize=64)
 def _least(steps: int, high: float, low: float) -> tuple[float, ...]:
-    """The levels of "dmn". The variables are the logarithms of the gaps in lambda."""
+    """The levels of "dmn". The variables are the logarithms of the gaps in lambda, and a limit of
+    each |sum_s w_sj e_j|: so (2) has no kinks, at which a search ends early, on each machine at
+    another place.
+    """
     from scipy.optimize import minimize  # imported here, because few need it
 
     ends = (-np.log(high), -np.log(low))
-    bounds = [(-WIDEST, WIDEST)] * steps
-    found = minimize(_bound_of_gaps, np.zeros(steps), (ends,), method="SLSQP", bounds=bounds)
-    return tuple(np.exp(-_lambdas(found.x, ends)).tolist())
+
+    def terms(variables: Float[np.ndarray, "n"]) -> Float[np.ndarray, "m"]:
+        return _terms(_lambdas(variables[:steps], ends))
+
+    def slopes(variables: Float[np.ndarray, "n"]) -> Float[np.ndarray, "m steps"]:
+        moved = variables[:steps] + TINY * 1j * np.eye(steps)  # exact to the last bits
+        return np.imag(_terms(_lambdas(moved, ends))).T / TINY
+
+    def within(variables: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+        sums, limits = terms(variables)[1:], variables[steps:]
+        return np.append(limits - sums, limits + sums)  # >= 0
+
+    def within_slopes(variables: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n n"]:
+        sums, one = slopes(variables)[1:], np.eye(steps)
+        return np.block([[-sums, one], [sums, one]])
+
+    def total(variables: Float[np.ndarray, "n"]) -> tuple[float, Float[np.ndarray, "n"]]:
+        value = float(terms(variables)[0] + variables[steps:].sum())
+        return value, np.append(slopes(variables)[0], np.ones(steps))
+
+    even = np.zeros(steps)
+    found = minimize(
+        total,
+        np.append(even, np.abs(terms(even)[1:])),
+        jac=True,
+        method="SLSQP",
+        bounds=[(-WIDEST, WIDEST)] * steps + [(0, None)] * steps,
+        constraints={"type": "ineq", "fun": within, "jac": within_slopes},
+    )
+    return tuple(np.exp(-_lambdas(found.x[:steps], ends)).tolist())
 
 
 def _optimized(steps: int, high: float, low: float) -> Sigmas:
@@ -121,44 +153,52 @@ def _optimized(steps: int, high: float, low: float) -> Sigmas:
 
 
 def _lambdas(
-    gaps: Float[np.ndarray, "steps"], ends: tuple[float, float]
-) -> Float[np.ndarray, "levels"]:
+    gaps: Inexact[np.ndarray, "*rows steps"], ends: tuple[float, float]
+) -> Inexact[np.ndarray, "*rows levels"]:
     """Levels between two ends, by the logarithms of their gaps up to a common factor."""
-    parts = np.cumsum(np.exp(gaps - gaps.max()))
-    return ends[0] + (ends[1] - ends[0]) * np.append(0.0, parts / parts[-1])
-
-
-def _bound_of_gaps(gaps: Float[np.ndarray, "steps"], ends: tuple[float, float]) -> float:
-    return bound(_lambdas(gaps, ends))
+    parts = np.cumsum(np.exp(gaps - np.real(gaps).max()), axis=-1)
+    inner = ends[0] + (ends[1] - ends[0]) * parts / parts[..., -1:]
+    return np.concatenate([np.full_like(inner[..., :1], ends[0]), inner], axis=-1)
 
 
 def bound(lambdas: Float[np.ndarray, "levels"]) -> float:
     """The bound (2), where alpha^2 + sigma^2 = 1."""
+    return float(np.abs(_terms(lambdas)).sum())
+
+
+def _terms(lambdas: Inexact[np.ndarray, "*rows levels"]) -> Inexact[np.ndarray, "*rows levels"]:
+    """The first sum of (2), and the sums over s of its second. Complex levels give derivatives:
+    f(x + i h) is f(x) + i h f'(x).
+    """
     alpha, sigma = (1 + np.exp(-2 * lambdas)) ** -0.5, (1 + np.exp(2 * lambdas)) ** -0.5
-    wrong = weights(lambdas) * (sigma**2 / alpha)[:-1]
-    return float(np.linalg.norm(wrong[:NODES], axis=1).sum() + np.abs(wrong[NODES:].sum(0)).sum())
+    wrong = weights(lambdas) * (sigma**2 / alpha)[..., None, :-1]
+    first = np.sqrt((wrong[..., :NODES, :] ** 2).sum(-1)).sum(-1, keepdims=True)
+    return np.concatenate([first, wrong[..., NODES:, :].sum(-2)], axis=-1)
 
 
-def weights(lambdas: Float[np.ndarray, "levels"]) -> Float[np.ndarray, "steps steps"]:
+def weights(
+    lambdas: Inexact[np.ndarray, "*rows levels"],
+) -> Inexact[np.ndarray, "*rows steps steps"]:
     """The weights w of (1), one row a step.
 
     With u = lambda - b at the end b of a step of length h,
 
         (3)  M_k = integral of e^u u^k = -(-h)^k e^(-h) - k M_(k-1),   M_0 = 1 - e^(-h).
     """
-    h, end = np.diff(lambdas), np.exp(lambdas[1:])
+    h, end = np.diff(lambdas), np.exp(lambdas[..., 1:])
     zeroth = -np.expm1(-h)
     first = h * np.exp(-h) - zeroth
-    moments = np.stack([zeroth, first, -(h**2) * np.exp(-h) - 2 * first])
-    steps = len(h)
-    found = np.zeros((steps, steps))
+    moments = np.stack([zeroth, first, -(h**2) * np.exp(-h) - 2 * first], axis=-1)
+    steps = h.shape[-1]
+    found = np.zeros((*h.shape, steps), h.dtype)
     for step in range(steps):
         count = min(step + 1, NODES, steps - step)
         nodes = np.arange(step, step - count, -1)
-        u = lambdas[nodes] - lambdas[step + 1]
+        u = lambdas[..., nodes] - lambdas[..., step + 1, None]
         # sum_j w_j u_j^k = M_k: the rule is exact for polynomials through its nodes
-        powers = u[None, :] ** np.arange(count)[:, None]
-        found[step, nodes] = end[step] * np.linalg.solve(powers, moments[:count, step])
+        powers = u[..., None, :] ** np.arange(count)[:, None]
+        exact = np.linalg.solve(powers, moments[..., step, :count, None])[..., 0]
+        found[..., step, nodes] = end[..., step, None] * exact
     return found
 
 

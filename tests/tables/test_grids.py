@@ -66,17 +66,17 @@ def test_dmn_weights_are_integrals_of_lagrange_polynomials(steps: int) -> None:
             np.testing.assert_allclose(found[step, j], expected, rtol=1e-7)
 
 
-@pytest.mark.parametrize("steps", [4, 5, 8, 10])
+@pytest.mark.parametrize("steps", [2, 4, 5, 8, 9, 10])
 def test_dmn_is_a_minimum(steps: int) -> None:
-    """To one part in a hundred: the bound has kinks."""
+    """The bound has kinks, near which it is least: a search that stops at one fails here."""
     lambdas = -np.log(named_grid("dmn", steps, HIGH, LOW))
     least = bound(lambdas)
     assert least < bound(np.linspace(lambdas[0], lambdas[-1], steps + 1))
     for i in range(1, steps):
-        for moved in (-0.05, 0.05):
+        for moved in (-0.05, -0.002, 0.002, 0.05):
             other = lambdas.copy()
             other[i] += moved
-            assert bound(other) > 0.99 * least, (i, moved)
+            assert bound(other) > least, (i, moved)
 
 
 @pytest.mark.parametrize("cls", SCHEDULERS, ids=lambda cls: cls.__name__)
