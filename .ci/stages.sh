@@ -10,11 +10,6 @@ readme_command() { # WORD: the line of README that sets up a .venv and ends in a
     grep -m 1 -E "^python3 -m venv \.venv && .*$1" "$repo/README.md"
 }
 
-install() { # VENV ARGUMENTS...: a fresh environment with these requirements, in the current folder
-    [ -d "$1" ] || python3 -m venv "$1"
-    "$1/bin/pip" install -q "${@:2}"
-}
-
 readme_tests() {
     copy_tree "$work/a" && cd "$work/a"
     bash -c "$(readme_command pytest)"
@@ -56,41 +51,41 @@ seconds() { # COMMAND...: how long it took
     awk -v a="$before" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f", b - a }'
 }
 
-tools_install() { # one environment for all that follows but the wheel and the oldest set
-    copy_tree "$work/c" && cd "$work/c"
+tools_install() { # into the environment of the tests, which by now have passed without torch
+    cd "$work/a"
     # The CPU build where the index has one; it must be there before diffusers asks for torch.
-    install .venv torch==2.13.0
-    install .venv -e '.[test,parity,notebooks,docs,dev]'
-    install .venv --no-deps open_clip_torch # for CLIP's vocabulary
+    .venv/bin/pip install -q torch==2.13.0
+    .venv/bin/pip install -q -e '.[test,parity,notebooks,docs,dev]'
+    .venv/bin/pip install -q --no-deps open_clip_torch # for CLIP's vocabulary
     # Apart, since torchvision's operators do not load beside this torch: tests/parity/inception_peers.py
-    install .venv --no-deps pytorch-fid torch-fidelity
-    install .venv --no-deps --target .torchvision torchvision==0.28.0
+    .venv/bin/pip install -q --no-deps pytorch-fid torch-fidelity
+    .venv/bin/pip install -q --no-deps --target .torchvision torchvision==0.28.0
     .venv/bin/pip list
 }
 
 parity() {
-    cd "$work/c"
+    cd "$work/a"
     .venv/bin/pytest -m parity
 }
 
 lint() {
-    cd "$work/c"
+    cd "$work/a"
     .venv/bin/ruff check
     .venv/bin/ruff format --check
 }
 
 types() {
-    cd "$work/c"
+    cd "$work/a"
     .venv/bin/pyright --pythonpath .venv/bin/python
 }
 
 notebooks() { # executed top to bottom, and in step with their readable pairs
-    cd "$work/c"
+    cd "$work/a"
     DDPM_JAX_FAST=1 .venv/bin/python notebooks/run.py
 }
 
 site() { # of the documents, offline; the notebooks as they are committed
-    cd "$work/c"
+    cd "$work/a"
     .venv/bin/sphinx-build -q -W --keep-going -j auto -c docs -d build/doctrees . build/site
     if grep -rlIF -e "$work" -e "$repo" build/site; then
         echo "these files name a folder of this machine"
@@ -100,23 +95,29 @@ site() { # of the documents, offline; the notebooks as they are committed
 }
 
 import_time() {
-    cd "$work/c"
+    cd "$work/a"
     .venv/bin/python .ci/import_time.py
 }
 
-wheel() { # built, then installed alone in an empty environment, away from the source tree
-    cd "$work/c"
+wheel() { # built, then installed beside its dependencies alone, away from the source tree
+    cd "$work/a"
     .venv/bin/python -m build -q --outdir "$work/dist"
     local file size
     file=$(echo "$work"/dist/*.whl)
     size=$(stat -c %s "$file")
     [ "$size" -lt 12000000 ] || { echo "the wheel has $size bytes, 12 MB are allowed"; return 1; }
-    mkdir "$work/e" && cd "$work/e"
-    install .venv "$file"
-    .venv/bin/ddpm-jax sample
-    .venv/bin/ddpm-jax info samples.png
-    .venv/bin/python -m weights_convert --help >/dev/null
+    mkdir "$work/c" && cd "$work/c"
+    local bin=$work/b/.venv/bin # of README's main job: what it needs and no more
+    "$bin/pip" uninstall -q -y ddpm-jax
+    "$bin/pip" install -q "$file"
+    "$bin/ddpm-jax" sample
+    "$bin/ddpm-jax" info samples.png
+    "$bin/python" -m weights_convert --help >/dev/null
     echo "CI: $size bytes"
+}
+
+computing() { # the tests of what computes with jax
+    echo tests/{models,sampling,guidance,learning,pipelines,text,training} tests/test_*.py
 }
 
 oldest() { # the floor of every dependency in pyproject.toml; numpy 2.0 wants Python 3.11 or 3.12
@@ -125,19 +126,22 @@ oldest() { # the floor of every dependency in pyproject.toml; numpy 2.0 wants Py
     python3.11 -c '' 2>/dev/null && python=python3.11
     "$python" -m venv .venv
     "$python" .ci/floors.py >floors.txt
-    install .venv -c floors.txt -e '.[test]'
+    .venv/bin/pip install -q -c floors.txt -e '.[test]'
     .venv/bin/pip list
-    .venv/bin/pytest
+    # The other dependencies are those of files, the hub, the command line and evaluation.
+    # shellcheck disable=SC2046 # one word a path
+    .venv/bin/pytest $(computing) tests/{weights,hub,cli,evaluation,tables,export}
 }
 
-newest() { # what computes with jax, on newer releases, which need a newer Python; skipped without one
+newest() { # on newer releases, which need a newer Python; skipped without one
     local python
     python=$(newer_python) || { echo "CI: skipped: no Python 3.13 or 3.12 here"; return 0; }
     copy_tree "$work/f" && cd "$work/f"
     "$python" -m venv .venv
-    install .venv -e '.[test]'
+    .venv/bin/pip install -q -e '.[test]'
     .venv/bin/pip list
-    .venv/bin/pytest tests/{models,sampling,guidance,learning,pipelines,text,training} tests/test_*.py
+    # shellcheck disable=SC2046
+    .venv/bin/pytest $(computing)
     echo "CI: $("$python" --version), $(.venv/bin/pip list | awk '$1 ~ /^(jax|flax)$/ {printf "%s %s ", $1, $2}')"
 }
 
