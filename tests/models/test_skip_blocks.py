@@ -10,7 +10,7 @@ import pytest
 
 from ddpm_jax.models import UNet2DModel
 from ddpm_jax.models.layers.fir import double_smooth, halve_smooth
-from tests.models.nets import params_of
+from tests.models.nets import draw, params_of
 
 # float32 sums of 16 terms
 ROUNDING = 1e-6
@@ -25,10 +25,6 @@ SMALL: dict[str, Any] = {
 }
 MODEL = UNet2DModel(**SMALL)
 THREE: dict[str, Any] = {"block_out_channels": (8, 8, 8), "norm_num_groups": 4}
-
-
-def draw(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
 def filtered(x: np.ndarray, gain: float) -> np.ndarray:

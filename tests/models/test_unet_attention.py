@@ -14,26 +14,13 @@ from ddpm_jax.models.layers.attention import Attention, SpatialAttention, attend
 from ddpm_jax.models.layers.config import LayerConfig
 from ddpm_jax.models.layers.resnet import ResnetBlock
 from ddpm_jax.models.layers.unet_blocks import DownBlock, MidBlock, UpBlock, make_transformer
+from tests.models.nets import draw
 
 # float32 sums of up to a hundred terms of size one
 ROUNDING = 5e-6
 
-CONFIG = LayerConfig(
-    groups=2,
-    eps=1e-5,
-    activation=nn.silu,
-    scale_shift=False,
-    head_dim=3,
-    dropout=0.0,
-    train=False,
-    dtype=jnp.dtype("float32"),
-    param_dtype=jnp.dtype("float32"),
-    remat=False,
-)
-
-
-def draw(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+F32 = jnp.dtype("float32")
+CONFIG = LayerConfig(groups=2, head_dim=3, dtype=F32, param_dtype=F32)
 
 
 def drawn(module: nn.Module, *args: Any) -> dict[str, Any]:

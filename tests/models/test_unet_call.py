@@ -142,10 +142,6 @@ class TestDropout:
         np.testing.assert_array_equal(first, again)
         assert not np.array_equal(first, other)
 
-    def test_needs_a_key(self, params):
-        with pytest.raises(ValueError, match="dropout needs a key"):
-            self.model.apply({"params": params}, images(2, 8, 2), 5.0, train=True)
-
 
 IDENTITY = UNet2DModel(**TINY, class_embed_type="identity")
 

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import linen as nn
 from scipy import special
 
 from ddpm_jax.models.layers.basic import GroupNorm, moments
@@ -14,15 +13,12 @@ from ddpm_jax.models.layers.config import ACTIVATIONS
 from ddpm_jax.models.layers.convolve import convolve, convolve_doubled
 from ddpm_jax.models.layers.embeddings import Embedding, Fourier, sinusoid
 from ddpm_jax.models.layers.plain import double, halve
+from tests.models.nets import draw
 
 # float32 sums of up to a hundred terms of size one
 ROUNDING = 2e-6
 
 F32 = jnp.dtype("float32")
-
-
-def draw(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
 def slow_convolution(x: np.ndarray, kernel: np.ndarray, stride: int, padding: object) -> np.ndarray:
@@ -200,11 +196,6 @@ def test_sinusoid(shift: int, flip: bool, width: int):
     np.testing.assert_allclose(ours, expected, atol=SINUSOID)
 
 
-def test_adjacent_timesteps_differ():
-    t = jnp.array([998, 999])
-    assert not np.array_equal(*sinusoid(t, 8, False, 0))
-
-
 def test_fourier():
     weight, sigma = draw(6), np.array([0.01, 1.0, 348.0])
     angles = 2 * math.pi * np.log(sigma)[:, None] * weight.astype(np.float64)
@@ -247,7 +238,3 @@ def test_initial_weights_are_uniform_within_one_over_root_fan_in(shape: tuple[in
         # thousands of draws: each quarter of the interval within 10 % of its share
         counts, _ = np.histogram(scaled, bins=4, range=(-1, 1))
         np.testing.assert_allclose(counts / scaled.size, 0.25, rtol=0.1)
-
-
-def test_silu_is_the_function_of_flax():
-    assert ACTIVATIONS["silu"] is ACTIVATIONS["swish"] is nn.silu
