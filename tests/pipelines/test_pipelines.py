@@ -239,8 +239,3 @@ def test_class_labels(
 def test_wrong_labels(labelled: dj.DDIMPipeline, labels: Any, words: str):
     with pytest.raises(ValueError, match=words):
         labelled(KEY, batch_size=3, class_labels=labels, **QUIET)
-
-
-def test_labels_for_a_model_without_classes(ddim: dj.DDIMPipeline):
-    with pytest.raises(ValueError, match="no class embedding"):
-        ddim(KEY, class_labels=1, **QUIET)
