@@ -1,7 +1,7 @@
 """Guides on normally distributed data, whose posterior is known, and their equations."""
 
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -332,11 +332,6 @@ def test_what_does_not_fit_a_run_is_refused() -> None:
         run(dj.classifier_guide(sides, jnp.float32(MEAN), [0, 1, 1]), 2, 4)
     with pytest.raises(ValueError, match="classifier must give logits"):
         run(dj.classifier_guide(mixture, PARAMS, 1), 2, 4)
-
-
-def test_what_is_no_guide_is_refused(as_users_run: None) -> None:
-    with pytest.raises(ValueError, match="guide must be what"):
-        pipeline(DDIMPipeline)(jax.random.key(0), guide=cast("Any", "pigdm"))
 
 
 def test_no_image_of_a_class_that_is_not_there() -> None:

@@ -27,17 +27,12 @@ def saved(tmp_path: Path, params) -> Path:
 
 
 def test_round_trip_bit_for_bit(saved: Path, params):
-    model, back = UNet2DModel.from_pretrained(saved)
-    assert model == MODEL
-    jax.tree.map(np.testing.assert_array_equal, back, params)
-    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(back))
-
-
-def test_the_pipeline_folder(saved: Path, params):
-    model, back = UNet2DModel.from_pretrained(saved.parent)
-    assert model == MODEL
-    assert jax.tree.structure(back) == jax.tree.structure(params)
-    assert UNet2DModel.from_pretrained(saved.parent, subfolder="unet")[0] == MODEL
+    """From its own folder, and from the pipeline's."""
+    for folder, options in ((saved, {}), (saved.parent, {}), (saved.parent, {"subfolder": "unet"})):
+        model, back = UNet2DModel.from_pretrained(folder, **options)
+        assert model == MODEL
+        jax.tree.map(np.testing.assert_array_equal, back, params)
+        assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(back))
 
 
 def test_the_config_file_is_diffusers(saved: Path):

@@ -58,6 +58,12 @@ def test_attention_in_the_middle_may_be_left_out():
     assert not [name for name in found if name.startswith("mid_block.attentions")]
 
 
+def test_only_blocks_with_attention_choose_how_they_resample():
+    found = names(UNet2DModel(**TINY, downsample_type="resnet", upsample_type="resnet"))
+    assert "down_blocks.0.downsamplers.0.conv.kernel" in found
+    assert "up_blocks.0.upsamplers.0.conv2.kernel" in found
+
+
 def test_initial_params():
     model = UNet2DModel(**SMALLEST, param_dtype=jnp.bfloat16, time_embedding_type="fourier")
     params = model.init_params(jax.random.key(0))

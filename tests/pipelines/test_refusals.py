@@ -45,6 +45,7 @@ def test_wrong_keys(ddim: dj.DDIMPipeline, key: Any):
         ({"callback_every": 0}, "callback_every must be at least 1"),
         ({"batch_size": 2.5}, "batch_size must be a whole number, got 2.5"),
         ({"batch_size": True}, "batch_size must be a whole number, got True"),
+        ({"guide": "pigdm"}, "guide must be what pigdm, .* gives, got str"),
         ({"table": [999, 500]}, r"table must be a ddpm_jax.Table, got list"),
         ({"sharding": "batch"}, "sharding must be a NamedSharding .*; got 'batch'"),
         ({"x_T": np.zeros((2, 8, 8, 3))}, r"x_T must be \(B, H, W, 1\), got shape \(2, 8, 8, 3\)"),
