@@ -28,7 +28,7 @@ def drawn(module: nn.Module, *args: Any) -> dict[str, Any]:
     shapes = jax.eval_shape(module.init, jax.random.key(0), *args)
     leaves, tree = jax.tree.flatten(shapes)
     return tree.unflatten(
-        [jnp.asarray(draw(*leaf.shape, seed=i) / 2) for i, leaf in enumerate(leaves)]
+        [jax.device_put(draw(*leaf.shape, seed=i) / 2) for i, leaf in enumerate(leaves)]
     )
 
 

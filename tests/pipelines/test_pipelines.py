@@ -94,7 +94,7 @@ def test_defaults_and_progress_bar(cls: type, evaluations: int, capsys: pytest.C
     images = pipeline(cls)(KEY).images
     assert len(images) == 1
     assert f"{evaluations}/{evaluations}" in capsys.readouterr().err
-    pipeline(cls)(KEY, progress=False)
+    pipeline(cls)(KEY, num_inference_steps=5, progress=False)
     assert capsys.readouterr().err == ""
 
 
