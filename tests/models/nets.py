@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ddpm_jax.models import Model
@@ -48,7 +49,7 @@ def params_of(model: Model, seed: int = 0) -> dict[str, Any]:
         fan_in = int(np.prod(leaf.shape[:-1]))
         around = 1.0 if path[-1].key == "scale" else 0.0
         values = around + rng.standard_normal(leaf.shape) * min(0.3, 1 / np.sqrt(fan_in))
-        return jax.device_put(values.astype(leaf.dtype))  # jnp.asarray compiles for each shape
+        return jnp.asarray(values.astype(leaf.dtype))
 
     return jax.tree_util.tree_map_with_path(draw, model.shapes())
 
@@ -58,4 +59,4 @@ def draw(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 def images(batch: int, side: int, channels: int, seed: int = 0) -> jax.Array:
-    return jax.device_put(draw(batch, side, side, channels, seed=seed))
+    return jnp.asarray(draw(batch, side, side, channels, seed=seed))
