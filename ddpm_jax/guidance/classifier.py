@@ -7,7 +7,7 @@ which is equation (1) of `ddpm_jax.guidance.guide` for the likelihood p^scale. A
 it moves x0 far beyond the data, and eps back by nearly as much, so x0 must not be clipped.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +16,19 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
 from ddpm_jax._typing import is_number
-from ddpm_jax.guidance.guide import Guide, Guiding, by_tweedie, evaluated, moved
+from ddpm_jax.guidance.guide import (
+    Guide,
+    Guiding,
+    Images,
+    Output,
+    Params,
+    by_tweedie,
+    evaluated,
+    moved,
+)
 from ddpm_jax.tables.table import Row
 
 
@@ -27,9 +36,7 @@ from ddpm_jax.tables.table import Row
 class ClassifierGuided(Guiding):
     """`denoise` under (1). Values: classifier, classifier_params, labels, scale."""
 
-    def at_row(
-        self, params: Mapping[str, Any], row: Row, x: Float[Array, "b h w c"]
-    ) -> Float[Array, "b h w d"]:
+    def at_row(self, params: Params, row: Row, x: Images) -> Output:
         """As `Guiding`; one evaluation of the network, and one of the classifier's gradient."""
         if row.refine is not None:
             raise ValueError(

@@ -9,7 +9,7 @@ References: (1) Ho & Salimans 2022, arXiv:2207.12598, equation 6 with scale = 1 
 equation 6.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ddpm_jax._typing import is_number
+from ddpm_jax.guidance.guide import Images, Output, Params
 from ddpm_jax.tables.table import Table
 
 
@@ -27,9 +28,7 @@ class Guided:
 
     network: Callable[..., Any]
 
-    def __call__(
-        self, params: Mapping[str, Any], x: Float[Array, "b h w c"], timestep: Float[Array, ""]
-    ) -> Float[Array, "b h w d"]:
+    def __call__(self, params: Params, x: Images, timestep: Float[Array, ""]) -> Output:
         """The guided output. One evaluation of the network on a batch of twice the size."""
         both = jnp.concatenate([params["negative"], params["context"]])
         outputs = self.network(params["network"], jnp.concatenate([x, x]), timestep, both)
@@ -48,7 +47,7 @@ class Guided:
         return jnp.concatenate([guided, variances], axis=-1)
 
 
-def _std(images: Float[Array, "b h w c"]) -> Float[Array, "b 1 1 1"]:
+def _std(images: Images) -> Float[Array, "b 1 1 1"]:
     return images.std(axis=(1, 2, 3), keepdims=True, ddof=1)
 
 

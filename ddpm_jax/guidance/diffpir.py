@@ -12,16 +12,13 @@ No derivative of the network is needed. The paper's sampler is DDIM's with a sha
 every step; here eta of `DDIMScheduler.table` sets it, and any other table runs too.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
 
 from ddpm_jax._typing import is_number
-from ddpm_jax.guidance.guide import Guide, Guiding, moved
+from ddpm_jax.guidance.guide import Guide, Guiding, Images, Output, Params, moved
 from ddpm_jax.guidance.measurements import Measure, explained, residual, values_of
 from ddpm_jax.tables.table import Row
 
@@ -30,9 +27,7 @@ from ddpm_jax.tables.table import Row
 class PlugAndPlay(Guiding):
     """`denoise` under (2). Values: measure, y, std, weight."""
 
-    def at_row(
-        self, params: Mapping[str, Any], row: Row, x: Float[Array, "b h w c"]
-    ) -> Float[Array, "b h w d"]:
+    def at_row(self, params: Params, row: Row, x: Images) -> Output:
         """As `Guiding`; one evaluation of the network."""
         measure = params["measure"]
         x0, output = self.predicted(params, row, x)

@@ -11,17 +11,16 @@ such that the step moves by (1). That needs tables with one register whose x0 is
 of DDPM and DDIM without clipping, Euler's, and Euler's ancestral one.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from ddpm_jax._typing import is_number
-from ddpm_jax.guidance.guide import Guide, Guiding
+from ddpm_jax.guidance.guide import Guide, Guiding, Images, Output, Params, added
 from ddpm_jax.guidance.measurements import residual, values_of
 from ddpm_jax.tables.table import Row
 
@@ -33,9 +32,7 @@ SMALLEST = 1e-6
 class PosteriorSampled(Guiding):
     """`denoise` under (1). Values: measure, y, scale."""
 
-    def at_row(
-        self, params: Mapping[str, Any], row: Row, x: Float[Array, "b h w c"]
-    ) -> Float[Array, "b h w d"]:
+    def at_row(self, params: Params, row: Row, x: Images) -> Output:
         """As `Guiding`; one evaluation of the network and one derivative."""
         if row.refine is not None or row.mix.shape[0] != 1:
             raise ValueError(
@@ -52,9 +49,7 @@ class PosteriorSampled(Guiding):
         gradient, output = jax.grad(misfit, has_aux=True)(x)
         weight = row.mix[0, 1].astype(x.dtype)  # of the output in the next sample
         change = -params["scale"] * gradient / jnp.where(weight == 0, jnp.inf, weight)
-        channels = x.shape[-1]
-        first = output[..., :channels] + change.astype(output.dtype)
-        return jnp.concatenate([first, output[..., channels:]], axis=-1)
+        return added(output, change)
 
 
 def dps(measure: Callable[[Array], Array], y: ArrayLike, *, scale: float = 1.0) -> Guide:

@@ -23,9 +23,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ddpm_jax._typing import is_number
+from ddpm_jax.guidance.guide import Images
 from ddpm_jax.tables.table import Row
 
-Network = Callable[[Any, Float[Array, "b h w c"], Float[Array, ""]], Float[Array, "b h w c"]]
+Network = Callable[[Any, Images, Float[Array, ""]], Images]
 """network(params, x, level) -> (B, H, W, C)."""
 
 
@@ -39,22 +40,20 @@ class Foreign:
 
     network: Network
 
-    def __call__(self, params: Any, x: Float[Array, "b h w c"], timestep: Any) -> Array:
+    def __call__(self, params: Any, x: Images, timestep: Any) -> Array:
         """Raises TypeError: such a network does not know timesteps."""
         raise TypeError(
             f"{type(self).__name__} is asked at rows of a table: pass it to ddpm_jax.sample"
         )
 
-    def at_row(self, params: Any, row: Row, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    def at_row(self, params: Any, row: Row, x: Images) -> Images:
         """The output that the row reads as the network's x0; x is register 0."""
         alpha, sigma = (jnp.asarray(one, x.dtype) for one in row.level)
         weights = row.to_x0.astype(x.dtype)
         return (self.x0(params, x, alpha, sigma) - weights[0] * x) / weights[1]
 
     @abstractmethod
-    def x0(
-        self, params: Any, x: Float[Array, "b h w c"], alpha: Array, sigma: Array
-    ) -> Float[Array, "b h w c"]:
+    def x0(self, params: Any, x: Images, alpha: Array, sigma: Array) -> Images:
         """The x0 that the network predicts."""
 
 
@@ -62,9 +61,7 @@ class Foreign:
 class FromDenoiser(Foreign):
     """Equation (1)."""
 
-    def x0(
-        self, params: Any, x: Float[Array, "b h w c"], alpha: Array, sigma: Array
-    ) -> Float[Array, "b h w c"]:
+    def x0(self, params: Any, x: Images, alpha: Array, sigma: Array) -> Images:
         """As `Foreign`."""
         return self.network(params, x / alpha, sigma / alpha)
 
@@ -75,9 +72,7 @@ class FromPreconditioned(Foreign):
 
     sigma_data: float
 
-    def x0(
-        self, params: Any, x: Float[Array, "b h w c"], alpha: Array, sigma: Array
-    ) -> Float[Array, "b h w c"]:
+    def x0(self, params: Any, x: Images, alpha: Array, sigma: Array) -> Images:
         """As `Foreign`."""
         level = sigma / alpha
         h = jnp.hypot(level, self.sigma_data)
@@ -91,9 +86,7 @@ class FromVelocity(Foreign):
 
     data_at_one: bool
 
-    def x0(
-        self, params: Any, x: Float[Array, "b h w c"], alpha: Array, sigma: Array
-    ) -> Float[Array, "b h w c"]:
+    def x0(self, params: Any, x: Images, alpha: Array, sigma: Array) -> Images:
         """As `Foreign`."""
         u, scaled = sigma / (alpha + sigma), x / (alpha + sigma)
         if self.data_at_one:

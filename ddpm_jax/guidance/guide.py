@@ -24,6 +24,10 @@ from ddpm_jax._typing import AnyArray
 from ddpm_jax.tables.table import Row
 
 Denoise = Callable[..., Array]
+Params = Mapping[str, Any]
+Images = Float[Array, "b h w c"]
+Output = Float[Array, "b h w d"]
+"""Of a network; d is c, or 2 c with a learned variance."""
 
 
 @dataclass(frozen=True)
@@ -56,30 +60,22 @@ class Guiding(ABC):
 
     denoise: Denoise
 
-    def __call__(
-        self, params: Mapping[str, Any], x: Float[Array, "b h w c"], timestep: Float[Array, ""]
-    ) -> Float[Array, "b h w d"]:
+    def __call__(self, params: Params, x: Images, timestep: Float[Array, ""]) -> Output:
         """The output of the inner `denoise`; a run calls `at_row`."""
         return self.denoise(params["inner"], x, timestep)
 
     @abstractmethod
-    def at_row(
-        self, params: Mapping[str, Any], row: Row, x: Float[Array, "b h w c"]
-    ) -> Float[Array, "b h w d"]:
+    def at_row(self, params: Params, row: Row, x: Images) -> Output:
         """The guided output at a row; x is register 0."""
 
-    def predicted(
-        self, params: Mapping[str, Any], row: Row, x: Float[Array, "b h w c"]
-    ) -> tuple[Float[Array, "b h w c"], Float[Array, "b h w d"]]:
+    def predicted(self, params: Params, row: Row, x: Images) -> tuple[Images, Output]:
         """The x0 that the inner `denoise` predicts, and its output; x0 is not refined."""
         output = evaluated(self.denoise, params["inner"], row, x)
         weights = row.to_x0.astype(x.dtype)
         return weights[0] * x + weights[1] * output[..., : x.shape[-1]].astype(x.dtype), output
 
 
-def evaluated(
-    denoise: Denoise, params: Any, row: Row, x: Float[AnyArray, "b h w c"]
-) -> Float[Array, "b h w d"]:
+def evaluated(denoise: Denoise, params: Any, row: Row, x: Float[AnyArray, "b h w c"]) -> Output:
     """The output of a `denoise`, guided or not, at a row; x is register 0."""
     at_row = getattr(denoise, "at_row", None)
     if at_row is not None:
@@ -87,16 +83,19 @@ def evaluated(
     return denoise(params, row.in_scale.astype(x.dtype) * x, row.timestep)
 
 
-def moved(
-    row: Row, output: Float[Array, "b h w d"], change: Float[Array, "b h w c"]
-) -> Float[Array, "b h w d"]:
+def moved(row: Row, output: Output, change: Images) -> Output:
     """The output that reads as the predicted x0 plus a change."""
+    return added(output, change / row.to_x0[1])
+
+
+def added(output: Output, change: Images) -> Output:
+    """The output plus a change of its prediction; a learned variance stays."""
     channels = change.shape[-1]
-    first = output[..., :channels] + (change / row.to_x0[1]).astype(output.dtype)
+    first = output[..., :channels] + change.astype(output.dtype)
     return jnp.concatenate([first, output[..., channels:]], axis=-1)
 
 
-def by_tweedie(row: Row, gradient: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+def by_tweedie(row: Row, gradient: Images) -> Images:
     """The change of x0 in (1); none where no signal is left."""
     alpha, sigma = (jnp.asarray(one, gradient.dtype) for one in row.level)
     factor = jnp.where(alpha > 0, sigma**2 / jnp.where(alpha > 0, alpha, 1), 0)

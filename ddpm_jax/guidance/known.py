@@ -10,13 +10,14 @@ References: Song et al. 2021, arXiv:2011.13456, appendix I.2; Lugmayr et al. 202
 arXiv:2201.09865, eq. 8; with one draw Avrahami et al. 2023, arXiv:2206.02779, section 4.1.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ddpm_jax.guidance.guide import Images, Output, Params
 from ddpm_jax.sampling.forward import add_noise
 from ddpm_jax.sampling.keys import noise
 from ddpm_jax.tables.table import Row
@@ -31,15 +32,11 @@ class WithKnown:
 
     denoise: Callable[..., Array]
 
-    def __call__(
-        self, params: Mapping[str, Any], x: Float[Array, "b h w c"], timestep: Float[Array, ""]
-    ) -> Float[Array, "b h w d"]:
+    def __call__(self, params: Params, x: Images, timestep: Float[Array, ""]) -> Output:
         """The output of the inner `denoise`."""
         return self.denoise(params, x, timestep)
 
-    def replaced(
-        self, params: Mapping[str, Any], i: Any, row: Row, x: Float[Array, "b h w c"]
-    ) -> Float[Array, "b h w c"]:
+    def replaced(self, params: Params, i: Any, row: Row, x: Images) -> Images:
         """Equation (1)."""
         level = jnp.asarray(row.level)
         drawn = noise(params["keys"], i - 1, x.shape[1:]) if "keys" in params else params["noise"]
@@ -47,8 +44,6 @@ class WithKnown:
         return jnp.where(i > 0, put_back(x, params["mask"], noised), x)
 
 
-def put_back(
-    x: Float[Array, "b h w c"], mask: Float[Array, "b h w 1"], known: Float[Array, "b h w c"]
-) -> Float[Array, "b h w c"]:
+def put_back(x: Images, mask: Float[Array, "b h w 1"], known: Images) -> Images:
     """The images with their known part, where the mask is 0."""
     return mask * x + (1 - mask) * known

@@ -21,17 +21,15 @@ u being A^T (...)^-1 (y - A x0(x)). For normally distributed data of standard de
 the same, and (3) is exact.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
 
 from ddpm_jax._typing import is_number
-from ddpm_jax.guidance.guide import Guide, Guiding, by_tweedie, moved
+from ddpm_jax.guidance.guide import Guide, Guiding, Images, Output, Params, by_tweedie, moved
 from ddpm_jax.guidance.measurements import Measure, explained, residual, values_of
 from ddpm_jax.tables.table import Row
 
@@ -40,16 +38,11 @@ from ddpm_jax.tables.table import Row
 class PseudoinverseGuided(Guiding):
     """`denoise` under (3). Values: measure, y, std, data_std, scale."""
 
-    def at_row(
-        self, params: Mapping[str, Any], row: Row, x: Float[Array, "b h w c"]
-    ) -> Float[Array, "b h w d"]:
+    def at_row(self, params: Params, row: Row, x: Images) -> Output:
         """As `Guiding`; one evaluation of the network and one derivative."""
         measure = params["measure"]
 
-        def predict(x: Array) -> tuple[Array, Array]:
-            return self.predicted(params, row, x)
-
-        x0, back, output = jax.vjp(predict, x, has_aux=True)
+        x0, back, output = jax.vjp(partial(self.predicted, params, row), x, has_aux=True)
         alpha, sigma = (jnp.asarray(one, x.dtype) for one in row.level)
         s2 = params["data_std"] ** 2
         r2 = s2 * sigma**2 / (s2 * alpha**2 + sigma**2)

@@ -26,6 +26,7 @@ from ddpm_jax.hub.component import ComponentFiles
 from ddpm_jax.hub.config import Config
 from ddpm_jax.hub.files import faults_of, listed, read_json, write_json
 from ddpm_jax.models.layers import initial
+from ddpm_jax.models.layers.config import LayerConfig
 
 ModelT = TypeVar("ModelT", bound="Model")
 ParamPath = tuple[str, ...]
@@ -104,10 +105,10 @@ class Model(nn.Module):
             )
 
     @nn.nowrap
-    def _check_rng(self, dropout: float) -> None:
-        """ValueError if dropout at this rate has no key."""
-        if dropout and not (self.is_initializing() or self.has_rng("dropout")):
-            raise ValueError('dropout needs a key: apply(..., train=True, rngs={"dropout": key})')
+    def _layer_config(self, **choices: Any) -> LayerConfig:
+        """What all layers share: the model's dtypes, and choices of `LayerConfig`."""
+        dtype, param_dtype = jnp.dtype(self.dtype), jnp.dtype(self.param_dtype)
+        return LayerConfig(dtype=dtype, param_dtype=param_dtype, **choices)
 
     @classmethod
     def _config_fields(cls) -> tuple[str, ...]:

@@ -261,7 +261,6 @@ class DiffusionPipeline(ABC):
         given, params = kind._given(given, **remote)
         wanted = kind._wanted(index, given)
         folder = hub.pipeline(name, [one.files for one in wanted.values()], **remote)
-        _check_present(folder, wanted)
         parts: dict[str, Any] = dict.fromkeys(kind.declared()) | given
         if "scheduler" in wanted:
             parts["scheduler"] = kind._read_scheduler(folder, index)
@@ -378,21 +377,6 @@ class DiffusionPipeline(ABC):
     def _written(self, folder: Path) -> dict[str, Any]:
         """Further entries of the index, whose files this writes into the folder."""
         return {}
-
-
-def _check_present(folder: Path, wanted: Mapping[str, Component[Any]]) -> None:
-    """Raises ValueError that names every component whose files are not in a folder."""
-    missing = [
-        one.files.folder
-        for one in wanted.values()
-        if not any(
-            (folder / name).is_file()
-            for prefix in one.files.prefixes(None)
-            for name in one.files.own(prefix)
-        )
-    ]
-    if len(missing) > 1:  # of one, the error of reading it says more
-        raise ValueError(f"{folder} lacks the folders {listed(missing)} that its index names")
 
 
 def supported_class(index: pipeline_folder.ModelIndex) -> type[DiffusionPipeline]:

@@ -147,14 +147,8 @@ def checked_strength(strength: Any) -> float:
 def first_step(
     steps: int, strength: float | None, *, default: float, table: Table | None, inpainting: bool
 ) -> tuple[int, bool]:
-    """The number of steps to leave out, and whether the run begins with noise alone.
-
-    Args:
-        steps: of the call.
-        strength: of the call, or None.
-        default: of the pipeline.
-        table: of the call, or None. It has its start already.
-        inpainting: whether there is a mask.
+    """The number of steps to leave out, and whether the run begins with noise alone. A table has
+    its start already.
 
     Raises:
         ValueError: the strength is outside (0, 1] or leaves no step; it stands beside a table, or

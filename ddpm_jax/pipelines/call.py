@@ -112,13 +112,8 @@ def chosen_table(
     """The given table, or the scheduler's.
 
     Options that are None are the scheduler's own defaults. Options of 0 or False are not passed on
-    to a scheduler that lacks them.
-
-    Args:
-        scheduler: of the pipeline.
-        table: the call's option.
-        run: `num_inference_steps`, and options of the scheduler's `table`.
-        default_steps: of the pipeline.
+    to a scheduler that lacks them. `run` has `num_inference_steps` and options of the scheduler's
+    `table`.
 
     Raises:
         ValueError: `table` is not a table, or stands beside options that it replaces; or the

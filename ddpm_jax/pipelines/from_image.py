@@ -87,6 +87,17 @@ def _decoded(
     return pixels.to_unit(put_back(x, mask[: len(x)], known[: len(x)]))
 
 
+def given_pictures(model: UNet2DModel, image: Any) -> Pictures:
+    """The images of a call, at the network's own size or that of arrays; raises as `pictures`."""
+    config = model.config
+    own = config.sample_size
+    size = None if own is None or hasattr(image, "shape") else (own, own) if is_whole(own) else own
+    factor = 2 ** (len(config.block_out_channels) - 1)
+    return pictures(
+        image, channels=config.in_channels, latent_channels=None, factor=factor, size=size
+    )
+
+
 def from_image(
     model: UNet2DModel,
     image: Any,
@@ -99,15 +110,6 @@ def from_image(
 ) -> FromImage | None:
     """The images of a call; None if there are none.
 
-    Args:
-        model: the network.
-        image: of the call, or None.
-        mask_image: of the call, or None.
-        strength: of the call, or None.
-        steps: of the call.
-        table: of the call, or None.
-        pixels: of the network.
-
     Raises:
         ValueError: images and masks have wrong sizes or ranges; mask or strength without an image;
             or as `first_step`.
@@ -117,16 +119,7 @@ def from_image(
         if lonely := [name for name, value in given.items() if value is not None]:
             raise ValueError(f"{' and '.join(lonely)} needs image")
         return None
-    config = model.config
-    own = config.sample_size
-    size = None if own is None or hasattr(image, "shape") else (own, own) if is_whole(own) else own
-    found = pictures(
-        image,
-        channels=config.in_channels,
-        latent_channels=None,
-        factor=2 ** (len(config.block_out_channels) - 1),
-        size=size,
-    )
+    found = given_pictures(model, image)
     mask = None if mask_image is None else masks(mask_image, like=image, size=found.size)
     if mask is not None and len(mask) not in (1, len(found.values)):
         raise ValueError(f"got {len(mask)} masks for {len(found.values)} images")

@@ -1,6 +1,5 @@
 """Between pictures and latents: the programs of an autoencoder."""
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -8,33 +7,21 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from ddpm_jax._typing import AnyArray
 from ddpm_jax.guidance.known import put_back
 from ddpm_jax.images import to_unit
 from ddpm_jax.models import AutoencoderKL, Posterior
 
 
-@dataclass(frozen=True, eq=False)
-class Decoder:
-    """`decode` of a pipeline with latents.
-
-    Args:
-        vae: None leaves the latents as they are.
-        params: of the autoencoder.
-        known: (mask, latents) of the part of inpainted images that is known, or None.
-    """
-
-    vae: AutoencoderKL | None
-    params: Any = None
-    known: tuple[Float[Array, "b h w 1"], Float[Array, "b h w c"]] | None = None
-
-    def __call__(self, latents: Float[AnyArray, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
-        """Images in [0, 1], or latents."""
-        return _decoded(self.vae, self.params, self.known, latents)
-
-
 @partial(jax.jit, static_argnames="vae")
-def _decoded(vae: AutoencoderKL | None, params: Any, known: Any, latents: Any) -> Any:
+def decoded(
+    vae: AutoencoderKL | None,
+    params: Any,
+    known: tuple[Float[Array, "k h w 1"], Float[Array, "k h w c"]] | None,
+    latents: Any,
+) -> Any:
+    """Images in [0, 1], or latents without an autoencoder. `known` is the mask and the latents of
+    the part of inpainted images that is known; they may have more rows.
+    """
     if known is not None:
         mask, kept = known
         latents = put_back(latents, mask[: len(latents)], kept[: len(latents)])

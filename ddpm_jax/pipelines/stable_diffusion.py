@@ -60,7 +60,7 @@ from ddpm_jax.pipelines.call import (
 from ddpm_jax.pipelines.generate import with_conditions
 from ddpm_jax.pipelines.image_processors import CLIP_PROCESSOR, write_processor
 from ddpm_jax.pipelines.inputs import Inputs, batch_sharding, count_of, image_keys, sharded
-from ddpm_jax.pipelines.latents import Decoder, encode
+from ddpm_jax.pipelines.latents import decoded, encode
 from ddpm_jax.pipelines.pictures import Pictures
 from ddpm_jax.pipelines.prompts import Prompts, Texts, check_prompts, encode_prompts
 from ddpm_jax.sampling.keys import encoding_noise
@@ -398,31 +398,9 @@ class StableDiffusion(DiffusionPipeline):
         x_T: Any = None,
         **rest: Any,
     ) -> TextOutput:
-        """Generates images.
-
-        Args:
-            prompt: of the call.
-            key: of the call.
-            run: the number of steps, and where the table starts.
-            begin: from the table, the keys and the user's x_T to the start of the loop.
-            shape: (h, w, c) of the latents.
-            pictures: how many the user gave, one for all prompts or one for each.
-            guidance_scale: see `PromptOptions`.
-            guidance_rescale: as in `StableDiffusionPipeline`.
-            guidance_interval: see `PromptOptions`.
-            guide: see `PromptOptions`.
-            negative_prompt: see `PromptOptions`.
-            num_images_per_prompt: see `PromptOptions`.
-            eta: see `PromptOptions`.
-            prompt_embeds: see `PromptOptions`.
-            negative_prompt_embeds: see `PromptOptions`.
-            clip_skip: see `PromptOptions`.
-            output_type: see `PromptOptions`.
-            table: see `RunOptions`.
-            return_dict: see `RunOptions`.
-            sharding: see `RunOptions`.
-            x_T: see `RunOptions`.
-            **rest: progress, callback, callback_every, advanced.
+        """Generates images with the options of `PromptOptions`. `run` is the number of steps and
+        where the table starts, `shape` (h, w, c) of the latents, and `pictures` how many the user
+        gave, one for all prompts or one for each.
         """
         check_output_type(output_type, LatentOutputType)
         check_guide(guide, sharding=sharding)
@@ -484,7 +462,7 @@ class StableDiffusion(DiffusionPipeline):
             denoise, params = guide.around(denoise, params)
         pixels = output_type != "latent"
         vae = (self.vae, inputs.place(self.params["vae"])) if pixels else (None, None)
-        decoder = Decoder(*vae, known)
+        decoder = partial(decoded, *vae, known)
         if (callback := rest.get("callback")) and self.safety_checker and pixels:
             rest["callback"] = lambda done, seen: callback(done, np.asarray(self._checked(seen)[0]))
         images = run_table(denoise, params, chosen, inputs, decoder, **rest)

@@ -40,7 +40,7 @@ from ddpm_jax.pipelines.call import (
     converted,
     run_table,
 )
-from ddpm_jax.pipelines.from_image import FromImage, from_image
+from ddpm_jax.pipelines.from_image import from_image, given_pictures
 from ddpm_jax.pipelines.generate import DECODERS, with_conditions
 from ddpm_jax.pipelines.inputs import Labels, check_channels, check_pil, make_inputs
 from ddpm_jax.schedulers import SCHEDULERS, DDIMScheduler, PNDMScheduler, Scheduler
@@ -275,11 +275,9 @@ class UnconditionalPipeline(DiffusionPipeline):
             ValueError: the scheduler's run adds noise, has a history or clips (DDIM's with
                 clip_sample False, and Euler's, do not), or as the call.
         """
-        given = self._from_image(image, None, None, num_inference_steps, None)
-        if given is None:
-            raise ValueError("encode needs image, got None")
+        found = given_pictures(self.unet, image)
         up = table_up(self.scheduler, num_inference_steps, table)
-        key, x0 = jax.random.key(0), self.pixels.from_unit(given.found.values)
+        key, x0 = jax.random.key(0), self.pixels.from_unit(found.values)
         labels = self._numbers(class_labels)
         inputs = make_inputs(self.unet, up, key, class_labels=labels, x_T=x0)
         denoise, params = with_conditions(self.unet, self.params, inputs.conditions)
@@ -313,8 +311,15 @@ class UnconditionalPipeline(DiffusionPipeline):
         if output_type == "pil":
             check_pil(self.unet)
         default_steps = inspect.signature(type(self).__call__).parameters["num_inference_steps"]
-        steps = run["num_inference_steps"]
-        given = self._from_image(image, mask_image, strength, steps, table)
+        given = from_image(
+            self.unet,
+            image,
+            mask_image,
+            strength,
+            steps=run["num_inference_steps"],
+            table=table,
+            pixels=self.pixels,
+        )
         if given is not None:
             run = {**run, "start": given.start}
             batch_size = len(given) if batch_size is None and len(given) > 1 else batch_size
@@ -345,17 +350,6 @@ class UnconditionalPipeline(DiffusionPipeline):
         images = run_table(denoise, params, chosen, inputs, decode, **rest)
         result = converted(output_type, images)
         return ImagePipelineOutput(result) if return_dict else (result,)
-
-    def _from_image(
-        self, image: Any, mask_image: Any, strength: float | None, steps: int, table: Table | None
-    ) -> FromImage | None:
-        """The images of a call; None if there are none."""
-        return from_image(
-            *(self.unet, image, mask_image, strength),
-            steps=steps,
-            table=table,
-            pixels=self.pixels,
-        )
 
     def _numbers(self, labels: Labels | None) -> Any:
         """Labels with names replaced by numbers."""

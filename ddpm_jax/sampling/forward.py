@@ -18,6 +18,7 @@ from ddpm_jax._typing import AnyArray
 
 Coefficient: TypeAlias = ArrayLike
 """alpha or sigma: () or (B,)."""
+Images: TypeAlias = Float[AnyArray, "b h w c"]
 
 
 def _per_image(coefficient: Coefficient, like: AnyArray) -> Array:
@@ -60,60 +61,42 @@ def check_images(image: AnyArray) -> None:
 
 
 def add_noise(
-    x0: Float[AnyArray, "b h w c"],
-    noise: Float[AnyArray, "b h w c"],
-    alpha: Coefficient,
-    sigma: Coefficient,
+    x0: Images, noise: Images, alpha: Coefficient, sigma: Coefficient
 ) -> Float[Array, "b h w c"]:
     """The noised x, equation (1); alpha and sigma are () or (B,)."""
     return _combine(alpha, x0, sigma, noise)
 
 
 def velocity(
-    x0: Float[AnyArray, "b h w c"],
-    noise: Float[AnyArray, "b h w c"],
-    alpha: Coefficient,
-    sigma: Coefficient,
+    x0: Images, noise: Images, alpha: Coefficient, sigma: Coefficient
 ) -> Float[Array, "b h w c"]:
     """The target v, equation (2); alpha and sigma are () or (B,) with alpha^2 + sigma^2 = 1."""
     return _combine(-jnp.asarray(sigma), x0, alpha, noise)
 
 
 def x0_from_eps(
-    x: Float[AnyArray, "b h w c"],
-    eps: Float[AnyArray, "b h w c"],
-    alpha: Coefficient,
-    sigma: Coefficient,
+    x: Images, eps: Images, alpha: Coefficient, sigma: Coefficient
 ) -> Float[Array, "b h w c"]:
     """Clean images by equation (1); needs alpha > 0."""
     return _combine(1 / jnp.asarray(alpha), x, -jnp.asarray(sigma) / jnp.asarray(alpha), eps)
 
 
 def eps_from_x0(
-    x: Float[AnyArray, "b h w c"],
-    x0: Float[AnyArray, "b h w c"],
-    alpha: Coefficient,
-    sigma: Coefficient,
+    x: Images, x0: Images, alpha: Coefficient, sigma: Coefficient
 ) -> Float[Array, "b h w c"]:
     """Noise by equation (1); needs sigma > 0."""
     return _combine(1 / jnp.asarray(sigma), x, -jnp.asarray(alpha) / jnp.asarray(sigma), x0)
 
 
 def x0_from_v(
-    x: Float[AnyArray, "b h w c"],
-    v: Float[AnyArray, "b h w c"],
-    alpha: Coefficient,
-    sigma: Coefficient,
+    x: Images, v: Images, alpha: Coefficient, sigma: Coefficient
 ) -> Float[Array, "b h w c"]:
     """Clean images by equation (3); needs alpha^2 + sigma^2 = 1."""
     return _combine(alpha, x, -jnp.asarray(sigma), v)
 
 
 def eps_from_v(
-    x: Float[AnyArray, "b h w c"],
-    v: Float[AnyArray, "b h w c"],
-    alpha: Coefficient,
-    sigma: Coefficient,
+    x: Images, v: Images, alpha: Coefficient, sigma: Coefficient
 ) -> Float[Array, "b h w c"]:
     """Noise by equation (3); needs alpha^2 + sigma^2 = 1."""
     return _combine(sigma, x, alpha, v)

@@ -16,12 +16,11 @@ from jaxtyping import Array, Float, Key, UInt32
 
 from ddpm_jax._typing import AnyArray, Leaf, is_whole
 from ddpm_jax.sampling import forward
+from ddpm_jax.sampling.forward import Images
 from ddpm_jax.tables.table import Table
 
 Keys: TypeAlias = Key[Array, "b"] | UInt32[AnyArray, "b 2"]
 """One key per image; legacy uint32 keys are accepted."""
-
-Images: TypeAlias = Float[AnyArray, "b h w c"]
 
 
 def sample_keys(key: Key[Array, ""] | UInt32[AnyArray, "2"], batch_size: int) -> Key[Array, "b"]:

@@ -54,6 +54,9 @@ def params_of(model: Model, seed: int = 0) -> dict[str, Any]:
     return jax.tree_util.tree_map_with_path(draw, model.shapes())
 
 
+def draw(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
 def images(batch: int, side: int, channels: int, seed: int = 0) -> jax.Array:
-    rng = np.random.default_rng(seed)
-    return jnp.asarray(rng.standard_normal((batch, side, side, channels)).astype(np.float32))
+    return jnp.asarray(draw(batch, side, side, channels, seed=seed))

@@ -12,7 +12,7 @@ import pytest
 
 from ddpm_jax.models import AutoencoderKL, decode_tiled, encode_tiled
 from ddpm_jax.models.autoencoder_kl import tiling
-from tests.models.nets import params_of
+from tests.models.nets import draw, params_of
 
 TINY: dict[str, Any] = {
     "block_out_channels": (4, 8),
@@ -36,7 +36,7 @@ def params() -> dict[str, Any]:
 
 
 def images(height: int, width: int) -> np.ndarray:
-    return np.random.default_rng(0).standard_normal((2, height, width, 3)).astype(np.float32)
+    return draw(2, height, width, 3)
 
 
 SIDES = (8, 6)

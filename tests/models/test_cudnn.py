@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from models.test_unet_attention import ROUNDING, by_head, draw
+from models.test_unet_attention import ROUNDING, by_head
 
 from ddpm_jax.models.layers import attention, cudnn
+from tests.models.nets import draw
 
 
 def arrays(width: int, dtype: Any = jnp.float32) -> list[jax.Array]:

@@ -10,30 +10,17 @@ import pytest
 from flax import linen as nn
 
 from ddpm_jax.models.layers import attention
-from ddpm_jax.models.layers.attention import Attention, SpatialAttention, attend
+from ddpm_jax.models.layers.attention import Attention, attend
 from ddpm_jax.models.layers.config import LayerConfig
 from ddpm_jax.models.layers.resnet import ResnetBlock
 from ddpm_jax.models.layers.unet_blocks import DownBlock, MidBlock, UpBlock, make_transformer
+from tests.models.nets import draw
 
 # float32 sums of up to a hundred terms of size one
 ROUNDING = 5e-6
 
-CONFIG = LayerConfig(
-    groups=2,
-    eps=1e-5,
-    activation=nn.silu,
-    scale_shift=False,
-    head_dim=3,
-    dropout=0.0,
-    train=False,
-    dtype=jnp.dtype("float32"),
-    param_dtype=jnp.dtype("float32"),
-    remat=False,
-)
-
-
-def draw(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+F32 = jnp.dtype("float32")
+CONFIG = LayerConfig(groups=2, head_dim=3, dtype=F32, param_dtype=F32)
 
 
 def drawn(module: nn.Module, *args: Any) -> dict[str, Any]:
@@ -41,7 +28,7 @@ def drawn(module: nn.Module, *args: Any) -> dict[str, Any]:
     shapes = jax.eval_shape(module.init, jax.random.key(0), *args)
     leaves, tree = jax.tree.flatten(shapes)
     return tree.unflatten(
-        [jnp.asarray(draw(*leaf.shape, seed=i) / 2) for i, leaf in enumerate(leaves)]
+        [jax.device_put(draw(*leaf.shape, seed=i) / 2) for i, leaf in enumerate(leaves)]
     )
 
 
@@ -117,24 +104,6 @@ def test_attention(crossed: bool):
     variables = drawn(Attention(CONFIG), *args)
     expected = attention_of(variables["params"], x, x if context is None else context, 3)
     np.testing.assert_allclose(Attention(CONFIG).apply(variables, *args), expected, atol=ROUNDING)
-
-
-@pytest.mark.parametrize("crossed", [False, True])
-def test_spatial_attention(crossed: bool):
-    x, context = draw(2, 2, 3, 8), draw(2, 7, 10, seed=1) if crossed else None
-    args = (jnp.asarray(x), None if context is None else jnp.asarray(context))
-    module = SpatialAttention(CONFIG, groups=4, output_scale=1.5)
-    params = drawn(module, *args)["params"]
-    assert set(params) == {"group_norm", "to_q", "to_k", "to_v", "to_out.0"}
-
-    pairs = x.astype(np.float64).reshape(2, 6, 4, 2)
-    centered = pairs - pairs.mean((1, 3), keepdims=True)
-    normed = (centered / np.sqrt((centered**2).mean((1, 3), keepdims=True) + 1e-5)).reshape(2, 6, 8)
-    scale, bias = (np.asarray(params["group_norm"][key], np.float64) for key in ("scale", "bias"))
-    normed = normed * scale + bias
-    mixed = attention_of(params, normed, normed if context is None else context, 3)
-    expected = (x + mixed.reshape(x.shape)) / 1.5
-    np.testing.assert_allclose(module.apply({"params": params}, *args), expected, atol=ROUNDING)
 
 
 def test_a_residual_block_without_an_embedding():

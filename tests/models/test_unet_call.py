@@ -43,12 +43,6 @@ def evaluate(params: dict[str, Any]):
     return lambda x, timestep: apply({"params": params}, x, timestep)
 
 
-def test_output_has_the_shape_of_x_except_for_channels(evaluate):
-    output = evaluate(images(2, 8, 2), jnp.array([1.0, 2.0]))
-    assert output.shape == (2, 8, 8, 3)
-    assert output.dtype == jnp.float32
-
-
 @pytest.mark.slow  # fast: test_unet_goldens compiles each network
 def test_jit_changes_nothing(params, evaluate):
     x, timestep = images(2, 8, 2), jnp.array([10.0, 999.0])
@@ -64,18 +58,13 @@ def test_an_image_does_not_depend_on_its_batch(evaluate):
         np.testing.assert_allclose(together[b : b + 1], alone, atol=REORDERED)
 
 
-def test_one_timestep_for_the_whole_batch(evaluate):
+def test_timesteps_of_all_forms(evaluate):
+    """One for the whole batch, and integers."""
     x = images(2, 8, 2)
-    np.testing.assert_allclose(
-        evaluate(x, jnp.float32(7)), evaluate(x, jnp.full(2, 7.0)), atol=REORDERED
-    )
-
-
-def test_timesteps_may_be_integers(evaluate):
-    x = images(2, 8, 2)
-    np.testing.assert_array_equal(
-        evaluate(x, jnp.array([2, 999])), evaluate(x, jnp.array([2.0, 999.0]))
-    )
+    each = evaluate(x, jnp.full(2, 7.0))
+    assert (each.shape, each.dtype) == ((2, 8, 8, 3), jnp.float32)
+    np.testing.assert_allclose(evaluate(x, jnp.float32(7)), each, atol=REORDERED)
+    np.testing.assert_array_equal(evaluate(x, jnp.full(2, 7)), each)
 
 
 def test_adjacent_timesteps_differ(evaluate):
@@ -141,10 +130,6 @@ class TestDropout:
         first, again, other = (train(jax.random.key(seed)) for seed in (0, 0, 1))
         np.testing.assert_array_equal(first, again)
         assert not np.array_equal(first, other)
-
-    def test_needs_a_key(self, params):
-        with pytest.raises(ValueError, match="dropout needs a key"):
-            self.model.apply({"params": params}, images(2, 8, 2), 5.0, train=True)
 
 
 IDENTITY = UNet2DModel(**TINY, class_embed_type="identity")

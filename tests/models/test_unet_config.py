@@ -69,7 +69,6 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"block_out_channels": (8, "16")}, "block_out_channels must be positive integers"),
     ({"mid_block_type": "UNetMidBlock2DCrossAttn"}, "mid_block_type must be 'UNetMidBlock2D' or"),
     ({"layers_per_block": 0}, "layers_per_block must be a positive integer"),
-    ({"layers_per_block": (1, 2)}, "layers_per_block must be a positive integer"),
     ({"mid_block_scale_factor": 0}, "mid_block_scale_factor must be a number other than 0"),
     ({"downsample_padding": 2}, "downsample_padding must be 0 or 1, got 2"),
     ({"downsample_padding": True}, "downsample_padding must be 0 or 1, got True"),
@@ -82,10 +81,8 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"norm_num_groups": None}, "norm_num_groups None is only for Skip blocks"),
     ({"norm_num_groups": 3}, "norm_num_groups 3 does not divide all"),
     ({"attn_norm_num_groups": 3}, "attn_norm_num_groups 3 does not divide the last"),
-    ({"norm_eps": -1e-5}, "norm_eps must be a number of at least 0"),
     ({"norm_eps": float("nan")}, "norm_eps must be a number of at least 0"),
     ({"resnet_time_scale_shift": "ada_group"}, "must be 'default' or 'scale_shift'"),
-    ({"resnet_time_scale_shift": "spatial"}, "must be 'default' or 'scale_shift'"),
     ({"add_attention": None}, "add_attention must be true or false"),
     ({"class_embed_type": "projection"}, "class_embed_type must be None, 'timestep' or 'identity'"),
     ({"num_class_embeds": 0}, "num_class_embeds must be a positive integer or None"),
@@ -119,18 +116,7 @@ def test_all_faults_at_once():
         )
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "KDownBlock2D",
-        "KCrossAttnDownBlock2D",
-        "DownEncoderBlock2D",
-        "AttnDownEncoderBlock2D",
-        "CrossAttnDownBlock2D",
-        "SimpleCrossAttnDownBlock2D",
-        "UpBlock2D",
-    ],
-)
+@pytest.mark.parametrize("name", ["CrossAttnDownBlock2D", "UpBlock2D"])
 def test_other_blocks_are_refused_by_name(name: str):
     accepted = "'DownBlock2D', .*'SkipDownBlock2D' or 'AttnSkipDownBlock2D'"
     with pytest.raises(ValueError, match=f"'{name}', which is not supported; accepted: {accepted}"):

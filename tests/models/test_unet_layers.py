@@ -6,23 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import linen as nn
-from scipy import special
 
 from ddpm_jax.models.layers.basic import GroupNorm, moments
-from ddpm_jax.models.layers.config import ACTIVATIONS
 from ddpm_jax.models.layers.convolve import convolve, convolve_doubled
 from ddpm_jax.models.layers.embeddings import Embedding, Fourier, sinusoid
 from ddpm_jax.models.layers.plain import double, halve
+from tests.models.nets import draw
 
 # float32 sums of up to a hundred terms of size one
 ROUNDING = 2e-6
 
 F32 = jnp.dtype("float32")
-
-
-def draw(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
 def slow_convolution(x: np.ndarray, kernel: np.ndarray, stride: int, padding: object) -> np.ndarray:
@@ -111,29 +105,6 @@ def test_doubling_and_halving():
     np.testing.assert_allclose(halve(jnp.asarray(x)), sum(blocks) / 4, atol=ROUNDING)
 
 
-# A mean of a thousand standard deviations: E[x^2] - E[x]^2 in float32 would be off by about 6 %
-@pytest.mark.parametrize(("mean", "tolerance"), [(0.0, ROUNDING), (1000.0, 2e-4)])
-@pytest.mark.parametrize("with_film", [False, True])
-def test_group_norm(mean: float, tolerance: float, with_film: bool):
-    x = draw(2, 8, 8, 12) + np.float32(mean)
-    scale, bias, film = (
-        draw(12, seed=1),
-        draw(12, seed=2),
-        (draw(2, 12, seed=3), draw(2, 12, seed=4)),
-    )
-    groups = x.astype(np.float64).reshape(2, 64, 4, 3)
-    centered = groups - groups.mean((1, 3), keepdims=True)
-    normed = centered / np.sqrt((centered**2).mean((1, 3), keepdims=True) + 1e-3)
-    y = normed.reshape(x.shape) * scale + bias
-    if with_film:
-        y = y * (1 + film[0][:, None, None]) + film[1][:, None, None]
-    norm = GroupNorm(4, 1e-3, F32, F32, jnp.tanh)
-    params = {"params": {"scale": jnp.asarray(scale), "bias": jnp.asarray(bias)}}
-    given = tuple(map(jnp.asarray, film)) if with_film else None
-    ours = norm.apply(params, jnp.asarray(x), given)
-    np.testing.assert_allclose(ours, np.tanh(y), atol=tolerance * 10)
-
-
 @pytest.mark.parametrize("first", [0.0, 100.0])
 def test_moments_where_channels_differ_and_the_first_pixel_stands_apart(first: float):
     x = draw(2, 8, 8, 6) + np.float32([0, 1e3, -1e3, 0.1, 0, 1e-3])
@@ -168,22 +139,6 @@ def test_group_norm_computes_in_float32_for_half_precision():
     np.testing.assert_array_equal(norm.apply(params, x), exact.astype(jnp.float16))
 
 
-@pytest.mark.parametrize(
-    ("name", "definition"),
-    [
-        ("silu", lambda x: x / (1 + np.exp(-x))),
-        ("swish", lambda x: x / (1 + np.exp(-x))),
-        ("mish", lambda x: x * np.tanh(np.log1p(np.exp(x)))),
-        ("gelu", lambda x: x * special.ndtr(x)),
-        ("relu", lambda x: np.maximum(x, 0)),
-    ],
-)
-def test_activations(name: str, definition):
-    x = np.linspace(-6, 6, 101).astype(np.float32)
-    ours = ACTIVATIONS[name](jnp.asarray(x))
-    np.testing.assert_allclose(ours, definition(x.astype(np.float64)), atol=ROUNDING)
-
-
 # The angle is up to 999 radians, whose float32 has an error of 3e-5, and a frequency's ulp is 6e-5
 SINUSOID = 2e-4
 
@@ -198,22 +153,6 @@ def test_sinusoid(shift: int, flip: bool, width: int):
     expected = np.concatenate([*parts, np.zeros((4, width % 2))], axis=1)
     ours = sinusoid(jnp.asarray(t, jnp.float32), width, flip, shift)
     np.testing.assert_allclose(ours, expected, atol=SINUSOID)
-
-
-def test_adjacent_timesteps_differ():
-    t = jnp.array([998, 999])
-    assert not np.array_equal(*sinusoid(t, 8, False, 0))
-
-
-def test_fourier():
-    weight, sigma = draw(6), np.array([0.01, 1.0, 348.0])
-    angles = 2 * math.pi * np.log(sigma)[:, None] * weight.astype(np.float64)
-    ours = Fourier(6, F32).apply(
-        {"params": {"weight": jnp.asarray(weight)}}, jnp.asarray(sigma, jnp.float32)
-    )
-    # angles up to 70 radians: a float32 ulp there is 8e-6
-    expected = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
-    np.testing.assert_allclose(ours, expected, atol=5e-5)
 
 
 def test_fourier_weights_get_no_gradient():
@@ -247,7 +186,3 @@ def test_initial_weights_are_uniform_within_one_over_root_fan_in(shape: tuple[in
         # thousands of draws: each quarter of the interval within 10 % of its share
         counts, _ = np.histogram(scaled, bins=4, range=(-1, 1))
         np.testing.assert_allclose(counts / scaled.size, 0.25, rtol=0.1)
-
-
-def test_silu_is_the_function_of_flax():
-    assert ACTIVATIONS["silu"] is ACTIVATIONS["swish"] is nn.silu

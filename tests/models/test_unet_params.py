@@ -52,52 +52,16 @@ def test_counts(config: dict[str, Any], tensors: int | None, numbers: int):
     assert tensors is None or len(shapes) == tensors
 
 
-def test_names_are_those_of_torch():
-    found = names(UNet2DModel(**CIFAR10))
-    assert found["conv_in.kernel"] == (3, 3, 3, 128)
-    assert found["time_embedding.linear_1.kernel"] == (128, 512)
-    assert found["down_blocks.0.resnets.0.norm1.scale"] == (128,)
-    assert found["down_blocks.0.downsamplers.0.conv.bias"] == (128,)
-    assert found["down_blocks.1.resnets.0.conv_shortcut.kernel"] == (1, 1, 128, 256)
-    assert found["down_blocks.1.attentions.1.to_out.0.kernel"] == (256, 256)
-    assert found["mid_block.attentions.0.group_norm.bias"] == (256,)
-    assert found["up_blocks.3.resnets.2.time_emb_proj.kernel"] == (512, 128)
-    assert found["up_blocks.2.upsamplers.0.conv.kernel"] == (3, 3, 256, 256)
-    assert found["conv_out.kernel"] == (3, 3, 128, 3)
+def test_attention_in_the_middle_may_be_left_out():
+    """The goldens have the names that all other options add and remove."""
+    found = names(UNet2DModel(**TINY, add_attention=False))
+    assert not [name for name in found if name.startswith("mid_block.attentions")]
 
 
-@pytest.mark.parametrize(
-    ("config", "shapes"),
-    [
-        ({"time_embedding_type": "fourier"}, {"time_proj.weight": (8,)}),
-        (
-            {"time_embedding_type": "learned", "num_train_timesteps": 9},
-            {"time_proj.embedding": (9, 8)},
-        ),
-        ({"num_class_embeds": 5}, {"class_embedding.embedding": (5, 32)}),
-        ({"class_embed_type": "timestep"}, {"class_embedding.linear_1.kernel": (8, 32)}),
-        ({"downsample_type": "resnet"}, {"down_blocks.0.downsamplers.0.conv.kernel": (3, 3, 8, 8)}),
-        ({"upsample_type": "resnet"}, {"up_blocks.0.upsamplers.0.conv2.kernel": (3, 3, 16, 16)}),
-        ({"attention_head_dim": 5}, {"mid_block.attentions.0.to_q.kernel": (16, 15)}),
-    ],
-)
-def test_options_add_parameters(config: dict[str, Any], shapes: dict[str, Any]):
-    found = names(UNet2DModel(**TINY | config))
-    assert shapes.items() <= found.items()
-
-
-@pytest.mark.parametrize(
-    ("config", "prefix"),
-    [
-        ({"class_embed_type": "identity"}, "class_embedding"),
-        ({}, "time_proj"),
-        ({"add_attention": False}, "mid_block.attentions"),
-        ({"mid_block_type": None}, "mid_block"),
-        ({"resnet_time_scale_shift": "scale_shift"}, "mid_block.attentions.0.group_norm"),
-    ],
-)
-def test_options_remove_parameters(config: dict[str, Any], prefix: str):
-    assert not [name for name in names(UNet2DModel(**TINY | config)) if name.startswith(prefix)]
+def test_only_blocks_with_attention_choose_how_they_resample():
+    found = names(UNet2DModel(**TINY, downsample_type="resnet", upsample_type="resnet"))
+    assert "down_blocks.0.downsamplers.0.conv.kernel" in found
+    assert "up_blocks.0.upsamplers.0.conv2.kernel" in found
 
 
 def test_initial_params():
@@ -133,13 +97,6 @@ def test_initial_params_have_the_distributions_of_torch():
     assert np.std(tables[0]) == pytest.approx(1, rel=0.1)
 
 
-def test_a_thousand_images_are_traced_without_being_allocated():
-    model = UNet2DModel(**MICRO)  # a batch this large would take terabytes
-    x = jax.ShapeDtypeStruct((1000, 4096, 4096, 3), jnp.float32)
-    apply = jax.eval_shape(model.apply, {"params": model.shapes()}, x, 0)
-    assert apply.shape == (1000, 4096, 4096, 3)
-
-
 def test_seven_sizes_take_512_pixels():
     """From 512 x 512 down to 8 x 8. tests/parity/test_512_pixels.py compares the numbers."""
     model = UNet2DModel(
@@ -158,11 +115,11 @@ def test_seven_sizes_take_512_pixels():
 
 
 def test_tabulate_names_blocks_and_counts():
-    model = UNet2DModel(**CIFAR10)
-    x = jnp.zeros((1, 32, 32, 3))
+    model = UNet2DModel(**MICRO)
+    x = jnp.zeros((1, 2, 2, 3))
     console = {"width": 140, "no_color": True}
     table = model.tabulate(jax.random.key(0), x, 0, depth=2, console_kwargs=console)
-    assert "35,746,307" in table
+    assert "11,767" in table
     assert "down_blocks.1/attentions.0" in table
     assert "0x" not in table  # no addresses of objects
     assert "object at" not in table

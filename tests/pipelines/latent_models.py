@@ -25,7 +25,8 @@ def drawn(model: dj.Model) -> dict[str, Any]:
     def draw(path: Any, leaf: jax.ShapeDtypeStruct) -> jax.Array:
         kind, fan_in = path[-1].key, max(1, int(np.prod(leaf.shape[:-1])))
         spread = {"kernel": fan_in**-0.5, "embedding": 1.0}.get(kind, 0.2)
-        return jnp.asarray(random.normal(kind == "scale", spread, leaf.shape), jnp.float32)
+        values = random.normal(kind == "scale", spread, leaf.shape).astype(np.float32)
+        return jax.device_put(values)  # jnp.asarray would compile for each shape
 
     return jax.tree_util.tree_map_with_path(draw, model.shapes())
 

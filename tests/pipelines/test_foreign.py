@@ -92,10 +92,13 @@ def test_a_scheduler_of_another_process_on_the_command_line(tmp_path: Path):
 @pytest.mark.parametrize(
     ("entries", "words"),
     [
-        ({"_class_name": "DiTPipeline"}, "DiTPipeline"),
+        (
+            {"_class_name": "DiTPipeline"},
+            "a DiTPipeline, which is not supported; supported",
+        ),
         ({"_class_name": ["my_pipeline", "MyPipeline"]}, "MyPipeline"),
         ({"_class_name": "LDMPipeline", "vqvae": ["diffusers", "VQModel"]}, "LDMPipeline"),
-        ({"unet": ["diffusers", "UNet2DConditionModel"]}, "UNet2DConditionModel"),
+        ({"unet": ["diffusers", "UNet2DConditionModel"]}, "its unet is a UNet2DConditionModel"),
     ],
 )
 def test_pipelines_of_another_kind(

@@ -13,6 +13,7 @@ import ddpm_jax as dj
 from ddpm_jax.guidance.known import WithKnown
 
 KEY = jax.random.key(3)
+KEYS = dj.sample_keys(KEY, 2)
 IMAGES = np.random.default_rng(0).random((2, SIZE, SIZE, 1)).astype(np.float32)
 X0 = 2 * IMAGES - 1
 MASK = (np.arange(SIZE * SIZE).reshape(SIZE, SIZE) % 3 == 0).astype(np.float32)
@@ -28,7 +29,7 @@ def pipe() -> dj.DDIMPipeline:
 
 def test_image_to_image_is_a_table_with_a_start(pipe: dj.DDIMPipeline):
     images = pipe(KEY, image=IMAGES, strength=0.6, **CALL).images
-    table, keys = pipe.scheduler.table(5, start=2), dj.sample_keys(KEY, 2)
+    table, keys = pipe.scheduler.table(5, start=2), KEYS
     x_T = dj.noised(table, X0, keys)
     assert np.array_equal(images, pipe(KEY, table=table, x_T=x_T, **_without_steps()).images)
     assert not np.array_equal(images, pipe(KEY, image=IMAGES, **CALL).images)  # 0.8
@@ -50,7 +51,7 @@ def test_inpainting_keeps_what_is_known(pipe: dj.DDIMPipeline, eta: float, stren
     images = pipe(KEY, image=IMAGES, mask_image=MASK, strength=strength, eta=eta, **CALL).images
     known = MASK[..., None] == 0
     np.testing.assert_allclose(np.where(known, images, 0), np.where(known, IMAGES, 0), atol=1e-6)
-    table, keys = pipe.scheduler.table(5, eta=eta, start=2 if strength else 0), _keys()
+    table, keys = pipe.scheduler.table(5, eta=eta, start=2 if strength else 0), KEYS
     shape = (SIZE, SIZE, 1)
     x_T = dj.noised(table, X0, keys) if strength else dj.prior(table, keys, shape)
     drawn = {"keys": keys} if eta else {"noise": dj.noise(keys, -1, shape)}
@@ -65,20 +66,16 @@ def test_inpainting_keeps_what_is_known(pipe: dj.DDIMPipeline, eta: float, stren
     np.testing.assert_allclose(images, expected, atol=1e-5)
 
 
-def _keys() -> Any:
-    return dj.sample_keys(KEY, 2)
-
-
 def test_the_known_part_has_the_noise_that_a_stochastic_row_drew():
     """So no draw is used twice in a pixel: the row's own is used where the mask is 1."""
     table = dj.DDIMScheduler().table(5, eta=1.0)
     hook = WithKnown(lambda params, x, timestep: x)
-    params = {"mask": jnp.asarray(np.stack([MASK[..., None]] * 2)), "known": X0, "keys": _keys()}
+    params = {"mask": jnp.asarray(np.stack([MASK[..., None]] * 2)), "known": X0, "keys": KEYS}
     x = jnp.full_like(X0, 7.0)
     assert np.array_equal(hook.replaced(params, 0, table.row(0), x), x)
     replaced = np.asarray(hook.replaced(params, 3, table.row(3), x))
     alpha, sigma = table.level[3]
-    own = alpha * X0 + sigma * dj.noise(_keys(), 2, (SIZE, SIZE, 1))
+    own = alpha * X0 + sigma * dj.noise(KEYS, 2, (SIZE, SIZE, 1))
     np.testing.assert_allclose(replaced, np.where(MASK[..., None] == 0, own, 7.0), rtol=1e-5)
 
 

@@ -27,11 +27,6 @@ def test_a_run_that_begins_at_timestep_0_warns(ddim: dj.DDIMPipeline):
         ddim(KEY, num_inference_steps=1, **QUIET)
 
 
-def test_missing_key_is_a_type_error(ddim: dj.DDIMPipeline):
-    with pytest.raises(TypeError):
-        ddim(batch_size=2)  # pyright: ignore[reportCallIssue]
-
-
 @pytest.mark.parametrize("key", [0, None, 1.5, np.zeros(2, np.int32)])
 @pytest.mark.usefixtures("as_users_run")
 def test_wrong_keys(ddim: dj.DDIMPipeline, key: Any):
@@ -50,10 +45,8 @@ def test_wrong_keys(ddim: dj.DDIMPipeline, key: Any):
         ({"callback_every": 0}, "callback_every must be at least 1"),
         ({"batch_size": 2.5}, "batch_size must be a whole number, got 2.5"),
         ({"batch_size": True}, "batch_size must be a whole number, got True"),
-        ({"num_inference_steps": 2.5}, "num_inference_steps must be a whole number .*2.5"),
-        ({"num_inference_steps": True}, "num_inference_steps must be a whole number .*True"),
-        ({"callback_every": 1.5}, "callback_every must be a whole number, got 1.5"),
-        ({"callback_every": True}, "callback_every must be a whole number, got True"),
+        ({"guide": "pigdm"}, "guide must be what pigdm, .* gives, got str"),
+        ({"table": [999, 500]}, r"table must be a ddpm_jax.Table, got list"),
         ({"sharding": "batch"}, "sharding must be a NamedSharding .*; got 'batch'"),
         ({"x_T": np.zeros((2, 8, 8, 3))}, r"x_T must be \(B, H, W, 1\), got shape \(2, 8, 8, 3\)"),
         ({"x_T": np.zeros((8, 8, 1))}, r"got shape \(8, 8, 1\)"),
@@ -74,8 +67,6 @@ def test_arguments_that_only_diffusers_has_are_type_errors(ddim: dj.DDIMPipeline
         ddim(KEY, generator=None)  # pyright: ignore[reportCallIssue]
     with pytest.raises(TypeError, match="unknown options torch_dtype; accepted: revision"):
         dj.DDIMPipeline.from_pretrained("digits", torch_dtype=None)  # pyright: ignore[reportCallIssue]
-    with pytest.raises(AttributeError):
-        ddim.to("cuda")  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @pytest.mark.usefixtures("as_users_run")
@@ -146,13 +137,6 @@ def test_components_and_conversion():
 
 
 @pytest.mark.usefixtures("as_users_run")
-def test_scheduler_of_another_library_is_refused():
-    model, params = tiny()
-    with pytest.raises(ValueError, match="scheduler must be a ddpm_jax scheduler, got dict"):
-        dj.DDPMPipeline(unet=model, params=params, scheduler={})  # pyright: ignore
-
-
-@pytest.mark.usefixtures("as_users_run")
 @pytest.mark.parametrize(
     ("scheduler", "words"),
     [
@@ -175,8 +159,8 @@ def test_only_a_scheduler_may_be_assigned(scheduler: Any, words: str):
     [
         ({"unet": "digits"}, "unet must be a UNet2DModel, got str"),
         ({"unet": dj.UNet2DModel}, "unet must be a UNet2DModel, got the class UNet2DModel"),
+        ({"scheduler": {}}, "scheduler must be a ddpm_jax scheduler, got dict"),
         ({"params": None}, "params must be a nested dict of arrays, got NoneType"),
-        ({"params": [1.0]}, "params must be a nested dict of arrays, got list"),
     ],
 )
 def test_other_components_are_refused(replaced: dict[str, Any], words: str):

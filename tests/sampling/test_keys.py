@@ -121,28 +121,11 @@ def test_legacy_keys_are_accepted_at_the_edges() -> None:
     assert bits(typed) == bits(untyped)
 
 
-def test_keys_are_required_arguments() -> None:
-    table = dj.DDPMScheduler().table(3)
-    x_T = dj.prior(table, dj.sample_keys(KEY, 2), SHAPE)
-    with pytest.raises(TypeError):
-        dj.prior(table, shape=SHAPE)
-    with pytest.raises(TypeError):
-        dj.sample_keys(batch_size=2)
-    with pytest.raises(TypeError):
-        dj.noise(i=0, shape=SHAPE)
-    with pytest.raises(ValueError, match="keys"):
-        dj.sample(denoise, PARAMS, table, x_T)
-    with pytest.raises((ValueError, TypeError)):  # a TypeError under the tests' type checks
-        dj.sample(denoise, PARAMS, table, x_T, dj.sample_keys(KEY, 3))
-
-
 def test_a_deterministic_table_needs_no_keys() -> None:
-    for scheduler in (dj.DDIMScheduler(), dj.PNDMScheduler(), dj.EulerDiscreteScheduler()):
-        table = scheduler.table(3)
-        assert table.noise_scale is None
-        x_T = dj.prior(table, dj.sample_keys(KEY, 2), SHAPE)
-        with_keys = dj.sample(denoise, PARAMS, table, x_T, dj.sample_keys(KEY, 2))
-        assert bits(dj.sample(denoise, PARAMS, table, x_T)) == bits(with_keys)
+    table, keys = dj.DDIMScheduler().table(3), dj.sample_keys(KEY, 2)
+    x_T = dj.prior(table, keys, SHAPE)
+    with_keys = dj.sample(denoise, PARAMS, table, x_T, keys)
+    assert bits(dj.sample(denoise, PARAMS, table, x_T)) == bits(with_keys)
 
 
 def test_draws_are_normal_and_independent_over_rows() -> None:

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 import ddpm_jax as dj
-from ddpm_jax.pipelines.generate import Network
 from ddpm_jax.sampling import segments
 
 TESTS = Path(__file__).parents[1]
@@ -30,9 +29,7 @@ KEYS = dj.sample_keys(jax.random.key(0), 3)
 TABLES = {
     "DDPM": dj.DDPMScheduler().table(20),
     "DDIM": dj.DDIMScheduler().table(20),
-    "DDIM-unclipped": dj.DDIMScheduler(clip_sample=False).table(20, eta=0.5),
     "PNDM": dj.PNDMScheduler().table(8),
-    "Euler": dj.EulerDiscreteScheduler().table(20),
 }
 
 
@@ -75,16 +72,13 @@ def test_preview_register_holds_the_history(name: str):
         (10, 0.2, 5),
         (1, 1e-4, 1000),  # the first row is enough for an estimate
         (100, 30.0, 1),
+        (10, 0.0, 10**9),
     ],
 )
 def test_segment_has_the_fewest_rows_that_last_a_tenth_of_a_second(
     rows: int, seconds: float, expected: int
 ):
     assert segments.segment_length(rows, seconds) == expected
-
-
-def test_segment_length_is_finite_for_zero_seconds():
-    assert segments.segment_length(10, 0.0) > len(dj.pad(TABLES["DDPM"]))
 
 
 def test_segments_last_about_a_tenth_of_a_second():
@@ -102,18 +96,6 @@ def test_segments_last_about_a_tenth_of_a_second():
     lengths = np.diff(done)
     # On a busy machine a row is slower and a segment has fewer rows, never more.
     assert 2 <= np.median(lengths) <= 5
-
-
-def test_networks_of_equal_models_are_equal():
-    from pipelines.models import tiny
-
-    model, _ = tiny()
-    again = dj.UNet2DModel.from_config(model.config)
-    assert model is not again
-    assert Network(model) == Network(again)
-    assert hash(Network(model)) == hash(Network(again))
-    other = dj.UNet2DModel.from_config(model.config, freq_shift=1)
-    assert Network(model) != Network(other)
 
 
 def test_interrupt_stops_within_half_a_second():

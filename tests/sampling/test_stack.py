@@ -24,20 +24,42 @@ def sweep(network: Any, tables: list[dj.Table]) -> np.ndarray:
     return np.asarray(jax.jit(jax.vmap(run, in_axes=(0, 0, None)))(stacked, starts, KEYS))
 
 
-def check(network: Any, tables: list[dj.Table]) -> None:
+STACKS = {
+    "eta, and 0, without noise": [
+        dj.DDIMScheduler().table(6, eta=eta) for eta in (0.0, 0.25, 0.5, 1.0)
+    ],
+    "clipped and not": [
+        dj.DDIMScheduler(clip_sample=False).table(6),
+        dj.DDIMScheduler(clip_sample_range=0.5).table(6),
+        dj.EulerDiscreteScheduler().table(6),
+    ],
+    "thresholded and not": [
+        dj.DDPMScheduler(clip_sample=False).table(6),
+        dj.DDPMScheduler(thresholding=True, sample_max_value=2.0).table(6),
+    ],
+    # PLMS has five registers, Euler and DDPM have one; clipping and noise are added too.
+    "numbers of registers": [
+        dj.PNDMScheduler(skip_prk_steps=True).table(5),
+        dj.EulerDiscreteScheduler(use_karras_sigmas=True).table(6),
+        dj.DDPMScheduler().table(6),
+    ],
+    "learned and fixed variance": [
+        dj.DDPMScheduler(variance_type="learned_range").table(6),
+        dj.DDPMScheduler(variance_type="fixed_large").table(6),
+        dj.DDIMScheduler().table(6),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_each_table_runs_as_alone(name: str) -> None:
+    tables, network = STACKS[name], denoise_learned if "learned" in name else denoise
     together = sweep(network, tables)
     assert together.shape == (len(tables), 2, *SHAPE)
     for table, reached in zip(tables, together, strict=True):
         alone = dj.sample(network, PARAMS, table, dj.prior(table, KEYS, SHAPE), KEYS)
         scale = max(1.0, float(np.abs(alone).max()))
         assert np.abs(reached - alone).max() <= BATCHED * scale
-
-
-def test_eta_sweep_with_zero() -> None:
-    etas = (0.0, 0.25, 0.5, 1.0)
-    tables = [dj.DDIMScheduler().table(6, eta=eta) for eta in etas]
-    assert tables[0].noise_scale is None
-    check(denoise, tables)
 
 
 def test_one_program_for_the_sweep(count_compilations: Any) -> None:
@@ -54,50 +76,6 @@ def test_one_program_for_the_sweep(count_compilations: Any) -> None:
     with count_compilations() as compiled:
         run(stacks[1], starts, KEYS)
         assert compiled.count == 0
-
-
-def test_clip_with_no_refinement() -> None:
-    check(
-        denoise,
-        [
-            dj.DDIMScheduler(clip_sample=False).table(6),
-            dj.DDIMScheduler(clip_sample_range=0.5).table(6),
-            dj.EulerDiscreteScheduler().table(6),
-        ],
-    )
-
-
-def test_thresholding_with_no_refinement() -> None:
-    check(
-        denoise,
-        [
-            dj.DDPMScheduler(clip_sample=False).table(6),
-            dj.DDPMScheduler(thresholding=True, sample_max_value=2.0).table(6),
-        ],
-    )
-
-
-def test_different_numbers_of_registers() -> None:
-    """PLMS has five registers, Euler and DDPM have one. Clipping and noise are added too."""
-    check(
-        denoise,
-        [
-            dj.PNDMScheduler(skip_prk_steps=True).table(5),
-            dj.EulerDiscreteScheduler(use_karras_sigmas=True).table(6),
-            dj.DDPMScheduler().table(6),
-        ],
-    )
-
-
-def test_learned_with_fixed_variance() -> None:
-    check(
-        denoise_learned,
-        [
-            dj.DDPMScheduler(variance_type="learned_range").table(6),
-            dj.DDPMScheduler(variance_type="fixed_large").table(6),
-            dj.DDIMScheduler().table(6),
-        ],
-    )
 
 
 def test_tables_that_cannot_be_stacked() -> None:

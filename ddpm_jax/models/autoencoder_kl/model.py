@@ -21,7 +21,7 @@ from ddpm_jax.hub.component import ComponentFiles
 from ddpm_jax.models import checks
 from ddpm_jax.models.autoencoder_kl.coders import Decoder, Encoder
 from ddpm_jax.models.layers.basic import Conv
-from ddpm_jax.models.layers.config import ACTIVATIONS, LayerConfig
+from ddpm_jax.models.layers.config import ACTIVATIONS
 from ddpm_jax.models.layers.plain import Output
 from ddpm_jax.models.pretrained import Model
 from weights_convert.files import DIFFUSERS
@@ -111,13 +111,11 @@ class AutoencoderKL(Model):
             "latent_channels",
             "norm_num_groups",
         )
-        blocks = {"down_block_types": ("DownEncoderBlock2D",)} | {
-            "up_block_types": ("UpDecoderBlock2D",)
-        }
+        down, up = ("DownEncoderBlock2D",), ("UpDecoderBlock2D",)
         found = [
             *checks.values(fields, choices={}, counts=counts, flags=("force_upcast",)),
             *checks.of_images(fields),
-            *checks.blocks(fields, blocks),
+            *checks.blocks(fields, {"down_block_types": down, "up_block_types": up}),
         ]
         scale, groups = fields["scaling_factor"], fields["norm_num_groups"]
         if not (checks.is_number(scale) and scale > 0):
@@ -134,20 +132,15 @@ class AutoencoderKL(Model):
 
     def setup(self) -> None:
         """The submodules, under torch's names."""
-        dtype, param_dtype = jnp.dtype(self.dtype), jnp.dtype(self.param_dtype)
-        config = LayerConfig(
-            groups=self.norm_num_groups,
-            eps=NORM_EPS,
-            activation=ACTIVATIONS[self.act_fn.lower()],
-            dtype=dtype,
-            param_dtype=param_dtype,
+        config = self._layer_config(
+            groups=self.norm_num_groups, eps=NORM_EPS, activation=ACTIVATIONS[self.act_fn.lower()]
         )
-        exact, widths = config.exact.dtype, tuple(self.block_out_channels)
+        exact, widths = config.exact, tuple(self.block_out_channels)
         layers, moments = self.layers_per_block, 2 * self.latent_channels
         self.encoder = Encoder(config, widths, layers, moments)
         self.decoder = Decoder(config, widths, layers, self.out_channels)
-        self.quant_conv = Conv(moments, exact, param_dtype, size=1)
-        self.post_quant_conv = Conv(self.latent_channels, exact, param_dtype, size=1)
+        self.quant_conv = Conv(moments, exact.dtype, exact.param_dtype, size=1)
+        self.post_quant_conv = Conv(self.latent_channels, exact.dtype, exact.param_dtype, size=1)
 
     def encode(self, images: Shaped[Array | np.ndarray, "..."]) -> Posterior:
         """The distribution of an image's latents, equation (1).

@@ -25,7 +25,6 @@ from ddpm_jax.models.clip.layers import ACTIVATIONS, Encoder
 from ddpm_jax.models.clip.vision import VisionModel, VisionTransformer
 from ddpm_jax.models.from_transformers import TransformersModel
 from ddpm_jax.models.layers.basic import Linear
-from ddpm_jax.models.layers.config import LayerConfig
 from weights_convert.files import TRANSFORMERS
 
 PREFIX = "vision_model."
@@ -102,11 +101,7 @@ class StableDiffusionSafetyChecker(TransformersModel):
 
     def setup(self) -> None:
         """The submodules and the parameters, under torch's names."""
-        config = LayerConfig(
-            activation=ACTIVATIONS[self.vision_hidden_act],
-            dtype=jnp.dtype(self.dtype),
-            param_dtype=jnp.dtype(self.param_dtype),
-        )
+        config = self._layer_config(activation=ACTIVATIONS[self.vision_hidden_act])
         encoder = Encoder(
             config,
             self.vision_num_hidden_layers,

@@ -148,11 +148,7 @@ class CLIPTextModel(TransformersModel):
             ValueError: at trace time, for wrong shapes or dtypes.
         """
         self._check_inputs(ids, clip_skip)
-        layer = LayerConfig(
-            activation=ACTIVATIONS[self.hidden_act],
-            dtype=jnp.dtype(self.dtype),
-            param_dtype=jnp.dtype(self.param_dtype),
-        )
+        layer = self._layer_config(activation=ACTIVATIONS[self.hidden_act])
         transformer = TextTransformer(
             layer,
             (self.vocab_size, self.max_position_embeddings),

@@ -202,11 +202,8 @@ class DPTForDepthEstimation(TransformersModel):
             ValueError: at trace time, for wrong shapes or dtypes.
         """
         checks.refuse(checks.square(pixels, self.image_size, 3, "pixels"))
-        config = LayerConfig(
-            groups=self.bit_num_groups,
-            activation=ACTIVATIONS[self.hidden_act],
-            dtype=jnp.dtype(self.dtype),
-            param_dtype=jnp.dtype(self.param_dtype),
+        config = self._layer_config(
+            groups=self.bit_num_groups, activation=ACTIVATIONS[self.hidden_act]
         )
         widths, depths = tuple(self.bit_hidden_sizes[:3]), tuple(self.bit_depths)
         bit = BiT(config, self.bit_embedding_size, widths, depths, parent=None)

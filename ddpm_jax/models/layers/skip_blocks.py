@@ -33,12 +33,7 @@ from ddpm_jax.models.layers.config import LayerConfig
 from ddpm_jax.models.layers.fir import double_smooth, halve_smooth
 from ddpm_jax.models.layers.plain import Image, Output
 from ddpm_jax.models.layers.resnet import ResnetBlock
-from ddpm_jax.models.layers.unet_blocks import (
-    Embedding,
-    MakeAttention,
-    make_attention,
-    make_resnet,
-)
+from ddpm_jax.models.layers.unet_blocks import Embedding, make_attention, make_resnet
 
 OUTPUT_SCALE = math.sqrt(2)
 ATTENTION_GROUPS = 32
@@ -132,8 +127,7 @@ def _resnet(block: SkipDownBlock | SkipUpBlock, name: str, **options: Any) -> Re
 
 
 def _attention(block: SkipDownBlock | SkipUpBlock, name: str) -> nn.Module:
-    make: MakeAttention = make_attention(block.config, ATTENTION_GROUPS, OUTPUT_SCALE)
-    return make(name)
+    return make_attention(block.config, ATTENTION_GROUPS, OUTPUT_SCALE)(name)
 
 
 def _own(config: LayerConfig) -> LayerConfig:

@@ -27,6 +27,7 @@ from jaxtyping import Array, Shaped
 
 from ddpm_jax.hub.class_names import CLASS_NAMES
 from ddpm_jax.hub.component import MODEL_INDEX, ComponentFiles
+from ddpm_jax.models.layers.config import ACTIVATIONS
 from ddpm_jax.models.layers.plain import Image
 from ddpm_jax.models.layers.unet_blocks import begin, end
 from ddpm_jax.models.layers.unet_path import through
@@ -187,8 +188,16 @@ class UNet2DModel(Model):
     ) -> Image:
         config = self.config
         check_inputs(config, x, timestep, class_labels)
-        self._check_rng(self.dropout if train else 0.0)
-        layer = parts.layer_config(config, self.dtype, self.param_dtype, self.remat, train)
+        layer = self._layer_config(
+            groups=self.norm_num_groups,
+            eps=self.norm_eps,
+            activation=ACTIVATIONS[self.act_fn.lower()],
+            scale_shift=self.resnet_time_scale_shift == "scale_shift",
+            head_dim=self.attention_head_dim,
+            dropout=self.dropout if train else 0.0,
+            train=train,
+            remat=self.remat,
+        )
         x = jnp.asarray(x, layer.exact.dtype)
         x = 2 * x - 1 if self.center_input_sample else x
         timestep = jnp.broadcast_to(jnp.asarray(timestep), x.shape[:1])

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import jax.numpy as jnp
-from jax.typing import ArrayLike, DTypeLike
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Num
 
 from ddpm_jax.hub.config import Config
-from ddpm_jax.models.layers.config import ACTIVATIONS, LayerConfig
+from ddpm_jax.models.layers.config import LayerConfig
 from ddpm_jax.models.layers.embeddings import Embedding, EmbeddingMLP, Fourier, sinusoid
 from ddpm_jax.models.layers.skip_blocks import SkipDownBlock, SkipUpBlock
 from ddpm_jax.models.layers.unet_blocks import DownBlock, MidBlock, UpBlock, make_attention
@@ -19,24 +19,6 @@ from ddpm_jax.models.layers.unet_path import Down, Up
 from ddpm_jax.models.unet_2d.block_types import DOWN, UP, plain_name
 
 Projection = Callable[[Num[Array, " b"]], Float[Array, "b d"]]
-
-
-def layer_config(
-    config: Config, dtype: DTypeLike, param_dtype: DTypeLike, remat: bool, train: bool
-) -> LayerConfig:
-    """The settings that all blocks share."""
-    return LayerConfig(
-        groups=config.norm_num_groups,
-        eps=config.norm_eps,
-        activation=ACTIVATIONS[config.act_fn.lower()],
-        scale_shift=config.resnet_time_scale_shift == "scale_shift",
-        head_dim=config.attention_head_dim,
-        dropout=config.dropout if train else 0.0,
-        train=train,
-        dtype=jnp.dtype(dtype),
-        param_dtype=jnp.dtype(param_dtype),
-        remat=remat,
-    )
 
 
 def down_blocks(config: Config, layer: LayerConfig) -> Iterator[Down]:

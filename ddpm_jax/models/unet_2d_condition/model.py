@@ -168,8 +168,15 @@ class UNet2DConditionModel(Model):
     @nn.compact
     def _evaluate(self, x: Any, timestep: ArrayLike, context: Any, train: bool) -> Image:
         self._check_inputs(x, timestep, context)
-        self._check_rng(self.dropout if train else 0.0)
-        layer, activation = self._layer_config(train), ACTIVATIONS[self.act_fn.lower()]
+        activation = ACTIVATIONS[self.act_fn.lower()]
+        layer = self._layer_config(
+            groups=self.norm_num_groups,
+            eps=self.norm_eps,
+            activation=activation,
+            dropout=self.dropout if train else 0.0,
+            train=train,
+            remat=self.remat,
+        )
         widths = self.block_out_channels
         x = jnp.asarray(x, layer.exact.dtype)
         x = 2 * x - 1 if self.center_input_sample else x
@@ -188,19 +195,6 @@ class UNet2DConditionModel(Model):
             up=self._up_blocks(layer),
         )
         return end(layer, h, self.out_channels, activation)
-
-    @nn.nowrap
-    def _layer_config(self, train: bool) -> LayerConfig:
-        return LayerConfig(
-            groups=self.norm_num_groups,
-            eps=self.norm_eps,
-            activation=ACTIVATIONS[self.act_fn.lower()],
-            dropout=self.dropout if train else 0.0,
-            train=train,
-            dtype=jnp.dtype(self.dtype),
-            param_dtype=jnp.dtype(self.param_dtype),
-            remat=self.remat,
-        )
 
     @nn.nowrap
     def _down_blocks(self, layer: LayerConfig) -> Iterator[DownBlock]:
