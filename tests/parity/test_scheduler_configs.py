@@ -5,6 +5,7 @@ import functools
 import itertools
 import json
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,12 @@ OTHER_FORMS = {
     ("DPMSolverMultistepScheduler", "DEISMultistepScheduler"),
     ("DPMSolverMultistepScheduler", "SASolverScheduler"),
 }
+
+
+@pytest.fixture(autouse=True)
+def quick() -> Iterator[None]:
+    with lifted.made_quickly():
+        yield
 
 
 def is_refused(source: str, target: str) -> bool:
