@@ -2,41 +2,19 @@
 
     python -m tests.goldens.make_scheduler_goldens
 
-Takes from `tests.parity.scheduler_cases` as many cases as it needs for every pair of options to
-occur, and runs diffusers lifted to float64 on them (`tests.parity.lifted`). Networks and noise are
-formulas there, so only results are kept: what the network was told, and the sample, at a few rows.
+Runs diffusers lifted to float64 (`tests.parity.lifted`) on the cases that the file has: every pair
+of options of five schedulers. Networks and noise are formulas (`tests.parity.scheduler_cases`), so
+only results are kept: what the network was told, and the sample, at a few rows.
 """
 
-import itertools
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tests.goldens.scheduler_goldens import FILE, kept_rows
-from tests.parity.scheduler_cases import GROUPS, Case, network_of, noise_of
-
-
-def options_of(case: Case) -> list[tuple[str, str]]:
-    options = case.config | case.call | {"steps": case.steps}
-    return [(key, json.dumps(value)) for key, value in sorted(options.items())]
-
-
-def chosen() -> list[Case]:
-    """Cases in order, each with a pair of options of its scheduler that none before it has."""
-    cases, seen = [], set()
-    for group in GROUPS.values():
-        for case in group:
-            if case.steps > case.config.get("num_train_timesteps", 1000):
-                continue
-            options = options_of(case)
-            pairs = {(case.name, *pair) for pair in itertools.combinations(options, 2)}
-            pairs |= {(case.name, option, ("", "")) for option in options}
-            if pairs - seen:
-                cases.append(case)
-                seen |= pairs
-    return cases
+from tests.goldens.scheduler_goldens import FILE, goldens, kept_rows
+from tests.parity.scheduler_cases import Case, network_of, noise_of
 
 
 def path_of(case: Case) -> tuple[list[float], list[np.ndarray], int]:
@@ -57,7 +35,7 @@ def main() -> None:
 
     from tests.parity import lifted
 
-    cases = chosen()
+    cases = [golden.case for golden in goldens()]
     told: list[float] = []
     samples: list[np.ndarray] = []
     lengths: list[int] = []

@@ -9,15 +9,15 @@ import functools
 import inspect
 import math
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from ddpm_jax.schedulers.base import GridOptions
-from tests.parity.scheduler_cases import Case
-from tests.schedulers.matrix import FAMILIES, VARIATIONS, Family
+from tests.parity.scheduler_cases import OURS_ALONE, Case
+from tests.schedulers.matrix import VARIATIONS, Family
 
 LENGTHS = (40, 250, 1000)
 STEPS = (*range(1, 13), *range(1, 13), 13, 37, 61)  # the last three divide no length
@@ -27,8 +27,6 @@ CHANCE = 0.1  # of a field beyond those of VARIATIONS
 MORE: dict[str, tuple[float, ...]] = {"steps_offset": (30,), "noise_sampler_seed": (0,)}
 # Fields that need each other, where the tests that walk VARIATIONS cannot have them.
 TOGETHER = ({"use_dynamic_shifting": True, "time_shift_type": "linear"},)
-# Of fields that choose by name, what diffusers does not have.
-OURS_ALONE = {"timestep_spacing": ("quadratic",)}
 
 # Options of `table`: the chance that one is given, and how it is drawn.
 Draw = Callable[[np.random.Generator], Any]
@@ -86,13 +84,6 @@ def options_of(family: Family) -> list[str]:
     """What a scheduler's `table` takes beyond what every one takes."""
     known = {"self", "num_inference_steps", "grid", *GridOptions.__annotations__}
     return sorted(set(inspect.signature(family.cls.table).parameters) - known)
-
-
-def all_drawn(seed: int, each: int) -> Iterator[Drawn]:
-    """So many combinations of every scheduler."""
-    for family in FAMILIES:
-        for index in range(each):
-            yield draw(family, seed, index)
 
 
 def _config(rng: np.random.Generator, family: Family, wanted: str) -> dict[str, Any]:

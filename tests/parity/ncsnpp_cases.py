@@ -3,6 +3,7 @@
 from typing import Any
 
 from tests.parity.pairs import Case
+from tests.parity.unet_cases import with_blocks
 
 NCSNPP: dict[str, Any] = {
     "sample_size": 32,
@@ -22,10 +23,9 @@ FACTORS: dict[str, list[Any]] = {
     "center_input_sample": [False, True],
     "time_embedding_type": ["positional", "fourier", "learned"],
     "time_embedding_dim": [None, 20],
-    "block_out_channels": [(32, 64), (32, 32, 64), (64, 32, 32)],
-    # from the first to the last size; the last one is repeated
-    "down": [(SKIP, ATTENDING), (ATTENDING, SKIP), (SKIP, DOWN), (DOWN, DOWN, ATTENDING)],
-    "up": [(SKIP, ATTENDING), (ATTENDING, SKIP), (SKIP, ATTENDING, DOWN), (SKIP, DOWN, DOWN)],
+    "block_out_channels": [(32, 64), (64, 32)],  # the public network has more sizes
+    "down": [(SKIP, ATTENDING), (ATTENDING, SKIP), (SKIP, DOWN), (DOWN, ATTENDING)],
+    "up": [(SKIP, ATTENDING), (ATTENDING, SKIP), (SKIP, DOWN), (ATTENDING, DOWN)],
     "mid_block_type": ["UNetMidBlock2D", None],
     "layers_per_block": [1, 2],
     "mid_block_scale_factor": [1, 2**0.5],
@@ -48,26 +48,8 @@ FACTORS: dict[str, list[Any]] = {
 
 def config_of(case: Case) -> dict[str, Any]:
     """The config of a case."""
-    config = {
-        name: value
-        for name, value in case.items()
-        if name not in ("down", "up", "classes", "batch", "scalar_timestep", "sides")
-    }
-    down, up = (_blocks(case[name], len(case["block_out_channels"])) for name in ("down", "up"))
-    config["down_block_types"] = down
-    config["up_block_types"] = tuple(name.replace("Down", "Up") for name in up[::-1])
-    if case["norm_num_groups"] is None and not all("Skip" in name for name in (*down, *up)):
+    down, up = case["down"], case["up"]
+    config = with_blocks(case, down, [name.replace("Down", "Up") for name in up])
+    if case["norm_num_groups"] is None and DOWN in (*down, *up):
         config["norm_num_groups"] = 4
-    if case["time_embedding_type"] == "learned":
-        config["num_train_timesteps"] = 1000
-    if case["classes"] == "table":
-        config["num_class_embeds"] = 7
-    elif case["classes"] is not None:
-        config["class_embed_type"] = case["classes"]
     return config
-
-
-def _blocks(kinds: tuple[str, ...], sizes: int) -> tuple[str, ...]:
-    if sizes < len(kinds):
-        return (*kinds[: sizes - 1], kinds[-1])
-    return (*kinds, *kinds[-1:] * (sizes - len(kinds)))

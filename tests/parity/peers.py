@@ -33,7 +33,7 @@ Where diffusers is wrong, a run here feeds it what makes its own formulas right,
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import islice, pairwise
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -82,17 +82,59 @@ def grid(scheduler: Any, n: int) -> list[int]:
 
 
 class Run:
-    """One run: what the network was told and the sample after each evaluation."""
+    """One run: what the network was told and the sample after each evaluation.
 
-    def __init__(self) -> None:
+    Args:
+        scheduler: diffusers'.
+        count: number of steps.
+        network: see `Network`.
+        x: where the run begins.
+        noise: of each evaluation.
+    """
+
+    def __init__(
+        self, scheduler: Any, count: int, network: Network, x: np.ndarray, noise: list[np.ndarray]
+    ):
+        self.scheduler, self.count, self.network, self.noise = scheduler, count, network, noise
         self.timesteps: list[float] = []
         self.samples: list[np.ndarray] = []
-        self.init_scale = 1.0
+        self.sample, self.init_scale = _tensor(x), 1.0
 
-    def append(self, timestep: Any, sample: torch.Tensor) -> torch.Tensor:
-        self.timesteps.append(float(timestep))
+    @property
+    def row(self) -> int:
+        """The index of the evaluation that comes next."""
+        return len(self.samples)
+
+    def begin(self, **options: Any) -> Any:
+        """The timesteps that diffusers chooses; `options` are those of `set_timesteps`."""
+        steps = {} if "timesteps" in options else {"num_inference_steps": self.count}
+        self.scheduler.set_timesteps(**steps, **options)
+        if hasattr(self.scheduler, "set_begin_index"):
+            self.scheduler.set_begin_index(0)
+        self.init_scale = float(getattr(self.scheduler, "init_noise_sigma", 1.0))
+        return self.scheduler.timesteps
+
+    def output(self, sample: torch.Tensor | None = None) -> torch.Tensor:
+        """The network's, of the sample or of what is given."""
+        return _tensor(self.network(_array(self.sample if sample is None else sample), self.row))
+
+    def scaled(self, timestep: Any) -> torch.Tensor:
+        return self.scheduler.scale_model_input(self.sample, timestep)
+
+    def draw(self, scale: float = 1.0) -> torch.Tensor:
+        """The noise of this row, which diffusers will draw."""
+        randomness.value = scale * _tensor(self.noise[self.row])
+        return randomness.value
+
+    def step(self, timestep: Any, output: torch.Tensor, told: Any = None, **options: Any) -> None:
+        """A step of diffusers; the network was told the timestep or what is given."""
+        stepped = self.scheduler.step(output, timestep, self.sample, **options)
+        self.append(timestep if told is None else told, stepped.prev_sample)
+
+    def append(self, told: Any, sample: torch.Tensor) -> None:
+        self.timesteps.append(float(told))
         self.samples.append(_array(sample))
-        return sample
+        self.sample = sample
 
 
 def _log_variance(scheduler: Any, output: torch.Tensor) -> torch.Tensor:
@@ -103,52 +145,25 @@ def _log_variance(scheduler: Any, output: torch.Tensor) -> torch.Tensor:
     return torch.cat([mean, log_var.exp()], dim=1)
 
 
-def run_ddpm(
-    scheduler: Any, n: int, network: Network, x: np.ndarray, noise: list[np.ndarray]
-) -> Run:
+def run_ddpm(run: Run) -> None:
     """DDPM, without noise on the last step."""
-    run = Run()
-    scheduler.set_timesteps(timesteps=grid(scheduler, n))
+    scheduler = run.scheduler
+    scheduler.set_timesteps(timesteps=grid(scheduler, run.count))
     if scheduler.variance_type == "fixed_large_log":
         scheduler.variance_type = "fixed_large"
         scheduler.register_to_config(variance_type="fixed_large")
-    sample = _tensor(x)
-    last = len(scheduler.timesteps) - 1
-    with injection():
-        for i, t in enumerate(scheduler.timesteps):
-            randomness.value = _tensor(noise[i]) * (i < last)
-            output = _log_variance(scheduler, _tensor(network(_array(sample), i)))
-            sample = run.append(t, scheduler.step(output, t, sample).prev_sample)
-    return run
+    for t in scheduler.timesteps:
+        run.draw(run.row < run.count - 1)
+        run.step(t, _log_variance(scheduler, run.output()))
 
 
-def run_ddim(
-    scheduler: Any,
-    n: int,
-    network: Network,
-    x: np.ndarray,
-    noise: list[np.ndarray],
-    eta: float = 0.0,
-    use_clipped_model_output: bool = False,
-) -> Run:
+def run_ddim(run: Run, eta: float = 0.0, **options: bool) -> None:
     """DDIM over its true grid; the last step as if eta were 0."""
-    run = Run()
-    timesteps = grid(scheduler, n)
-    sample = _tensor(x)
-    for i, (t, t_next) in enumerate(zip(timesteps, [*timesteps[1:], -1], strict=True)):
-        scheduler.num_inference_steps = Stride(t - t_next)
-        output = _tensor(network(_array(sample), i))
+    timesteps = grid(run.scheduler, run.count)
+    for t, t_next in pairwise([*timesteps, -1]):
+        run.scheduler.num_inference_steps = Stride(t - t_next)
         here = eta if t_next >= 0 else 0.0
-        step = scheduler.step(
-            output,
-            t,
-            sample,
-            eta=here,
-            use_clipped_model_output=use_clipped_model_output,
-            variance_noise=_tensor(noise[i]),
-        )
-        sample = run.append(t, step.prev_sample)
-    return run
+        run.step(t, run.output(), eta=here, variance_noise=run.draw(), **options)
 
 
 def _runge_kutta(timesteps: list[int]) -> list[int]:
@@ -160,18 +175,15 @@ def _runge_kutta(timesteps: list[int]) -> list[int]:
     return told
 
 
-def run_pndm(
-    scheduler: Any,
-    n: int,
-    network: Network,
-    x: np.ndarray,
-    alpha_bar: np.ndarray | None = None,
-) -> Run:
-    """PNDM over its true grid; with `alpha_bar`, `network` predicts v and each v is read as eps."""
-    run = Run()
+def run_pndm(run: Run) -> None:
+    """PNDM over its true grid; each v is read as eps."""
+    scheduler, n = run.scheduler, run.count
+    velocity = scheduler.config.prediction_type == "v_prediction"
+    if velocity:
+        scheduler.register_to_config(prediction_type="epsilon")
     scheduler.set_timesteps(n)
     timesteps = grid(scheduler, n)
-    gap = {t: t - t_next for t, t_next in zip(timesteps, [*timesteps[1:], -1], strict=True)}
+    gap = {t: t - t_next for t, t_next in pairwise([*timesteps, -1])}
     if scheduler.config.skip_prk_steps:
         told = [timesteps[0], *timesteps[1:2], *timesteps[1:]]
         strides = [gap[timesteps[0]], *([gap[timesteps[0]]] if n > 1 else [])]
@@ -187,14 +199,13 @@ def run_pndm(
             t, half, _, t_next = warm[4 * k : 4 * k + 4]
             strides += [2 * (t - half), 0, 2 * (half - t_next), 0]
         strides += [gap[t] for t in timesteps[3:]]
-    sample = _tensor(x)
-    for i, (t, stride) in enumerate(zip(told, strides, strict=True)):
+    alpha_bar = scheduler.alphas_cumprod.double()
+    for t, stride in zip(told, strides, strict=True):
         scheduler.num_inference_steps = Stride(stride)
-        output = network(_array(sample), i)
-        if alpha_bar is not None:
-            output = np.sqrt(alpha_bar[t]) * output + np.sqrt(1 - alpha_bar[t]) * _array(sample)
-        sample = run.append(t, scheduler.step(_tensor(output), t, sample).prev_sample)
-    return run
+        output = run.output()
+        if velocity:
+            output = alpha_bar[t].sqrt() * output + (1 - alpha_bar[t]).sqrt() * run.sample
+        run.step(t, output)
 
 
 def _with_its_limits(churn: dict[str, float], low: str, high: str) -> dict[str, float]:
@@ -213,6 +224,8 @@ def _churn(scheduler: Any, i: int, n: int, churn: dict[str, float]) -> tuple[flo
 
 def _told(scheduler: Any, i: int, sigma: float, raised: float) -> float:
     """The timestep of the raised sigma, by diffusers' own inverse."""
+    if hasattr(scheduler, "precondition_noise"):
+        return float(scheduler.precondition_noise(torch.tensor(raised)))
     if raised == sigma:
         return float(scheduler.timesteps[i])
     if scheduler.config.timestep_type == "continuous":
@@ -228,85 +241,39 @@ def _velocity_as_eps(x: torch.Tensor, v: torch.Tensor, sigma: float) -> torch.Te
     return v / (1 + sigma**2) ** 0.5 + x * sigma / (1 + sigma**2)
 
 
-def run_euler(
-    scheduler: Any,
-    n: int,
-    network: Network,
-    x: np.ndarray,
-    noise: list[np.ndarray],
-    **churn: float,
-) -> Run:
-    """Euler, plain and ancestral; churn comes before the evaluation, as Algorithm 2 has it.
+def run_euler(run: Run, **churn: float) -> None:
+    """Euler, plain, EDM's and ancestral; churn comes before the evaluation, as Algorithm 2 has it.
 
     A sample here is what the *next* evaluation reads, so with churn it holds its noise too.
     Row i draws noise[i]: the ancestral noise of its own step, or the churn of evaluation i + 1. The
     churn of evaluation 0 is part of x already.
     """
-    run, churn = Run(), _with_its_limits(churn, "s_tmin", "s_tmax")
-    scheduler.set_timesteps(n)
-    scheduler.set_begin_index(0)
+    scheduler, n, churn = run.scheduler, run.count, _with_its_limits(churn, "s_tmin", "s_tmax")
+    run.begin()
+    edm = hasattr(scheduler, "precondition_inputs")
+    if edm:
+        _one_edm_step(scheduler)
     scheduler.sigmas = scheduler.sigmas[: n + 1]
-    run.init_scale = float(scheduler.init_noise_sigma)
-    velocity = bool(churn) and scheduler.config.prediction_type == "v_prediction"
+    velocity = bool(churn) and scheduler.config.prediction_type == "v_prediction" and not edm
     if velocity:  # diffusers reads v at the sigma before the churn
         scheduler.register_to_config(prediction_type="epsilon")
-    sample = raised_sample = _tensor(x)
-    levels = [_churn(scheduler, i, n, churn) for i in range(n)]
+    levels, s_noise = [_churn(scheduler, i, n, churn) for i in range(n)], churn.get("s_noise", 1.0)
     scheduler.is_scale_input_called = True
-    with injection():
-        for i, (sigma, raised) in enumerate(levels):
-            scaled = raised_sample / (raised**2 + 1) ** 0.5
-            output = _tensor(network(_array(scaled), i))
-            if velocity:
-                output = _velocity_as_eps(raised_sample, output, raised)
-            # `step` adds the churn to the sample it is given; without churn this is the sample.
-            scale = churn.get("s_noise", 1.0) * (raised**2 - sigma**2) ** 0.5
-            randomness.value = _tensor(noise[i])
-            if raised > sigma:
-                randomness.value = (raised_sample - sample) / scale
-            t = scheduler.timesteps[i]
-            sample = scheduler.step(output, t, sample, **churn).prev_sample
-            raised_sample = sample
-            if i + 1 < n:
-                below, above = levels[i + 1]
-                scale = churn.get("s_noise", 1.0) * (above**2 - below**2) ** 0.5
-                raised_sample = sample + scale * _tensor(noise[i])
-            run.append(_told(scheduler, i, sigma, raised), raised_sample)
-    return run
-
-
-def run_edm_euler(
-    scheduler: Any,
-    n: int,
-    network: Network,
-    x: np.ndarray,
-    noise: list[np.ndarray],
-    **churn: float,
-) -> Run:
-    """EDM's Euler, with churn before the evaluation; see `run_euler`."""
-    run, churn = Run(), _with_its_limits(churn, "s_tmin", "s_tmax")
-    scheduler.set_timesteps(n)
-    _one_edm_step(scheduler)
-    run.init_scale = float(scheduler.init_noise_sigma)
-    sample = raised_sample = _tensor(x)
-    levels = [_churn(scheduler, i, n, churn) for i in range(n)]
-    scheduler.is_scale_input_called = True
-    scheduler.set_begin_index(0)
-    with injection():
-        for i, (sigma, raised) in enumerate(levels):
-            scaled = scheduler.precondition_inputs(raised_sample, raised)
-            output = _tensor(network(_array(scaled), i))
-            if raised > sigma:
-                scale = churn.get("s_noise", 1.0) * (raised**2 - sigma**2) ** 0.5
-                randomness.value = (raised_sample - sample) / scale
-            sample = scheduler.step(output, scheduler.timesteps[i], sample, **churn).prev_sample
-            raised_sample = sample
-            if i + 1 < n:
-                below, above = levels[i + 1]
-                scale = churn.get("s_noise", 1.0) * (above**2 - below**2) ** 0.5
-                raised_sample = sample + scale * _tensor(noise[i])
-            run.append(scheduler.precondition_noise(torch.tensor(raised)), raised_sample)
-    return run
+    before = run.sample  # the sample without the churn
+    for i, (sigma, raised) in enumerate(levels):
+        scaled = run.sample / (raised**2 + 1) ** 0.5
+        output = run.output(scheduler.precondition_inputs(run.sample, raised) if edm else scaled)
+        if velocity:
+            output = _velocity_as_eps(run.sample, output, raised)
+        z = run.draw()
+        # `step` adds the churn to the sample it is given; without churn this is the sample.
+        if raised > sigma:
+            added = s_noise * (raised**2 - sigma**2) ** 0.5
+            randomness.value = (run.sample - before) / added
+        before = scheduler.step(output, scheduler.timesteps[i], before, **churn).prev_sample
+        below, above = levels[i + 1] if i + 1 < n else (0.0, 0.0)
+        reached = before + s_noise * (above**2 - below**2) ** 0.5 * z
+        run.append(_told(scheduler, i, sigma, raised), reached)
 
 
 def _one_edm_step(scheduler: Any) -> None:
@@ -320,95 +287,49 @@ def _one_edm_step(scheduler: Any) -> None:
             scheduler.register_to_config(algorithm_type="dpmsolver++")
 
 
-def run_plain(
-    scheduler: Any,
-    n: int,
-    network: Network,
-    x: np.ndarray,
-    noise: list[np.ndarray],
-    **options: Any,
-) -> Run:
-    """diffusers' own loop, with row i's noise; `options` are those of `set_timesteps`.
+def run_plain(run: Run, **options: Any) -> None:
+    """diffusers' own loop; `options` are those of `set_timesteps`.
 
     The last row adds no noise. Only EDM's stochastic DPM-Solver would: it stays at sigma_min, and
     the square root of a rounding error is 1e-8.
     """
-    run = Run()
-    steps = {} if "timesteps" in options else {"num_inference_steps": n}
-    scheduler.set_timesteps(**steps, **options)
-    _one_edm_step(scheduler)
-    run.init_scale = float(getattr(scheduler, "init_noise_sigma", 1.0))
-    sample = _tensor(x)
-    if hasattr(scheduler, "set_begin_index"):
-        scheduler.set_begin_index(0)
-    with injection():
-        for i, t in enumerate(scheduler.timesteps):
-            scales = hasattr(scheduler, "scale_model_input")
-            scaled = scheduler.scale_model_input(sample, t) if scales else sample
-            randomness.value = _tensor(noise[i]) * (i < n - 1)
-            output = _tensor(network(_array(scaled), i))
-            sample = run.append(t, scheduler.step(output, t, sample).prev_sample)
-    return run
+    run.begin(**options)
+    _one_edm_step(run.scheduler)
+    scales = hasattr(run.scheduler, "scale_model_input")
+    for t in run.scheduler.timesteps:
+        run.draw(run.row < run.count - 1)
+        run.step(t, run.output(run.scaled(t) if scales else None))
 
 
-def run_flow(
-    scheduler: Any,
-    n: int,
-    network: Network,
-    x: np.ndarray,
-    noise: list[np.ndarray],
-    **options: Any,
-) -> Run:
+def run_flow(run: Run, **options: Any) -> None:
     """Euler's method on straight paths, mended as above."""
-    if n == 1:
+    scheduler, network = run.scheduler, run.network
+    if run.count == 1:
         scheduler.register_to_config(shift_terminal=None)
-    if not (scheduler.config.invert_sigmas and scheduler.config.stochastic_sampling):
-        return run_plain(scheduler, n, network, x, noise, **options)
-    scheduler.register_to_config(invert_sigmas=False)
-    run = run_plain(scheduler, n, lambda sample, i: -network(sample, i), x, noise, **options)
-    length = scheduler.config.num_train_timesteps
-    run.timesteps = [length - t for t in run.timesteps]
-    return run
+    turned = scheduler.config.invert_sigmas and scheduler.config.stochastic_sampling
+    if turned:
+        scheduler.register_to_config(invert_sigmas=False)
+        run.network = lambda sample, i: -network(sample, i)
+    run_plain(run, **options)
+    if turned:
+        run.timesteps = [scheduler.config.num_train_timesteps - t for t in run.timesteps]
 
 
-def run_tcd(
-    scheduler: Any,
-    n: int,
-    network: Network,
-    x: np.ndarray,
-    noise: list[np.ndarray],
-    eta: float = 0.3,
-    **options: Any,
-) -> Run:
-    """TCD, with row i's noise; `options` are those of `set_timesteps`."""
-    run, sample = Run(), _tensor(x)
-    steps = {} if "timesteps" in options else {"num_inference_steps": n}
-    scheduler.set_timesteps(**steps, **options)
-    scheduler.set_begin_index(0)
-    with injection():
-        for i, t in enumerate(scheduler.timesteps):
-            randomness.value = _tensor(noise[i])
-            output = _tensor(network(_array(sample), i))
-            sample = run.append(t, scheduler.step(output, t, sample, eta=eta).prev_sample)
-    return run
+def run_tcd(run: Run, eta: float = 0.3, **options: Any) -> None:
+    """diffusers' own loop; `options` are those of `set_timesteps`."""
+    for t in run.begin(**options):
+        run.draw()
+        run.step(t, run.output(), eta=eta)
 
 
-def run_kdpm2(
-    scheduler: Any, n: int, network: Network, x: np.ndarray, noise: list[np.ndarray]
-) -> Run:
+def run_kdpm2(run: Run) -> None:
     """diffusers' own loop; the ancestral form has row i's noise, in a step's second evaluation."""
-    run, sample = Run(), _tensor(x)
-    scheduler.set_timesteps(n)
-    scheduler.set_begin_index(0)
-    run.init_scale = float(scheduler.init_noise_sigma)
-    if hasattr(scheduler, "sigmas_down"):
-        _ancestral_midpoints(scheduler, n)
-    with injection():
-        for i, t in enumerate(scheduler.timesteps):
-            randomness.value = _tensor(noise[i])
-            output = _tensor(network(_array(scheduler.scale_model_input(sample, t)), i))
-            sample = run.append(t, scheduler.step(output, t, sample).prev_sample)
-    return run
+    run.begin()
+    if hasattr(run.scheduler, "sigmas_down"):
+        _ancestral_midpoints(run.scheduler, run.count)
+    for t in run.scheduler.timesteps:
+        run.draw()
+        run.step(t, run.output(run.scaled(t)))
 
 
 def _ancestral_midpoints(scheduler: Any, n: int) -> None:
@@ -423,99 +344,67 @@ def _ancestral_midpoints(scheduler: Any, n: int) -> None:
         )
 
 
-def run_dpm_sde(
-    scheduler: Any,
-    n: int,
-    network: Network,
-    x: np.ndarray,
-    noise: list[np.ndarray],
-    **options: float,
-) -> Run:
+def run_dpm_sde(run: Run, **options: float) -> None:
     """diffusers' own loop over a Brownian motion whose increments from each level to the midpoint,
     and from there to the next level, are the noise of a step's rows.
     """
-    run, sample = Run(), _tensor(x)
-    scheduler.set_timesteps(n)
-    scheduler.set_begin_index(0)
-    run.init_scale = float(scheduler.init_noise_sigma)
-    Brownian.parts = []
-    for i, (sigma, below) in enumerate(pairwise(scheduler.sigmas[::2].tolist()[:n])):
+    timesteps, Brownian.parts = run.begin(), []
+    for i, (sigma, below) in enumerate(pairwise(run.scheduler.sigmas[::2].tolist()[: run.count])):
         middle = (sigma * below) ** 0.5
         # the motion goes up, and diffusers down
-        Brownian.parts.append((middle, sigma, -_tensor(noise[2 * i])))
-        Brownian.parts.append((below, middle, -_tensor(noise[2 * i + 1])))
-    for i, t in enumerate(scheduler.timesteps):
-        output = _tensor(network(_array(scheduler.scale_model_input(sample, t)), i))
-        sample = run.append(t, scheduler.step(output, t, sample, **options).prev_sample)
-    return run
+        Brownian.parts.append((middle, sigma, -_tensor(run.noise[2 * i])))
+        Brownian.parts.append((below, middle, -_tensor(run.noise[2 * i + 1])))
+    for t in timesteps:
+        run.step(t, run.output(run.scaled(t)), **options)
 
 
-def run_score_sde_ve(
-    scheduler: Any, n: int, network: Network, x: np.ndarray, noise: list[np.ndarray]
-) -> Run:
+def run_score_sde_ve(run: Run) -> None:
     """The loop of diffusers' ScoreSdeVePipeline; the last sample is the mean, as there."""
-    run = Run()
-    run.init_scale = scheduler.init_noise_sigma
-    scheduler.set_timesteps(n)
+    scheduler, n = run.scheduler, run.count
+    timesteps = run.begin()
     scheduler.set_sigmas(n)
     if n == 1:
         scheduler.discrete_sigmas = torch.tensor([scheduler.config.sigma_max])
-    sample, rows = _tensor(x), iter(range(len(noise)))
     snr = scheduler.config.snr
-    with injection():
-        for i, t in enumerate(scheduler.timesteps):
-            level = scheduler.discrete_sigmas[n - 1 - i]
-            for row in islice(rows, scheduler.config.correct_steps):
-                output = _tensor(network(_array(sample), row))
-                draw = randomness.value = _tensor(noise[row])
-                # the corrector's snr |z| / |score| becomes snr sigma
-                norms = [torch.norm(one.flatten(1), dim=-1).mean() for one in (draw, output)]
-                scheduler.register_to_config(snr=snr * level * norms[1] / norms[0])
-                sample = scheduler.step_correct(output, sample).prev_sample
-                run.append(scheduler.sigmas[i], sample)
-            row = next(rows)
-            randomness.value = _tensor(noise[row])
-            stepped = scheduler.step_pred(_tensor(network(_array(sample), row)), t, sample)
-            sample = stepped.prev_sample if i < n - 1 else stepped.prev_sample_mean
-            run.append(scheduler.sigmas[i], sample)
-    return run
+    for i, t in enumerate(timesteps):
+        level, told = scheduler.discrete_sigmas[n - 1 - i], scheduler.sigmas[i]
+        for _ in range(scheduler.config.correct_steps):
+            output, draw = run.output(), run.draw()
+            # the corrector's snr |z| / |score| becomes snr sigma
+            norms = [torch.norm(one.flatten(1), dim=-1).mean() for one in (draw, output)]
+            scheduler.register_to_config(snr=snr * level * norms[1] / norms[0])
+            run.append(told, scheduler.step_correct(output, run.sample).prev_sample)
+        run.draw()
+        stepped = scheduler.step_pred(run.output(), t, run.sample)
+        run.append(told, stepped.prev_sample if i < n - 1 else stepped.prev_sample_mean)
 
 
-def run_karras_ve(
-    scheduler: Any, n: int, network: Network, x: np.ndarray, noise: list[np.ndarray]
-) -> Run:
+def run_karras_ve(run: Run) -> None:
     """The loop of diffusers' KarrasVePipeline, without its network's scales.
 
     A sample here is what the next evaluation reads. Row i draws noise[i]: of the rows that end a
     step, the churn of the next one. The churn of the first step is part of x already.
     """
-    run = Run()
-    scheduler.set_timesteps(n)
+    scheduler, n = run.scheduler, run.count
+    run.begin()
     limits = {name: scheduler.config[name] for name in ("s_min", "s_max")}
     scheduler.register_to_config(**_with_its_limits(limits, "s_min", "s_max"))
     schedule = scheduler.schedule.sqrt().tolist() if n > 1 else [scheduler.config.sigma_max]
     steps = [(schedule[t], schedule[t - 1] if t > 0 else 0.0) for t in reversed(range(n))]
     first = _raised(scheduler, steps[0][0], n)
     run.init_scale = float(np.hypot(scheduler.init_noise_sigma, first[1]))
-    sample, row = _tensor(x), 0
-    with injection():
-        for sigma, below in steps:
-            hat = _raised(scheduler, sigma, n)[0]
-            output = _tensor(network(_array(sample), row))
-            stepped = scheduler.step(output, hat, below, sample)
-            reached = stepped.prev_sample
-            if below > 0:
-                run.append(hat, reached)
-                row += 1
-                output = _tensor(network(_array(reached), row))
-                reached = scheduler.step_correct(
-                    output, hat, below, sample, reached, stepped.derivative
-                ).prev_sample
-                randomness.value = _tensor(noise[row])
-                reached, _ = scheduler.add_noise_to_input(reached, below)
-            run.append(below if below > 0 else hat, reached)
-            sample, row = reached, row + 1
-    return run
+    for sigma, below in steps:
+        hat, sample = _raised(scheduler, sigma, n)[0], run.sample
+        stepped = scheduler.step(run.output(), hat, below, sample)
+        reached = stepped.prev_sample
+        if below > 0:
+            run.append(hat, reached)
+            reached = scheduler.step_correct(
+                run.output(), hat, below, sample, reached, stepped.derivative
+            ).prev_sample
+            run.draw()
+            reached, _ = scheduler.add_noise_to_input(reached, below)
+        run.append(below if below > 0 else hat, reached)
 
 
 def _raised(scheduler: Any, sigma: float, n: int) -> tuple[float, float]:
@@ -527,49 +416,40 @@ def _raised(scheduler: Any, sigma: float, n: int) -> tuple[float, float]:
 
 
 def run_repaint(
-    scheduler: Any,
-    n: int,
-    network: Network,
-    x: np.ndarray,
-    noise: list[np.ndarray],
-    known: np.ndarray | None = None,
-    mask: np.ndarray | None = None,
-    **jumps: int,
-) -> Run:
+    run: Run, known: np.ndarray | None = None, mask: np.ndarray | None = None, **jumps: int
+) -> None:
     """RePaint; a sample here is what the *next* evaluation reads, after a jump up.
 
     A jump of several steps draws for each; they get shares of the one draw that our row has. Where
     the mask is 0 the image is known, and its shares are others: there the step's noise has the
     scale of the level.
     """
-    run, sample = Run(), _tensor(x)
-    scheduler.set_timesteps(n, **jumps)
-    stride = scheduler.config.num_train_timesteps // n
+    scheduler, x = run.scheduler, _array(run.sample)
+    told = [int(t) for t in run.begin(**jumps)]
+    total = scheduler.config.num_train_timesteps
+    stride = total // run.count
     scheduler.betas = torch.cat([torch.zeros(stride - 1), scheduler.betas])
-    told = [int(t) for t in scheduler.timesteps]
     mask = np.ones_like(x) if mask is None else mask
     known = np.zeros_like(x) if known is None else known
     while told:
         t = told.pop(0)
-        output, z = _tensor(network(_array(sample), len(run.samples))), noise[len(run.samples)]
+        output, z = run.output(), run.noise[run.row]
         ups, last = [], t
         while told and told[0] > last:
             ups.append(last)
             last = told.pop(0)
         betas = scheduler.betas.numpy()[[u + k for u in ups for k in range(stride)]]
         std = float(scheduler.eta * scheduler._get_variance(t) ** 0.5) if t else 0.0
-        below = t - scheduler.config.num_train_timesteps // scheduler.num_inference_steps
+        below = t - total // scheduler.num_inference_steps
         sigma = float((1 - scheduler.alphas_cumprod[below]) ** 0.5) if below >= 0 else 0.0
         shares = np.where(mask > 0, _shares(std, betas), _shares(sigma, betas))
-        with injection():
-            randomness.value = _tensor(shares[0] * z)
-            step = scheduler.step(output, t, sample, _tensor(known), _tensor(1 - mask))
-            sample = step.prev_sample
-            randomness.value = [_tensor(share * z) for share in shares[1:]]
-            for u in ups:
-                sample = scheduler.undo_step(sample, u)
+        randomness.value = _tensor(shares[0] * z)
+        step = scheduler.step(output, t, run.sample, _tensor(known), _tensor(1 - mask))
+        sample = step.prev_sample
+        randomness.value = [_tensor(share * z) for share in shares[1:]]
+        for u in ups:
+            sample = scheduler.undo_step(sample, u)
         run.append(t, sample)
-    return run
 
 
 def _shares(std: float, betas: np.ndarray) -> np.ndarray:
@@ -580,30 +460,22 @@ def _shares(std: float, betas: np.ndarray) -> np.ndarray:
     return np.reshape(weights, (-1, 1, 1, 1, 1)) / norm
 
 
-def run_deterministic(
-    scheduler: Any, n: int, network: Network, x: np.ndarray, **options: Any
-) -> Run:
+def run_deterministic(run: Run, **options: Any) -> None:
     """Any deterministic scheduler that needs no help: diffusers' own loop; `options` of `step`."""
-    run = Run()
-    scheduler.set_timesteps(n)
-    run.init_scale = float(scheduler.init_noise_sigma)
-    sample = _tensor(x)
-    for i, t in enumerate(scheduler.timesteps):
-        output = _tensor(network(_array(scheduler.scale_model_input(sample, t)), i))
-        sample = run.append(t, scheduler.step(output, t, sample, **options).prev_sample)
-    return run
+    for t in run.begin():
+        run.step(t, run.output(run.scaled(t)), **options)
 
 
-def _sigma_told(scheduler: Any, sigma: float, timestep: Any) -> float:
+def _sigma_told(scheduler: Any, i: int) -> float:
     """The timestep of a noise level, before it is truncated."""
-    config = scheduler.config
+    config, sigma = scheduler.config, float(scheduler.sigmas[i])
     if config.use_flow_sigmas:
         return sigma * config.num_train_timesteps
     cosine = config.beta_schedule == "squaredcos_cap_v2" and "use_lu_lambdas" in config
     whole = config.get("use_lu_lambdas", False) or config.use_karras_sigmas
     chosen = config.use_exponential_sigmas or config.use_beta_sigmas or (cosine and whole)
     if not chosen:
-        return float(timestep)
+        return float(scheduler.timesteps[i])
     alpha_bar = scheduler.alphas_cumprod.numpy()
     return float(scheduler._sigma_to_t(np.array(sigma), np.log(1 / alpha_bar - 1) / 2))
 
@@ -626,88 +498,59 @@ def _missing_curve(scheduler: Any, i: int) -> torch.Tensor | float:
     return 2 * points[-1][0] * (end - older) ** 2 * curve
 
 
-def run_dpm(
-    scheduler: Any, n: int, network: Network, x: np.ndarray, noise: list[np.ndarray]
-) -> Run:
+def _prediction(run: Run) -> torch.Tensor:
+    """The output without the channels of a variance."""
+    return run.output()[:, : run.sample.shape[1]]
+
+
+def run_dpm(run: Run) -> None:
     """The DPM-Solvers, mended as above."""
-    run, config = Run(), scheduler.config
-    scheduler.set_timesteps(n)
-    scheduler.set_begin_index(0)
-    sample, last = _tensor(x), len(scheduler.timesteps) - 1
-    with injection():
-        for i, t in enumerate(scheduler.timesteps):
-            if i == last:
-                plain = config.algorithm_type.removeprefix("sde-")
-                scheduler.register_to_config(algorithm_type=plain)
-            told = _sigma_told(scheduler, float(scheduler.sigmas[i]), t)
-            randomness.value = _tensor(noise[i])
-            output = _tensor(network(_array(sample), i)[..., : x.shape[-1]])
-            sample = scheduler.step(output, t, sample).prev_sample
-            sample = sample + _missing_curve(scheduler, i)
-            run.append(told, sample)
-    return run
+    scheduler, timesteps = run.scheduler, run.begin()
+    for i, t in enumerate(timesteps):
+        if i == len(timesteps) - 1:
+            plain = scheduler.config.algorithm_type.removeprefix("sde-")
+            scheduler.register_to_config(algorithm_type=plain)
+        told = _sigma_told(scheduler, i)
+        run.draw()
+        sample = scheduler.step(_prediction(run), t, run.sample).prev_sample
+        run.append(told, sample + _missing_curve(scheduler, i))
 
 
-def run_adams(
-    scheduler: Any, n: int, network: Network, x: np.ndarray, noise: list[np.ndarray]
-) -> Run:
+def run_adams(run: Run) -> None:
     """UniPC, DEIS and SA-Solver, told fractional timesteps in full; tau is 0 in the last step."""
-    run = Run()
-    scheduler.set_timesteps(n)
-    scheduler.set_begin_index(0)
-    sample, last = _tensor(x), scheduler.timesteps[-1]
-    told = [
-        _sigma_told(scheduler, float(scheduler.sigmas[i]), t)
-        for i, t in enumerate(scheduler.timesteps)
-    ]
-    told_at = dict(zip(map(int, scheduler.timesteps), told, strict=True))
+    scheduler, timesteps = run.scheduler, run.begin()
+    told = [_sigma_told(scheduler, i) for i in range(len(timesteps))]
     if hasattr(scheduler, "tau_func"):
-        tau = scheduler.tau_func
-        scheduler.tau_func = lambda t: tau(told_at[int(t)]) if t != last else 0
-    with injection():
-        for i, t in enumerate(scheduler.timesteps):
-            randomness.value = _tensor(noise[i])
-            output = _tensor(network(_array(sample), i)[..., : x.shape[-1]])
-            sample = run.append(told[i], scheduler.step(output, t, sample).prev_sample)
-    return run
+        tau, told_at = scheduler.tau_func, dict(zip(map(int, timesteps), told, strict=True))
+        scheduler.tau_func = lambda t: tau(told_at[int(t)]) if t != timesteps[-1] else 0
+    for t in timesteps:
+        run.draw()
+        run.step(t, _prediction(run), told[run.row])
 
 
-def run_ipndm(
-    scheduler: Any, n: int, network: Network, x: np.ndarray, noise: list[np.ndarray]
-) -> Run:
+def run_ipndm(run: Run) -> None:
     """IPNDM. Its first step, from noise alone, loses x0 = -v, which is added."""
-    run = Run()
-    scheduler.set_timesteps(n)
-    sample = _tensor(x)
-    for i, t in enumerate(scheduler.timesteps):
-        output = _tensor(network(_array(sample), i))
-        sample = scheduler.step(output, t, sample).prev_sample
-        if scheduler.alphas[i] == 0:
-            sample = sample - scheduler.alphas[i + 1] * output
-        run.append(t, sample)
-    return run
+    scheduler = run.scheduler
+    for i, t in enumerate(run.begin()):
+        output = run.output()
+        sample = scheduler.step(output, t, run.sample).prev_sample
+        lost = scheduler.alphas[i + 1] * output if scheduler.alphas[i] == 0 else 0.0
+        run.append(t, sample - lost)
 
 
-def run_ddim_inverse(
-    scheduler: Any, n: int, network: Network, x: np.ndarray, noise: list[np.ndarray]
-) -> Run:
+def run_ddim_inverse(run: Run) -> None:
     """DDIM walked up its true grid, from the timestep before the first, -1."""
-    run, sample = Run(), _tensor(x)
-    scheduler.set_timesteps(n)
+    scheduler, timesteps = run.scheduler, run.begin()
     if not scheduler.config.set_alpha_to_one:
         scheduler.initial_alpha_cumprod = scheduler.alphas_cumprod[0]
-    for i, (before, t) in enumerate(pairwise([-1, *scheduler.timesteps.tolist()])):
+    for before, t in pairwise([-1, *timesteps.tolist()]):
         scheduler.num_inference_steps = Stride(t - before)
-        output = _tensor(network(_array(sample), i))
-        sample = run.append(t, scheduler.step(output, t, sample).prev_sample)
-    return run
+        run.step(t, run.output())
 
 
-def run_dpm_inverse(
-    scheduler: Any, n: int, network: Network, x: np.ndarray, noise: list[np.ndarray]
-) -> Run:
+def run_dpm_inverse(run: Run) -> None:
     """DPM-Solver walked up all of its levels: diffusers drops those with equal whole timesteps."""
-    run, config, sample = Run(), scheduler.config, _tensor(x)
+    scheduler, config, n = run.scheduler, run.scheduler.config, run.count
     scheduler.set_timesteps(n)
     told, scheduler._step_index = scheduler.timesteps.tolist(), 0
     if len(told) < n or config.use_exponential_sigmas or config.use_beta_sigmas:
@@ -716,19 +559,18 @@ def run_dpm_inverse(
         told = np.round(told).tolist() if config.use_karras_sigmas else told
     scheduler.timesteps = torch.arange(n)  # its length is what a step looks at
     for i in range(n):
-        output = _tensor(network(_array(sample), i)[..., : x.shape[-1]])
-        sample = run.append(told[i], scheduler.step(output, i, sample).prev_sample)
-    return run
+        run.step(i, _prediction(run), told[i])
 
 
-RUNS: dict[str, Callable[..., Run]] = {
+RUNS: dict[str, Callable[..., None]] = {
     "DPMSolverMultistepScheduler": run_dpm,
     "DPMSolverSinglestepScheduler": run_dpm,
     "DDPMScheduler": run_ddpm,
     "DDIMScheduler": run_ddim,
+    "PNDMScheduler": run_pndm,
     "EulerDiscreteScheduler": run_euler,
     "EulerAncestralDiscreteScheduler": run_euler,
-    "EDMEulerScheduler": run_edm_euler,
+    "EDMEulerScheduler": run_euler,
     "EDMDPMSolverMultistepScheduler": run_plain,
     "CMStochasticIterativeScheduler": run_plain,
     "FlowMatchEulerDiscreteScheduler": run_flow,
@@ -750,6 +592,14 @@ RUNS: dict[str, Callable[..., Run]] = {
 }
 
 
+def follow(name: str, *given: Any, **options: Any) -> Run:
+    """The run of a scheduler of that name; `given` are the arguments of `Run`."""
+    run = Run(*given)
+    with injection():
+        RUNS.get(name, run_deterministic)(run, **options)
+    return run
+
+
 def peer(
     case: Case,
     network: Network,
@@ -758,16 +608,5 @@ def peer(
     alpha_bar: np.ndarray | None = None,
 ) -> Run:
     """A case of `scheduler_cases`, run by diffusers."""
-    config = dict(case.config)
-    if case.name == "PNDMScheduler":
-        velocity = config.get("prediction_type") == "v_prediction"
-        if velocity:
-            del config["prediction_type"]
-        scheduler = build(case.name, alpha_bar, **config)
-        bar = scheduler.alphas_cumprod.double().numpy() if velocity else None
-        return run_pndm(scheduler, case.steps, network, x, bar)
-    scheduler = build(case.name, alpha_bar, **config)
-    run = RUNS.get(case.name)
-    if run is None:
-        return run_deterministic(scheduler, case.steps, network, x, **case.call)
-    return run(scheduler, case.steps, network, x, noise, **case.call)
+    scheduler = build(case.name, alpha_bar, **case.config)
+    return follow(case.name, scheduler, case.steps, network, x, noise, **case.call)

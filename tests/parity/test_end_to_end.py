@@ -85,22 +85,13 @@ def compare(ours: np.ndarray, theirs: np.ndarray, equal: float = EQUAL) -> None:
     assert share >= equal
 
 
-def test_ddim_50_steps():
+@pytest.mark.parametrize("method", ["DDIM", "PNDM"])
+def test_50_steps(method: str):
     import diffusers
 
-    scheduler = diffusers.DDIMScheduler.from_pretrained(DIGITS / "scheduler")
+    scheduler = getattr(diffusers, f"{method}Scheduler").from_pretrained(DIGITS / "scheduler")
     (theirs,) = torch_images(50, scheduler)
-    pipe = dj.DDIMPipeline.from_pretrained(DIGITS)
-    ours = pipe(KEYS, x_T=x_T(), output_type="np", progress=False).images
-    compare(ours, theirs)
-
-
-def test_pndm_50_steps():
-    import diffusers
-
-    scheduler = diffusers.PNDMScheduler.from_pretrained(DIGITS / "scheduler")
-    (theirs,) = torch_images(50, scheduler)
-    pipe = dj.PNDMPipeline.from_pretrained(DIGITS)
+    pipe = getattr(dj, f"{method}Pipeline").from_pretrained(DIGITS)
     ours = pipe(KEYS, x_T=x_T(), output_type="np", progress=False).images
     compare(ours, theirs)
 

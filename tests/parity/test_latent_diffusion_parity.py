@@ -49,8 +49,9 @@ def back(x: Any) -> np.ndarray:
     return np.moveaxis(x.numpy(), 1, -1)
 
 
-@pytest.mark.parametrize("fields", CODERS, ids=range(len(CODERS)))
-@pytest.mark.parametrize("sides", [(16, 16), (13, 18)])
+@pytest.mark.parametrize(
+    ("fields", "sides"), [*zip(CODERS, [(16, 16), (13, 18), (12, 8)], strict=True)], ids=range(3)
+)
 def test_autoencoder(fields: dict[str, Any], sides: tuple[int, int], dtype: str):
     count = len(fields["block_out_channels"])
     config = fields | {"down_block_types": ("DownEncoderBlock2D",) * count}
@@ -98,8 +99,7 @@ def test_tiled_autoencoder(sides: tuple[int, int], dtype: str):
     assert difference(ours, back(decoded)) <= tolerance
 
 
-@pytest.mark.parametrize("act", ["quick_gelu", "gelu"])
-@pytest.mark.parametrize("clip_skip", [0, 1, 3])
+@pytest.mark.parametrize(("act", "clip_skip"), [("quick_gelu", 0), ("gelu", 1), ("quick_gelu", 3)])
 def test_text_encoder(act: str, clip_skip: int, dtype: str, tmp_path: Path):
     """Read from the folder that transformers writes, whose names lack `text_model.`."""
     fields = {"vocab_size": 1000, "hidden_size": 32, "intermediate_size": 37, "hidden_act": act}

@@ -15,7 +15,8 @@ from diffusers.pipelines.deprecated import ScoreSdeVePipeline
 import ddpm_jax as dj
 from tests.parity import peers, torch_unet
 from tests.parity.ncsnpp_cases import FACTORS, NCSNPP, config_of
-from tests.parity.pairs import Case, all_pairs, cases, pairs_of
+from tests.parity.pairs import Case, cases
+from tests.parity.torch_unet import difference, pair, relative
 from tests.parity.unet_cases import inputs_of
 from weights_convert import convert, to_flax
 
@@ -37,30 +38,8 @@ SMALL = NCSNPP | {
 SIGMAS = np.array([0.3, 20.0], np.float32)
 
 
-def pair(config: dict[str, Any]) -> tuple[Any, dj.UNet2DModel, Any]:
-    """diffusers' network, ours, and its params."""
-    peer, model = torch_unet.make(config), dj.UNet2DModel(**config)
-    return peer, model, to_flax(torch_unet.tensors(peer), model.shapes())
-
-
-def relative(a: Any, b: Any) -> float:
-    assert a.shape == b.shape
-    return float(np.abs(a - b).max() / np.abs(b).max())
-
-
-def difference(config: dict[str, Any], x: Any, timestep: Any, labels: Any = None) -> float:
-    peer, model, params = pair(config)
-    ours = jax.jit(model.apply)({"params": params}, x, timestep, labels)
-    return relative(np.asarray(ours), torch_unet.call(peer, x, timestep, labels))
-
-
 def noise(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-
-
-def test_the_cases_hold_every_pair_of_options():
-    assert len(CASES) >= 20
-    assert set().union(*map(pairs_of, CASES)) == all_pairs(FACTORS)
 
 
 @pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
@@ -232,7 +211,8 @@ def test_samples_from_the_same_noise(tmp_path: Path, correct_steps: int):
         told = given.scheduler.sigmas[row // (1 + correct_steps)]
         return torch_unet.call(given.unet, sample, told.expand(COUNT))
 
-    theirs = peers.run_score_sde_ve(given.scheduler, STEPS, network, x_T, draws).samples[-1]
+    called = (given.scheduler, STEPS, network, x_T, draws)
+    theirs = peers.follow("ScoreSdeVeScheduler", *called).samples[-1]
     ours = np.asarray(dj.sample(pipe.unet.denoise, pipe.params, table, x_T, keys))
     assert relative(ours, theirs) <= PARITY
     images = pipe(keys, num_inference_steps=STEPS, output_type="np", progress=False).images

@@ -35,7 +35,8 @@ def test_the_known_part(eta: float) -> None:
     with lifted.lifted():
         bar = scheduler.noise_schedule.alpha_bar
         peer = lifted.build(case.name, bar, **case.config)
-        run = peers.run_repaint(peer, 20, network, x, noise, known=known, mask=mask, **jumps)
+        given = (peer, 20, network, x, noise)
+        run = peers.follow(case.name, *given, known=known, mask=mask, **jumps)
     assert len(table) == len(run.samples) == 20 + 4 * 2 * 4
     for a, b in zip(ours[1:], run.samples, strict=True):
         assert np.abs(a - b).max() <= 1e-12 * np.abs(b).max()

@@ -3,17 +3,19 @@
 Both sides run the same stand-in network and are compared after every evaluation.
 """
 
-import dataclasses
+import functools
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import ddpm_jax as dj
-from ddpm_jax.schedulers import SCHEDULERS
 from tests.parity import lifted
-from tests.parity.compare import allowed, difference
-from tests.parity.scheduler_cases import GROUPS, Case, cases_by_fields
+from tests.parity.compare import allowed, shipped
+from tests.parity.scheduler_cases import Case, cases_of
+from tests.parity.sweep import COMPARED, Outcome, outcome
+from tests.schedulers.matrix import FAMILIES, Family
 
 pytestmark = [
     # diffusers hands torch tensors to np.array in a way that numpy 2 will drop
@@ -23,51 +25,49 @@ pytestmark = [
 ]
 
 # diffusers as it is shipped, its tables and samples in float32: measured 3.1e-5 at most.
-SHIPPED = 6e-5
-# Where eps is (x - x0) / sigma, float32 loses more at small sigma: measured 8.0e-5 at most.
-SHIPPED_REFINED = 1.2e-4
+FLOAT32 = 6e-5
+# Where eps is (x - x0) / sigma, float32 loses more at small sigma: measured 8.0e-5 at most. Where
+# diffusers' closed forms cancel, of the third order of close levels: 2.8e-4. And where a run begins
+# at the smallest sigma, with eps = (x - x0) / sigma: 1.2e-4.
+SHIPPED = {"HeunDiscrete": 1.2e-4, "LMSDiscrete": 1.2e-4}
+SHIPPED |= {"DEISMultistep": 4e-4, "SASolver": 4e-4}
+SHIPPED |= {"DDIMInverse": 2e-4, "DPMSolverMultistepInverse": 2e-4}
 
-# Where diffusers' closed forms cancel in float32, of the third order of close levels: measured
-# 2.8e-4 at most. And where a run begins at the smallest sigma, with eps = (x - x0) / sigma: 1.2e-4.
-SHIPPED_CANCELING = {"DEISMultistep": 4e-4, "SASolver": 4e-4}
-SHIPPED_CANCELING |= {"DDIMInverse": 2e-4, "DPMSolverMultistepInverse": 2e-4}
-
-# Schedulers without a list of cases of their own take those of their fields.
-ALL_GROUPS = GROUPS | {
-    name: cases_by_fields(name, [field.name for field in dataclasses.fields(cls)])
-    for cls in SCHEDULERS
-    if (name := cls.__name__) not in {case.name for cases in GROUPS.values() for case in cases}
-}
+WALKED = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 
 
-def cases_of(group: str) -> list[Case]:
-    return [c for c in ALL_GROUPS[group] if c.steps <= c.config.get("num_train_timesteps", 1000)]
+@functools.cache
+def outcomes(family: Family) -> list[tuple[Case, Outcome]]:
+    return [(case, outcome(case, allowed)) for case in cases_of(family)]
 
 
-def report(found: dict[str, float], allowed: dict[str, float]) -> None:
-    wrong = {name: value for name, value in found.items() if not value <= allowed[name]}
-    assert not wrong, "\n".join(f"{value:.1e} {name}" for name, value in wrong.items())
+@WALKED
+def test_lifted(family: Family) -> None:
+    """Every case of tests/schedulers/matrix.py."""
+    found = outcomes(family)
+    faults = [f"{case}: {of.fault}" for case, of in found if of.fault]
+    assert not faults, "\n".join(faults)
+    assert sum(of.kind == COMPARED for _, of in found) >= len(found) / 3
 
 
-@pytest.mark.parametrize("group", ALL_GROUPS)
-def test_lifted(group: str) -> None:
-    chosen = cases_of(group)
-    assert len(chosen) > 40
-    with lifted.lifted():
-        found = {str(case): difference(case) for case in chosen}
-    report(found, {str(case): allowed(case) for case in chosen})
-
-
-@pytest.mark.parametrize("group", ALL_GROUPS)
-def test_as_shipped(group: str) -> None:
+@WALKED
+def test_as_shipped(family: Family) -> None:
     """diffusers in its own float32, over linear betas; see `lifted` for what is handed to it."""
-    steps = range(2, 51) if group == "IPNDM" else (10, 50)  # it has no other options
-    chosen = [c for c in cases_of(group) if c.steps in steps and "steps_offset" not in c.config]
-    plain = [c for c in chosen if not {"beta_schedule", "trained_betas"} & set(c.config)]
-    assert len(plain) > 10
-    found = {str(case): difference(case, np.float32) for case in plain}
-    allowed = SHIPPED if group in GROUPS else SHIPPED_REFINED
-    report(found, dict.fromkeys(found, SHIPPED_CANCELING.get(group, allowed)))
+    compared = [case for case, of in outcomes(family) if of.kind == COMPARED]
+    of_noise = {"use_flow_sigmas": True, "prediction_type": "epsilon"}.items()  # eps at alpha 1e-6
+    other = {"beta_schedule", "trained_betas", "steps_offset"}
+    plain = [
+        case
+        for case in compared
+        if 10 <= case.steps < 1000
+        and not (other & set(case.config) or of_noise <= case.config.items())
+    ]
+    run = {str(case): shipped(case) for case in plain}
+    found = {name: value for name, value in run.items() if value is not None}
+    assert len(found) > len(plain) / 2
+    allowed = SHIPPED.get(family.name, FLOAT32)
+    wrong = [f"{value:.1e} {name}" for name, value in found.items() if not value <= allowed]
+    assert not wrong, "\n".join(wrong)
 
 
 @pytest.mark.parametrize("length", [1000, 50])
@@ -108,80 +108,59 @@ def test_every_grid(spacing: str) -> None:
     assert surplus == (62 if spacing == "trailing" else 0)
 
 
-@pytest.mark.parametrize("name", ["DDPMScheduler", "DDIMScheduler", "PNDMScheduler"])
-def test_add_noise(name: str) -> None:
+@pytest.mark.parametrize(
+    "kind", ["DDPM", "DDIM", "PNDM", "EulerDiscrete", "EulerAncestralDiscrete"]
+)
+def test_add_noise(kind: str) -> None:
     """By training timestep; diffusers in float64, ours in float32."""
-    import torch
-
+    name, euler = f"{kind}Scheduler", kind.startswith("Euler")
     rng = np.random.default_rng(0)
     x0, noise = rng.standard_normal((2, 4, 2, 2, 3)).astype(np.float32)
     timestep = np.array([0, 17, 500, 999])
     ours = getattr(dj, name)()
+    # float32 rounding of the product and the sum
+    close = {"atol": 1e-6, "rtol": 1e-6 if euler else 1e-7}
     with lifted.lifted():
         theirs = lifted.build(name)
         sides = [torch.from_numpy(a.astype(np.float64)) for a in (x0, noise)]
-        expected = theirs.add_noise(*sides, torch.from_numpy(timestep)).numpy()
-        # float32 rounding of the product and the sum
-        np.testing.assert_allclose(ours.add_noise(x0, noise, timestep), expected, atol=1e-6)
-        if hasattr(theirs, "get_velocity"):
-            velocity = theirs.get_velocity(*sides, torch.from_numpy(timestep)).numpy()
-            np.testing.assert_allclose(ours.get_velocity(x0, noise, timestep), velocity, atol=1e-6)
+        told = torch.from_numpy(timestep.astype(np.float64 if euler else np.int64))
+        expected = theirs.add_noise(*sides, told).numpy()
+        np.testing.assert_allclose(ours.add_noise(x0, noise, timestep), expected, **close)
+        if not euler and hasattr(theirs, "get_velocity"):
+            velocity = theirs.get_velocity(*sides, told).numpy()
+            np.testing.assert_allclose(ours.get_velocity(x0, noise, timestep), velocity, **close)
 
 
-@pytest.mark.parametrize("name", ["EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler"])
-def test_add_noise_of_the_euler_family(name: str) -> None:
-    import torch
-
-    rng = np.random.default_rng(0)
-    x0, noise = rng.standard_normal((2, 4, 2, 2, 3)).astype(np.float32)
-    timestep = np.array([0, 17, 500, 999])
-    with lifted.lifted():
-        theirs = lifted.build(name)
-        sides = [torch.from_numpy(a.astype(np.float64)) for a in (x0, noise)]
-        expected = theirs.add_noise(*sides, torch.from_numpy(timestep.astype(np.float64))).numpy()
-    ours = getattr(dj, name)().add_noise(x0, noise, timestep)
-    np.testing.assert_allclose(ours, expected, rtol=1e-6, atol=1e-6)
+FLOWS = ("FlowMatchEulerDiscrete", "FlowMatchHeunDiscrete")
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "EDMEulerScheduler",
-        "CMStochasticIterativeScheduler",
-        "FlowMatchEulerDiscreteScheduler",
-        "FlowMatchHeunDiscreteScheduler",
-        "ScoreSdeVeScheduler",
-    ],
-)
-def test_add_noise_without_betas(name: str) -> None:
+@pytest.mark.parametrize("kind", ["EDMEuler", "CMStochasticIterative", *FLOWS, "ScoreSdeVe"])
+def test_add_noise_without_betas(kind: str) -> None:
     """By the place in the levels of training, which diffusers orders otherwise."""
-    import torch
-
-    rng = np.random.default_rng(0)
+    name, rng = f"{kind}Scheduler", np.random.default_rng(0)
     x0, noise = rng.standard_normal((2, 3, 2, 2, 3)).astype(np.float32)
     places = np.array([0, 17, 39])
     with lifted.lifted():
         theirs = lifted.build(name)
-        if name == "EDMEulerScheduler":  # it begins with one level more than timesteps
+        if kind == "EDMEuler":  # it begins with one level more than timesteps
             theirs.set_timesteps(1000)
         sides = [torch.from_numpy(a.astype(np.float64)) for a in (x0, noise)]
-        told = torch.from_numpy(places) if name == "ScoreSdeVeScheduler" else theirs.timesteps
-        if name not in ("ScoreSdeVeScheduler", "CMStochasticIterativeScheduler"):
-            told = told.flip(0)[places]
-        elif name == "CMStochasticIterativeScheduler":
-            told = told[places]
-        if name == "FlowMatchHeunDiscreteScheduler":  # one timestep a call, and it is remembered
+        told = torch.from_numpy(places)
+        if kind != "ScoreSdeVe":
+            down = kind == "CMStochasticIterative"
+            told = (theirs.timesteps if down else theirs.timesteps.flip(0))[told]
+        if kind == "FlowMatchHeunDiscrete":  # one timestep a call, and it is remembered
             noisy = []
             for a, b, t in zip(*sides, told, strict=True):
                 theirs._step_index = None
                 noisy.append(theirs.scale_noise(a, t, b))
-            expected = torch.stack(noisy).numpy()
-        elif name.startswith("FlowMatch"):
-            expected = theirs.scale_noise(sides[0], told, sides[1]).numpy()
+            expected = torch.stack(noisy)
+        elif kind == "FlowMatchEulerDiscrete":
+            expected = theirs.scale_noise(sides[0], told, sides[1])
         else:
-            expected = theirs.add_noise(*sides, told).numpy()
+            expected = theirs.add_noise(*sides, told)
     ours = getattr(dj, name)().add_noise(x0, noise, places)
-    np.testing.assert_allclose(ours, expected, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(ours, expected.numpy(), rtol=1e-6, atol=1e-6)
 
 
 def test_mu_of_a_size() -> None:

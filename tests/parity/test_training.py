@@ -5,6 +5,7 @@ weight decay, and a moving average.
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -92,6 +93,7 @@ def layout(tensors: Mapping[str, np.ndarray]) -> Any:
     return to_flax(tensors, MODEL.shapes())
 
 
+@functools.cache
 def torch_run(prediction_type: str) -> Run:
     scheduler = diffusers.DDPMScheduler(prediction_type=prediction_type)
     recipe = RECIPES[prediction_type]
@@ -158,11 +160,6 @@ def compare(ours: Run, theirs: Run) -> None:
             assert of_params <= PARAMS, f"{name}{path}"
 
 
-@pytest.fixture(scope="module")
-def torch_epsilon() -> Run:
-    return torch_run("epsilon")
-
-
 @pytest.mark.parametrize("prediction_type", RECIPES)
 def test_twenty_steps(prediction_type: str) -> None:
     ours, theirs = our_run(prediction_type), torch_run(prediction_type)
@@ -189,13 +186,13 @@ WRONG = {"no bias correction": without_bias_correction, "no clipping": without_c
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_optimizer_is_seen(name: str, torch_epsilon: Run) -> None:
+def test_a_wrong_optimizer_is_seen(name: str) -> None:
     wrong = our_run("epsilon", WRONG[name](RECIPES["epsilon"]))
     with pytest.raises(AssertionError, match="change"):
-        compare(wrong, torch_epsilon)
+        compare(wrong, torch_run("epsilon"))
 
 
-def test_a_wrong_average_is_seen(torch_epsilon: Run) -> None:
+def test_a_wrong_average_is_seen() -> None:
     """diffusers counts updates from 0; what counts from 1 is another average."""
 
     class FromOne(Ema):
@@ -205,4 +202,4 @@ def test_a_wrong_average_is_seen(torch_epsilon: Run) -> None:
     recipe = RECIPES["epsilon"]
     late = FromOne(decay=recipe.ema_decay, power=recipe.ema_power, inv_gamma=recipe.ema_inv_gamma)
     with pytest.raises(AssertionError, match="change of ema"):
-        compare(our_run("epsilon", ema=late), torch_epsilon)
+        compare(our_run("epsilon", ema=late), torch_run("epsilon"))

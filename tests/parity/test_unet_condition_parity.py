@@ -9,7 +9,7 @@ import pytest
 
 from ddpm_jax.models import UNet2DConditionModel
 from tests.parity import torch_unet
-from tests.parity.pairs import Case, all_pairs, cases, pairs_of
+from tests.parity.pairs import Case, cases
 from weights_convert import to_flax
 
 # Largest difference over the output's standard deviation. Two real faults of other ports are near:
@@ -23,7 +23,7 @@ FACTORS: dict[str, list[Any]] = {
     "center_input_sample": [False, True],
     "freq_shift": [0, 1],
     "flip_sin_to_cos": [True, False],
-    "block_out_channels": [(8, 16), (12, 8, 16)],
+    "block_out_channels": [(8, 16), (16, 8)],
     "down": ["CrossAttnDownBlock2D", "DownBlock2D"],
     "up": ["CrossAttnUpBlock2D", "UpBlock2D"],
     "only_cross_attention": [False, True, "list"],
@@ -46,24 +46,23 @@ FACTORS: dict[str, list[Any]] = {
 }
 CALL = ("down", "up", "tokens", "batch", "scalar_timestep", "sides")
 LISTS = {
-    "only_cross_attention": (True, False, True),
-    "layers_per_block": (1, 2, 1),
-    "transformer_layers_per_block": (2, 1, 3),
-    "attention_head_dim": (2, 4, 1),
+    "only_cross_attention": (True, False),
+    "layers_per_block": (1, 2),
+    "transformer_layers_per_block": (2, 1),
+    "attention_head_dim": (2, 4),
 }
 CASES = cases(FACTORS)
 
 
 def config_of(case: Case) -> dict[str, Any]:
-    """The config of a case. The block type that it names alternates with the other one."""
-    blocks = len(case["block_out_channels"])
+    """The config of a case: blocks of the type that it names, and of the other one."""
     config = {name: value for name, value in case.items() if name not in CALL}
     for name, values in LISTS.items():
         if config[name] == "list":
-            config[name] = values[:blocks]
+            config[name] = values
     for way in ("down", "up"):
-        kinds = [case[way], *(kind for kind in FACTORS[way] if kind != case[way])]
-        config[f"{way}_block_types"] = tuple(kinds[i % 2] for i in range(blocks))
+        others = (kind for kind in FACTORS[way] if kind != case[way])
+        config[f"{way}_block_types"] = (case[way], *others)
     if case["sides"] == (7, 13):
         config["downsample_padding"] = 1  # diffusers itself fails at odd sizes with 0
     return config
@@ -93,18 +92,13 @@ def difference(config: dict[str, Any], dtype: str, inputs: Any) -> float:
     return float(np.abs(ours - theirs).max() / theirs.std())
 
 
-def test_the_cases_hold_every_pair_of_options():
-    assert len(CASES) >= 15
-    assert set().union(*map(pairs_of, CASES)) == all_pairs(FACTORS)
-
-
 @pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
 def test_every_pair_of_options(case: Case):
     assert difference(config_of(case), "float32", inputs_of(case, np.float32)) <= FLOAT32
 
 
-@pytest.mark.parametrize("case", CASES[:6], ids=range(6))
-def test_in_float64(case: Case, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("case", CASES[:3], ids=range(3))
+def test_in_float64(case: Case):
     """At timestep 0, whose sines are exact: both compute the others in float32."""
     jax.config.update("jax_enable_x64", True)
     try:
@@ -118,6 +112,14 @@ def test_small_activations_show_the_eps_of_every_norm():
     config = config_of(CASES[0])
     x, timestep, context = inputs_of(CASES[0], np.float32)
     assert difference(config, "float32", (1e-3 * x, timestep, context)) <= FLOAT32
+
+
+def test_the_topology_of_stable_diffusion():
+    widths = {"block_out_channels": (8, 8, 16, 16), "norm_num_groups": 4, "attention_head_dim": 2}
+    _, timestep, context = inputs_of(CASES[0], np.float32)
+    x = np.random.default_rng(0).standard_normal((len(context), 16, 16, 4)).astype(np.float32)
+    config = widths | {"cross_attention_dim": context.shape[-1]}
+    assert difference(config, "float32", (x, timestep, context)) <= FLOAT32
 
 
 @pytest.mark.slow  # 8 GB and minutes; fast: the same with tiny widths

@@ -3,10 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 import torch
 from diffusers import UNet2DConditionModel as ConditionalTorchUNet
 from diffusers import UNet2DModel as TorchUNet
+
+from ddpm_jax.models import UNet2DModel
+from weights_convert import to_flax
 
 
 def make(config: Mapping[str, Any], seed: int = 0, kind: Any = TorchUNet) -> Any:
@@ -33,6 +37,25 @@ def call(model: TorchUNet, x: Any, timestep: Any, labels: Any = None) -> np.ndar
     with torch.no_grad():
         output = model(images, torch.as_tensor(timestep), labels).sample
     return np.moveaxis(output.numpy(), 1, -1)
+
+
+def pair(config: Mapping[str, Any]) -> tuple[TorchUNet, UNet2DModel, Any]:
+    """diffusers' network, ours, and its params."""
+    peer = make(config)
+    return peer, UNet2DModel(**config), to_flax(tensors(peer))
+
+
+def relative(ours: Any, theirs: np.ndarray) -> float:
+    """The largest difference over the largest value."""
+    assert ours.shape == theirs.shape
+    return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+
+
+def difference(config: Mapping[str, Any], x: Any, timestep: Any, labels: Any = None) -> float:
+    """Of the outputs of both networks, from the same random weights."""
+    peer, model, params = pair(config)
+    ours = jax.jit(model.apply)({"params": params}, x, timestep, labels)
+    return relative(ours, call(peer, x, timestep, labels))
 
 
 def call_conditional(

@@ -1,13 +1,15 @@
 """Configs of small UNets in which every pair of options occurs, and what they are called with."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from tests.parity.pairs import Case
 
-# The options of a case. Most are config fields; "down", "up" and "classes" stand for several, and
-# the last three are for the call.
+CALL = ("down", "up", "classes", "batch", "scalar_timestep", "sides")
+"""What is no config field: the first three stand for several, the others are of the call."""
+
 FACTORS: dict[str, list[Any]] = {
     "in_channels": [1, 3],
     "out_channels": [3, 6],
@@ -16,7 +18,7 @@ FACTORS: dict[str, list[Any]] = {
     "time_embedding_dim": [None, 20],
     "freq_shift": [0, 1],
     "flip_sin_to_cos": [True, False],
-    "block_out_channels": [(8, 16), (12, 8, 16)],
+    "block_out_channels": [(8, 16), (16, 12)],  # more sizes: test_unet_parity.py's checkpoints
     "down": ["DownBlock2D", "AttnDownBlock2D", "ResnetDownsampleBlock2D", "UNetResAttnDownBlock2D"],
     "up": ["UpBlock2D", "AttnUpBlock2D", "ResnetUpsampleBlock2D", "UNetResUpBlock2D"],
     "mid_block_type": ["UNetMidBlock2D", None],
@@ -41,14 +43,13 @@ FACTORS: dict[str, list[Any]] = {
 
 
 def config_of(case: Case) -> dict[str, Any]:
-    """The config of a case. The block type that it names alternates with a plainer one."""
-    blocks = len(case["block_out_channels"])
-    config = {
-        name: value
-        for name, value in case.items()
-        if name not in ("down", "up", "classes", "batch", "scalar_timestep", "sides")
-    }
-    down, up = ([case[key], *_others(case[key], blocks)] for key in ("down", "up"))
+    """The config of a case: blocks of the type that it names, and of a plainer one."""
+    return with_blocks(case, *([case[key], _other(case[key])] for key in ("down", "up")))
+
+
+def with_blocks(case: Case, down: Sequence[str], up: Sequence[str]) -> dict[str, Any]:
+    """The config of a case with these block types, from the first size to the last."""
+    config = {name: value for name, value in case.items() if name not in CALL}
     config |= {"down_block_types": tuple(down), "up_block_types": tuple(up[::-1])}
     if case["time_embedding_type"] == "learned":
         config["num_train_timesteps"] = 1000
@@ -59,10 +60,9 @@ def config_of(case: Case) -> dict[str, Any]:
     return config
 
 
-def _others(name: str, blocks: int) -> list[str]:
+def _other(name: str) -> str:
     plain = "DownBlock2D" if "Down" in name else "UpBlock2D"
-    other = plain if plain not in name or "Attn" in name or "Resnet" in name else f"Attn{plain}"
-    return [name if i % 2 else other for i in range(blocks - 1)]
+    return f"Attn{plain}" if name == plain else plain
 
 
 def inputs_of(case: Case, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:

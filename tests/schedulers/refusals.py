@@ -1,9 +1,4 @@
-"""Values that schedulers refuse, run without the tests' type checks, as by a user.
-
-    python -m tests.schedulers.refusals
-
-prints each case that does not raise a ValueError naming the field, and nothing if all do.
-"""
+"""Values that schedulers refuse."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -265,6 +260,7 @@ def turned(cls: Any, call: dict[str, Any]) -> dict[str, Any]:
 
 
 def attempts() -> Iterator[tuple[str, Callable[[], Any], str]]:
+    """What is tried, in words and as a function, and what the message must name."""
     for cls in SCHEDULERS:
         own = {field.name for field in dataclasses.fields(cls)}
         for fields, named in (pair for pair in FIELDS if set(pair[0]) <= own):
@@ -277,20 +273,3 @@ def attempts() -> Iterator[tuple[str, Callable[[], Any], str]]:
         yield f"{cls.__name__}({fields})", lambda c=cls, f=fields: c(**f), named
     for scheduler, call, named in CALLS:
         yield f"{scheduler}.table({call})", lambda s=scheduler, k=call: s.table(**k), named
-
-
-def main() -> None:
-    for text, attempt, named in attempts():
-        try:
-            attempt()
-        except ValueError as error:
-            if named not in str(error):
-                print(f"{text}: the message does not name {named}: {error}")
-        except Exception as error:
-            print(f"{text}: {type(error).__name__}: {error}")
-        else:
-            print(f"{text}: accepted")
-
-
-if __name__ == "__main__":
-    main()

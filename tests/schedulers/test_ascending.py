@@ -7,6 +7,7 @@ import pytest
 
 import ddpm_jax as dj
 from tests.schedulers.propagate import propagate
+from tests.schedulers.test_dpmsolver import sources
 from tests.schedulers.test_order import S, fitted_slope, width
 
 UP = (dj.DDIMInverseScheduler, dj.DPMSolverMultistepInverseScheduler)
@@ -142,10 +143,6 @@ def test_order_of_the_way_up(scheduler: Any, order: int) -> None:
 
 def test_orders_of_the_rows() -> None:
     """They grow from 1, and fall to it again at the end of runs of under 15 steps."""
-
-    def sources(table: dj.Table) -> list[int]:
-        return [1 + int(np.count_nonzero(mix[0, 1 : table.num_registers])) for mix in table.mix]
-
     assert sources(dpm(solver_order=3).table(6)) == [1, 2, 3, 3, 2, 1]
     assert sources(dpm(solver_order=3).table(16)) == [1, 2, *[3] * 14]
     assert sources(dpm(solver_order=3).table(16, start=12)) == [1, 2, 3, 3]

@@ -95,11 +95,6 @@ def test_pndm_half_steps_round_toward_the_start() -> None:
     assert timesteps[:5].tolist() == [972, 959, 959, 945, 945]
 
 
-def test_pndm_evaluations() -> None:
-    assert len(dj.PNDMScheduler().table(50)) == 59
-    assert len(dj.PNDMScheduler(skip_prk_steps=True).table(50)) == 51
-
-
 @pytest.mark.parametrize("family", BETA_FAMILIES, ids=lambda family: family.name)
 def test_custom_timesteps_replace_the_spacing(family: Any) -> None:
     scheduler = family.spaced("leading")
@@ -175,13 +170,6 @@ def test_noised_is_the_forward_process_at_the_first_row(family: Any) -> None:
     alpha, sigma = table.level[0]
     reached = dj.noised(table, jax.numpy.asarray(x0), KEYS)
     np.testing.assert_allclose(reached, alpha * x0 + sigma * z, rtol=1e-5, atol=1e-6)
-
-
-def test_noised_and_karras_levels() -> None:
-    scheduler = dj.EulerDiscreteScheduler(use_karras_sigmas=True, sigma_max=50.0, sigma_min=0.1)
-    full, part = scheduler.table(8), scheduler.table(8, start=3)
-    np.testing.assert_array_equal(part.level[0], full.level[3])
-    assert full.level[0, 1] == np.float32(50.0)
 
 
 # sigmas
