@@ -121,11 +121,6 @@ class Learn:
         config = scheduler_config(self.model, self.revision, self.scheduler_config)
         start = self._table(config, self.start, self.evaluations, self.grid)
         teacher = self._table(config, self.teacher, self.teacher_steps)
-        if len(start) != self.evaluations:
-            raise OptionError(
-                f"--start {self.start} takes {len(start)} evaluations for {self.evaluations} "
-                "steps: choose a scheduler with one row a step, such as ddim"
-            )
         with option_errors():
             from ddpm_jax.learning.space import space_of
 
