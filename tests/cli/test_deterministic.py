@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ddpm_jax.cli import deterministic, main
+from ddpm_jax.cli.sample import Sample
 
 RUN = "import sys; from ddpm_jax.cli import main; sys.exit(main(sys.argv[1:]))"
 
@@ -19,13 +20,17 @@ def test_the_flags_join_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
         assert os.environ["XLA_FLAGS"].split() == ["--xla_dump_to=there", *deterministic.FLAGS]
 
 
-def test_the_option_sets_them_before_the_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_option_sets_them_before_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def stopped(_self: Sample) -> None:
+        seen.append(os.environ["XLA_FLAGS"].split())
+        raise KeyboardInterrupt
+
     monkeypatch.delenv("XLA_FLAGS", raising=False)
-    out = str(tmp_path / "one.png")
-    assert main(["sample", "--steps", "2", "--num", "1", "--deterministic", "--out", out]) == 0
-    assert os.environ["XLA_FLAGS"].split() == list(deterministic.FLAGS)
+    monkeypatch.setattr(Sample, "job", stopped)
+    assert main(["sample", "--deterministic"]) == 130
+    assert seen == [list(deterministic.FLAGS)]
 
 
 # On a GPU this is the promise; on a CPU it shows that XLA knows the flags: an unknown one ends the
