@@ -239,15 +239,8 @@ class Learn:
         )
 
     def _check(self) -> None:
-        least = {
-            "evaluations": 1,
-            "teacher_steps": 1,
-            "images": 2,
-            "updates": 0,
-            "batch_size": 1,
-            "seed": 0,
-        }
-        faults = too_small(self, least)
+        counts = dict.fromkeys(("evaluations", "teacher_steps", "batch_size"), 1)
+        faults = too_small(self, counts | {"images": 2, "updates": 0, "seed": 0})
         if not self.learning_rate > 0:
             faults.append(f"--learning-rate must be above 0, got {self.learning_rate}")
         if Path(self.out).suffix != ".json":

@@ -17,6 +17,9 @@ from ddpm_jax.pipelines.unconditional import DDIMPipeline
 DDIM = dj.DDIMScheduler.from_config(scheduler().config)
 """The scheduler that the command makes from the tiny model's."""
 
+PROGRAM = "import sys; from ddpm_jax.cli import main; sys.exit(main(sys.argv[1:]))"
+"""The command in a process of its own."""
+
 
 def save_tiny(folder: Path, **config: object) -> Path:
     pipeline(DDIMPipeline, **config).save_pretrained(folder)

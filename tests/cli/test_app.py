@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
-from cli.sampling import complaint
+from cli.sampling import PROGRAM, complaint
 
 from ddpm_jax import DDIMScheduler, __version__
 from ddpm_jax.cli import app, cache, main, schedule
@@ -215,8 +215,7 @@ def test_warnings_are_one_line(capsys: pytest.CaptureFixture[str], monkeypatch):
 
 def test_a_reader_that_closes_the_pipe():
     """`ddpm-jax describe | head -n 1` prints no error."""
-    code = "import sys\nfrom ddpm_jax.cli import main\nsys.exit(main(sys.argv[1:]))"
-    command = [sys.executable, "-c", code, "describe", "--scheduler", "ddpm", "--steps", "1000"]
+    command = [sys.executable, "-c", PROGRAM, "describe", "--scheduler", "ddpm", "--steps", "1000"]
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as run:

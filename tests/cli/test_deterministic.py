@@ -6,11 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from cli.sampling import PROGRAM
 
 from ddpm_jax.cli import deterministic, main
 from ddpm_jax.cli.sample import Sample
-
-RUN = "import sys; from ddpm_jax.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
 def test_the_flags_join_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,6 +39,6 @@ def test_two_processes_give_the_same_bits(tmp_path: Path) -> None:
     images = []
     for name in ("a.png", "b.png"):
         command = "sample --steps 5 --num 4 --no-cache --deterministic --out".split()
-        subprocess.run([sys.executable, "-c", RUN, *command, str(tmp_path / name)], check=True)
+        subprocess.run([sys.executable, "-c", PROGRAM, *command, str(tmp_path / name)], check=True)
         images.append((tmp_path / name).read_bytes())
     assert images[0] == images[1]

@@ -42,18 +42,6 @@ def test_pixels_are_those_of_sample(tiny: Path, tmp_path: Path, options: str) ->
     assert drawn.std() > 10
 
 
-@pytest.mark.slow  # fast: test_pixels_are_those_of_sample
-@pytest.mark.parametrize("options", ["--scheduler learned --steps 5", "--steps 50 --eta 1"])
-def test_sixteen_digits_with_an_open_batch(tmp_path: Path, options: str) -> None:
-    path, folder = tmp_path / "digits.npz", tmp_path / "drawn"
-    assert main(["export", "digits", "--out", str(path), *options.split()]) == 0
-    argv = f"sample --no-cache --num 16 --batch-size 16 --seed 9 --out {folder}"
-    assert main([*argv.split(), *options.split()]) == 0
-    drawn = np.stack([pixels(folder / f"{i:05}.png") for i in range(16)])
-    found = dj.to_uint8(dj.load_sampler(path)(9, range(16)))[..., 0]
-    assert np.abs(found.astype(int) - drawn).max() <= 1  # two programs may round another way
-
-
 def test_a_table_of_a_file_and_what_the_file_says(
     tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

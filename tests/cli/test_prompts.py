@@ -68,17 +68,23 @@ def test_prompts_into_a_folder(prompted: Path, tmp_path: Path, capsys: pytest.Ca
 
 
 def test_prompts_into_a_grid(prompted: Path, tmp_path: Path):
-    out, wide = tmp_path / "a.png", str(SIZE + 4)
-    argv = ["--prompt", "a cat", "--negative", "dog", "--guidance", "3", "--width", wide]
-    assert run(prompted, *argv, "--seed", "4", "--out", str(out)) == 0
-    assert pixels(out).shape[1] - pixels(out).shape[0] == 4 * 3  # enlarged to about 64 pixels
+    out, given = tmp_path / "a.png", ["--negative", "dog", "--guidance", "3"]
+    assert run(prompted, "--prompt", "a cat", "dog", *given, "--out", str(out)) == 0
     stored = read_png(out)
-    wanted = {"prompt": "a cat", "negative": "dog", "guidance": "3.0", "width": wide}
+    wanted = {"prompts": '["a cat", "dog"]', "negative": "dog", "guidance": "3.0"}
     assert wanted.items() <= stored.items()
     assert stored["pipeline"] == "StableDiffusionPipeline"
     assert {"unet", "vae", "text_encoder", "tokenizer"} <= set(stored)
-    assert run(prompted, "--prompt", "a cat", "dog", "--out", str(tmp_path / "b.png")) == 0
-    assert read_png(tmp_path / "b.png")["prompts"] == '["a cat", "dog"]'
+
+
+def test_options_of_a_call(prompted: Path):
+    options = Sample(model=str(prompted), negative="night", guidance=3.0, width=SIZE + 4)
+    found = job(options, str(prompted), ["a cat", "dog"])
+    assert found.settings["width"] == str(SIZE + 4)
+    call = found.drawing(2).options(np.array([1, 0]))
+    assert call["prompt"] == ["dog", "a cat"]
+    assert (call["negative_prompt"], call["guidance_scale"]) == ("night", 3.0)
+    assert (call["height"], call["width"]) == (None, SIZE + 4)
 
 
 def test_a_table_has_its_scale_of_guidance(
@@ -120,13 +126,13 @@ def test_images(prompted: Path, tmp_path: Path, picture: Path, masked: bool):
     white.save(mask)
     argv = ["--prompt", "a cat", "--image", str(picture), "--strength", "0.7", "--seed", "4"]
     argv += ["--mask", str(mask)] if masked else []
-    assert run(prompted, *argv, "--out", str(out)) == 0
+    assert run(prompted, *argv, "--num", "2", "--out", str(out)) == 0
     kind: Any = dj.StableDiffusionImg2ImgPipeline
     given: dict[str, Any] = {"image": Image.open(picture), "strength": 0.7}
     if masked:
         kind, given = dj.StableDiffusionInpaintPipeline, given | {"mask_image": white}
-    (image,) = expected(prompted, kind, ["a cat"], **given)
-    assert np.abs(pixels(out / "00000.png") - image).max() <= 1
+    for i, image in enumerate(expected(prompted, kind, ["a cat"] * 2, **given)):
+        assert np.abs(pixels(out / f"0000{i}.png") - image).max() <= 1
     assert {"image_sha256", "strength"} <= set(read_png(out / "00000.png"))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cli.eight import NUM, RUNS
-from cli.sampling import names, pixels
+from cli.sampling import PROGRAM, names, pixels
 
 from ddpm_jax.cli.devices import Devices, local_devices
 
@@ -121,8 +121,7 @@ def test_two_processes_make_one_folder(
     out = tmp_path / "out"
     argv = f"--no-cache --model {tiny} --steps 4 --eta 1 --num {NUM} --batch-size 12 --out {out}"
     shards = "--format npz --shard-size 5" if form == "npz" else ""
-    code = "import sys; from ddpm_jax.cli import main; sys.exit(main(sys.argv[1:]))"
-    command = ("-c", code, "sample", *argv.split(), *shards.split())
+    command = ("-c", PROGRAM, "sample", *argv.split(), *shards.split())
     both = [
         launch(*command, devices=4, JAX_NUM_PROCESSES="2", JAX_PROCESS_ID=str(index))
         for index in range(2)

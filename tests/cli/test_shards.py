@@ -11,7 +11,10 @@ from pipelines.models import tiny as tiny_model
 
 import ddpm_jax as dj
 from ddpm_jax.cli import main
+from ddpm_jax.cli.image_files import SampledImage
 from ddpm_jax.cli.shard_files import read_settings
+from ddpm_jax.cli.shards import Shards
+from ddpm_jax.cli.share import ALL
 from ddpm_jax.models import UNet2DModel
 
 NPZ = ("--format", "npz", "--shard-size", "4")
@@ -176,20 +179,20 @@ def test_files_of_other_programs_stay(
     assert file.read_bytes() == before
 
 
-def test_prompts(prompted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    always = f"sample --no-cache --steps 3 --scheduler pndm --model {prompted}".split()
-    out = tmp_path / "out"
-    argv = [*always, "--format", "npz", "--shard-size", "2", "--out", str(out)]
-    assert main([*argv, "--prompt", "a cat", "dog", "hat"]) == 0
-    assert names(out) == ["00000-00001.npz", "00002-00002.npz"]
-    assert json.loads(read_settings(out / "00000-00001.npz")["prompts"]) == ["a cat", "dog"]
-    assert main([*always, "--prompt", "a cat", "dog", "hat", "--out", str(tmp_path / "png")]) == 0
-    np.testing.assert_array_equal(
-        arrays(out / "00000-00001.npz")["arr_0"][1], pixels(tmp_path / "png/00001.png")
-    )
-    capsys.readouterr()
-    assert main([*argv, "--prompt", "a cat", "hat", "hat"]) == 1
-    assert 'prompts ["a cat", "dog"], not ["a cat", "hat"]' in capsys.readouterr().err
+def test_prompts_of_a_shard_are_those_of_its_images(tmp_path: Path):
+    def shards(*prompts: str) -> Shards:
+        each = [{"prompt": prompt} for prompt in prompts].__getitem__
+        return Shards(tmp_path, {"seed": "0"}, size=2, each=each, classes=(), share=ALL)
+
+    out = shards("a cat", "dog", "hat")
+    black = np.zeros((1, 1, 3), np.uint8)
+    out.save([SampledImage(number, black, ()) for number in out.missing(3)])
+    assert names(tmp_path) == ["00000-00001.npz", "00002-00002.npz"]
+    assert json.loads(read_settings(tmp_path / "00000-00001.npz")["prompts"]) == ["a cat", "dog"]
+    assert shards("a cat", "dog", "hat").missing(3) == []
+    said = r'prompts \["a cat", "dog"\], not \["a cat", "hat"\]'
+    with pytest.raises(ValueError, match=said):
+        shards("a cat", "hat", "hat").missing(3)
 
 
 def test_images_that_png_cannot_hold(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -3,7 +3,6 @@
 import errno
 import json
 import re
-import shutil
 import signal
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 from cli.sampling import complaint
 from PIL import Image
-from training.runs import SMALL, weights, with_loop
+from training.runs import SMALL, with_loop
 
 from ddpm_jax import DDIMPipeline
 from ddpm_jax.cli import app, main
@@ -94,16 +93,6 @@ def test_profile_writes_a_trace(done: Path):
     traces = list((done / "tensorboard" / "plugins" / "profile").glob("*/*.xplane.pb"))
     assert len(traces) == 1
     assert traces[0].stat().st_size > 1000
-
-
-@pytest.mark.slow
-def test_resume(done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    out = tmp_path / "run"
-    shutil.copytree(done, out)
-    before = weights(out)
-    assert main(["train", "--out", str(out), "--resume", "--no-cache"]) == 0
-    assert "12 updates" in capsys.readouterr().out
-    assert weights(out) == before
 
 
 @pytest.mark.parametrize(
