@@ -31,7 +31,7 @@ from PIL import Image
 import ddpm_jax as dj
 from benchmarks import report, rounds
 from ddpm_jax.cli.devices import over
-from ddpm_jax.cli.drawing import LabelDrawing
+from ddpm_jax.cli.drawing import Drawing
 from ddpm_jax.cli.image_files import SampledImage
 from ddpm_jax.cli.output import Folder, no_more
 from ddpm_jax.cli.shards import Shards
@@ -59,12 +59,11 @@ class Drawn:
         unet, params = dj.UNet2DModel.from_pretrained("digits", sharding=devices.whole)
         scheduler = dj.DDIMScheduler.from_pretrained("digits")
         self.params, self.batch = params, given.batch
-        self.drawing = LabelDrawing(
+        self.drawing = Drawing(
             pipe=dj.DDPMPipeline(unet=unet, params=params, scheduler=scheduler),
             table=scheduler.table(given.steps),
             seed=0,
-            labels=(),
-            options={},
+            options=lambda _indices: {},
             batch_size=given.batch,
             every=None,
             split=devices.split,

@@ -9,20 +9,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from ddpm_jax.cli import provenance
 from ddpm_jax.cli.common import OptionError
 from ddpm_jax.cli.devices import Devices, memory_advice
-from ddpm_jax.cli.drawing import LabelDrawing, default_batch_size
+from ddpm_jax.cli.drawing import default_batch_size
 from ddpm_jax.cli.evaluated import DrawnImages, with_bar
 from ddpm_jax.cli.fingerprint import fingerprint
-from ddpm_jax.cli.loading import Network, located, read_network, scheduler_config
+from ddpm_jax.cli.loading import Network, read_network, scheduler_config
 from ddpm_jax.cli.schedule import own_kind, scheduler_json
 from ddpm_jax.evaluation.metrics import Metric, ModelEvidence
 from ddpm_jax.evaluation.sets import ImageSet, SourceImages
 from ddpm_jax.hub import class_names
 from ddpm_jax.hub.files import listed
 from ddpm_jax.models import UNet2DModel
-from ddpm_jax.pipelines.base import supported_class
-from ddpm_jax.pipelines.stable_diffusion import StableDiffusion
 from ddpm_jax.schedulers import Scheduler
 
 if TYPE_CHECKING:
@@ -121,7 +120,6 @@ class Asked:
         """The model with its weights. They are read once: if samples were drawn, it is theirs."""
         given = self.given
         if isinstance(samples, DrawnImages):
-            assert isinstance(samples.drawing, LabelDrawing)
             model, params = samples.drawing.pipe.unet, samples.drawing.pipe.params
         else:
             model, params = UNet2DModel.from_pretrained(
@@ -139,15 +137,11 @@ class Asked:
     def settings(self) -> dict[str, Any]:
         """All that decides its numbers, but the images, for the record."""
         given = self.given
-        found = {
-            "model": given.name,
-            "revision": given.revision,
-            "variant": given.variant,
+        return {
+            **provenance.chosen(given, ("revision", "variant", "dtype"), model=given.name),
             **fingerprint(given.name, given.revision, given.variant),
-            "dtype": given.dtype,
             "schedulers": {name: scheduler_json(one) for name, one in self.schedulers.items()},
         }
-        return {name: value for name, value in found.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -204,14 +198,9 @@ def asked_model(given: "Evaluate", metrics: Sequence[Metric]) -> Asked | None:
     of_model = [metric for metric in metrics if metric.of_model]
     if not of_model:
         return None
-    _, index = located(given.name, given.revision)
-    if index is not None and issubclass(supported_class(index), StableDiffusion):
-        raise OptionError(
-            f"{of_model[0].name} is of models of pixels: {given.name} makes latents from prompts, "
-            "which have no bits per dimension of pixels"
-        )
     config = scheduler_config(given.name, given.revision, given.scheduler_config)
-    network = read_network(given.name, given.revision, own_kind(config))
+    hint = f"{of_model[0].name} is of models without"
+    network = read_network(given.name, given.revision, own_kind(config), hint)
     drawn = None if all(not metric.of_samples for metric in metrics) else given.make(config)
     found = {}
     for metric in of_model:

@@ -22,10 +22,15 @@ def option_errors() -> Iterator[None]:
         raise OptionError(str(error)) from error
 
 
+def flag(name: str) -> str:
+    """The option of a command's field, such as --batch-size of batch_size."""
+    return {"overrides": "--set", "table_file": "--table"}.get(name, f"--{name.replace('_', '-')}")
+
+
 def too_small(options: object, least: Mapping[str, int]) -> list[str]:
     """The faults of options that are below the least that they may be; None is left out."""
     return [
-        f"--{name.replace('_', '-')} must be at least {low}, got {value}"
+        f"{flag(name)} must be at least {low}, got {value}"
         for name, low in least.items()
         if (value := getattr(options, name)) is not None and value < low
     ]
@@ -37,8 +42,12 @@ def counted(count: int, thing: str) -> str:
     return f"{count:,} {thing}{ending}"
 
 
+DESCRIBED = tyro.conf.arg(help_behavior_hint="")
+"""An argument whose default is described in its help text."""
+
+
 def _named(metavar: str) -> object:
-    """An argument whose default is described in its help text."""
+    """The same, with a name for its value."""
     return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
 
 

@@ -1,5 +1,6 @@
 """`ddpm-jax convert`: a checkpoint in another layout."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
-from ddpm_jax.cli.common import OptionalCount, OptionalName
+from ddpm_jax._typing import PredictionType
+from ddpm_jax.cli.common import DESCRIBED, OptionalCount, OptionalName
 
 if TYPE_CHECKING:
     from ddpm_jax.hub.component import ComponentFiles
@@ -34,14 +36,10 @@ class Convert:
     dst: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DST")]
     """The folder to create; it appears only when it is complete."""
 
-    to: Annotated[
-        Literal["flax", "orbax", "diffusers"] | None, tyro.conf.arg(help_behavior_hint="")
-    ] = None
+    to: Annotated[Literal["flax", "orbax", "diffusers"] | None, DESCRIBED] = None
     """The layout of the weights. Default: diffusers from a model in one file, else flax."""
 
-    dtype: Annotated[
-        Literal["float32", "float16", "bfloat16"] | None, tyro.conf.arg(help_behavior_hint="")
-    ] = None
+    dtype: Annotated[Literal["float32", "float16", "bfloat16"] | None, DESCRIBED] = None
     """Dtype that all weights are rounded to. Default: the stored dtype."""
 
     overwrite: bool = False
@@ -61,13 +59,11 @@ class Convert:
 
     layout: Annotated[
         Literal["stable-diffusion", "ddpm", "guided", "consistency", "lucidrains"] | None,
-        tyro.conf.arg(help_behavior_hint=""),
+        DESCRIBED,
     ] = None
     """Of a model in one file: its layout, if its tensors do not tell it."""
 
-    prediction_type: Annotated[
-        Literal["epsilon", "sample", "v_prediction"] | None, tyro.conf.arg(help_behavior_hint="")
-    ] = None
+    prediction_type: Annotated[PredictionType | None, DESCRIBED] = None
     """Of a model in one file: what it predicts, if the file does not say it."""
 
     tokenizer: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")] = None
@@ -86,45 +82,33 @@ class Convert:
     num_head_channels: OptionalCount = None
     """Channels of one head, in place of --num-heads."""
 
-    head_order: Annotated[Literal["legacy", "new"] | None, tyro.conf.arg(help_behavior_hint="")] = (
-        None
-    )
+    head_order: Annotated[Literal["legacy", "new"] | None, DESCRIBED] = None
     """Whether queries, keys and values of all heads follow each other (new), or those of each
     head."""
 
     num_train_timesteps: OptionalCount = None
     """Timesteps of the training, or levels of a consistency model."""
 
-    beta_schedule: Annotated[
-        Literal["linear", "squaredcos_cap_v2"] | None, tyro.conf.arg(help_behavior_hint="")
-    ] = None
+    beta_schedule: Annotated[Literal["linear", "squaredcos_cap_v2"] | None, DESCRIBED] = None
     """Noise schedule of the training."""
 
-    variance_type: Annotated[
-        Literal["fixed_small", "fixed_large"] | None, tyro.conf.arg(help_behavior_hint="")
-    ] = None
+    variance_type: Annotated[Literal["fixed_small", "fixed_large"] | None, DESCRIBED] = None
     """Variance of the sampling, if the network does not learn it."""
 
-    rescale_timesteps: Annotated[
-        Literal["yes", "no"] | None, tyro.conf.arg(help_behavior_hint="")
-    ] = None
+    rescale_timesteps: Annotated[Literal["yes", "no"] | None, DESCRIBED] = None
     """Whether the network was told its timesteps as parts of 1000."""
 
     def run(self) -> None:
         """Convert, and print a summary."""
         import weights_convert
 
-        rescale = None if self.rescale_timesteps is None else self.rescale_timesteps == "yes"
-        settings = weights_convert.Settings(
-            sample_size=self.sample_size,
-            num_heads=self.num_heads,
-            num_head_channels=self.num_head_channels,
-            head_order=self.head_order,
-            num_train_timesteps=self.num_train_timesteps,
-            beta_schedule=self.beta_schedule,
-            variance_type=self.variance_type,
-            rescale_timesteps=rescale,
-        )
+        # The options of a UNet have the names of its settings.
+        own: dict[str, Any] = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(weights_convert.Settings)
+        }
+        if self.rescale_timesteps is not None:
+            own["rescale_timesteps"] = self.rescale_timesteps == "yes"
         try:
             report = weights_convert.convert(
                 self._source(),
@@ -140,7 +124,7 @@ class Convert:
                     prediction_type=self.prediction_type,
                     tokenizer=self.tokenizer,
                     layout=self.layout,
-                    settings=settings,
+                    settings=weights_convert.Settings(**own),
                 ),
                 check=_check_weights,
             )

@@ -43,17 +43,18 @@ class Devices:
 
 
 @contextmanager
-def memory_advice(size: int, devices: int) -> Iterator[None]:
-    """An error for lack of memory becomes a MemoryError that names a batch size to try, if there is
-    a smaller one than `size` on so many devices.
+def memory_advice(size: int, devices: int, otherwise: str | None = None) -> Iterator[None]:
+    """An error for lack of memory becomes a MemoryError that names a batch size to try, smaller
+    than `size` on so many devices. Where there is none it names the option `otherwise`, if any.
     """
     try:
         yield
     except (jax.errors.JaxRuntimeError, MemoryError) as error:
-        if out_of_memory(error) and size > devices:
-            least = max(1, size // devices // 2) * devices
-            raise MemoryError(f"out of memory: try --batch-size {least}") from error
-        raise
+        smaller = f"--batch-size {max(1, size // devices // 2) * devices}"
+        advice = smaller if size > devices else otherwise
+        if advice is None or not out_of_memory(error):
+            raise
+        raise MemoryError(f"out of memory: try {advice}") from error
 
 
 def local_devices() -> Devices:

@@ -10,11 +10,13 @@ import tyro
 
 from ddpm_jax.cli import cache
 from ddpm_jax.cli.common import (
+    DESCRIBED,
     Labels,
     OptionalCount,
     OptionalName,
     OptionalNumber,
     OptionError,
+    flag,
     too_small,
 )
 from ddpm_jax.cli.output import check_writable
@@ -75,7 +77,7 @@ class Evaluate(Schedule):
 
     resize: Annotated[
         Literal["pytorch-fid", "torch-fidelity", "clean-fid", "none"] | None,
-        tyro.conf.arg(help_behavior_hint=""),
+        DESCRIBED,
     ] = None
     """How images get the 299x299 pixels of "inception": as that program does. By default
     pytorch-fid; "none" takes images of that size."""
@@ -173,14 +175,14 @@ class Evaluate(Schedule):
         of_reference = ("resolution", "split", "subset", "image_column", "label_column")
         of_reference += ("save_stats",)
         if self.against is None:
-            faults += [f"{_flag(name)} needs --against" for name in self._changed(of_reference)]
+            faults += [f"{flag(name)} needs --against" for name in self._changed(of_reference)]
         if self.features != "inception":
             given = self._changed(("weights", "resize"))
-            faults += [f"{_flag(name)} is of --features inception" for name in given]
+            faults += [f"{flag(name)} is of --features inception" for name in given]
         for name, ending in (("save_stats", ".npz"), ("out", ".json")):
             value = getattr(self, name)
             if value is not None and Path(value).suffix != ending:
-                faults.append(f"{_flag(name)} must end in {ending}, got {value}")
+                faults.append(f"{flag(name)} must end in {ending}, got {value}")
         faults += self._model_faults(metrics)
         if faults:
             raise OptionError("; ".join(faults))
@@ -200,10 +202,10 @@ class Evaluate(Schedule):
             if of_model:
                 yield f"{', '.join(of_model)} is of a model, and {self.name} is images"
             given = self._changed(OF_DRAWING)
-            yield from (f"{_flag(name)} is of a model, and {self.name} is none" for name in given)
+            yield from (f"{flag(name)} is of a model, and {self.name} is none" for name in given)
         elif not _compares_samples(metrics):
             for name in self._changed(OF_SAMPLES):
-                yield f"{_flag(name)} is of samples, and {self.metrics} has none"
+                yield f"{flag(name)} is of samples, and {self.metrics} has none"
             if options := [] if self.eta is not None else list(self.options()):
                 yield f"{', '.join(options)} is an option of a run, and {self.metrics} has none"
             if self.num is not None:
@@ -237,7 +239,3 @@ OF_SAMPLES = (
 
 def _compares_samples(metrics: "list[Metric]") -> bool:
     return any(metric.of_samples for metric in metrics)
-
-
-def _flag(name: str) -> str:
-    return {"overrides": "--set", "table_file": "--table"}.get(name, f"--{name.replace('_', '-')}")

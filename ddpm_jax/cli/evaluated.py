@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import UInt8
 from tqdm import tqdm
 
 from ddpm_jax.cli.shard_files import PIXELS, Shard
 from ddpm_jax.cli.shards import shards_in
+from ddpm_jax.evaluation.resizing import Pixels
 from ddpm_jax.evaluation.sets import ImageSet, SourceImages
 from ddpm_jax.hub import hub
 from ddpm_jax.hub.component import MODEL_INDEX
@@ -24,8 +24,6 @@ from ddpm_jax.training.data import Data, open_source
 if TYPE_CHECKING:
     from ddpm_jax.cli.drawing import Drawing
     from ddpm_jax.cli.job import Job
-
-Pixels = UInt8[np.ndarray, "b h w c"]
 
 
 def is_model(name: str) -> bool:

@@ -4,7 +4,7 @@ import dataclasses
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import tyro
 
@@ -14,6 +14,7 @@ from ddpm_jax.cli.common import (
     OptionalRange,
     OptionError,
     counted,
+    flag,
     option_errors,
     too_small,
 )
@@ -72,23 +73,21 @@ class Export(Schedule):
     def run(self) -> None:
         """Write the file, and print its path."""
         self._check()
-        from ddpm_jax.cli.loading import classes_of, no_class_of, read_network, scheduler_config
+        from ddpm_jax.cli.loading import no_class_of, read_network, scheduler_config
         from ddpm_jax.cli.output import check_writable
         from ddpm_jax.export.write import check_run, checked_platforms, export_sampler
         from ddpm_jax.pipelines.call import checked_interval
 
         platforms = checked_platforms(self.platforms)
-        refuse_prompts(self.model, self.revision)
         config = scheduler_config(self.model, self.revision, self.scheduler_config)
-        network = read_network(self.model, self.revision, self.kind(config))
+        hint = "export is for models without"  # a run with them has three networks, and a tokenizer
+        network = read_network(self.model, self.revision, self.kind(config), hint)
         scheduler = self.make(config)
         table = self.table(scheduler, self.model)
         with option_errors():
             check_run(table)
             checked_interval(self.guidance_interval, table, 2.0)
         if self.guided:
-            if not classes_of(network, ()):
-                raise OptionError("--guided is for models with classes, but this model has none")
             no_class_of(network)
         check_writable(Path(self.out).parent)
 
@@ -125,12 +124,11 @@ class Export(Schedule):
     def command(self) -> str:
         """The command line of these options."""
         words = ["ddpm-jax", "export", self.model]
-        names = {"overrides": "set", "table_file": "table"}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.name == "model" or value == field.default:
                 continue
-            words.append(f"--{names.get(field.name, field.name).replace('_', '-')}")
+            words.append(flag(field.name))
             if value is not True:
                 words += map(str, value if isinstance(value, tuple) else [value])
         return shlex.join(words)
@@ -138,41 +136,20 @@ class Export(Schedule):
     def _settings(self, scheduler: "Scheduler") -> dict[str, str]:
         """What determines the images, beside the seed, as text by name."""
         from ddpm_jax.cli.fingerprint import fingerprint
+        from ddpm_jax.cli.provenance import chosen
 
-        given: dict[str, Any] = {
-            "model": self.model,
-            "revision": self.revision,
-            "variant": self.variant,
+        return chosen(
+            self,
+            ("model", "revision", "variant", "guidance_interval", "dtype"),
             **fingerprint(self.model, self.revision, self.variant),
             **self.settings(scheduler, self.model),
-            "guidance_interval": self.guidance_interval,
-            "dtype": self.dtype,
-        }
-        return {name: str(value) for name, value in given.items() if value is not None}
+        )
 
     def _check(self) -> None:
         faults = too_small(self, {"steps": 1, "batch": 1})
         if Path(self.out).suffix != ".npz":
             faults.append(f"--out must end in .npz, got {self.out}")
-        if self.guidance_interval is not None:
-            low, high = self.guidance_interval
-            if not 0 <= low < high:
-                faults.append(f"--guidance-interval needs 0 <= LOW < HIGH, got {low} {high}")
-            if not self.guided:
-                faults.append("--guidance-interval needs --guided")
+        if self.guidance_interval is not None and not self.guided:
+            faults.append("--guidance-interval needs --guided")
         if faults:
             raise OptionError("; ".join(faults))
-
-
-def refuse_prompts(model: str, revision: str | None) -> None:
-    """OptionError for a model of text to image."""
-    from ddpm_jax.cli.loading import located
-    from ddpm_jax.pipelines.base import supported_class
-    from ddpm_jax.pipelines.stable_diffusion import StableDiffusion
-
-    _, index = located(model, revision)
-    if index is not None and issubclass(supported_class(index), StableDiffusion):
-        raise OptionError(
-            f"{model} makes images from prompts, and export is for models without: its run has "
-            "three networks and a tokenizer"
-        )

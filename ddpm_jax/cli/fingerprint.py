@@ -1,11 +1,10 @@
 """The identity of a network: SHA-256 sums of its config and of its weights."""
 
 import hashlib
-import json
 from pathlib import Path
 
 from ddpm_jax.hub import hub
-from ddpm_jax.hub.files import file_sum
+from ddpm_jax.hub.files import file_sum, read_json
 from ddpm_jax.models import Model, UNet2DModel
 from ddpm_jax.pipelines.base import DiffusionPipeline
 from weights_convert import find_weights
@@ -55,16 +54,9 @@ def _weights_sum(weights: Path) -> str:
     if weights.is_dir():
         files = sorted(file for file in weights.rglob("*") if file.is_file())
     elif weights.suffix == ".json":
-        files = _shards(weights)
+        names: list[str] = sorted(set(read_json(weights)["weight_map"].values()))
+        files = [weights.parent / name for name in names]
     else:
         return file_sum(weights)
     lines = [f"{file_sum(file)}  {file.relative_to(weights.parent).as_posix()}\n" for file in files]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def _shards(index: Path) -> list[Path]:
-    try:
-        names: list[str] = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
-        return [index.parent / name for name in names]
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise ValueError(f"{index} is not an index of shards: it has no weight_map") from None

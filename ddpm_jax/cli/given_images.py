@@ -54,7 +54,11 @@ def given_images(given: "Sample", default_strength: float) -> GivenImages:
         settings["mask_sha256"] = file_sum(Path(given.mask))
         options["mask_image"] = _opened(given.mask, "--mask", "L")
         options["strength"] = settings["strength"]  # without a mask the table has it
-        _check_sizes(options["image"], options["mask_image"])
+        sizes = [f"{one.width}x{one.height}" for one in (options["mask_image"], options["image"])]
+        if sizes[0] != sizes[1]:
+            raise OptionError(
+                f"--mask must have the size of --image: got {sizes[0]}, not {sizes[1]}"
+            )
     return GivenImages(options, start, settings)
 
 
@@ -83,12 +87,6 @@ def upscaled(file: str, network: "Network") -> GivenImages:
     wanted, width = pixels.from_unit(values / 255), 1 - pixels.black
     guide = pigdm(Downsampled(factor), wanted, SMALLEST_STD * width, data_std=DATA_STD * width)
     return GivenImages({"guide": guide}, 0, {"upscale_sha256": file_sum(Path(file))})
-
-
-def _check_sizes(image: Image.Image, mask: Image.Image) -> None:
-    if image.size != mask.size:
-        sizes = (f"{one.width}x{one.height}" for one in (mask, image))
-        raise OptionError("--mask must have the size of --image: got {}, not {}".format(*sizes))
 
 
 def _opened(file: str, option: str, mode: str) -> Image.Image:

@@ -14,7 +14,6 @@ from PIL import Image
 
 from ddpm_jax.cli import provenance
 from ddpm_jax.cli.share import Share
-from ddpm_jax.images import MODES
 
 STRIP = "-steps"
 NOT_COMPARED = {"Software", "image", "versions", "model", "revision", "variant"}
@@ -41,23 +40,16 @@ class SampledImage(NamedTuple):
     @property
     def image(self) -> Image.Image:
         """The PIL image."""
-        return to_image(self.pixels)
+        return _image(self.pixels)
 
     @property
     def tiles(self) -> list[Image.Image]:
         """The PIL images of `steps`."""
-        return [to_image(one) for one in self.steps]
+        return [_image(one) for one in self.steps]
 
 
-def to_image(pixels: UInt8[np.ndarray, "h w c"]) -> Image.Image:
-    """A PIL image.
-
-    Raises:
-        ValueError: PIL has no mode for this number of channels.
-    """
-    if (channels := pixels.shape[-1]) not in MODES:
-        raise ValueError(f"PNG files have 1, 3 or 4 channels, these images {channels}")
-    return Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
+def _image(pixels: UInt8[np.ndarray, "h w c"]) -> Image.Image:
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
 
 def places(folder: Path, index: int, *, strips: bool) -> list[Path]:

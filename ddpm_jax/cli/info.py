@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
-from ddpm_jax.cli.common import OptionalCount, OptionalName, OptionError, counted
+from ddpm_jax.cli.common import OptionalCount, OptionalName, OptionError, counted, flag
 
 if TYPE_CHECKING:
     from ddpm_jax.models import UNet2DModel
@@ -54,7 +54,7 @@ class Info:
             from ddpm_jax.cli.shard_files import read_settings
 
             read = read_png if ending == ".png" else read_settings
-            print(_columns(read(Path(self.name)).items()))
+            print(_columns(read(Path(self.name))))
             return
         if self.batch_size is not None and not self.memory:
             raise OptionError("--batch-size needs --memory")
@@ -64,7 +64,7 @@ class Info:
             from weights_convert import inspect
 
             names = ("memory", "batch_size", "revision", "variant")
-            if given := [f"--{n.replace('_', '-')}" for n in names if getattr(self, n)]:
+            if given := [flag(name) for name in names if getattr(self, name)]:
                 raise OptionError(f"of a weight file nothing is shown by {', '.join(given)}")
             print(inspect(self.name))
             return
@@ -86,20 +86,18 @@ class Info:
         """Print the config and the sizes of a model with one network."""
         from ddpm_jax.hub import class_names, hub
         from ddpm_jax.models import UNet2DModel
-        from weights_convert.inspected import average_line
-        from weights_convert.layout import AVERAGED
 
         files = UNet2DModel.files
         config = UNet2DModel.read_config(folder)
         model = UNet2DModel.from_config(config)
         shapes = model.shapes()
         print(f"{self.name}: {type(model).__name__}\n")
-        print(_columns((name, str(value)) for name, value in model.config.items()))
+        print(_columns(model.config))
         if names := class_names.read(hub.root_of(folder, files)):
             print(f"\nclasses: {class_names.in_words(names)}")
         print(f"\n{parameter_table(shapes)}\n")
         print(stored(folder, self.variant, files.weights))
-        print(average_line(True if AVERAGE in config else config.get(AVERAGED)))
+        print(_average(config))
         print(weights_memory(shapes))
         if self.memory:
             print(working_memory(model, shapes, self.batch_size or 1))
@@ -109,8 +107,7 @@ class Info:
         from ddpm_jax.hub import hub
         from ddpm_jax.hub.files import read_json
         from ddpm_jax.models import Model
-        from weights_convert.inspected import average_line
-        from weights_convert.layout import AVERAGED, NETWORK
+        from weights_convert.layout import NETWORK
 
         wanted = {name: one for name, one in kind.declared().items() if name in present}
         shapes: dict[str, Any] = {}
@@ -123,26 +120,17 @@ class Info:
             if issubclass(one.kind, Model):
                 model = one.kind.read_model(folder)
                 shapes[name] = model.shapes()
-                config = read_json(folder / files.config)
-                said = average_line(True if AVERAGE in config else config.get(AVERAGED))
-                place = stored(folder, self.variant, files.weights)
-                places.append(
-                    f"{name} {place}\n{name}: {said}" if name == NETWORK else f"{name} {place}"
-                )
-                print(_columns((field, str(value)) for field, value in model.config.items()))
+                places.append(f"{name} {stored(folder, self.variant, files.weights)}")
+                if name == NETWORK:
+                    places.append(f"{name}: {_average(read_json(folder / files.config))}")
+                print(_columns(model.config))
             elif name == "scheduler":
                 config = read_json(folder / files.config)
-                print(_columns((k, str(v)) for k, v in config.items() if not k.startswith("_")))
+                print(_columns({k: v for k, v in config.items() if not k.startswith("_")}))
             else:
                 tokenizer = one.kind.read(folder)
-                print(
-                    _columns(
-                        [
-                            ("tokens", f"{tokenizer.vocab_size:,}"),
-                            ("max_length", str(tokenizer.max_length)),
-                        ]
-                    )
-                )
+                tokens = f"{tokenizer.vocab_size:,}"
+                print(_columns({"tokens": tokens, "max_length": tokenizer.max_length}))
         print(f"\n{parameter_table(shapes)}\n")
         print("\n".join(places))
         print(weights_memory(shapes))
@@ -182,28 +170,25 @@ def weights_memory(shapes: Mapping[str, Any]) -> str:
 
 
 def working_memory(model: "UNet2DModel", shapes: Mapping[str, Any], batch_size: int) -> str:
-    """A line about the memory of one evaluation of the network, which is compiled."""
-    working = _working_bytes(model, shapes, batch_size)
-    size = "unknown" if working is None else f"{_size(working)} more, on this device"
-    return f"an evaluation of {counted(batch_size, 'image')} in float32: {size}"
-
-
-def _working_bytes(model: "UNet2DModel", shapes: Mapping[str, Any], batch_size: int) -> int | None:
-    """Bytes that one compiled evaluation needs in addition to the weights; None if unknown."""
+    """A line about the memory that one compiled evaluation needs beside the weights."""
     import jax
     import jax.numpy as jnp
 
     from ddpm_jax.models.unet_2d.parts import some_labels
     from ddpm_jax.pipelines.inputs import image_shape
 
+    line = f"an evaluation of {counted(batch_size, 'image')} in float32:"
     if model.config.sample_size is None:
-        return None
+        return f"{line} unknown"
     x = jax.ShapeDtypeStruct((batch_size, *image_shape(model)), jnp.float32)
     one = some_labels(model.config)
     labels = None if one is None else jax.ShapeDtypeStruct((batch_size, *one.shape[1:]), one.dtype)
     program = jax.jit(model.apply).lower({"params": shapes}, x, 1.0, labels).compile()
     stats = program.memory_analysis()
-    return None if stats is None else stats.temp_size_in_bytes + stats.output_size_in_bytes
+    if stats is None:
+        return f"{line} unknown"
+    needed = stats.temp_size_in_bytes + stats.output_size_in_bytes
+    return f"{line} {_size(needed)} more, on this device"
 
 
 def _counts(part: Any) -> tuple[int, int]:
@@ -220,7 +205,14 @@ def _size(count: int) -> str:
     return f"{count / 1000**power:.4g} {('B', 'kB', 'MB', 'GB')[power]}"
 
 
-def _columns(pairs: Any) -> str:
-    rows = [(name, value) for name, value in pairs]
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:{width}}  {value}" for name, value in rows)
+def _average(config: Mapping[str, Any]) -> str:
+    """A line that says whether the weights are a moving average."""
+    from weights_convert.inspected import average_line
+    from weights_convert.layout import AVERAGED
+
+    return average_line(True if AVERAGE in config else config.get(AVERAGED))
+
+
+def _columns(rows: Mapping[str, Any]) -> str:
+    width = max(map(len, rows))
+    return "\n".join(f"{name:{width}}  {value!s}" for name, value in rows.items())

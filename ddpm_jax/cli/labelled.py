@@ -1,11 +1,13 @@
 """`ddpm-jax sample` without prompts: what is made, and by which pipeline."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
+import numpy as np
 
+from ddpm_jax.cli import provenance
 from ddpm_jax.cli.devices import Devices, local_devices
-from ddpm_jax.cli.drawing import LabelDrawing, default_batch_size
+from ddpm_jax.cli.drawing import Drawing, default_batch_size
 from ddpm_jax.cli.fingerprint import fingerprint
 from ddpm_jax.cli.given_images import given_images, upscaled
 from ddpm_jax.cli.job import Job
@@ -17,7 +19,6 @@ from ddpm_jax.pipelines.inputs import image_shape
 
 if TYPE_CHECKING:
     from ddpm_jax.cli.sample import Sample
-    from ddpm_jax.schedulers import Scheduler
 
 
 def job(given: "Sample", model: str) -> Job:
@@ -37,8 +38,18 @@ def job(given: "Sample", model: str) -> Job:
     labels = classes_of(network, given.labels)
     scale = given.guidance or 1.0
     negative = no_class_of(network) if scale > 1 else None
+    guidance = {
+        "guidance_scale": scale,
+        "guidance_interval": given.guidance_interval,
+        "negative_labels": negative,
+        **images.options,
+    }
 
-    def drawing(count: int) -> LabelDrawing:
+    def options(indices: np.ndarray) -> dict[str, Any]:
+        classes = np.asarray(labels)[indices % len(labels)] if labels else None
+        return guidance | {"class_labels": classes}
+
+    def drawing(count: int) -> Drawing:
         # A guide measures the whole batch, so its run is not split.
         devices = Devices() if "guide" in images.options else local_devices()
         unet, params = UNet2DModel.from_pretrained(
@@ -48,51 +59,30 @@ def job(given: "Sample", model: str) -> Job:
             dtype=jnp.dtype(given.dtype),
             sharding=devices.whole,
         )
-        height, width, _ = image_shape(unet)
-        guidance = {
-            "guidance_scale": scale,
-            "guidance_interval": given.guidance_interval,
-            "negative_labels": negative,
-        }
-        each = default_batch_size(height, width)
-        return LabelDrawing(
+        each = default_batch_size(*image_shape(unet)[:2])
+        return Drawing(
             pipe=network.pipeline(unet=unet, params=params, scheduler=scheduler),
+            options=options,
             table=table,
             seed=given.seed,
-            labels=labels,
-            options=guidance | images.options,
             batch_size=devices.batch_size(given.batch_size, each, count),
             every=given.save_every,
             split=devices.split,
         )
 
-    settings = _settings(given, model, scheduler, labels) | {
-        name: str(value) for name, value in images.settings.items()
-    }
     return Job(
         total=16 if given.num is None else given.num,
-        settings=settings,
+        settings=provenance.chosen(
+            given,
+            ("revision", "variant", "seed", "guidance", "guidance_interval", "dtype"),
+            model=model,
+            **fingerprint(model, given.revision, given.variant),
+            **given.settings(scheduler, model),
+            labels=" ".join(map(str, labels)) or None,
+            **images.settings,
+        ),
         each=no_more,
         drawing=drawing,
         channels=network.config["in_channels"],
         classes=labels,
     )
-
-
-def _settings(
-    given: "Sample", model: str, scheduler: "Scheduler", labels: tuple[int, ...]
-) -> dict[str, str]:
-    """All settings that determine an image's pixels, except its index, as text by name."""
-    found = {
-        "model": model,
-        "revision": given.revision,
-        "variant": given.variant,
-        **fingerprint(model, given.revision, given.variant),
-        **given.settings(scheduler, model),
-        "seed": given.seed,
-        "labels": " ".join(map(str, labels)) or None,
-        "guidance": given.guidance,
-        "guidance_interval": given.guidance_interval,
-        "dtype": given.dtype,
-    }
-    return {name: str(value) for name, value in found.items() if value is not None}

@@ -121,11 +121,6 @@ class Learn:
         config = scheduler_config(self.model, self.revision, self.scheduler_config)
         start = self._table(config, self.start, self.evaluations, self.grid)
         teacher = self._table(config, self.teacher, self.teacher_steps)
-        if len(start) != self.evaluations:
-            raise OptionError(
-                f"--start {self.start} takes {len(start)} evaluations for {self.evaluations} "
-                "steps: choose a scheduler with one row a step, such as ddim"
-            )
         with option_errors():
             from ddpm_jax.learning.space import space_of
 
@@ -244,15 +239,8 @@ class Learn:
         )
 
     def _check(self) -> None:
-        least = {
-            "evaluations": 1,
-            "teacher_steps": 1,
-            "images": 2,
-            "updates": 0,
-            "batch_size": 1,
-            "seed": 0,
-        }
-        faults = too_small(self, least)
+        counts = dict.fromkeys(("evaluations", "teacher_steps", "batch_size"), 1)
+        faults = too_small(self, counts | {"images": 2, "updates": 0, "seed": 0})
         if not self.learning_rate > 0:
             faults.append(f"--learning-rate must be above 0, got {self.learning_rate}")
         if Path(self.out).suffix != ".json":

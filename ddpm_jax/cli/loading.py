@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from ddpm_jax.cli.common import OptionError, option_errors
 from ddpm_jax.hub import class_names, hub, pipeline_folder
-from ddpm_jax.hub.component import MODEL_INDEX, ComponentFiles
+from ddpm_jax.hub.component import MODEL_INDEX
 from ddpm_jax.hub.config import SCORE_FAMILY, Config, check_family
 from ddpm_jax.hub.files import faults_of, listed, read_json
 from ddpm_jax.models import UNet2DModel
@@ -43,8 +43,10 @@ def scheduler_config(
     if given == DEFAULT:
         return {}
     if given is not None:
-        file = Path(given)
-        return read_json(file) if file.is_file() else _config(given, Scheduler.files, None)
+        if Path(given).is_file():
+            return read_json(given)
+        folder = hub.component(given, Scheduler.files, weights=False)
+        return read_json(folder / Scheduler.files.config)
     assert model is not None
     return read_json(_scheduler_file(model, revision))
 
@@ -79,33 +81,33 @@ def located(
     return folder, index
 
 
-def read_network(model: str, revision: str | None, kind: type[Scheduler]) -> Network:
+def read_network(
+    model: str, revision: str | None, kind: type[Scheduler], hint: str = "pass --prompt"
+) -> Network:
     """The config of a model's network, which `kind` can sample, and its classes' names.
 
     Raises:
-        OptionError: the model needs prompts.
+        OptionError: the model needs prompts; the message ends in `hint`.
         ValueError: the model is a pipeline or has components that are not supported, or its
             network predicts something else than its input; otherwise as `hub.component`.
     """
     files = UNet2DModel.files
     folder, content = located(model, revision)
+    unit = kind.family == SCORE_FAMILY
     if content is not None:
-        if issubclass(supported_class(content), StableDiffusion):
-            raise OptionError(f"{model} makes images from prompts: pass --prompt")
+        named = supported_class(content)
+        unit = issubclass(named, ScoreSdeVePipeline)
+        if issubclass(named, StableDiffusion):
+            raise OptionError(f"{model} makes images from prompts: {hint}")
         pipeline_folder.check(content, [files, Scheduler.files])
         with faults_of(content.path):
             found = content.components.get(Scheduler.files.folder)
             check_family(found, kind.__name__, kind.family)
-    unit = kind.family == SCORE_FAMILY if content is None else _has_unit_pixels(content)
     config = UNet2DModel.read_model(folder).config
     with faults_of(folder / files.config):
         check_channels(config)
     names = class_names.read(hub.root_of(folder, files))
     return Network(config, names, ScoreSdeVePipeline if unit else DDPMPipeline)
-
-
-def _has_unit_pixels(index: pipeline_folder.ModelIndex) -> bool:
-    return issubclass(supported_class(index), ScoreSdeVePipeline)
 
 
 def _scheduler_file(model: str, revision: str | None) -> Path:
@@ -123,11 +125,6 @@ def _scheduler_file(model: str, revision: str | None) -> Path:
             f"{error}; if this is a network alone, pass --scheduler-config: a folder or file with "
             f'its scheduler, or "{DEFAULT}"'
         ) from error
-
-
-def _config(model: str, files: ComponentFiles, revision: str | None) -> dict[str, Any]:
-    folder = hub.component(model, files, revision=revision, weights=False)
-    return read_json(folder / files.config)
 
 
 def classes_of(network: Network, labels: Sequence[str]) -> tuple[int, ...]:
@@ -167,7 +164,7 @@ def no_class_of(network: Network) -> int:
     found = class_names.no_class(network.names)
     if found is None:
         raise OptionError(
-            "--guidance is for models that were trained with --objective.label-dropout, but this "
+            "guidance is for models that were trained with --objective.label-dropout, but this "
             "model has no class that means no class"
         )
     return found

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ddpm_jax.cli import provenance
-from ddpm_jax.cli.common import counted
 from ddpm_jax.cli.image_files import STRIP, Each, SampledImage, places, usable_files
 from ddpm_jax.cli.share import ALL, Share
 from ddpm_jax.images import make_grid, save_gif
@@ -53,11 +52,12 @@ class Grid:
         return list(range(num))
 
     def save(self, sampled: Sequence[SampledImage]) -> None:
-        """Store images for `report`."""
+        """Store images for `finish`."""
         self._sampled += sampled
 
-    def report(self, num: int, made: int, seconds: float) -> str:
-        """Write the file with all images, and return a line with its path."""
+    def finish(self) -> str:
+        """Write the file with all images; its path, and those of the strips."""
+        num = len(self._sampled)
         numbers, paths = f"0-{num - 1}", [self._path]
         if self._strips:
             paths.append(self._path.with_name(f"{self._path.stem}{STRIP}.png"))
@@ -70,9 +70,7 @@ class Grid:
                 save_gif(paths[2], [make_grid(tiles, self._columns) for tiles in steps])
         grid = make_grid([one.image for one in self._sampled], self._columns)
         provenance.save_png(grid, self._path, self._settings, numbers)
-        return (
-            f"{made_line(num, made, seconds)}: {', '.join(str(path.resolve()) for path in paths)}"
-        )
+        return ", ".join(str(path.resolve()) for path in paths)
 
 
 class Folder:
@@ -93,9 +91,9 @@ class Folder:
 
         Raises:
             ValueError: it contains images made with other settings.
-            OSError: it is not writable.
+            OSError: it is a file, or not writable.
         """
-        make_folder(path)
+        check_writable(path)
         self._path, self._settings, self._strips, self._each = path, settings, strips, each
         self._share = share
         self._usable = usable_files(path, settings, each, share)
@@ -130,28 +128,15 @@ class Folder:
                 own = {**self._settings, **(self._each(one.number) or {})}
                 provenance.save_png(content, file, own, str(one.number))
 
-    def report(self, num: int, made: int, seconds: float) -> str:
-        """A line with the path of the folder."""
-        line = made_line(self.own(num), made, seconds)
-        return f"{self._share}{line}: {self._path.resolve()}{os.sep}"
+    def finish(self) -> str:
+        """The path of the folder."""
+        return f"{self._path.resolve()}{os.sep}"
 
     def _own(self, num: int) -> list[int]:
         return [i for i in range(num) if self._share.owns(i)]
 
     def _places(self, index: int) -> list[Path]:
         return places(self._path, index, strips=self._strips)
-
-
-def make_folder(path: Path) -> None:
-    """Makes the folder of --out.
-
-    Raises:
-        ValueError: it is a file.
-        OSError: it is not writable.
-    """
-    if path.exists() and not path.is_dir():
-        raise ValueError(f"{path} is a file: --out must be a folder, or a name ending in .png")
-    check_writable(path)
 
 
 def check_writable(folder: Path) -> None:
@@ -162,9 +147,3 @@ def check_writable(folder: Path) -> None:
         raise NotADirectoryError(f"{folder} is a file, not a folder") from None
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(f"{folder} is not writable")
-
-
-def made_line(num: int, made: int, seconds: float) -> str:
-    """What a run did: the images it made of `num`, and its time."""
-    existed = f", {num - made} already existed" if made < num else ""
-    return f"{counted(made, 'image')} in {seconds:.1f} s{existed}"

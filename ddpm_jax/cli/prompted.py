@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 
+from ddpm_jax.cli import provenance
 from ddpm_jax.cli.common import OptionError, option_errors
 from ddpm_jax.cli.devices import local_devices
-from ddpm_jax.cli.drawing import PromptDrawing, default_batch_size
+from ddpm_jax.cli.drawing import Drawing, default_batch_size
 from ddpm_jax.cli.fingerprint import fingerprints
 from ddpm_jax.cli.given_images import given_images
 from ddpm_jax.cli.job import Job
 from ddpm_jax.cli.loading import located, scheduler_config
 from ddpm_jax.hub import hub
-from ddpm_jax.models import AutoencoderKL
 from ddpm_jax.pipelines.base import supported_class
 from ddpm_jax.pipelines.depth_to_image import StableDiffusionDepth2ImgPipeline
 from ddpm_jax.pipelines.image_to_image import StableDiffusionImg2ImgPipeline
@@ -69,29 +69,23 @@ def job(given: "Sample", model: str, prompts: list[str]) -> Job:
     table = given.table(scheduler, model, images.start)
     wanted = [one.files for name, one in kind.declared().items() if name in index.components]
     folder = hub.pipeline(model, wanted, revision=given.revision, variant=given.variant)
-    _check_sizes(given, AutoencoderKL.read_model(hub.component(folder, AutoencoderKL.files)))
     num = given.num or 1
-    settings = {
-        "model": model,
-        "revision": given.revision,
-        "variant": given.variant,
+    settings = provenance.chosen(
+        given,
+        ("revision", "variant", "seed", "negative", "guidance_interval", "height", "width"),
+        model=model,
+        dtype=given.dtype,
         **fingerprints(folder, kind, given.variant),
-        "pipeline": kind.__name__,
+        pipeline=kind.__name__,
         **given.settings(scheduler, model),
-        "seed": given.seed,
-        "negative": given.negative,
-        "guidance": options["guidance_scale"],
-        "guidance_interval": given.guidance_interval,
-        "height": given.height,
-        "width": given.width,
+        guidance=options["guidance_scale"],
         **images.settings,
-        "dtype": given.dtype,
-    }
+    )
 
     def each(number: int) -> Mapping[str, str] | None:
         return {"prompt": prompts[number // num]} if number < num * len(prompts) else None
 
-    def drawing(count: int) -> PromptDrawing:
+    def drawing(count: int) -> Drawing:
         devices = local_devices()
         pipe: Any = kind.from_pretrained(
             folder,
@@ -105,22 +99,18 @@ def job(given: "Sample", model: str, prompts: list[str]) -> Job:
             height, width = pipe.image_size(given.height, given.width)
         if "image" in options and "mask_image" not in options:
             width, height = options["image"].size
-        return PromptDrawing(
+        default = default_batch_size(height, width)
+        return Drawing(
+            pipe=pipe,
+            options=lambda indices: options | {"prompt": [prompts[i // num] for i in indices]},
             table=table,
             seed=given.seed,
-            batch_size=devices.batch_size(
-                given.batch_size, default_batch_size(height, width), count
-            ),
+            batch_size=devices.batch_size(given.batch_size, default, count),
             every=given.save_every,
             split=devices.split,
-            pipe=pipe,
-            prompts=prompts,
-            num=num,
-            options=options,
         )
 
-    texts = {name: str(value) for name, value in settings.items() if value is not None}
-    return Job(num * len(prompts), texts, each, drawing)
+    return Job(num * len(prompts), settings, each, drawing)
 
 
 def _kind(given: "Sample", named: type[StableDiffusion]) -> type[StableDiffusion]:
@@ -155,11 +145,3 @@ def _options(given: "Sample", images: Mapping[str, Any], of_table: float | None)
     if any(sizes.values()):
         raise OptionError("--height and --width are those of --image: leave them out")
     return found
-
-
-def _check_sizes(given: "Sample", vae: AutoencoderKL) -> None:
-    """OptionError for sizes that no picture can have, before the weights are read."""
-    factor = vae.factor
-    wrong = [side for side in (given.height, given.width) if side and side % factor]
-    if wrong:
-        raise OptionError(f"--height and --width must be multiples of {factor}, got {wrong[0]}")

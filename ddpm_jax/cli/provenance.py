@@ -6,10 +6,11 @@ The settings determine the pixels. `image` is the index among the seed's images,
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 from PIL import Image
@@ -32,6 +33,12 @@ def versions() -> str:
         except metadata.PackageNotFoundError:  # run from a source tree that is not installed
             found[package] = "unknown"
     return json.dumps(found)
+
+
+def chosen(given: object, names: Sequence[str], **others: Any) -> dict[str, str]:
+    """Options of a command by their names, and other settings; as text, without those of None."""
+    found = {name: getattr(given, name) for name in names} | others
+    return {name: str(value) for name, value in found.items() if value is not None}
 
 
 def texts(settings: Mapping[str, str], numbers: str) -> dict[str, str]:

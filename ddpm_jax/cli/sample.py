@@ -15,6 +15,7 @@ from ddpm_jax.cli.common import (
     OptionalRange,
     OptionError,
     Prompts,
+    counted,
 )
 from ddpm_jax.cli.output import Folder, Grid
 from ddpm_jax.cli.sample_options import check_options
@@ -153,17 +154,19 @@ class Sample(Schedule):
             deterministic.use()
         found = self.job()
         target = self._target(found, share)
-        wanted = target.missing(found.total)
+        own, wanted = target.own(found.total), target.missing(found.total)
         if wanted:
             if not self.no_cache:
                 cache.use(cache.folder())
             try:
                 with Writer(target.save) as writer:
-                    for batch in found.drawing(target.own(found.total)).draw(wanted):
+                    for batch in found.drawing(own).draw(wanted):
                         writer.put(batch)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(f"interrupted; {target.if_interrupted}") from None
-        print(target.report(found.total, len(wanted), time.perf_counter() - began))
+        place, seconds = target.finish(), time.perf_counter() - began
+        existed = f", {own - len(wanted)} already existed" if len(wanted) < own else ""
+        print(f"{share}{counted(len(wanted), 'image')} in {seconds:.1f} s{existed}: {place}")
 
     def job(self) -> "Job":
         """What is made, before any weights are read."""

@@ -21,10 +21,10 @@ from ddpm_jax.cli.common import (
     OptionalName,
     OptionalNumber,
     OptionError,
+    flag,
     option_errors,
 )
 from ddpm_jax.schedulers import BY_NAME, SCHEDULERS, DDIMScheduler, Scheduler, SchedulerName
-from ddpm_jax.schedulers.base import GridOptions
 from ddpm_jax.schedulers.betas import BetaScheduler
 
 if TYPE_CHECKING:
@@ -38,9 +38,6 @@ TABLE_OPTIONS: dict[str, inspect.Parameter] = {
     if name not in _COMMON
 }
 """Options of some scheduler's `table`, not of its config."""
-
-CHOSEN_OTHERWISE = ("num_inference_steps", *GridOptions.__annotations__)
-"""Options of every `table`, which `--set` does not take."""
 
 LEARNED = "learned"
 """The name of a model's own learned tables, among the schedulers."""
@@ -145,50 +142,48 @@ class Schedule:
 
     def guidance_of_table(self, model: str) -> float | None:
         """The scale of guidance that a table of its own is for, or None."""
-        from ddpm_jax.learning.bundled import learned_file
         from ddpm_jax.tables.files import guidance_of
 
-        if not self.has_own_table:
-            return None
         with option_errors():
-            return guidance_of(self.table_file or learned_file(model, self.steps))
+            return guidance_of(self._own_file(model)) if self.has_own_table else None
 
     def settings(self, scheduler: Scheduler, model: str | None) -> dict[str, Any]:
         """What determines the table, by name."""
         from ddpm_jax.hub.files import file_sum
+
+        if not self.has_own_table:
+            named = {"scheduler": scheduler_json(scheduler), "steps": self.steps, "grid": self.grid}
+            return named | self.options()
+        named = {"table": self.table_file}
+        if self.table_file is None:
+            named = {"scheduler": LEARNED, "steps": self.steps}
+        return named | {"table_sha256": file_sum(self._own_file(model))}
+
+    def _own_file(self, model: str | None) -> Path:
+        """The file of --table, or of the model's learned table."""
         from ddpm_jax.learning.bundled import learned_file
 
         if self.table_file is not None:
-            return {"table": self.table_file, "table_sha256": file_sum(Path(self.table_file))}
-        if self.scheduler == LEARNED and model is not None:
-            file = learned_file(model, self.steps)
-            return {"scheduler": LEARNED, "steps": self.steps, "table_sha256": file_sum(file)}
-        named = {"scheduler": scheduler_json(scheduler), "steps": self.steps, "grid": self.grid}
-        return named | self.options()
+            return Path(self.table_file)
+        if model is None:
+            raise OptionError("--scheduler learned is of a model: pass --model")
+        with option_errors():
+            return learned_file(model, self.steps)
 
     def _own_table(self, scheduler: Scheduler, model: str | None) -> "Table":
         """The table of a file, or the model's learned one."""
-        from ddpm_jax.learning.bundled import learned_table
         from ddpm_jax.tables.files import load_table
 
         default = Schedule()
         of_file = ("scheduler", "steps") if self.table_file is not None else ()
-        replaced = [
-            f"--{'set' if name == 'overrides' else name}"
-            for name in (*of_file, "eta", "grid", "overrides")
-            if getattr(self, name) != getattr(default, name)
-        ]
-        if replaced:
+        names = (*of_file, "eta", "grid", "overrides")
+        if replaced := [flag(k) for k in names if getattr(self, k) != getattr(default, k)]:
             what = "--table" if self.table_file is not None else "--scheduler learned"
             raise OptionError(f"{what} takes the place of {', '.join(replaced)}: leave it out")
+        file = self._own_file(model)
         with option_errors():
-            if self.table_file is not None:
-                found, source = load_table(self.table_file), self.table_file
-            elif model is None:
-                raise OptionError("--scheduler learned is of a model: pass --model")
-            else:
-                found, source = learned_table(model, self.steps), "the learned table"
-        _check_levels(found, scheduler, source)
+            found = load_table(file)
+        _check_levels(found, scheduler, file)
         return found
 
     def options(self) -> dict[str, Any]:
@@ -214,12 +209,6 @@ class Schedule:
         wrong = [name for name, equals, _ in pairs if not (name and equals)]
         if wrong:
             raise OptionError(f"--set needs FIELD=VALUE, got {', '.join(wrong)}")
-        if fixed := [name for name, _, _ in pairs if name in CHOSEN_OTHERWISE]:
-            raise OptionError(
-                "--set takes fields of the scheduler and its own options of a run, "
-                f"not {fixed[0]}: --steps and --grid choose the noise levels here, "
-                "and timesteps= and sigmas= of table() in Python"
-            )
         given = [(name, _value(text)) for name, _, text in pairs]
         return given if self.eta is None else [*given, ("eta", self.eta)]
 
@@ -230,7 +219,7 @@ def own_kind(config: Mapping[str, Any]) -> type[Scheduler]:
     return named.get(str(config.get("_class_name")), DDIMScheduler)
 
 
-def _check_levels(table: "Table", scheduler: Scheduler, source: str) -> None:
+def _check_levels(table: "Table", scheduler: Scheduler, file: Path) -> None:
     """OptionError if a table's timesteps belong to other noise levels in this model."""
     if not isinstance(scheduler, BetaScheduler):
         return
@@ -241,7 +230,7 @@ def _check_levels(table: "Table", scheduler: Scheduler, source: str) -> None:
     worst = int(np.argmax(apart))
     if apart[worst] > FARTHEST:
         raise OptionError(
-            f"{source} is a table for another model: at timestep {table.timestep[worst]:g} it has "
+            f"{file} is a table for another model: at timestep {table.timestep[worst]:g} it has "
             f"sigma / alpha {sigma[worst] / alpha[worst]:.3g}, and this model's noise schedule "
             f"{np.exp(expected[worst]):.3g}"
         )

@@ -11,15 +11,15 @@ import jax
 
 from ddpm_jax.cli import provenance
 from ddpm_jax.cli.asked import Asked, Loaded, asked_model
-from ddpm_jax.cli.common import OptionError, counted, option_errors
+from ddpm_jax.cli.common import OptionError, counted, flag, option_errors
 from ddpm_jax.cli.devices import Devices, local_devices, memory_advice
 from ddpm_jax.cli.evaluate import ENOUGH
-from ddpm_jax.cli.evaluated import DrawnImages, Pixels, described, open_images, with_bar
+from ddpm_jax.cli.evaluated import DrawnImages, described, open_images, with_bar
 from ddpm_jax.cli.job import Job
 from ddpm_jax.evaluation.features import Collected, FeatureNetwork, Need, collect_features
 from ddpm_jax.evaluation.metrics import Evidence, Metric
 from ddpm_jax.evaluation.networks import NETWORKS
-from ddpm_jax.evaluation.resizing import Batches
+from ddpm_jax.evaluation.resizing import Batches, Pixels
 from ddpm_jax.evaluation.sets import ImageSet, SourceImages
 from ddpm_jax.evaluation.statistics import Statistics, is_statistics
 from ddpm_jax.hub.files import write_json
@@ -220,11 +220,8 @@ def _reference(
         chosen = {name: getattr(given, name) for name in OF_DATA}
         data = Data(name=given.against, labels=labels, **chosen)
         return _labelled_images(data) if labels else _images(data)
-    useless = [
-        f"--{name.replace('_', '-')}"
-        for name in (*OF_DATA, "save_stats")
-        if getattr(given, name) is not None
-    ]
+    of_images = (*OF_DATA, "save_stats")
+    useless = [flag(name) for name in of_images if getattr(given, name) is not None]
     if useless:
         raise OptionError(f"{given.against} has statistics, not images: leave out {useless[0]}")
     more = [one.name for one in metrics if one.of_model or one.of_reference - {"statistics"}]

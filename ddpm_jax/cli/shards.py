@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Int
 
 from ddpm_jax.cli.image_files import Each, SampledImage, same_settings
-from ddpm_jax.cli.output import made_line, make_folder
+from ddpm_jax.cli.output import check_writable
 from ddpm_jax.cli.shard_files import Shard, holds, is_damaged, read_settings, save_shard
 from ddpm_jax.cli.share import Share
 
@@ -60,10 +60,9 @@ class Shards:
             share: the shards that are made here.
 
         Raises:
-            ValueError: `path` is a file.
-            OSError: it is not writable.
+            OSError: `path` is a file, or not writable.
         """
-        make_folder(path)
+        check_writable(path)
         self._path, self._settings, self._each = path, settings, each
         self._size, self._classes, self._share = size, classes, share
         self._planned: dict[int, Shard] = {}
@@ -98,10 +97,9 @@ class Shards:
             if all(i in self._begun for i in shard.numbers):
                 self._write(shard)
 
-    def report(self, num: int, made: int, seconds: float) -> str:
-        """A line with the path of the folder."""
-        line = made_line(self.own(num), made, seconds)
-        return f"{self._share}{line}: {self._path.resolve()}{os.sep}"
+    def finish(self) -> str:
+        """The path of the folder."""
+        return f"{self._path.resolve()}{os.sep}"
 
     def _own(self, num: int) -> dict[int, Shard]:
         every = enumerate(division(num, self._size))
@@ -131,11 +129,8 @@ class Shards:
 
     def _usable(self, shard: Shard) -> bool:
         file = self._path / shard.name
-        try:
-            found = None if is_damaged(file) else read_settings(file)
-        except OSError as error:
-            raise ValueError(f"{file} cannot be read: {error}") from error
-        if found is not None:
+        if not is_damaged(file):
+            found = read_settings(file)
             same_settings(file, found, self._settings_of(shard))
             if found.get("image") == shard.text and holds(file, shard, self._classes_of(shard)):
                 return True

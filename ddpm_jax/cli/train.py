@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import tyro
 
-from ddpm_jax.cli.common import OptionalName, OptionError, counted, option_errors
+from ddpm_jax.cli.common import DESCRIBED, OptionalName, OptionError, counted, option_errors
 from ddpm_jax.training.run.settings import Settings
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Train(Settings):
     out: Path
     """The folder of the run: settings, checkpoints, log, samples, curve and result."""
 
-    preset: Annotated[Preset | None, tyro.conf.arg(help_behavior_hint="")] = None
+    preset: Annotated[Preset | None, DESCRIBED] = None
     """The initial settings. For a CPU: "tiny" (the default, made for the digits) and "photos"
     (of anything, at 32x32). For GPUs: the DDPM paper's "cifar10" and "celebahq256"."""
 

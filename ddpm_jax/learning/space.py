@@ -176,26 +176,20 @@ def space_of(start: Table, teacher: Table) -> Space:
     if not unit_input and not np.allclose(start.in_scale, 1, rtol=CLOSE):
         raise ValueError(f"the input scales of start are of no known kind: {start.in_scale}")
     whole = ratio[0] - bottom
-    arrays = (
-        ratio[0],
-        steps / whole,
-        whole,
-        end,
-        past / gain[:, None] - theory,
-        told,
-        start.init_scale,
-    )
     return Space(
-        **dict(zip(_ARRAYS, (np.float32(array) for array in arrays), strict=True)),
+        first=np.float32(ratio[0]),
+        shares=np.float32(steps / whole),
+        whole=np.float32(whole),
+        end=np.float32(end),
+        excess=np.float32(past / gain[:, None] - theory),
+        told=np.float32(told),
+        init_scale=np.float32(start.init_scale),
         refine=start.refine,
         geometry=geometry,
         prediction_type=prediction_type,
         unit_input=unit_input,
         ends_at_data=ends_at_data,
     )
-
-
-_ARRAYS = ("first", "shares", "whole", "end", "excess", "told", "init_scale")
 
 
 def _triangle(table: Table) -> tuple[np.ndarray, np.ndarray]:

@@ -6,17 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli.sampling import DDIM, names, pixels, sample, save_tiny
+from cli.sampling import DDIM, complaint, names, pixels, sample, save_tiny
 from PIL import Image
 
 from ddpm_jax.cli import main, provenance
 from ddpm_jax.cli.fingerprint import fingerprint
 from ddpm_jax.models import UNet2DModel
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("model") / "tiny")
 
 
 def test_only_missing_images_are_made(
@@ -48,41 +43,42 @@ def test_nothing_is_loaded_when_nothing_is_missing(tiny: Path, tmp_path: Path, m
     assert sample(tiny, out, "--num", "3") == 1
 
 
-@pytest.mark.parametrize(
-    ("argv", "words"),
-    [
-        ("--seed 1", "seed 0, not 1"),
-        ("--eta 0.5", "eta not given, not 0.5"),
-        ("--scheduler ddpm", "DDPMScheduler"),
-        ("--dtype bfloat16", "dtype float32, not bfloat16"),
-        ("--set clip_sample=false", '"clip_sample": false'),
-    ],
-)
 def test_folder_of_other_settings_is_refused(
-    argv: str, words: str, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     text = {"model": str(tiny), "steps": "3", "seed": "0", "dtype": "float32"}
-    config = {"_class_name": "DDIMScheduler", **DDIM.config}
-    text["scheduler"] = json.dumps(config)
+    text["scheduler"] = json.dumps({"_class_name": "DDIMScheduler", **DDIM.config})
     text |= fingerprint(str(tiny), None, None)
     provenance.save_png(Image.new("L", (4, 4)), tmp_path / "00000.png", text, "0")
     before = (tmp_path / "00000.png").read_bytes()
     assert sample(tiny, tmp_path, "--num", "1") == 0  # with the settings of the file
-    capsys.readouterr()
-    assert sample(tiny, tmp_path, "--num", "2", *argv.split()) == 1
-    error = capsys.readouterr().err
-    assert words in error
-    assert error.count("\n") == 1
+    for options, words in {
+        "--seed 1": "seed 0, not 1",
+        "--eta 0.5": "eta not given, not 0.5",
+        "--scheduler ddpm": "DDPMScheduler",
+        "--dtype bfloat16": "dtype float32, not bfloat16",
+        "--set clip_sample=false": '"clip_sample": false',
+    }.items():
+        argv = f"sample --no-cache --model {tiny} --out {tmp_path} --steps 3 --num 2 {options}"
+        assert words in complaint(argv, capsys, 1)
     assert (tmp_path / "00000.png").read_bytes() == before
 
 
-def test_folder_with_another_programs_image_is_refused(
-    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("name", "png"), [("00003.png", True), ("00000.png", False)])
+def test_files_of_other_programs_stay(
+    name: str, png: bool, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    Image.new("L", (4, 4)).save(tmp_path / "00003.png")
+    """A PNG file, and one of another format."""
+    file = tmp_path / name
+    if png:
+        Image.new("L", (4, 4)).save(file)
+    else:
+        file.write_bytes(b"my notes")
+    before = file.read_bytes()
     assert sample(tiny, tmp_path, "--num", "2") == 1
-    assert "00003.png" in capsys.readouterr().err
-    assert names(tmp_path) == ["00003.png"]
+    assert name in capsys.readouterr().err
+    assert names(tmp_path) == [name]
+    assert file.read_bytes() == before
 
 
 def test_damaged_files_are_made_again(
@@ -120,12 +116,6 @@ def test_a_changed_byte_anywhere_is_found(tmp_path: Path):
         assert not provenance.is_complete(file), place
         file.write_bytes(content[:place])
         assert not provenance.is_complete(file), place
-
-
-def test_a_file_of_another_format_stays(tiny: Path, tmp_path: Path):
-    (tmp_path / "00000.png").write_bytes(b"my notes")
-    assert sample(tiny, tmp_path, "--num", "1") == 1
-    assert (tmp_path / "00000.png").read_bytes() == b"my notes"
 
 
 def test_other_weights_under_the_same_name(

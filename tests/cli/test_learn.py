@@ -7,22 +7,18 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from cli.sampling import complaint, names, pixels, sample, save_tiny
-from pipelines.latent_models import parts
+from cli.sampling import complaint, has_images, names, sample
 
 import ddpm_jax as dj
 from ddpm_jax.cli import learn as command
 from ddpm_jax.cli import main
 from ddpm_jax.cli.provenance import read_png
+from ddpm_jax.learning import learn
+from ddpm_jax.learning.subjects import unconditional
 from ddpm_jax.pipelines.unconditional import DDIMPipeline
 from ddpm_jax.tables.files import guidance_of
 
 FEW = "--evaluations 2 --teacher-steps 6 --images 8 --updates 3 --batch-size 4 --no-cache".split()
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("model") / "tiny")
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +28,14 @@ def learned(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def drawn(out: Path, *argv: str) -> int:
+def run(out: Path, *argv: str) -> int:
     return main(["sample", "--no-cache", "--out", str(out), "--num", "2", *argv])
+
+
+def equal(one: dj.Table, other: dj.Table, rtol: float = 0, atol: float = 0) -> None:
+    """Asserts that all numbers of two tables are equal."""
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
 
 
 def test_the_table_is_what_learn_table_gives(tiny: Path, learned: Path) -> None:
@@ -43,22 +45,21 @@ def test_the_table_is_what_learn_table_gives(tiny: Path, learned: Path) -> None:
         cls.from_config(pipe.scheduler.config, timestep_spacing="trailing")
         for cls in (dj.UniPCMultistepScheduler, dj.DPMSolverMultistepScheduler)
     )
+    keys = dj.sample_keys(jax.random.key(0), 8)
+    subject = unconditional(pipe, keys)
     table = dj.learn_table(
-        pipe.unet.denoise,
-        pipe.params,
+        subject.denoise,
+        subject.params,
         start.table(2, grid="dmn"),
         teacher.table(6),
-        dj.sample_keys(jax.random.key(0), 8),
+        keys,
         (8, 8, 1),
         3,
         batch_size=4,
         learning_rate=0.02,
         progress=False,
     )
-    for one, other in zip(
-        jax.tree.leaves(dj.load_table(learned)), jax.tree.leaves(table), strict=True
-    ):
-        np.testing.assert_allclose(one, other, rtol=2e-4, atol=1e-6)
+    equal(dj.load_table(learned), table, rtol=2e-4, atol=1e-6)
 
 
 def test_it_starts_from_a_grid_by_name(tiny: Path, tmp_path: Path) -> None:
@@ -75,21 +76,16 @@ def test_it_starts_from_a_grid_by_name(tiny: Path, tmp_path: Path) -> None:
 
 
 def test_sample_runs_a_file(tiny: Path, learned: Path, tmp_path: Path, capsys: Any) -> None:
-    out = tmp_path / "a.png"
-    assert drawn(out, "--model", str(tiny), "--table", str(learned)) == 0
+    argv, out = ("--model", str(tiny), "--table", str(learned)), tmp_path / "images"
+    assert run(out, *argv) == 0
     assert "2/2" in capsys.readouterr().err
-    text = read_png(out)
+    pipe = DDIMPipeline.from_pretrained(tiny)
+    call: dict[str, Any] = {"table": dj.load_table(learned), "progress": False}
+    assert has_images(out, pipe(jax.random.key(0), batch_size=2, **call).images)
+    text = read_png(out / "00000.png")
     assert text["table"] == str(learned)
     assert len(text["table_sha256"]) == 64
     assert "scheduler" not in text
-    pipe = DDIMPipeline.from_pretrained(tiny)
-    expected = pipe(
-        jax.random.key(0), batch_size=2, table=dj.load_table(learned), progress=False
-    ).images
-    folder = tmp_path / "images"
-    assert drawn(folder, "--model", str(tiny), "--table", str(learned)) == 0
-    for number, image in enumerate(expected):
-        assert np.array_equal(pixels(folder / f"{number:05d}.png"), np.asarray(image))
 
 
 def test_a_models_own_learned_table(tiny: Path, learned: Path, tmp_path: Path, capsys: Any) -> None:
@@ -102,7 +98,6 @@ def test_a_models_own_learned_table(tiny: Path, learned: Path, tmp_path: Path, c
     assert main(argv.split()) == 0
     text = read_png(tmp_path / "a.png")
     assert (text["scheduler"], text["steps"]) == ("learned", "2")
-    capsys.readouterr()
     assert "2 evaluations, got 3" in complaint(argv.replace("2 --out", "3 --out"), capsys, 2)
     assert main(["describe", "--scheduler", "learned", "--steps", "2", "--model", str(model)]) == 0
     assert capsys.readouterr().out.startswith("2 network evaluations")
@@ -130,7 +125,6 @@ def test_named_grids(tiny: Path, tmp_path: Path, capsys: Any) -> None:
     out = tmp_path / "a.png"
     assert sample(tiny, out, "--grid", "rho", "--num", "1") == 0
     assert read_png(out)["grid"] == "rho"
-    capsys.readouterr()
     argv = f"sample --no-cache --out {out} --model {tiny} --grid ays-sd15"
     assert "largest sigma" in complaint(argv, capsys, 2)
 
@@ -149,59 +143,41 @@ def test_interrupted_runs_go_on(
 ) -> None:
     out = tmp_path / "two.json"
     argv = ["learn", "--model", str(tiny), "--out", str(out), *FEW]
-    whole = command.Learn._learn
+    update, calls = learn._update, []
 
-    def stopped(*args: Any) -> None:
-        from ddpm_jax.learning import learn
+    def third_stops(*given: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return update(*given)
 
-        update, calls = learn._update, []
-
-        def second_stops(*given: Any) -> Any:
-            calls.append(1)
-            if len(calls) == 3:
-                raise KeyboardInterrupt
-            return update(*given)
-
-        monkeypatch.setattr(learn, "_update", second_stops)
-        try:
-            whole(*args)
-        finally:
-            monkeypatch.setattr(learn, "_update", update)
-
-    monkeypatch.setattr(command.Learn, "_learn", stopped)
+    monkeypatch.setattr(learn, "_update", third_stops)
     assert main(argv) == 130
     assert "repeat the command" in capsys.readouterr().err
     assert names(tmp_path) == ["two.state.npz"]
-    monkeypatch.setattr(command.Learn, "_learn", whole)
     assert main(argv) == 0
+    assert len(calls) == 4  # two updates, one that was stopped, and the third
     assert names(tmp_path) == ["two.json"]
-    for one, other in zip(
-        jax.tree.leaves(dj.load_table(out)), jax.tree.leaves(dj.load_table(learned)), strict=True
-    ):
-        np.testing.assert_array_equal(one, other)
+    equal(dj.load_table(out), dj.load_table(learned))
 
 
-def test_options_of_other_models_are_refused(tiny: Path, tmp_path: Path, capsys: Any) -> None:
-    text = tmp_path / "text"
-    dj.StableDiffusionPipeline(**parts()).save_pretrained(text)
-    assert "--prompt" in complaint(f"learn --model {text}", capsys, 2)
+def test_options_of_other_models_are_refused(tiny: Path, prompted: Path, capsys: Any) -> None:
+    assert "--prompt" in complaint(f"learn --model {prompted}", capsys, 2)
     assert "no model of text" in complaint(f"learn --model {tiny} --prompt a", capsys, 2)
     assert "--guidance" in complaint(f"learn --model {tiny} --guidance 3", capsys, 2)
-    assert "--labels" in complaint(f"learn --model {text} --prompt a --labels 1", capsys, 2)
+    assert "--labels" in complaint(f"learn --model {prompted} --prompt a --labels 1", capsys, 2)
 
 
 @pytest.mark.slow  # tests/learning/test_subjects.py holds that these are the pipelines' networks
-def test_classes_and_prompts(tmp_path: Path) -> None:
+def test_classes_and_prompts(classes: Path, prompted: Path, tmp_path: Path) -> None:
     """With classes, and with prompts under guidance: each learns, and its table runs."""
-    classes, text = save_tiny(tmp_path / "classes", num_class_embeds=3), tmp_path / "text"
-    dj.StableDiffusionPipeline(**parts()).save_pretrained(text)
     out = tmp_path / "a.json"
     for given in (
         [str(classes), "--labels", "0", "2"],
-        [str(text), "--prompt", "a cat", "a dog", "--guidance", "3"],
+        [str(prompted), "--prompt", "a cat", "a dog", "--guidance", "3"],
     ):
         assert main(["learn", *FEW, "--out", str(out), "--model", *given]) == 0
-        assert drawn(tmp_path / f"{len(given)}.png", "--table", str(out), "--model", *given) == 0
+        assert run(tmp_path / f"{len(given)}.png", "--table", str(out), "--model", *given) == 0
     assert guidance_of(out) == 3
 
 

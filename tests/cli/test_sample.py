@@ -14,34 +14,44 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from cli.sampling import DDIM, complaint, names, pixels, sample, save_tiny
+from cli.sampling import (
+    DDIM,
+    PROGRAM,
+    complaint,
+    drawn,
+    has_images,
+    names,
+    pixels,
+    sample,
+    save_tiny,
+)
 from PIL import Image
-from pipelines.models import SIZE
+from pipelines.models import SIZE, edit
 
 import ddpm_jax as dj
-from ddpm_jax.cli import cache, drawing, main, provenance
-from ddpm_jax.hub import class_names
-from ddpm_jax.images import to_uint8
+from ddpm_jax.cli import cache, main, provenance
+from ddpm_jax.cli.drawing import Drawing
+from ddpm_jax.images import make_grid, to_uint8
 from ddpm_jax.models import UNet2DModel
 from ddpm_jax.pipelines import call
 from ddpm_jax.pipelines.inputs import Inputs
 from ddpm_jax.pipelines.unconditional import DDIMPipeline
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("model") / "tiny")
-
-
-def test_grid(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    """The image, its provenance, and the printed path."""
+def test_grid(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """The images of three batches, their provenance, and the printed path. No cache is used."""
+    monkeypatch.setattr(cache, "use", None)
     out = tmp_path / "new" / "grid.png"
     assert sample(tiny, out, "--num", "5", "--columns", "3", "--seed", "7") == 0
     captured = capsys.readouterr()
     assert str(out) in captured.out
     assert "5/5" in captured.err  # the progress bar
     assert names(out.parent) == ["grid.png"]
-    assert pixels(out).shape == (2 * 66 + 2, 3 * 66 + 2)  # tiles of 64 pixels, 2 between them
+    assert sample(tiny, tmp_path / "images", "--num", "5", "--seed", "7") == 0
+    images = [pixels(tmp_path / "images" / f"{i:05d}.png") for i in range(5)]
+    assert np.array_equal(pixels(out), make_grid([Image.fromarray(one) for one in images], 3))
     text = provenance.read_png(out)
     config = json.loads(text["scheduler"])
     assert (text["model"], text["steps"], text["seed"]) == (str(tiny), "3", "7")
@@ -49,29 +59,23 @@ def test_grid(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert dj.DDIMScheduler.from_config(config) == DDIM
     assert config["_class_name"] == "DDIMScheduler"
     assert json.loads(text["versions"])["jax"] == jax.__version__
+    capsys.readouterr()
     assert main(["info", str(out)]) == 0
     printed = capsys.readouterr().out
     assert all(value in printed for value in text.values())
 
 
 def test_same_images_as_the_pipeline(tiny: Path, tmp_path: Path):
-    out = tmp_path / "images"
-    assert sample(tiny, out, "--num", "2", "--seed", "11", "--eta", "0.5") == 0
-    pipe = DDIMPipeline.from_pretrained(tiny)
-    expected = pipe(
-        jax.random.key(11), batch_size=2, num_inference_steps=3, eta=0.5, progress=False
-    ).images
-    for number, image in enumerate(expected):
-        assert np.array_equal(pixels(out / f"{number:05d}.png"), np.asarray(image))
+    assert sample(tiny, tmp_path / "images", "--num", "2", "--seed", "11", "--eta", "0.5") == 0
+    assert has_images(tmp_path / "images", drawn(tiny, seed=11, eta=0.5))
 
 
 def test_last_batch_is_padded_not_compiled(tiny: Path, count_compilations):
-    draw = drawing.LabelDrawing(
+    draw = Drawing(
         pipe=DDIMPipeline.from_pretrained(tiny),
+        options=lambda _: {},
         table=DDIM.table(2),
         seed=0,
-        labels=(),
-        options={},
         batch_size=5,
         every=None,
     ).draw(range(12))
@@ -98,56 +102,41 @@ def test_strips(tiny: Path, tmp_path: Path):
     assert np.array_equal(strip[:68, 2 * 66 :], grid[:, :68])
     assert np.array_equal(strip[66:, 2 * 66 :], grid[:, 66:])
     predicted = {}
-    DDIMPipeline.from_pretrained(tiny)(
-        jax.random.key(0),
-        batch_size=2,
-        num_inference_steps=5,
-        progress=False,
-        callback=lambda done, images: predicted.update({done: images}),
-        callback_every=2,
-    )
+    store = {"callback": lambda done, images: predicted.update({done: images})}
+    drawn(tiny, steps=5, **store, callback_every=2)
     for number in range(2):
         for column, done in enumerate((2, 4)):
             corner = strip[66 * number + 2 :: 8, 66 * column + 2 :: 8][:SIZE, :SIZE]
             assert np.array_equal(corner, to_uint8(predicted[done])[number, ..., 0])
 
 
-def test_labels_by_name_and_all_of_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    """A run with dropped labels: its last class means no class, and is drawn only if asked for."""
-    model = save_tiny(tmp_path / "model", num_class_embeds=3)
-    class_names.write(model, {0: "cat", 1: "dog", 2: "no class"})
-    out = tmp_path / "all"
-    assert sample(model, out, "--num", "3") == 0
-    assert provenance.read_png(out / "00002.png")["labels"] == "0 1"
-    assert sample(model, tmp_path / "dogs", "--num", "2", "--labels", "dog", "cat") == 0
-    same = [pixels(tmp_path / "dogs" / f"0000{i}.png").tobytes() for i in range(2)]
-    assert same[0] != pixels(out / "00000.png").tobytes()  # a dog where there was a cat
-    capsys.readouterr()
-    assert sample(model, tmp_path / "cows", "--labels", "cow") == 2
-    assert "no class is named cow: 0 cat, 1 dog, 2 no class" in capsys.readouterr().err
-    assert sample(model, tmp_path / "many", "--labels", "7") == 2
-    assert "--labels takes 0 cat, 1 dog, 2 no class; got 7" in capsys.readouterr().err
+def test_labels(classes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """By name, repeated cyclically. By default all but the one that means no class."""
+
+    def images(name: str, labels: str = "") -> list[bytes]:
+        out = tmp_path / name
+        assert sample(classes, out, "--num", "3", *labels.split()) == 0
+        return [pixels(out / name).tobytes() for name in names(out)]
+
+    everything = images("all")
+    dogs, cats = images("dogs", "--labels dog cat"), images("cats", "--labels cat")
+    assert [a == b for a, b in zip(everything, cats, strict=True)] == [True, False, True]
+    assert [a == b for a, b in zip(dogs, cats, strict=True)] == [False, True, False]
+    assert provenance.read_png(tmp_path / "all" / "00002.png")["labels"] == "0 1"
+    assert provenance.read_png(tmp_path / "dogs" / "00002.png")["labels"] == "1 0"
+    base = f"sample --no-cache --model {classes} --out {tmp_path / 'none'} --labels"
+    said = complaint(f"{base} cow", capsys, 2)
+    assert "no class is named cow: 0 cat, 1 dog, 2 no class" in said
+    said = complaint(f"{base} 7", capsys, 2)
+    assert "--labels takes 0 cat, 1 dog, 2 no class; got 7" in said
 
 
-def test_guidance_is_that_of_the_pipeline(tmp_path: Path):
-    model = save_tiny(tmp_path / "model", num_class_embeds=3)
-    class_names.write(model, {0: "cat", 1: "dog", 2: "no class"})
+def test_guidance_is_that_of_the_pipeline(classes: Path, tmp_path: Path):
     out = tmp_path / "guided"
     argv = "--num 2 --labels dog --guidance 3 --guidance-interval 0.1 5"
-    assert sample(model, out, *argv.split()) == 0
-    pipe = DDIMPipeline.from_pretrained(model)
-    images = pipe(
-        jax.random.key(0),
-        batch_size=2,
-        num_inference_steps=3,
-        class_labels="dog",
-        guidance_scale=3.0,
-        guidance_interval=(0.1, 5.0),
-        progress=False,
-        output_type="np",
-    ).images
-    for i, image in enumerate(to_uint8(images)):
-        np.testing.assert_array_equal(pixels(out / f"0000{i}.png"), image[..., 0])
+    assert sample(classes, out, *argv.split()) == 0
+    guided = {"guidance_scale": 3.0, "guidance_interval": (0.1, 5.0)}
+    assert has_images(out, drawn(classes, class_labels="dog", **guided))
     settings = provenance.read_png(out / "00000.png")
     assert (settings["guidance"], settings["guidance_interval"]) == ("3.0", "(0.1, 5.0)")
 
@@ -164,12 +153,9 @@ def test_images_to_begin_with_are_those_of_the_pipeline(tiny: Path, tmp_path: Pa
         given["mask_image"] = black
     out = tmp_path / "out"
     assert sample(tiny, out, *argv) == 0
-    pipe = DDIMPipeline.from_pretrained(tiny)
-    call: dict[str, Any] = {"num_inference_steps": 3, "progress": False}
-    images = pipe(jax.random.key(0), batch_size=2, **given, **call).images
-    for number, image in enumerate(images):
-        assert np.array_equal(pixels(out / f"{number:05d}.png"), np.asarray(image))
-        assert (np.asarray(image) == 99).all() == masked
+    images = drawn(tiny, **given)
+    assert has_images(out, images)
+    assert all((np.asarray(image) == 99).all() == masked for image in images)
     assert {"image_sha256", "strength"} <= set(provenance.read_png(out / "00000.png"))
 
 
@@ -194,55 +180,29 @@ def test_a_network_alone_takes_its_scheduler_from_elsewhere(
     assert len(drawn) == 1
 
 
-def test_labels_repeat_cyclically(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    model = save_tiny(tmp_path / "model", num_class_embeds=3)
-    assert sample(model, tmp_path / "both", "--num", "3", "--labels", "0", "2") == 0
-    assert sample(model, tmp_path / "zero", "--num", "3", "--labels", "0") == 0
-    same = [
-        np.array_equal(pixels(tmp_path / "both" / name), pixels(tmp_path / "zero" / name))
-        for name in names(tmp_path / "both")
-    ]
-    assert same == [True, False, True]
-    assert provenance.read_png(tmp_path / "both" / "00000.png")["labels"] == "0 2"
-
-
 @pytest.mark.parametrize(
     ("fields", "labels", "words"),
     [
-        ({}, ["1"], "--labels is for models with classes, but this model has none"),
-        ({"num_class_embeds": 3}, ["2", "3", "-1"], "classes from 0 to 2; got -1, 3"),
-        ({"class_embed_type": "timestep"}, [], "pass --labels with numbers"),
-        ({"class_embed_type": "identity"}, ["1"], "vectors"),
+        ({"num_class_embeds": 3}, "--labels 2 3 -1", "classes from 0 to 2; got -1, 3"),
+        ({"class_embed_type": "timestep"}, "", "pass --labels with numbers"),
+        ({"class_embed_type": "identity"}, "--labels 1", "vectors"),
     ],
 )
 def test_labels_are_checked_first(
     fields: dict[str, object],
-    labels: list[str],
+    labels: str,
     words: str,
     tmp_path: Path,
-    monkeypatch,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ):
-    """The error is one line. There is no progress bar, and nothing is loaded or made."""
+    """There is no progress bar, and nothing is loaded or made."""
     model = save_tiny(tmp_path / "model")
-    config = model / "unet" / "config.json"
-    config.write_text(json.dumps(json.loads(config.read_text()) | fields))
+    edit(model / "unet" / "config.json", **fields)
     monkeypatch.setattr(UNet2DModel, "from_pretrained", None)
-    argv = ["--labels", *labels] if labels else []
-    assert sample(model, tmp_path / "out", *argv) == 2
-    error = capsys.readouterr().err
-    assert words in error
-    assert error.count("\n") == 1
+    argv = f"sample --no-cache --model {model} --out {tmp_path / 'out'} {labels}"
+    assert words in complaint(argv, capsys, 2)
     assert names(tmp_path) == ["model"]
-
-
-@pytest.mark.parametrize(
-    "scheduler", ["euler-ancestral", pytest.param("pndm", marks=pytest.mark.slow)]
-)
-def test_schedulers(scheduler: str, tiny: Path, tmp_path: Path):
-    out = tmp_path / "a.png"
-    assert sample(tiny, out, "--num", "1", "--scheduler", scheduler, steps=5) == 0
-    assert scheduler.split("-")[0] in provenance.read_png(out)["scheduler"].lower()
 
 
 def test_dtype(tiny: Path, tmp_path: Path):
@@ -282,27 +242,11 @@ def test_images_that_are_not_numbers(
     assert not names(tmp_path)
 
 
-def test_a_file_appears_only_when_complete(tmp_path: Path, monkeypatch):
-    def half(self: Image.Image, path: Path, **_: object) -> None:
-        path.write_bytes(b"half")
-        raise OSError("disk full")
-
-    monkeypatch.setattr(Image.Image, "save", half)
-    with pytest.raises(OSError, match="disk full"):
-        provenance.save_png(Image.new("L", (4, 4)), tmp_path / "a.png", {}, "0")
-    assert not names(tmp_path)
-
-
 @contextlib.contextmanager
 def running(*argv: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
     """The command in its own process, which ends with the block."""
     # Children of a background job ignore SIGINT. This sets the handler of a terminal.
-    code = """
-import signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from ddpm_jax.cli import main
-sys.exit(main(sys.argv[1:]))
-"""
+    code = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {PROGRAM}"
     with subprocess.Popen(
         [sys.executable, "-c", code, *argv],
         cwd=Path(__file__).parents[2],
@@ -349,23 +293,6 @@ def test_compiled_programs_are_cached(tiny: Path, tmp_path: Path):
     assert np.array_equal(pixels(tmp_path / "a.png"), pixels(tmp_path / "b.png"))
 
 
-def test_no_cache(tiny: Path, tmp_path: Path, monkeypatch):
-    used = []
-    monkeypatch.setattr(cache, "use", used.append)
-    assert sample(tiny, tmp_path / "a.png", "--num", "1") == 0
-    assert not used
-
-
-def test_a_run_continues_without_a_writable_cache(
-    tiny: Path, tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
-):
-    monkeypatch.setattr(cache, "folder", lambda: Path(os.devnull) / "cache")
-    argv = f"sample --model {tiny} --num 1 --steps 2 --out {tmp_path / 'a.png'}"
-    assert main(argv.split()) == 0
-    assert capsys.readouterr().err.count("compiling without a cache") == 1
-    assert names(tmp_path) == ["a.png"]
-
-
 def test_upscale(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """The command's images are the pipeline's under PiGDM; other sizes are refused."""
     small, out = tmp_path / "small.png", tmp_path / "images"
@@ -374,13 +301,7 @@ def test_upscale(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert sample(tiny, out, "--num", "2", "--upscale", str(small)) == 0
     y = 2 * values.astype(np.float32).reshape(1, 4, 4, 1) / 255 - 1
     guide = dj.pigdm(dj.Downsampled(2), y, 1 / 255, data_std=0.5)
-    pipe = DDIMPipeline.from_pretrained(tiny)
-    expected = pipe(
-        jax.random.key(0), batch_size=2, num_inference_steps=3, guide=guide, progress=False
-    ).images
-    for number, image in enumerate(expected):
-        assert np.array_equal(pixels(out / f"{number:05d}.png"), np.asarray(image))
-    capsys.readouterr()
+    assert has_images(out, drawn(tiny, guide=guide))
     Image.fromarray(values[:3]).save(small)
     argv = f"sample --model {tiny} --out a.png --upscale {small}"
     assert "8x8 by a whole factor, got 4x3" in complaint(argv, capsys, 2)

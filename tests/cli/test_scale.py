@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cli.eight import NUM, RUNS
-from cli.sampling import names, pixels, save_tiny
+from cli.sampling import PROGRAM, names, pixels
 
 from ddpm_jax.cli.devices import Devices, local_devices
 
@@ -53,18 +53,13 @@ def printed(process: "subprocess.Popen[str]") -> str:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("model") / "tiny")
-
-
-@pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("images")
 
 
 @pytest.fixture(scope="module")
-def eight(model: Path, folder: Path) -> Any:
-    run = launch("-m", "tests.cli.eight", str(model), str(folder), devices=8)
+def eight(tiny: Path, folder: Path) -> Any:
+    run = launch("-m", "tests.cli.eight", str(tiny), str(folder), devices=8)
     return json.loads(printed(run).splitlines()[-1])
 
 
@@ -120,14 +115,13 @@ def test_the_same_images_at_any_batch_size(eight: Any, folder: Path, name: str):
 @pytest.mark.slow  # fast: test_share::test_a_process_makes_its_part_and_leaves_the_others_alone
 @pytest.mark.parametrize("form", ["png", "npz"])
 def test_two_processes_make_one_folder(
-    eight: Any, folder: Path, model: Path, tmp_path: Path, form: str
+    eight: Any, folder: Path, tiny: Path, tmp_path: Path, form: str
 ):
     """With the bits of one process; the first to end does not wait for, or stop, the other."""
     out = tmp_path / "out"
-    argv = f"--no-cache --model {model} --steps 4 --eta 1 --num {NUM} --batch-size 12 --out {out}"
+    argv = f"--no-cache --model {tiny} --steps 4 --eta 1 --num {NUM} --batch-size 12 --out {out}"
     shards = "--format npz --shard-size 5" if form == "npz" else ""
-    code = "import sys; from ddpm_jax.cli import main; sys.exit(main(sys.argv[1:]))"
-    command = ("-c", code, "sample", *argv.split(), *shards.split())
+    command = ("-c", PROGRAM, "sample", *argv.split(), *shards.split())
     both = [
         launch(*command, devices=4, JAX_NUM_PROCESSES="2", JAX_PROCESS_ID=str(index))
         for index in range(2)

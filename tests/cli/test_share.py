@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli.sampling import names, pixels, sample, save_tiny
+from cli.sampling import names, pixels, sample
 
 from ddpm_jax.cli import main
 from ddpm_jax.cli.output import Folder
@@ -21,11 +21,6 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     for name in [*VARIABLES, *(name for pair in LAUNCHERS.values() for name in pair)]:
         monkeypatch.delenv(name, raising=False)
     return monkeypatch
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("model") / "tiny")
 
 
 @pytest.mark.parametrize("num", [1, 7, 100])
@@ -87,10 +82,6 @@ def test_a_grid_is_refused_before_anything_is_read(
     nothing_set.setattr(UNet2DModel, "read_model", None)
     assert sample(tiny, tmp_path / "a.png") == 2
     assert "2 processes cannot share a grid: pass a folder to --out" in capsys.readouterr().err
-
-
-def test_one_process_by_default():
-    assert find_place() == (0, 1)
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli.sampling import names, sample, save_tiny
+from cli.sampling import names, sample
 from PIL import Image
 
 from ddpm_jax.cli import writer
@@ -78,11 +78,6 @@ def test_what_is_computed_is_kept_after_an_interrupt():
     assert written == [0, 1]
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("model") / "tiny")
-
-
 def test_the_command_reports_a_full_disk(
     tiny: Path, tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
 ):
@@ -98,11 +93,24 @@ def test_the_command_reports_a_full_disk(
     assert names(tmp_path / "out") == []
 
 
+@pytest.mark.parametrize(
+    ("out", "said", "kept"),
+    [
+        ("out", "run the same command again", ["00000.png", "00001.png"]),
+        ("a.png", "interrupted; nothing was written", []),
+    ],
+)
 def test_the_command_keeps_what_was_computed_before_an_interrupt(
-    tiny: Path, tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
+    out: str,
+    said: str,
+    kept: list[str],
+    tiny: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ):
-    """Ctrl-C in the second batch: the first is there, and nothing else."""
-    original, calls = Drawing._run, []
+    """Ctrl-C in the second batch: the first is in a folder, and no file of a grid."""
+    original, calls = Drawing._batch, []
 
     def stopped(self: Drawing, *arguments: object) -> list[SampledImage]:
         calls.append(arguments)
@@ -110,7 +118,7 @@ def test_the_command_keeps_what_was_computed_before_an_interrupt(
             raise KeyboardInterrupt
         return original(self, *arguments)
 
-    monkeypatch.setattr(Drawing, "_run", stopped)
-    assert sample(tiny, tmp_path / "out", "--num", "6") == 130
-    assert "run the same command again" in capsys.readouterr().err
-    assert names(tmp_path / "out") == ["00000.png", "00001.png"]
+    monkeypatch.setattr(Drawing, "_batch", stopped)
+    assert sample(tiny, tmp_path / out, "--num", "6") == 130
+    assert said in capsys.readouterr().err
+    assert names(tmp_path / out if kept else tmp_path) == kept
