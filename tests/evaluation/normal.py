@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
@@ -9,6 +10,10 @@ from jaxtyping import Array
 import ddpm_jax as dj
 
 LEVELS = (np.arange(256) / 127.5 - 1).astype(np.float32)
+
+
+def keys_of(count: int, seed: int = 0) -> Array:
+    return dj.sample_keys(jax.random.key(seed), count)
 
 
 def pixels(seed: int, shape: tuple[int, ...], std: float) -> np.ndarray:

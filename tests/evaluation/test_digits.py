@@ -33,8 +33,8 @@ def half(judge: Judge) -> Digits:
 
 
 def test_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(ImportError, match=r"needs scikit-learn: pip install 'ddpm-jax\[eval"):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(ImportError, match=r"needs sklearn: pip install 'ddpm-jax\[eval"):
         real_digits()
 
 

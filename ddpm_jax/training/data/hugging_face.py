@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ddpm_jax.extras import missing
+from ddpm_jax.extras import check_installed
 from ddpm_jax.hub.files import first_line
 from ddpm_jax.training.data.decoding import Header, Pixels, UnreadableImage, decode, read_header
 from ddpm_jax.training.data.settings import Data
@@ -112,10 +112,9 @@ def open_hub(data: Data) -> Opened:
 
 
 def _datasets(user: str) -> Any:
-    try:
-        import datasets
-    except ImportError as error:
-        raise missing("datasets", user) from error
+    check_installed(("datasets",), user)
+    import datasets
+
     return datasets
 
 
