@@ -24,6 +24,8 @@ class ArrayImages:
     Raises ValueError for other shapes and types, and for floats outside [0, 1].
     """
 
+    converts = False
+
     def __init__(self, images: np.ndarray, name: str, file: tuple[Path, str | None] | None = None):
         check_images(images, name)
         self._images = images
@@ -40,11 +42,6 @@ class ArrayImages:
         self.__dict__.update(state)
         if self._file is not None:
             self._images = load(*self._file)
-
-    @property
-    def converts(self) -> bool:
-        """Arrays are not converted."""
-        return False
 
     def __len__(self) -> int:
         return len(self._images)

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -35,11 +35,7 @@ class DatasetImages:
     rows: "datasets.Dataset"
     column: str
     name: str
-
-    @property
-    def converts(self) -> bool:
-        """Image files are converted to the number of channels."""
-        return True
+    converts: ClassVar[bool] = True
 
     def __len__(self) -> int:
         return len(self.rows)

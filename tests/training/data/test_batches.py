@@ -219,6 +219,7 @@ def test_missing_grain(source: Source, file: str, monkeypatch: pytest.MonkeyPatc
         make_batches(source, Data(name=file), batch_size=4, seed=0)
 
 
+@pytest.mark.slow  # fast: test_package::test_host_rooms_import_no_jax
 def test_no_device_is_touched(file: str):
     """jax may be imported, by the package and by grain, but its devices are never asked for."""
     code = (
