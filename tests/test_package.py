@@ -24,6 +24,7 @@ FLOORS = {
 }
 FLOOR = {module: floor for floor, modules in FLOORS.items() for module in modules.split()}
 HOST_ROOMS = ("tables.schedules", "tables.spacing", "images", "pixels", "hub", "text")
+HOST_ROOMS += ("training.data",)  # which worker processes import, too
 """Rooms that need no jax at all."""
 
 

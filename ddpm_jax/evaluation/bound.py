@@ -203,7 +203,7 @@ def split(
     Raises ValueError for an output of another shape.
     """
     channels = x.shape[-1]
-    learned = scheduler.variance_type in ("learned", "learned_range")
+    learned = scheduler.variance_type.startswith("learned")
     accepted = (2 * channels,) if learned else (channels, 2 * channels)
     if output.shape[:-1] != x.shape[:-1] or output.shape[-1] not in accepted:
         raise ValueError(

@@ -31,7 +31,7 @@ from jaxtyping import Float, Int
 from ddpm_jax.evaluation.digits_classifier import read_classifier
 from ddpm_jax.evaluation.metrics.fid import frechet_distance
 from ddpm_jax.evaluation.statistics import Statistics
-from ddpm_jax.extras import missing
+from ddpm_jax.extras import check_installed
 
 if TYPE_CHECKING:
     from sklearn.calibration import CalibratedClassifierCV
@@ -60,10 +60,9 @@ def real_digits() -> Digits:
     Raises:
         ImportError: scikit-learn is not installed.
     """
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise missing("scikit-learn", "the judge of digits", "evaluation") from error
+    check_installed(("sklearn",), "the judge of digits", "evaluation")
+    from sklearn.datasets import load_digits
+
     data: Any = load_digits()
     return Digits(data.data / 16, data.target)
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from ddpm_jax._typing import AnyArray
 from ddpm_jax.evaluation.distortion import RateDistortion
-from ddpm_jax.extras import missing
+from ddpm_jax.extras import check_installed
 from ddpm_jax.hub.files import replacing
 from ddpm_jax.images import make_grid, to_unit
 
@@ -26,10 +26,9 @@ def draw_rate_distortion(curves: Mapping[str, RateDistortion], path: Path) -> No
     Raises:
         ImportError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise missing("matplotlib", "a curve of rate and distortion", "evaluation") from error
+    check_installed(("matplotlib",), "a curve of rate and distortion", "evaluation")
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(10, 3.2), layout="constrained")
     by_step, rate_by_step, by_rate = figure.subplots(1, 3)
     step, error, bits = "reverse process step", "RMSE, pixels 0 to 255", "rate, bits/dim"

@@ -44,8 +44,6 @@ THREADS = 4
 class Resizing(ABC):
     """A way from uint8 images to a network's input, partly on the host and partly on the device.
 
-    Values, equal if they are of one class.
-
     Attributes:
         name: what it is called.
     """
@@ -63,12 +61,6 @@ class Resizing(ABC):
     def fault(self, shape: tuple[int, ...], size: Size) -> str | None:
         """Why images (h, w, c) cannot be resized, or None."""
         return None
-
-    def __eq__(self, other: object) -> bool:
-        return type(self) is type(other)
-
-    def __hash__(self) -> int:
-        return hash(type(self))
 
 
 class PytorchFid(Resizing):

@@ -75,11 +75,7 @@ class SourceImages(ImageSet):
                 yield np.stack(list(threads.map(self._image, indices)))
 
     def _image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
-        return to_bytes(self.source.image(index, None))
-
-
-def to_bytes(image: np.ndarray) -> UInt8[np.ndarray, "..."]:
-    """uint8 unchanged; floats in [0, 1] rounded to 0...255, half to even."""
-    if image.dtype == np.uint8:
-        return image
-    return (image * 255).round().clip(0, 255).astype(np.uint8)
+        image = self.source.image(index, None)
+        if image.dtype == np.uint8:
+            return image
+        return (image * 255).round().clip(0, 255).astype(np.uint8)  # half to even

@@ -73,7 +73,8 @@ class Objective(Group):
 
     def training_faults(self, scheduler: DDPMScheduler) -> list[str]:
         """A sentence for each way in which it does not fit the variance of a scheduler."""
-        learned, kind = learns_variance(scheduler), scheduler.variance_type
+        kind = scheduler.variance_type
+        learned = kind.startswith("learned")
         if learned and self.loss == "simple":
             return [f'variance_type "{kind}" is not trained by loss "simple": use "hybrid"']
         if not learned and self.loss == "hybrid":
@@ -232,7 +233,7 @@ class Loss:
         given = batch if drawn.label is None else {**batch, "label": drawn.label}
         rngs = {"dropout": drawn.dropout} if train else None
         output = self.predict(params, x, drawn.timestep, given, rngs, train)
-        if not learns_variance(self.scheduler):
+        if not self.scheduler.variance_type.startswith("learned"):
             return output, None
         prediction, values = jnp.split(output, 2, axis=-1)
         return prediction, values
@@ -259,11 +260,6 @@ class Loss:
     @cached_property
     def _posterior(self) -> Posterior:
         return posterior(self.scheduler)
-
-
-def learns_variance(scheduler: DDPMScheduler) -> bool:
-    """Whether the network has a second half for the variance."""
-    return scheduler.variance_type in ("learned", "learned_range")
 
 
 def _at(column: Float[np.ndarray, "T"], timestep: Int[Array, " b"]) -> Float[Array, " b"]:

@@ -77,8 +77,6 @@ def start_processes(
     )
     if count is not None and place is not None and place >= count:
         faults.append(f"index must be below {count}, the number of processes; got {place}")
-    if timeout < 1:
-        faults.append(f"timeout must be at least 1 second, got {timeout}")
     if faults:
         raise ValueError("; ".join(faults))
     try:

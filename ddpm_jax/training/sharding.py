@@ -23,7 +23,6 @@ import numpy as np
 from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from ddpm_jax._typing import is_whole
 from ddpm_jax.training.state import TrainState, init_state
 from ddpm_jax.training.step import LossFunction, Metrics
 
@@ -55,14 +54,7 @@ def make_mesh(data: int | None = None, fsdp: int = 1) -> Mesh:
     """
     devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
     count = len(devices)
-    faults = [
-        f"{name} must be a whole number of at least 1, got {value!r}"
-        for name, value in (("data", data), ("fsdp", fsdp))
-        if value is not None and not (is_whole(value) and value >= 1)
-    ]
-    if faults:
-        raise ValueError("; ".join(faults))
-    if count % fsdp:
+    if fsdp < 1 or count % fsdp:
         raise ValueError(f"fsdp must divide the number of devices, {count}; got {fsdp}")
     data = count // fsdp if data is None else data
     if data * fsdp != count:
@@ -227,7 +219,7 @@ def place_batch(batch: Any, mesh: Mesh, *, stacked: bool = False) -> Any:
     """
     sharding, axis = batch_sharding(mesh, stacked=stacked), int(stacked)
     devices = len(mesh.local_devices)
-    for size in sorted({_rows(leaf, axis) for leaf in jax.tree.leaves(batch)}):
+    for size in sorted({leaf.shape[axis] for leaf in jax.tree.leaves(batch)}):
         if not size or size % devices:
             raise ValueError(
                 f"a batch must divide over this process's {devices} devices, got {size} images"
@@ -263,9 +255,3 @@ def _place(leaf: Any, sharding: NamedSharding) -> jax.Array:
         return jax.device_put(leaf, sharding)
     host = np.asarray(leaf)
     return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
-
-
-def _rows(leaf: Any, axis: int) -> int:
-    if leaf.ndim <= axis:
-        raise ValueError(f"every array of a batch needs an axis {axis}, got shape {leaf.shape}")
-    return leaf.shape[axis]

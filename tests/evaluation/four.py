@@ -21,8 +21,8 @@ from tests.evaluation.normal import epsilon, params_of
 from tests.pipelines.models import pipeline
 
 NUM = 10
-RUNS = {"one": (1, 5), "four": (4, 6)}
-"""Devices, and --batch-size, which must become 8 for four devices."""
+RUNS = {1: 5, 4: 6}
+"""--batch-size by the number of devices; it must become 8 for four."""
 
 
 def images(count: int) -> np.ndarray:
@@ -50,42 +50,48 @@ def of_features() -> dict[str, object]:
     }
 
 
-def of_command(folder: Path, count: int, batch: int) -> dict[str, Any]:
-    """The bound by the command on so many devices, and the rows of each batch on each of them."""
-    rows: list[list[int]] = []
-    place, some = Loaded._place, jax.local_devices()[:count]
+def numbers(denoise: Any, params: Any, scheduler: Any, count: int, metric: Likelihood) -> Any:
+    """A metric's on so many devices, of batches of RUNS."""
+    devices, pixels = over(jax.local_devices()[:count]), images(NUM)
+    size = devices.batch_size(RUNS[count], 1, NUM)
+    batches = [pixels[i : i + size] for i in range(0, NUM, size)]
+    placed = jax.device_put(params, devices.whole)
+    place = partial(jax.device_put, device=devices.split)
+    model = ModelEvidence(denoise, placed, scheduler, batches, size, None, place)
+    return metric.compute(Evidence(model=model))
+
+
+def of_bound(folder: Path) -> dict[str, Any]:
+    """By the command on four devices, with the rows of each batch on each, and by hand on one."""
+    pipe, rows, place = pipeline(dj.DDPMPipeline), list[list[int]](), Loaded._place
+    pipe.save_pretrained(folder / "model")
+    np.save(folder / "real.npy", images(NUM))
 
     def seen(self: Loaded, arrays: Any) -> Any:
         placed = place(self, arrays)
         rows.append([shard.data.shape[0] for shard in placed[0].addressable_shards])
         return placed
 
-    always = f"evaluate {folder / 'model'} --metrics nll --no-cache --out {folder / 'r.json'}"
-    given = f"--against {folder / 'real.npy'} --batch-size {batch}"
-    options = f"--metric-options nll.num={NUM} nll.timesteps=3"
-    with patch.object(jax, "local_devices", lambda: some), patch.object(Loaded, "_place", seen):
-        assert main(f"{always} {given} {options}".split()) == 0
-    return {**json.loads((folder / "r.json").read_text())["metrics"]["nll"], "rows": rows}
+    command = f"evaluate {folder / 'model'} --metrics nll --no-cache --out {folder / 'r.json'}"
+    options = f"--against {folder / 'real.npy'} --batch-size {RUNS[4]}"
+    with patch.object(Loaded, "_place", seen):
+        assert main(f"{command} {options} --metric-options nll.timesteps=3".split()) == 0
+    four = json.loads((folder / "r.json").read_text())["metrics"]["nll"]
+    network = (pipe.unet.denoise, pipe.params, pipe.scheduler)
+    return {"one": numbers(*network, 1, Likelihood(timesteps=3)), "four": four, "rows": rows}
 
 
-def of_flow(count: int, batch: int) -> dict[str, float]:
-    """The flow's numbers on so many devices, of an exact network: it compiles in little time."""
-    devices, scheduler = over(jax.local_devices()[:count]), dj.DDPMScheduler()
-    params = jax.device_put(params_of(scheduler, 0.3), devices.whole)
-    size, pixels = devices.batch_size(batch, 1, NUM), images(NUM)
-    batches = [pixels[i : i + size] for i in range(0, NUM, size)]
-    place = partial(jax.device_put, device=devices.split)
-    model = ModelEvidence(epsilon, params, scheduler, batches, size, None, place)
-    return Likelihood(method="flow", tolerance=1e-3).compute(Evidence(model=model))
+def of_flow() -> dict[str, Any]:
+    """Of an exact network, which compiles in little time."""
+    scheduler, metric = dj.DDPMScheduler(), Likelihood(method="flow", tolerance=1e-3)
+    network = (epsilon, params_of(scheduler, 0.3), scheduler)
+    return {name: numbers(*network, count, metric) for name, count in (("one", 1), ("four", 4))}
 
 
 def run(folder: Path) -> dict[str, object]:
-    pipeline(dj.DDPMPipeline).save_pretrained(folder / "model")
-    np.save(folder / "real.npy", images(13))
-    bound = {name: of_command(folder, *given) for name, given in RUNS.items()}
     solver = importlib.util.find_spec("diffrax") is not None
-    flow = {name: of_flow(*given) for name, given in RUNS.items()} if solver else {}
-    return {"features": of_features(), "bound": bound, "flow": flow}
+    flow = of_flow() if solver else {}
+    return {"features": of_features(), "bound": of_bound(folder), "flow": flow}
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Random weights of Inception-v3, the same on every machine, under torch's names."""
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 import weights_convert
@@ -15,21 +15,14 @@ SEED = 7
 def random_params() -> dict[str, Any]:
     """Params whose features are of the size of 1, and differ between images."""
     rng = np.random.default_rng(SEED)
-    return _drawn(rng, InceptionV3().shapes())
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: _leaf(rng, path[-1].key, leaf.shape), InceptionV3().shapes()
+    )
 
 
 def random_state() -> dict[str, np.ndarray]:
     """The same as a torch state dict."""
     return weights_convert.to_torch(random_params())
-
-
-def _drawn(rng: np.random.Generator, shapes: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: _drawn(rng, shapes[name])
-        if isinstance(shapes[name], Mapping)
-        else _leaf(rng, name, shapes[name].shape)
-        for name in sorted(shapes)
-    }
 
 
 def _leaf(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> np.ndarray:

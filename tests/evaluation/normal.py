@@ -1,7 +1,9 @@
 """Networks that are exact for pixels of independent normal numbers, and their expected figures."""
 
+from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
@@ -9,6 +11,10 @@ from jaxtyping import Array
 import ddpm_jax as dj
 
 LEVELS = (np.arange(256) / 127.5 - 1).astype(np.float32)
+
+
+def keys_of(count: int, seed: int = 0) -> Array:
+    return dj.sample_keys(jax.random.key(seed), count)
 
 
 def pixels(seed: int, shape: tuple[int, ...], std: float) -> np.ndarray:
@@ -34,16 +40,8 @@ def answer(kind: str, params: Any, x: Array, timestep: Array) -> Array:
     return {"sample": x0, "epsilon": eps, "v_prediction": alpha * eps - sigma * x0}[kind]
 
 
-def epsilon(params: Any, x: Array, timestep: Array) -> Array:
-    return answer("epsilon", params, x, timestep)
-
-
-def sample(params: Any, x: Array, timestep: Array) -> Array:
-    return answer("sample", params, x, timestep)
-
-
-def v_prediction(params: Any, x: Array, timestep: Array) -> Array:
-    return answer("v_prediction", params, x, timestep)
+NETWORKS = {kind: partial(answer, kind) for kind in ("epsilon", "sample", "v_prediction")}
+epsilon = NETWORKS["epsilon"]
 
 
 def epsilon_and_variance(params: Any, x: Array, timestep: Array) -> Array:
@@ -51,9 +49,6 @@ def epsilon_and_variance(params: Any, x: Array, timestep: Array) -> Array:
     at = params["log_var"][timestep.astype(int)]
     at = at.reshape(-1, 1, 1, 1) if at.ndim else at
     return jnp.concatenate([epsilon(params, x, timestep), jnp.broadcast_to(at, x.shape)], -1)
-
-
-NETWORKS = {"epsilon": epsilon, "sample": sample, "v_prediction": v_prediction}
 
 
 def params_of(scheduler: Any, std: float) -> dict[str, Any]:

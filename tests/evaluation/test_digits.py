@@ -33,8 +33,8 @@ def half(judge: Judge) -> Digits:
 
 
 def test_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(ImportError, match=r"needs scikit-learn: pip install 'ddpm-jax\[eval"):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(ImportError, match=r"needs sklearn: pip install 'ddpm-jax\[eval"):
         real_digits()
 
 
@@ -56,6 +56,7 @@ def test_the_features_tell_digits_apart(judge: Judge) -> None:
     assert (scores.argmax(1) == judge.digits.labels).mean() > 0.999
 
 
+@pytest.mark.slow  # fast: test_the_features_tell_digits_apart
 def test_the_bundled_classifier_is_what_its_script_makes(tmp_path: Path) -> None:
     train(tmp_path / "again.safetensors")
     with open_weights(tmp_path / "again.safetensors") as again, open_weights(CLASSIFIER) as bundled:

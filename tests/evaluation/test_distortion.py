@@ -4,21 +4,20 @@ import math
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 import ddpm_jax as dj
 from ddpm_jax.evaluation.drawing import decoding_strip, draw_rate_distortion
-from tests.evaluation.normal import chain, epsilon, params_of, pixels
+from tests.evaluation.normal import chain, epsilon, keys_of, params_of, pixels
 
 STD, STEPS = 0.3, 20
 SHAPE = (31, 33, 1)
 SCHEDULER = chain(STEPS)
 PARAMS = params_of(SCHEDULER, STD)
 X0 = pixels(0, (2, *SHAPE), STD)
-KEYS = dj.sample_keys(jax.random.key(0), 2)
+KEYS = keys_of(2)
 
 
 @pytest.fixture(scope="module")

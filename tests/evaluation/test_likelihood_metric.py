@@ -1,5 +1,6 @@
-"""The metric of likelihood: the numbers of the functions, whatever the batches, with labels too."""
+"""Likelihoods of a set, and their metric: those of the functions, whatever the batches."""
 
+import re
 from typing import Any
 
 import jax
@@ -11,14 +12,15 @@ from jax import Array
 import ddpm_jax as dj
 from ddpm_jax.evaluation.levels import from_uint8
 from ddpm_jax.evaluation.metrics import Evidence, Likelihood, ModelEvidence
-from tests.evaluation.normal import chain, epsilon, params_of, pixels
+from ddpm_jax.evaluation.nll import bits_of_set
+from tests.evaluation.normal import chain, epsilon, keys_of, params_of, pixels
 
 STD = 0.3
 SCHEDULER = chain(12)
 PARAMS = params_of(SCHEDULER, STD)
 IMAGES = np.rint(pixels(0, (5, 4, 3, 1), STD) * 127.5 + 127.5).astype(np.uint8)
 LABELS = np.array([0, 1, 1, 0, 1], np.int32)
-X0, KEYS = from_uint8(IMAGES), dj.sample_keys(jax.random.key(3), 5)
+X0, KEY, KEYS = from_uint8(IMAGES), jax.random.key(3), keys_of(5, seed=3)
 
 
 def of_classes(params: Any, x: Array, timestep: Array) -> Array:
@@ -65,6 +67,43 @@ def test_the_flow_with_labels() -> None:
         )
 
 
+def bound(x0: np.ndarray, keys: Array) -> Array:
+    return dj.variational_bound(epsilon, PARAMS, SCHEDULER, x0, keys).total
+
+
+def nan_for_one(x0: np.ndarray, keys: Array) -> np.ndarray:
+    """NaN for the image IMAGES[3] alone."""
+    same = np.abs(x0 - from_uint8(IMAGES[3:4])).max((1, 2, 3)) == 0
+    return np.where(same, np.nan, 1.0)
+
+
+def test_a_set_in_batches() -> None:
+    found = bits_of_set(bound, [IMAGES[:3], IMAGES[3:]], KEY, progress=False)
+    expected = np.asarray(bound(X0, KEYS), np.float64)
+    np.testing.assert_allclose(found.bits_per_dim, expected, rtol=1e-5)
+    assert found.mean == pytest.approx(expected.mean(), rel=1e-5)
+    assert found.standard_error == pytest.approx(expected.std() / 2, rel=1e-3)  # n - 1 = 4
+
+
+@pytest.mark.parametrize(
+    ("batches", "message"),
+    [
+        ([], "at least one image"),
+        ([IMAGES[:2], IMAGES[2:4]], "the bits of image 3 are not finite"),
+        ([IMAGES[:2], IMAGES[2:]], "a batch has 3 images, and 2 are computed together"),
+    ],
+)
+def test_sets_that_are_refused(batches: list[np.ndarray], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        bits_of_set(nan_for_one, batches, KEY, progress=False)
+
+
+def test_every_pixel_has_its_level() -> None:
+    x0 = from_uint8(np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1))
+    assert np.array_equal(dj.to_uint8(np.clip(x0 / 2 + 0.5, 0, 1)).ravel(), np.arange(256))
+    assert (x0.min(), x0.max()) == (-1, 1)
+
+
 def test_one_image_has_no_standard_error() -> None:
     one = asked(epsilon, None).model
     assert one is not None
@@ -86,9 +125,7 @@ def test_one_image_has_no_standard_error() -> None:
     ],
 )
 def test_options_out_of_range(options: dict[str, Any], message: str) -> None:
-    faults = "; ".join(Likelihood(**options).faults(0, 5))
-    with pytest.raises(ValueError, match=message):
-        raise ValueError(faults)
+    assert re.search(message, "; ".join(Likelihood(**options).faults(0, 5)))
 
 
 def test_models_that_have_no_such_likelihood() -> None:

@@ -6,7 +6,6 @@ from goldens import metric_goldens as cases
 from scipy.linalg import sqrtm
 
 import ddpm_jax as dj
-from ddpm_jax.evaluation.metrics import METRICS
 
 CLOSE = 1e-9
 """Relative: float64 on both sides."""
@@ -137,8 +136,3 @@ FEW = np.zeros((5, 3))
 def test_refusals(call, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
-
-
-def test_one_list() -> None:
-    assert list(METRICS) == ["fid", "kid", "is", "pr", "nll"]
-    assert all(name == metric.name for name, metric in METRICS.items())

@@ -69,9 +69,3 @@ def test_ways_differ() -> None:
     ]
     for i, j in ((0, 1), (0, 2), (1, 2)):
         assert np.abs(found[i] - found[j]).mean() > 0.05
-
-
-def test_values_by_class() -> None:
-    """Equal values are one key of the compiled programs."""
-    assert RESIZINGS["none"] == type(RESIZINGS["none"])()
-    assert len(set(RESIZINGS.values())) == len(RESIZINGS) == 4

@@ -1,11 +1,12 @@
-r"""Run twice by test_distributed, as processes 0 and 1 of one run; each prints one JSON object.
+r"""Run twice by test_sharding, as processes 0 and 1 of one run; each prints one JSON object.
 
-JAX_COORDINATOR_ADDRESS=127.0.0.1:PORT JAX_NUM_PROCESSES=2 \\
-    python -m tests.training.pair INDEX FSDP FILE
+JAX_COORDINATOR_ADDRESS=127.0.0.1:PORT JAX_NUM_PROCESSES=2 JAX_PROCESS_ID=INDEX \\
+    python -m tests.training.pair FSDP FOLDER
 """
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,8 +16,9 @@ from ddpm_jax import training
 from tests.training import small
 
 
-def run(index: int, fsdp: int) -> tuple[dict[str, Any], training.TrainState]:
+def run(fsdp: int) -> tuple[dict[str, Any], training.TrainState]:
     """The small run with params cut over the devices of both, each feeding its own rows."""
+    index = jax.process_index()
     mesh = training.make_mesh(fsdp=fsdp)
     state, shardings, update = small.start(mesh)
     step = training.make_train_step(update, shardings=shardings)
@@ -28,7 +30,7 @@ def run(index: int, fsdp: int) -> tuple[dict[str, Any], training.TrainState]:
         losses.append(float(metrics["loss"]))
     return {
         "devices": [jax.local_device_count(), jax.device_count()],
-        "index": jax.process_index(),
+        "index": index,
         "batch": placed["image"].shape,
         "losses": losses,
         "misplaced": small.misplaced(state, shardings),
@@ -37,12 +39,13 @@ def run(index: int, fsdp: int) -> tuple[dict[str, Any], training.TrainState]:
     }, state
 
 
-def main(index: int, fsdp: int, file: str) -> None:
-    connected = training.start_processes(index=index, timeout=60)
-    found, state = run(index, fsdp)
+def main(fsdp: int, folder: Path) -> None:
+    connected = training.start_processes(timeout=60)
+    found, state = run(fsdp)
+    file = folder / f"{found['index']}.npz"
     np.savez(file, params=small.flat(state.params), ema=small.flat(state.ema))
     print(json.dumps({"connected": connected, **found}))
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
+    main(int(sys.argv[1]), Path(sys.argv[2]))

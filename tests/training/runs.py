@@ -4,9 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
-
 from ddpm_jax.training.data import Data
 from ddpm_jax.training.ema import Ema
 from ddpm_jax.training.optimizer import Optimizer
@@ -54,12 +51,3 @@ def weights(folder: Path) -> dict[str, bytes]:
     return {
         path.name: path.read_bytes() for path in sorted((folder / "unet").glob("*.safetensors"))
     }
-
-
-def same(a: Any, b: Any) -> bool:
-    """Whether two trees are equal to the bit."""
-    first, second = jax.tree.leaves(a), jax.tree.leaves(b)
-    return len(first) == len(second) and all(
-        np.asarray(x).tobytes() == np.asarray(y).tobytes()
-        for x, y in zip(first, second, strict=True)
-    )

@@ -1,7 +1,5 @@
 """The moving average against its definition, and where it is known in closed form."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,13 +23,16 @@ def run(ema: Ema, values: np.ndarray, start: float = 5.0) -> np.ndarray:
 VALUES = np.random.default_rng(0).uniform(1, 2, 50)
 
 
-def test_constant() -> None:
-    """After k updates: d^k start + (1 - d) sum_j d^(k - j) value_j."""
-    d, k = 0.9, np.arange(1, 51)
-    powers = np.tril(d ** np.maximum(0, k[:, None] - k[None]))
-    np.testing.assert_allclose(
-        run(Ema(decay=d), VALUES), d**k * 5.0 + (1 - d) * powers @ VALUES, rtol=ROUNDING
-    )
+@pytest.mark.parametrize("power", [None, 2 / 3])
+def test_by_the_definition(power: float | None) -> None:
+    """In float64. With power 2/3 decay 0.9 is reached at update 32."""
+    mean, expected = 5.0, []
+    for k, value in enumerate(VALUES):
+        decay = 0.9 if power is None else min(0.9, 1 - (1 + k) ** -power)
+        mean = decay * mean + (1 - decay) * value
+        expected.append(mean)
+    found = run(Ema(decay=0.9, power=power), VALUES)
+    np.testing.assert_allclose(found, expected, rtol=ROUNDING)
 
 
 def test_power_one_is_the_mean_of_all() -> None:
@@ -39,17 +40,6 @@ def test_power_one_is_the_mean_of_all() -> None:
     means = np.cumsum(VALUES) / np.arange(1, 51)
     found = run(Ema(decay=0.999999, power=1.0), VALUES)
     np.testing.assert_allclose(found, means, rtol=ROUNDING)
-
-
-def test_warm_up_reaches_the_decay_and_stays() -> None:
-    """By the definition, in float64: with power 2/3 decay 0.9 is reached at update 32."""
-    mean, expected = 5.0, []
-    for k, value in enumerate(VALUES):
-        decay = min(0.9, 1 - (1 + k / 1.0) ** (-2 / 3))
-        mean = decay * mean + (1 - decay) * value
-        expected.append(mean)
-    found = run(Ema(decay=0.9, power=2 / 3), VALUES)
-    np.testing.assert_allclose(found, expected, rtol=ROUNDING)
 
 
 @pytest.mark.parametrize(
@@ -71,22 +61,6 @@ def test_decay_at_some_updates(ema: Ema, update: int, decay: float) -> None:
 def test_keeps_its_own_dtype() -> None:
     kept = Ema().update({"w": jnp.ones(3)}, {"w": jnp.ones(3, jnp.bfloat16)}, jnp.int32(1))
     assert kept["w"].dtype == jnp.float32
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"decay": 1.0}, r"decay must lie in \[0, 1\), got 1.0"),
-        ({"decay": -0.1}, "decay must lie"),
-        ({"decay": float("nan")}, "decay must be a finite number, got nan"),
-        ({"power": 0.0}, "power must be above 0, got 0.0"),
-        ({"inv_gamma": 0.0}, "inv_gamma must be above 0, got 0.0"),
-        ({"decay": 2.0, "power": -1.0, "inv_gamma": -1.0}, "decay.*power.*inv_gamma"),
-    ],
-)
-def test_refusals(fields: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Ema(**fields)
 
 
 def test_is_a_static_value() -> None:

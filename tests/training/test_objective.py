@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 import ddpm_jax as dj
 from ddpm_jax._typing import PredictionType
 from ddpm_jax.training import Drawn, Loss, Objective, make_loss
-from tests.training.networks import BLOCKS, Given
 
 SHAPE = (6, 4, 4, 2)
 T = np.array([0, 1, 7, 500, 998, 999], np.int32)
@@ -27,6 +27,37 @@ def arrays(*seeds: int) -> list[np.ndarray]:
     return [np.random.default_rng(s).standard_normal(SHAPE).astype(np.float32) for s in seeds]
 
 
+BLOCKS: dict[str, Any] = {
+    "block_out_channels": (8,),
+    "down_block_types": ("DownBlock2D",),
+    "up_block_types": ("UpBlock2D",),
+    "norm_num_groups": 4,
+}
+"""What makes a UNet's config valid; none of these blocks is ever built."""
+
+
+class Given(dj.UNet2DModel):
+    """output + gain x + slope timestep [+ label], the first three out of the params.
+
+    So a gradient with respect to `output` is the loss's own; while training, noise is added.
+    """
+
+    @nn.compact
+    def __call__(
+        self, x: Any, timestep: Any, class_labels: Any = None, train: bool = False
+    ) -> jax.Array:
+        params = self.variables["params"]
+        added = params.get("slope", 0.0) * timestep
+        if class_labels is not None:
+            added = added + class_labels
+        output = jnp.asarray(params["output"]) + added[:, None, None, None]
+        if "gain" in params:
+            output = output + params["gain"] * x
+        if train:
+            output = output + jax.random.normal(self.make_rng("dropout"), output.shape)
+        return output
+
+
 def loss_of(objective: Objective | None = None, classes: int | None = None, **fields: Any) -> Loss:
     """Of a network that answers what its params say."""
     scheduler = dj.DDPMScheduler(**fields)
@@ -39,6 +70,11 @@ def drawn_of(noise: np.ndarray, label: Any = None) -> Drawn:
     return Drawn(T, noise, label, jax.random.key(0))
 
 
+def terms(loss: Loss, params: Any, x0: Any, noise: np.ndarray, label: Any = None) -> dict[str, Any]:
+    """Of each image, without dropout."""
+    return loss.per_image(params, {"image": x0}, drawn_of(noise, label), train=False)
+
+
 # What an answer costs.
 
 
@@ -48,7 +84,7 @@ def test_simple(prediction_type: str) -> None:
     x0, noise, answer = arrays(0, 1, 2)
     params = {"output": answer, "gain": 0.5, "slope": 1e-3}
     loss = loss_of(prediction_type=prediction_type)
-    found = loss.per_image(params, {"image": x0}, drawn_of(noise), train=False)
+    found = terms(loss, params, x0, noise)
     x = ALPHA * x0 + SIGMA * noise
     target = {"epsilon": noise, "sample": x0, "v_prediction": ALPHA * noise - SIGMA * x0}
     output = answer + 0.5 * x + 1e-3 * T[:, None, None, None]
@@ -63,29 +99,25 @@ def test_means_and_names() -> None:
     for kind, names in (("hybrid", {"loss", "simple", "vlb"}), ("vlb", {"loss", "vlb"})):
         loss = loss_of(Objective(loss=kind), variance_type="learned_range")
         value, metrics = loss(params, batch, key)
-        terms = loss.per_image(params, batch, loss.draw(batch, key))
+        found = loss.per_image(params, batch, loss.draw(batch, key))
         assert set(metrics) == names
         assert float(value) == float(metrics["loss"])
         for name in names:
-            assert float(metrics[name]) == pytest.approx(float(np.mean(terms[name])), rel=ROUNDING)
+            assert float(metrics[name]) == pytest.approx(float(np.mean(found[name])), rel=ROUNDING)
 
 
 def test_hybrid_adds_a_thousandth_of_the_bound() -> None:
     """Nichol and Dhariwal 2021, section 3.1: the bound's part is that of loss "vlb"."""
     x0, noise = arrays(0, 1)
     params = {"output": np.concatenate(arrays(2, 3), axis=-1)}
-    found = {
-        kind: loss_of(
-            Objective(loss=kind, vlb_weight=0.02), variance_type="learned_range"
-        ).per_image(params, {"image": x0}, drawn_of(noise), train=False)
-        for kind in ("hybrid", "vlb")
-    }
-    simple = ((params["output"][..., :2] - noise) ** 2).mean((1, 2, 3))
-    np.testing.assert_allclose(found["hybrid"]["simple"], simple, rtol=ROUNDING)
-    np.testing.assert_array_equal(found["hybrid"]["vlb"], found["vlb"]["vlb"])
-    np.testing.assert_allclose(
-        found["hybrid"]["loss"], simple + 0.02 * found["vlb"]["vlb"], rtol=ROUNDING
+    hybrid, alone = (
+        terms(loss_of(objective, variance_type="learned_range"), params, x0, noise)
+        for objective in (Objective(loss="hybrid", vlb_weight=0.02), Objective(loss="vlb"))
     )
+    simple = ((params["output"][..., :2] - noise) ** 2).mean((1, 2, 3))
+    np.testing.assert_allclose(hybrid["simple"], simple, rtol=ROUNDING)
+    np.testing.assert_array_equal(hybrid["vlb"], alone["vlb"])
+    np.testing.assert_allclose(hybrid["loss"], simple + 0.02 * alone["vlb"], rtol=ROUNDING)
     assert Objective().vlb_weight == 1e-3
 
 
@@ -99,17 +131,12 @@ def test_each_term_of_hybrid_trains_its_half(variance_type: str) -> None:
         loss = loss_of(Objective(loss=kind, vlb_weight=0.5), variance_type=variance_type)
 
         def total(output: jax.Array) -> jax.Array:
-            return loss.per_image({"output": output}, {"image": x0}, drawn_of(noise), train=False)[
-                term
-            ].sum()
+            return terms(loss, {"output": output}, x0, noise)[term].sum()
 
         return np.asarray(jax.grad(total)(output))
 
-    hybrid, simple, bound = (
-        gradient("hybrid", "loss"),
-        gradient("hybrid", "simple"),
-        gradient("vlb", "vlb"),
-    )
+    hybrid, simple = gradient("hybrid", "loss"), gradient("hybrid", "simple")
+    bound = gradient("vlb", "vlb")
     assert np.all(bound != 0)  # else there would be nothing to leave out
     np.testing.assert_array_equal(hybrid[..., :2], simple[..., :2])
     np.testing.assert_array_equal(simple[..., 2:], 0)
@@ -122,7 +149,7 @@ def test_each_term_of_hybrid_trains_its_half(variance_type: str) -> None:
         ("fixed_small", "epsilon"),
         ("fixed_large_log", "sample"),
         ("learned", "v_prediction"),
-        *(("learned_range", prediction_type) for prediction_type in get_args(PredictionType)),
+        ("learned_range", "epsilon"),
     ],
 )
 def test_gradients_are_finite_at_the_extremes(variance_type: str, prediction_type: str) -> None:
@@ -140,9 +167,7 @@ def test_gradients_are_finite_at_the_extremes(variance_type: str, prediction_typ
         output = jnp.concatenate([answer, values], -1) if "learned" in variance_type else answer
 
         def total(output: jax.Array) -> jax.Array:
-            return loss.per_image({"output": output}, {"image": x0}, drawn_of(noise), train=False)[
-                "loss"
-            ].sum()
+            return terms(loss, {"output": output}, x0, noise)["loss"].sum()
 
         return jax.value_and_grad(total)(output)
 
@@ -195,17 +220,12 @@ def test_label_dropout() -> None:
         assert abs(share - 0.2) < 5 * (0.2 * 0.8 / (label == k).sum()) ** 0.5
 
 
-def test_no_label_is_dropped_unasked() -> None:
-    batch = {"image": arrays(0)[0], "label": np.arange(6) % 3}
-    found = loss_of(classes=3).draw(batch, jax.random.key(0)).label
-    assert np.array_equal(found, batch["label"])
-
-
 def test_the_network_gets_the_labels() -> None:
     x0, noise = arrays(0, 1)
     label = np.array([0, 2, 1, 2, 0, 1])
-    params = {"output": noise}
-    found = loss_of(classes=3).per_image(params, {"image": x0}, drawn_of(noise, label), train=False)
+    drawn = loss_of(classes=3).draw({"image": x0, "label": label}, jax.random.key(0))
+    assert np.array_equal(drawn.label, label)  # none is dropped unasked
+    found = terms(loss_of(classes=3), {"output": noise}, x0, noise, label)
     np.testing.assert_allclose(found["loss"], label**2, rtol=ROUNDING, atol=1e-9)
 
 
@@ -233,9 +253,7 @@ def test_any_scheduler_stands_for_its_forward_process(other: Any) -> None:
     model = Given(in_channels=2, out_channels=2, **BLOCKS)
     x0, noise, answer = arrays(0, 1, 2)
     found, expected = (
-        make_loss(model, scheduler).per_image({"output": answer}, {"image": x0}, drawn_of(noise))[
-            "loss"
-        ]
+        terms(make_loss(model, scheduler), {"output": answer}, x0, noise)["loss"]
         for scheduler in (other(**fields), dj.DDPMScheduler(**fields))
     )
     assert np.array_equal(found, expected)
@@ -252,11 +270,7 @@ LABEL = np.zeros(6, np.int32)
     ("classes", "batch", "message"),
     [
         (3, {"image": IMAGE}, 'the model has 3 classes, and the batch has no "label"'),
-        (
-            None,
-            {"image": IMAGE, "label": LABEL},
-            'the model has no classes, and the batch has "lab',
-        ),
+        (None, {"image": IMAGE, "label": LABEL}, 'no classes, and the batch has "label"'),
         (3, {"image": IMAGE, "label": LABEL[:5]}, r'"label" must be \(6,\), got \(5,\)'),
         (None, {"image": IMAGE[..., :1]}, r'"image" must be \(B, H, W, 2\), got \(6, 4, 4, 1\)'),
         (None, {"image": IMAGE[0]}, r'"image" must be \(B, H, W, C\), got \(4, 4, 2\)'),
@@ -275,23 +289,13 @@ def test_batches_that_do_not_fit(classes: Any, batch: Any, message: str) -> None
     [
         ({"out_channels": 4}, {}, {}, "fixed_small.*needs out_channels = 2 for 2 in_ch.*got 4"),
         ({}, {"variance_type": "learned"}, {}, "learned.*needs out_channels = 4 .* got 2"),
-        (
-            {"out_channels": 4},
-            {"variance_type": "learned_range"},
-            {},
-            'learned_range" is not trained by loss "simple": use "hybrid"',
-        ),
+        ({"out_channels": 4}, {"variance_type": "learned_range"}, {}, "not trained by loss"),
         ({}, {}, {"loss": "hybrid"}, 'trains a learned variance, variance_type is "fixed_small"'),
         ({}, {}, {"label_dropout": 0.1}, "label_dropout needs .* num_class_embeds is None"),
         ({"num_class_embeds": 1}, {}, {"label_dropout": 0.1}, "at least two rows"),
         ({"class_embed_type": "timestep"}, {}, {}, '"timestep" cannot be trained on labels'),
         ({"time_embedding_type": "fourier"}, {}, {}, "fourier.*logarithm of the timestep"),
-        (
-            {"time_embedding_type": "learned", "num_train_timesteps": 500},
-            {},
-            {},
-            "num_train_timesteps is 500, the scheduler's 1000",
-        ),
+        ({"time_embedding_type": "learned", "num_train_timesteps": 500}, {}, {}, "is 500, the s"),
         ({"dtype": jnp.float16}, {}, {}, "float16 loses small gradients"),
         ({"out_channels": 4}, {}, {"loss": "hybrid"}, "out_channels.*; .*learned variance"),
     ],
@@ -300,26 +304,6 @@ def test_models_that_do_not_fit(model: Any, scheduler: Any, objective: Any, mess
     fields = {"in_channels": 2, "out_channels": 2, **BLOCKS, **model}
     with pytest.raises(ValueError, match=message):
         make_loss(dj.UNet2DModel(**fields), dj.DDPMScheduler(**scheduler), Objective(**objective))
-
-
-@pytest.mark.usefixtures("as_users_run")
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"loss": "mse"}, "loss must be one of simple, vlb, hybrid, got 'mse'"),
-        ({"weighting": "x0"}, "weighting must be one of uniform, snr, min_snr, p2, got 'x0'"),
-        ({"min_snr_gamma": 0.0}, "min_snr_gamma must be above 0, got 0.0"),
-        ({"p2_k": 0.0}, "p2_k must be above 0"),
-        ({"vlb_weight": float("nan")}, "vlb_weight must be a finite number, got nan"),
-        ({"p2_gamma": -1.0}, "p2_gamma must be at least 0, got -1.0"),
-        ({"label_dropout": 1.0}, r"label_dropout must lie in \[0, 1\), got 1.0"),
-        ({"loss": "vlb", "weighting": "snr"}, "loss \"vlb\" takes no weighting, got 'snr'"),
-        ({"p2_k": -1.0, "label_dropout": 2.0}, "p2_k.*label_dropout"),
-    ],
-)
-def test_objectives_that_are_none(fields: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Objective(**fields)
 
 
 # Another network.

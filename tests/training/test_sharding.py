@@ -4,21 +4,19 @@ Scripts do the running, in processes of their own: jax fixes the number of devic
 """
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
+from jax.sharding import AbstractMesh, PartitionSpec
 
 from ddpm_jax import training
+from ddpm_jax.training.processes import VARIABLES
 from tests.training import small
+from tests.training.launch import finished, launch, two
 
-ROOT = Path(__file__).parents[2]
 ALONE = {"fully sharded, five steps a call": "alone", "data-parallel": "alone"}
 ALONE |= {"mixed, in parts": "alone, in parts"}
 
@@ -31,37 +29,6 @@ STATE = 1e-4
 WHOLE = 0.046
 
 
-def launch(module: str, *arguments: object, devices: int, **environment: str) -> Any:
-    """Starts a script with so many host devices; hasty compilation, as programs run for seconds."""
-    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
-    given = {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", **environment}
-    command = [sys.executable, "-W", "error", "-m", module, *map(str, arguments)]
-    return subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=os.environ | given,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def result(process: Any) -> Any:
-    """The JSON object in a script's last line."""
-    try:
-        out, err = process.communicate(timeout=600)
-    finally:
-        process.kill()
-    assert process.returncode == 0, err
-    return json.loads(out.splitlines()[-1])
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("distributed")
@@ -69,45 +36,31 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def eight(folder: Path) -> Any:
-    return result(launch("tests.training.eight", folder, devices=8))
+    script = launch("-W", "error", "-m", "tests.training.eight", folder, devices=8)
+    return json.loads(finished(script).splitlines()[-1])
 
 
 @pytest.fixture(scope="module")
 def pair(folder: Path) -> list[Any]:
-    address = f"127.0.0.1:{free_port()}"
-    given = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
-    both = [
-        launch("tests.training.pair", index, 4, folder / f"{index}.npz", devices=2, **given)
-        for index in range(2)
-    ]
-    return [result(process) for process in both]
+    both = two("-W", "error", "-m", "tests.training.pair", 4, folder, devices=2)
+    return [json.loads(printed.splitlines()[-1]) for printed in both]
 
 
 @pytest.mark.slow
 def test_losses_do_not_depend_on_the_mesh(eight: Any):
+    """And states do not either."""
     for name, alone in ALONE.items():
-        ours, theirs = (eight["runs"][run]["losses"] for run in (name, alone))
+        ours, theirs = (eight[run]["losses"] for run in (name, alone))
         assert len(ours) == small.STEPS
         np.testing.assert_allclose(ours, theirs, rtol=LOSS, err_msg=name)
+        assert max(eight[name]["apart"]) < STATE, name
     assert theirs[-1] < 0.6 * theirs[0]  # it learns, so late losses tell of early gradients
 
 
 @pytest.mark.slow
-def test_states_do_not_depend_on_the_mesh(eight: Any):
-    for name in ALONE:
-        assert max(eight["runs"][name]["apart"]) < STATE, name
-
-
-@pytest.mark.slow
-def test_one_program_a_run(eight: Any):
-    assert {name: run["compiled"] for name, run in eight["runs"].items()} == dict.fromkeys(
-        eight["runs"], 1
-    )
-
-
-@pytest.mark.slow
-def test_state_is_donated_and_stays_where_it_was(eight: Any):
-    for name, run in eight["runs"].items():
+def test_one_program_a_run_whose_state_is_donated_and_stays_where_it_was(eight: Any):
+    for name, run in eight.items():
+        assert run["compiled"] == 1, name
         assert run["donated"], name
         assert not run["misplaced"], name
 
@@ -118,7 +71,7 @@ def test_state_is_donated_and_stays_where_it_was(eight: Any):
     [("data-parallel", 1), ("mixed, in parts", 2), ("fully sharded, five steps a call", 8)],
 )
 def test_a_device_holds_its_part(eight: Any, name: str, parts: int):
-    run = eight["runs"][name]
+    run = eight[name]
     assert run["rows"] == [small.BATCH // 8]
     for share in run["share"]:
         assert 1 / parts <= share < 1 / parts + WHOLE
@@ -129,38 +82,9 @@ def test_only_params_move(eight: Any):
     """No image and nothing of the network's inside leaves its device; sums do."""
     for name in ALONE:
         sizes = small.param_sizes()
-        moved = eight["runs"][name]["moved"]
+        moved = eight[name]["moved"]
         assert all(shape in sizes for shape in moved), name
         assert bool(moved) == (name != "data-parallel")
-
-
-@pytest.mark.slow
-def test_what_does_not_divide_is_refused(eight: Any):
-    said = eight["refusals"]
-    assert said["fsdp=3"] == "fsdp must divide the number of devices, 8; got 3"
-    assert said["data=3"].endswith("must be the number of devices, 8; got 3 x 1")
-    assert said["data=3, fsdp=2"].endswith("got 3 x 2")
-    assert said["fsdp=0"] == "fsdp must be a whole number of at least 1, got 0"
-    assert said["batch of 12"].endswith("12 does not divide over 8 devices; take 8 or 16")
-    assert said["batch of 24 in 2"].endswith("8 devices in 2 parts; take 16 or 32")
-    for rows, size in {"12 rows": 12, "no rows": 0, "stacked 12": 12}.items():
-        assert said[rows].endswith(f"this process's 8 devices, got {size} images")
-    assert said["no axis"] == "every array of a batch needs an axis 1, got shape (8,)"
-
-
-@pytest.mark.slow
-def test_the_largest_axis_that_divides_is_cut(eight: Any):
-    assert eight["cuts"] == {
-        "(3, 3, 8, 16)": [None, None, None, "fsdp"],
-        "(3, 3, 16, 8)": [None, None, "fsdp"],
-        "(16, 16)": [None, "fsdp"],
-        "(10, 24)": [None, "fsdp"],
-        "(10, 10)": [],
-        "(1024,)": ["fsdp"],
-        "(0, 8)": [],
-        "()": [],
-        "default": [],
-    }
 
 
 @pytest.mark.slow
@@ -172,7 +96,7 @@ def test_two_processes_are_one_run(eight: Any, pair: list[Any], folder: Path):
         assert process["index"] == index
         assert process["devices"] == [2, 4]
         assert process["batch"][0] == small.BATCH  # though each fed half of it
-        np.testing.assert_allclose(process["losses"], eight["runs"]["alone"]["losses"], rtol=LOSS)
+        np.testing.assert_allclose(process["losses"], eight["alone"]["losses"], rtol=LOSS)
         assert not process["misplaced"]
         assert 1 / 4 <= process["share"] < 1 / 4 + WHOLE
         with np.load(folder / f"{index}.npz") as file:
@@ -216,29 +140,51 @@ def test_one_device_trains_to_the_bits_of_no_mesh():
     np.testing.assert_array_equal(small.flat(state.params), small.flat(plain.params))
 
 
-def test_what_does_not_fit_one_device_is_refused():
+EIGHT: Any = AbstractMesh((1, 8), ("data", "fsdp"))
+"""A mesh of devices that this process does not have."""
+
+
+@pytest.mark.usefixtures("as_users_run")
+def test_what_does_not_divide_is_refused():
     mesh = training.make_mesh()
-    with pytest.raises(ValueError, match="fsdp must divide the number of devices, 1; got 3"):
-        training.make_mesh(fsdp=3)
+    for fsdp in (0, 3):
+        with pytest.raises(ValueError, match=f"divide the number of devices, 1; got {fsdp}"):
+            training.make_mesh(fsdp=fsdp)
     with pytest.raises(ValueError, match="must be the number of devices, 1; got 2 x 1"):
         training.make_mesh(2)
-    with pytest.raises(ValueError, match="fsdp must be a whole number of at least 1, got 0"):
-        training.make_mesh(fsdp=0)
-    training.check_batch_size(6, mesh, accumulate=3)
-    with pytest.raises(ValueError, match="1 devices in 4 parts; take 4 or 8"):
-        training.check_batch_size(6, mesh, accumulate=4)
+    training.check_batch_size(48, EIGHT, accumulate=3)
+    with pytest.raises(ValueError, match="12 does not divide over 8 devices; take 8 or 16"):
+        training.check_batch_size(12, EIGHT)
+    with pytest.raises(ValueError, match="8 devices in 2 parts; take 16 or 32"):
+        training.check_batch_size(24, EIGHT, accumulate=2)
     with pytest.raises(ValueError, match="this process's 1 devices, got 0 images"):
-        training.place_batch({"image": np.zeros((0, 8, 8, 1))}, mesh)
-    with pytest.raises(ValueError, match=r"needs an axis 1, got shape \(8,\)"):
-        training.place_batch({"a": np.zeros(8)}, mesh, stacked=True)
+        training.place_batch({"a": np.zeros((8, 0))}, mesh, stacked=True)
+
+
+@pytest.mark.usefixtures("as_users_run")
+@pytest.mark.parametrize(
+    ("shape", "spec"),
+    [
+        ((3, 3, 8, 16), (None, None, None, "fsdp")),
+        ((3, 3, 16, 8), (None, None, "fsdp")),
+        ((16, 16), (None, "fsdp")),
+        ((10, 24), (None, "fsdp")),
+        ((10, 10), ()),
+        ((1024,), ("fsdp",)),
+        ((0, 8), ()),
+        ((), ()),
+    ],
+)
+def test_the_largest_axis_that_divides_is_cut(shape: tuple[int, ...], spec: tuple[str, ...]):
+    assert training.leaf_sharding(shape, EIGHT, min_size=128).spec == PartitionSpec(*spec)
+    assert training.leaf_sharding((2**14 - 8,), EIGHT).is_fully_replicated  # by default
 
 
 @pytest.fixture
 def nothing_asked(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """An environment without any of the variables, and a jax that must not be asked."""
-    for name in list(os.environ):
-        if name.startswith("JAX_") and name not in ("JAX_PLATFORMS",):
-            monkeypatch.delenv(name)
+    """An environment without any of the variables."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
     return monkeypatch
 
 
@@ -252,20 +198,10 @@ def record(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return calls
 
 
-def test_nothing_happens_unless_asked(nothing_asked: pytest.MonkeyPatch):
-    calls = record(nothing_asked)
-    assert training.start_processes() is False
-    assert not calls
-
-
 def test_arguments_come_before_the_environment(nothing_asked: pytest.MonkeyPatch):
-    calls, address = record(nothing_asked), f"127.0.0.1:{free_port()}"
-    for name, value in {
-        "COORDINATOR_ADDRESS": address,
-        "NUM_PROCESSES": " 3 ",
-        "PROCESS_ID": "2",
-    }.items():
-        nothing_asked.setenv(f"JAX_{name}", value)
+    calls, address = record(nothing_asked), "127.0.0.1:1234"
+    for name, value in zip(VARIABLES, (address, " 3 ", "2"), strict=True):
+        nothing_asked.setenv(name, value)
     assert training.start_processes(index=0, timeout=7)
     assert training.start_processes(address, 1, 0)
     assert calls == [(address, 3, 0, 7), (address, 1, 0, 300)]
@@ -273,11 +209,10 @@ def test_arguments_come_before_the_environment(nothing_asked: pytest.MonkeyPatch
 
 def test_detection_is_jaxs(nothing_asked: pytest.MonkeyPatch):
     calls = record(nothing_asked)
+    assert training.start_processes() is False  # unless asked
     assert training.start_processes(detect=True)
     assert calls == [(None, None, None, 300)]
 
-
-def test_a_cluster_that_is_none(nothing_asked: pytest.MonkeyPatch):
     def initialize(*_: Any, **__: Any) -> None:
         raise ValueError("coordinator_address should be defined.")
 
@@ -297,7 +232,6 @@ def test_a_cluster_that_is_none(nothing_asked: pytest.MonkeyPatch):
             "processes .* at least 1, got 0; index .* at least 0, got -1",
         ),
         ({"coordinator": "a:1", "processes": 2, "index": 2}, "below 2, .*; got 2"),
-        ({"coordinator": "a:1", "processes": 2, "index": 1, "timeout": 0}, "timeout must"),
     ],
 )
 def test_faulty_places(nothing_asked: pytest.MonkeyPatch, given: dict[str, Any], said: str):

@@ -46,6 +46,10 @@ def batches(count: int, size: int = 16) -> list[dict[str, np.ndarray]]:
     ]
 
 
+def start(optimizer: Any = ADAM) -> TrainState:
+    return init_state(params(), optimizer, KEY)
+
+
 def plain(params: Any, batch: Any, key: jax.Array) -> Any:
     """A mean over the batch, without randomness."""
     error = batch["image"] @ params["w"] + params["b"][None] - batch["label"][:, None]
@@ -105,8 +109,8 @@ def test_step_k_draws_from_the_key_and_k() -> None:
 
 def test_a_resumed_run_is_the_same_run(train_step: Any) -> None:
     data = batches(6)
-    whole, metrics = run(train_step, init_state(params(), ADAM, KEY), data)
-    half, _ = run(train_step, init_state(params(), ADAM, KEY), data[:3])
+    whole, metrics = run(train_step, start(), data)
+    half, _ = run(train_step, start(), data[:3])
     saved = jax.tree.map(np.asarray, dataclasses.replace(half, key=jax.random.key_data(half.key)))
     back = jax.tree.map(jnp.asarray, saved)
     back = dataclasses.replace(back, key=jax.random.wrap_key_data(back.key))
@@ -121,19 +125,15 @@ def test_a_resumed_run_is_the_same_run(train_step: Any) -> None:
 
 def test_parts_of_a_batch_are_the_batch() -> None:
     """Without randomness four parts give the gradient, and the metrics, of the whole."""
-    whole, parts = (
+    (whole, expected), (parts, metrics) = (
         run(make_train_step(make_update(plain, ADAM, accumulate=a)), start(), batches(3))
         for a in (1, 4)
     )
-    for a, b in zip(*map(jax.tree.leaves, (parts[0].params, whole[0].params)), strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=ROUNDING)
-    for a, b in zip(parts[1], whole[1], strict=True):
+    for name in whole.params:
+        np.testing.assert_allclose(parts.params[name], whole.params[name], rtol=0, atol=ROUNDING)
+    for a, b in zip(metrics, expected, strict=True):
         assert a == pytest.approx(b, rel=1e-5)
-    assert int(parts[0].step) == 3
-
-
-def start(optimizer: Any = ADAM) -> TrainState:
-    return init_state(params(), optimizer, KEY)
+    assert int(parts.step) == 3
 
 
 def test_parts_draw_each_their_own() -> None:
@@ -225,7 +225,9 @@ def test_the_first_state() -> None:
     assert (int(state.step), state.step.dtype) == (0, jnp.int32)
     assert_same(state.params, params())
     assert_same(state.ema, params())
-    assert state.key == KEY
+    assert state.key == init_state(params(), ADAM, jax.random.PRNGKey(7)).key == KEY
+    with pytest.raises(TypeError, match="a key is"):
+        init_state(params(), ADAM, jnp.zeros(3))
 
 
 def test_half_precision_params_are_trained_in_float32() -> None:
@@ -234,13 +236,6 @@ def test_half_precision_params_are_trained_in_float32() -> None:
     floats = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)]
     assert {leaf.dtype for leaf in floats} == {jnp.dtype("float32")}
     np.testing.assert_array_equal(state.params["w"], half["w"].astype(jnp.float32))
-
-
-def test_keys() -> None:
-    legacy = init_state(params(), ADAM, jax.random.PRNGKey(7))
-    assert legacy.key == KEY
-    with pytest.raises(TypeError, match="a key is"):
-        init_state(params(), ADAM, jnp.zeros(3))
 
 
 # With the network.

@@ -3,5 +3,3 @@
 from ddpm_jax.evaluation.inception.model import InceptionV3 as InceptionV3
 from ddpm_jax.evaluation.inception.weights import read_weights as read_weights
 from ddpm_jax.evaluation.inception.weights import weights_file as weights_file
-
-__all__ = ["InceptionV3", "read_weights", "weights_file"]

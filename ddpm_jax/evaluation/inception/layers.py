@@ -8,36 +8,14 @@ TensorFlow's average pool divides by the number of pixels that lie inside the im
     (2)  y = sum of x over the window / number of pixels in the window
 """
 
-import math
-
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float
 
-from ddpm_jax.models.layers.plain import LAYOUT, Image, Output, Padding
+from ddpm_jax.models.layers.plain import Image, Output
 
 EPS = 1e-3
-
-
-class Conv(nn.Module):
-    """A convolution without bias, in full float32 on every device."""
-
-    features: int
-    size: tuple[int, int]
-    stride: int
-    padding: Padding
-
-    @nn.compact
-    def __call__(self, x: Image) -> Output:
-        """Maps images."""
-        shape = (*self.size, x.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
-        strides = (self.stride, self.stride)
-        # By default a GPU rounds the inputs of convolutions to 10 bits (TF32).
-        return lax.conv_general_dilated(
-            x, kernel, strides, self.padding, dimension_numbers=LAYOUT, precision="highest"
-        )
 
 
 class BatchNorm(nn.Module):
@@ -66,10 +44,16 @@ class ConvNorm(nn.Module):
     @nn.compact
     def __call__(self, x: Image) -> Output:
         """Maps images."""
-        rows, columns = (side // 2 if self.same else 0 for side in self.size)
-        padding = ((rows, rows), (columns, columns))
-        x = Conv(self.features, self.size, self.stride, padding, name="conv")(x)
-        return nn.relu(BatchNorm(name="bn")(x))
+        conv = nn.Conv(
+            self.features,
+            self.size,
+            self.stride,
+            [side // 2 if self.same else 0 for side in self.size],
+            use_bias=False,
+            precision="highest",  # by default a GPU rounds inputs to 10 bits (TF32)
+            name="conv",
+        )
+        return nn.relu(BatchNorm(name="bn")(conv(x)))
 
 
 class Linear(nn.Module):
@@ -101,8 +85,3 @@ def max_of_3x3(x: Image) -> Image:
 def mean_of_3x3(x: Image) -> Image:
     """Equation (2), window 3, of the size of the image."""
     return nn.avg_pool(x, (3, 3), padding="SAME", count_include_pad=False)
-
-
-def mean(x: Image) -> Float[Array, "b c"]:
-    """Of all pixels."""
-    return x.sum((1, 2)) / math.prod(x.shape[1:3])

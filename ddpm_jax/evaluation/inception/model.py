@@ -26,7 +26,7 @@ from ddpm_jax.evaluation.inception.blocks import (
     InceptionD,
     InceptionE,
 )
-from ddpm_jax.evaluation.inception.layers import ConvNorm, Linear, halved, mean
+from ddpm_jax.evaluation.inception.layers import ConvNorm, Linear, halved
 from ddpm_jax.models.layers.plain import Image
 
 SIDE, FEATURES, CLASSES = 299, 2048, 1008
@@ -74,7 +74,7 @@ class InceptionV3(nn.Module):
         x = halved(ConvNorm(192, (3, 3), same=False, name="Conv2d_4a_3x3")(x))
         for name, block in BLOCKS.items():
             x = block(name=name)(x)
-        features = mean(x)
+        features = x.mean((1, 2))
         products, bias = Linear(CLASSES, name="fc")(features)
         return Pool3(features, products, products + bias[None])
 

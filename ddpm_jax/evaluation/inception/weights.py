@@ -6,7 +6,6 @@ folder, and its SHA-256 sum is checked whenever it is read. It is read without t
 
 import hashlib
 import os
-import urllib.error
 import urllib.request
 import warnings
 from pathlib import Path
@@ -44,14 +43,13 @@ def weights_file(url: str = URL, sha256: str = SHA256) -> Path:
     file = cached_file()
     if file.is_file() and file_sum(file) == sha256:
         return file
-    advice = f"pass the path of a copy as weights, or put it at {file}"
     try:
         _download(url, file, sha256)
-    except urllib.error.HTTPError as error:
-        raise OSError(f"{url}: the server says {error.code} {error.reason}; {advice}") from None
-    except (OSError, ValueError) as error:  # urllib has ValueError for an address
-        reason = getattr(error, "reason", None) or first_line(error)
-        raise OSError(f"{url} could not be downloaded ({reason}): {advice}") from None
+    except OSError as error:
+        raise OSError(
+            f"{url} could not be downloaded ({first_line(error)}): pass the path of a copy as "
+            f"weights, or put it at {file}"
+        ) from None
     return file
 
 

@@ -16,14 +16,4 @@ METRICS: dict[str, type[Metric]] = {
 }
 """All metrics, by name."""
 
-__all__ = [
-    "METRICS",
-    "Evidence",
-    "FrechetDistance",
-    "InceptionScore",
-    "KernelDistance",
-    "Likelihood",
-    "Metric",
-    "ModelEvidence",
-    "PrecisionRecall",
-]
+__all__ = ["METRICS", "Evidence", "Likelihood", "Metric", "ModelEvidence"]

@@ -71,9 +71,4 @@ class FrechetDistance(Metric):
 
     def compute(self, evidence: Evidence) -> dict[str, float]:
         """{"fid"}."""
-        samples, reference = evidence.samples, evidence.reference
-        assert samples is not None
-        assert samples.statistics is not None
-        assert reference is not None
-        assert reference.statistics is not None
-        return {"fid": frechet_distance(samples.statistics, reference.statistics)}
+        return {"fid": frechet_distance(*evidence.both("statistics"))}

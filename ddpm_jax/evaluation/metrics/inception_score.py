@@ -15,13 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from ddpm_jax.evaluation.metrics.metric import (
-    SUBSETS_SEED,
-    Evidence,
-    Metric,
-    check,
-    generator,
-)
+from ddpm_jax.evaluation.metrics.metric import SUBSETS_SEED, Evidence, Metric, check
 
 
 def inception_score(
@@ -43,7 +37,7 @@ def inception_score(
     """
     check(InceptionScore(splits=splits, seed=seed), len(logits), None)
     n = len(logits)
-    rows = logits[generator(seed).permutation(n)]
+    rows = logits[np.random.RandomState(seed).permutation(n)]
     scores = [_score(rows[i * n // splits : (i + 1) * n // splits]) for i in range(splits)]
     return float(np.mean(scores)), float(np.std(scores))
 

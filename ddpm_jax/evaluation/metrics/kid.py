@@ -15,13 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from ddpm_jax.evaluation.metrics.metric import (
-    SUBSETS_SEED,
-    Evidence,
-    Metric,
-    check,
-    generator,
-)
+from ddpm_jax.evaluation.metrics.metric import SUBSETS_SEED, Evidence, Metric, check
 
 
 def kernel_distance(
@@ -54,7 +48,7 @@ def kernel_distance(
 
     options = KernelDistance(subsets=subsets, subset_size=subset_size, seed=seed)
     check(options, len(samples), len(reference))
-    random, distances = generator(seed), []
+    random, distances = np.random.RandomState(seed), []
     for _ in tqdm(range(subsets), desc="kid", unit="subset", delay=1):
         chosen = [
             rows[random.choice(len(rows), subset_size, replace=False)].astype(np.float64)
@@ -111,7 +105,7 @@ class KernelDistance(Metric):
     def compute(self, evidence: Evidence) -> dict[str, float]:
         """{"kid", "kid_std"}."""
         mean, std = kernel_distance(
-            *evidence.features,
+            *evidence.both("features"),
             subsets=self.subsets,
             subset_size=self.subset_size,
             seed=self.seed,

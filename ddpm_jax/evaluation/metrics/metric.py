@@ -3,10 +3,10 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, TypeAlias
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from ddpm_jax.evaluation.features import Collected, Need
 from ddpm_jax.evaluation.resizing import Pixels
@@ -14,10 +14,8 @@ from ddpm_jax.sampling.loops import Denoise
 from ddpm_jax.schedulers.base import Scheduler
 
 SUBSETS_SEED = 2020
-"""Of random subsets and orders: torch-fidelity's, so that its numbers are the same."""
-
-Rows: TypeAlias = Float[np.ndarray, "_ _"]
-"""Features, one row for each image."""
+"""Of random subsets and orders: torch-fidelity's, as NumPy's old generator is, so that the numbers
+are the same."""
 
 
 class ModelEvidence(NamedTuple):
@@ -55,15 +53,9 @@ class Evidence(NamedTuple):
     reference: Collected | None = None
     model: ModelEvidence | None = None
 
-    @property
-    def features(self) -> tuple[Rows, Rows]:
-        """Of the samples and the reference, for metrics that need both."""
-        samples, reference = self.samples, self.reference
-        assert samples is not None
-        assert samples.features is not None
-        assert reference is not None
-        assert reference.features is not None
-        return samples.features, reference.features
+    def both(self, need: Need) -> Iterator[Any]:
+        """What was collected of the samples and of the reference, for metrics that need both."""
+        return (getattr(one, need) for one in (self.samples, self.reference))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,11 +90,6 @@ class Metric(ABC):
     @abstractmethod
     def compute(self, evidence: Evidence) -> dict[str, float]:
         """Its numbers by name."""
-
-
-def generator(seed: int) -> np.random.RandomState:
-    """NumPy's old generator: the numbers are torch-fidelity's for a seed."""
-    return np.random.RandomState(seed)
 
 
 def check(metric: Metric, samples: int, reference: int | None) -> None:

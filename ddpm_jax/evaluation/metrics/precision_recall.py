@@ -99,5 +99,5 @@ class PrecisionRecall(Metric):
 
     def compute(self, evidence: Evidence) -> dict[str, float]:
         """{"precision", "recall"}."""
-        precision, recall = precision_recall(*evidence.features, neighbors=self.neighbors)
+        precision, recall = precision_recall(*evidence.both("features"), neighbors=self.neighbors)
         return {"precision": precision, "recall": recall}

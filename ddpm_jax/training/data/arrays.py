@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ddpm_jax.extras import missing
+from ddpm_jax.extras import check_installed
 from ddpm_jax.hub.npz import FAULTS
 from ddpm_jax.training.data.decoding import Header, Pixels, UnreadableImage
 from ddpm_jax.training.data.settings import Data
@@ -24,6 +24,8 @@ class ArrayImages:
     Raises ValueError for other shapes and types, and for floats outside [0, 1].
     """
 
+    converts = False
+
     def __init__(self, images: np.ndarray, name: str, file: tuple[Path, str | None] | None = None):
         check_images(images, name)
         self._images = images
@@ -40,11 +42,6 @@ class ArrayImages:
         self.__dict__.update(state)
         if self._file is not None:
             self._images = load(*self._file)
-
-    @property
-    def converts(self) -> bool:
-        """Arrays are not converted."""
-        return False
 
     def __len__(self) -> int:
         return len(self._images)
@@ -99,10 +96,9 @@ def _outside(image: np.ndarray) -> str:
 
 def open_digits(data: Data) -> Opened:
     """scikit-learn's handwritten digits, 1,797 of 8x8 grey pixels, with their labels."""
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise missing("scikit-learn", "the digits data set") from error
+    check_installed(("sklearn",), "the digits data set")
+    from sklearn.datasets import load_digits
+
     values, labels = load_digits(return_X_y=True)
     sixteenths = np.asarray(values).reshape(-1, 8, 8)
     images = ArrayImages((sixteenths * (255 / 16)).round().astype(np.uint8), "digits")

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -32,11 +33,7 @@ class ImageFiles:
 
     folder: Path
     names: tuple[str, ...]
-
-    @property
-    def converts(self) -> bool:
-        """Image files are converted to the number of channels."""
-        return True
+    converts: ClassVar[bool] = True
 
     def __len__(self) -> int:
         return len(self.names)

@@ -4,11 +4,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ddpm_jax.extras import missing
+from ddpm_jax.extras import check_installed
 from ddpm_jax.hub.files import first_line
 from ddpm_jax.training.data.decoding import Header, Pixels, UnreadableImage, decode, read_header
 from ddpm_jax.training.data.settings import Data
@@ -35,11 +35,7 @@ class DatasetImages:
     rows: "datasets.Dataset"
     column: str
     name: str
-
-    @property
-    def converts(self) -> bool:
-        """Image files are converted to the number of channels."""
-        return True
+    converts: ClassVar[bool] = True
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -112,10 +108,9 @@ def open_hub(data: Data) -> Opened:
 
 
 def _datasets(user: str) -> Any:
-    try:
-        import datasets
-    except ImportError as error:
-        raise missing("datasets", user) from error
+    check_installed(("datasets",), user)
+    import datasets
+
     return datasets
 
 

@@ -1,7 +1,6 @@
 """The one shape of all images after the transform."""
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 
 from tqdm.auto import tqdm
 
@@ -19,19 +18,6 @@ THREADS = 8
 """Threads that read headers: they wait for the disk."""
 
 
-@dataclass
-class Found:
-    """The sizes and numbers of channels in the headers of all images, each with one example.
-
-    Attributes:
-        sizes: index of the first image of each (height, width), after the transform.
-        channels: index of the first image of each number of channels.
-    """
-
-    sizes: dict[tuple[int, int], int] = field(default_factory=dict)
-    channels: dict[int, int] = field(default_factory=dict)
-
-
 def layout(reader: Reader, data: Data, transform: Transform) -> tuple[int, int, int]:
     """(h, w, c) of every image after the transform. ValueError if they differ."""
     if not reader.converts:
@@ -44,10 +30,10 @@ def layout(reader: Reader, data: Data, transform: Transform) -> tuple[int, int, 
     if data.resolution is not None and data.crop != "none" and data.channels is not None:
         return *transform.shape(1, 1), data.channels
     count = len(reader) if data.channels is None else min(len(reader), ENOUGH)
-    found = _scan(reader, transform, count)
-    if len(found.sizes) > 1:
-        raise ValueError(_differ(reader, found.sizes, data))
-    return *next(iter(found.sizes)), data.channels or _common(reader, found.channels)
+    sizes, channels = _scan(reader, transform, count)
+    if len(sizes) > 1:
+        raise ValueError(_differ(reader, sizes, data))
+    return *next(iter(sizes)), data.channels or _common(reader, channels)
 
 
 def _array_layout(reader: Reader, data: Data, transform: Transform) -> tuple[int, int, int]:
@@ -60,8 +46,12 @@ def _array_layout(reader: Reader, data: Data, transform: Transform) -> tuple[int
     return *transform.shape(header.height, header.width), header.channels
 
 
-def _scan(reader: Reader, transform: Transform, count: int) -> Found:
-    """The sizes and channels in the first `count` headers, with a progress bar if it takes long."""
+def _scan(
+    reader: Reader, transform: Transform, count: int
+) -> tuple[dict[tuple[int, int], int], dict[int, int]]:
+    """The sizes after the transform and the numbers of channels in the first `count` headers, each
+    with the index of an example. There is a progress bar if it takes long.
+    """
 
     def header(index: int) -> Header:
         try:
@@ -72,17 +62,17 @@ def _scan(reader: Reader, transform: Transform, count: int) -> Found:
                 "out such images"
             ) from error
 
-    found = Found()
+    sizes, channels = dict[tuple[int, int], int](), dict[int, int]()
     with ThreadPoolExecutor(THREADS) as threads:
         headers = threads.map(header, range(count))
         bar = tqdm(headers, total=count, desc="reading image sizes", unit="image", delay=1)
         try:
             for index, one in enumerate(bar):
-                found.sizes.setdefault(transform.shape(one.height, one.width), index)
-                found.channels.setdefault(one.channels, index)
+                sizes.setdefault(transform.shape(one.height, one.width), index)
+                channels.setdefault(one.channels, index)
         finally:
             threads.shutdown(cancel_futures=True)
-    return found
+    return sizes, channels
 
 
 def _differ(reader: Reader, sizes: dict[tuple[int, int], int], data: Data) -> str:

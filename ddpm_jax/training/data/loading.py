@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from ddpm_jax._typing import is_whole
-from ddpm_jax.extras import missing
+from ddpm_jax.extras import check_installed
 from ddpm_jax.training.data.source import Source
 from ddpm_jax.training.data.transform import to_range
 
@@ -93,10 +93,9 @@ def finish(loaded: Batch, source: Source) -> Batch:
 
 def import_grain() -> Any:
     """The module; ImportError with the install command if it is missing."""
-    try:
-        import grain
-    except ImportError as error:
-        raise missing("grain", "the training input") from error
+    check_installed(("grain",), "the training input")
+    import grain
+
     return grain
 
 

@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import jax
@@ -44,11 +43,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path, *, keep_last: int = 2, keep_best: int = 0):
         import orbax.checkpoint as ocp
-        from orbax.checkpoint.checkpoint_managers import (
-            AnyPreservationPolicy,
-            BestN,
-            LatestN,
-        )
+        from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
         self.folder = folder.resolve()
         best = BestN(
@@ -72,13 +67,8 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
             self.wait()
         with suppress(Exception):  # it raises again what was raised before
             self._manager.close()

@@ -4,11 +4,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
-from ddpm_jax.training.data import HeldOut, held_out_batches
-from ddpm_jax.training.objective import Loss
+from ddpm_jax.training.data import held_out_batches
 from ddpm_jax.training.run.plan import Plan
 from ddpm_jax.training.sharding import place_batch
 
@@ -18,16 +16,17 @@ seed, the held-out losses of runs can be compared."""
 
 
 class HeldOutLoss:
-    """The mean loss over the held-out images, without dropout.
+    """The mean loss of a run over its held-out images, without dropout."""
 
-    Args:
-        loss: that the run trains with.
-        batches: the held-out images.
-        mesh: where they go.
-    """
-
-    def __init__(self, loss: Loss, batches: HeldOut, mesh: Mesh):
-        self.batches, self.mesh = batches, mesh
+    def __init__(self, plan: Plan):
+        loss, self.mesh = plan.loss, plan.mesh
+        self.batches = held_out_batches(
+            plan.source,
+            plan.settings.data,
+            batch_size=plan.settings.loop.batch_size,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
 
         def total(
             params: Any, batch: dict[str, Array], key: Array
@@ -37,21 +36,6 @@ class HeldOutLoss:
             return (losses * batch["weight"]).sum(), batch["weight"].sum()
 
         self._total = jax.jit(total)
-
-    @classmethod
-    def of(cls, plan: Plan) -> "HeldOutLoss | None":
-        """That of a run, or None where no images are held out."""
-        data = plan.settings.data
-        if not data.held_out:
-            return None
-        batches = held_out_batches(
-            plan.source,
-            data,
-            batch_size=plan.settings.loop.batch_size,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        )
-        return cls(plan.loss, batches, plan.mesh)
 
     def loss(self, params: Any) -> float:
         """For these params."""

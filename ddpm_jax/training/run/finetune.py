@@ -92,13 +92,15 @@ def other_process(base: Base, diffusion: Diffusion) -> list[str]:
     ]
 
 
-def adapt(base: Base, model: UNet2DModel, key: jax.Array) -> tuple[dict[str, Any], list[str]]:
+def fitted(
+    base: Base, model: UNet2DModel, fresh: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
     """A base's params for a model that may have other classes or a learned variance.
 
     Args:
         base: the model to go on from.
         model: the one that is trained.
-        key: of the new params.
+        fresh: new params of it; their shapes suffice to see whether the two fit.
 
     Returns:
         The params, and a sentence for each part that is new or left out.
@@ -106,15 +108,9 @@ def adapt(base: Base, model: UNet2DModel, key: jax.Array) -> tuple[dict[str, Any
     Raises:
         ValueError: the models differ in more than that.
     """
-    return fitted(base, model, model.init_params(key))
-
-
-def fitted(
-    base: Base, model: UNet2DModel, fresh: Mapping[str, Any]
-) -> tuple[dict[str, Any], list[str]]:
-    """`adapt` from given fresh params; pass their shapes to check compatibility only."""
     params, news = dict(base.params), list[str]()
-    if _shape(params.get("class_embedding")) != _shape(fresh.get("class_embedding")):
+    old, new = (jax.tree.map(np.shape, tree.get("class_embedding")) for tree in (params, fresh))
+    if old != new:
         params.pop("class_embedding", None)
         if "class_embedding" in fresh:
             params["class_embedding"] = fresh["class_embedding"]
@@ -133,10 +129,6 @@ def fitted(
 
 def _with_zeros(leaf: jax.Array) -> jax.Array:
     return jnp.concatenate([leaf, jnp.zeros_like(leaf)], axis=-1)
-
-
-def _shape(tree: Any) -> Any:
-    return None if tree is None else jax.tree.map(np.shape, tree)
 
 
 def _differences(got: Mapping[str, Any], want: Mapping[str, Any]) -> list[str]:

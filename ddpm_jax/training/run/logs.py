@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ddpm_jax.extras import missing
 from ddpm_jax.hub.files import replacing
 
 LOG_NAME = "log.jsonl"
@@ -83,15 +82,9 @@ def read_log(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def draw_curve(folder: Path) -> Path:
-    """Draws a run's `curve.png`: loss and held-out loss by update, the loss's axis logarithmic.
+    """Draws a run's `curve.png`: loss and held-out loss by update, the loss's axis logarithmic."""
+    from matplotlib.figure import Figure
 
-    Raises:
-        ImportError: matplotlib is not installed.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise missing("matplotlib", "a loss curve") from error
     lines = list(read_log(folder))
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()

@@ -19,7 +19,7 @@ from ddpm_jax.models import UNet2DModel
 from ddpm_jax.schedulers import DDPMScheduler
 from ddpm_jax.training.data import Source, open_source, training_indices
 from ddpm_jax.training.objective import Loss
-from ddpm_jax.training.run.finetune import Base, adapt, fitted, other_process
+from ddpm_jax.training.run.finetune import Base, fitted, other_process
 from ddpm_jax.training.run.guards import WARM
 from ddpm_jax.training.run.logs import read_log
 from ddpm_jax.training.run.memory import too_large
@@ -76,9 +76,10 @@ class Plan:
 
     def params(self, key: jax.Array) -> tuple[dict[str, Any], list[str]]:
         """The first params, and a sentence for each part that is not the base's."""
+        fresh = self.model.init_params(key)
         if self.base is None:
-            return self.model.init_params(key), []
-        params, news = adapt(self.base, self.model, key)
+            return fresh, []
+        params, news = fitted(self.base, self.model, fresh)
         return params, other_process(self.base, self.settings.diffusion) + news
 
 

@@ -2,20 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
 from tqdm.auto import tqdm
 
-from ddpm_jax.schedulers import BY_NAME
 from ddpm_jax.training.data import Batches, make_batches
 from ddpm_jax.training.run.checkpoint import Checkpoints
 from ddpm_jax.training.run.evaluate import HeldOutLoss
 from ddpm_jax.training.run.guards import Watch
 from ddpm_jax.training.run.plan import Plan
 from ddpm_jax.training.run.samples import Sampler
-from ddpm_jax.training.sharding import gather_params, init_sharded, replicate
+from ddpm_jax.training.sharding import gather_params, init_sharded
 from ddpm_jax.training.state import TrainState
 from ddpm_jax.training.step import make_train_step, make_train_steps, make_update
 
@@ -85,8 +83,8 @@ def prepare(
         train_step=make(update, shardings=shardings),
         learning_rate=optimizer.schedule(loop.steps),
         watch=watch,
-        sampler=_sampler(plan) if loop.sample_every else None,
-        held_out=HeldOutLoss.of(plan),
+        sampler=Sampler(plan) if loop.sample_every else None,
+        held_out=HeldOutLoss(plan) if plan.settings.data.held_out else None,
     )
 
 
@@ -112,17 +110,3 @@ def _restored(
     batches.restore(found.extra["input"])
     watch.restore(found.extra["watch"])
     return found.state
-
-
-def _sampler(plan: Plan) -> Sampler:
-    loop = plan.settings.loop
-    return Sampler(
-        plan.model,
-        plan.scheduler,
-        kind=BY_NAME[loop.sample_scheduler],
-        num=loop.sample_num,
-        steps=loop.sample_steps,
-        seed=loop.seed,
-        shape=plan.source.shape,
-        place=partial(replicate, mesh=plan.mesh),
-    )

@@ -1,62 +1,44 @@
 """Grids of samples while a model trains, always from the same keys, so that they compare."""
 
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Int32
 from PIL import Image
 
 from ddpm_jax.hub.files import replacing
 from ddpm_jax.images import make_grid
-from ddpm_jax.models import UNet2DModel
 from ddpm_jax.pipelines.generate import generate, with_conditions
 from ddpm_jax.pipelines.inputs import Inputs
 from ddpm_jax.sampling.keys import prior, sample_keys
-from ddpm_jax.schedulers import DDPMScheduler, Scheduler
+from ddpm_jax.schedulers import BY_NAME
+from ddpm_jax.training.run.plan import Plan
+from ddpm_jax.training.sharding import replicate
 
 
 class Sampler:
-    """Draws one grid from whatever params it is given.
+    """Draws one grid of a run from whatever params it is given.
 
-    The default of a run is DDPM: its fresh noise corrects the errors of a briefly trained network,
-    which DDIM carries from the first steps to the image.
-
-    Args:
-        model: the network.
-        scheduler: that it is trained under.
-        num: images in the grid.
-        kind: the class of the scheduler that draws.
-        steps: of that scheduler.
-        seed: of the keys.
-        shape: (H, W, C) of an image.
-        place: puts arrays where the params are.
+    The default is DDPM: its fresh noise corrects the errors of a briefly trained network, which
+    DDIM carries from the first steps to the image.
     """
 
-    def __init__(
-        self,
-        model: UNet2DModel,
-        scheduler: DDPMScheduler,
-        *,
-        kind: type[Scheduler],
-        num: int,
-        steps: int,
-        seed: int,
-        shape: tuple[int, int, int],
-        place: Callable[[Any], Any] = jax.device_put,
-    ):
-        self.model = model
+    def __init__(self, plan: Plan):
+        self.model, loop = plan.model, plan.settings.loop
+        place = partial(replicate, mesh=plan.mesh)
         # "trailing" begins at the last timestep, the others a little before it.
-        self.table = kind.trailing(scheduler.config).table(steps)
-        keys = sample_keys(jax.random.key(seed), num)
-        classes = model.num_class_embeds
+        kind = BY_NAME[loop.sample_scheduler]
+        self.table = kind.trailing(plan.scheduler.config).table(loop.sample_steps)
+        keys = sample_keys(jax.random.key(loop.seed), loop.sample_num)
+        classes = self.model.num_class_embeds
+        each_class = np.arange(loop.sample_num, dtype=np.int32) % (classes or 1)
         self.inputs = Inputs(
-            count=num,
-            x_T=place(prior(self.table, keys, shape)),
+            count=loop.sample_num,
+            x_T=place(prior(self.table, keys, plan.source.shape)),
             keys=place(keys),
-            conditions={} if classes is None else {"context": place(_each_class(num, classes))},
+            conditions={} if classes is None else {"context": place(each_class)},
             place=place,
         )
 
@@ -65,10 +47,6 @@ class Sampler:
         denoise, params = with_conditions(self.model, params, self.inputs.conditions)
         images = generate(denoise, params, self.table, self.inputs)
         return make_grid(np.nan_to_num(np.asarray(images)))
-
-
-def _each_class(num: int, classes: int) -> Int32[np.ndarray, "b"]:
-    return np.arange(num, dtype=np.int32) % classes
 
 
 def save_image(image: Image.Image, path: Path) -> None:

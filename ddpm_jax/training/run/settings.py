@@ -86,15 +86,12 @@ class Model(Group):
             **dataclasses.asdict(self),
             "sample_size": height if height == width else (height, width),
             "in_channels": channels,
-            "out_channels": channels * (2 if diffusion.variance_type in LEARNED else 1),
+            "out_channels": channels * (2 if diffusion.variance_type.startswith("learned") else 1),
             "num_class_embeds": classes,
             "num_train_timesteps": (
                 diffusion.num_train_timesteps if self.time_embedding_type == "learned" else None
             ),
         }
-
-
-LEARNED = ("learned", "learned_range")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,20 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from ddpm_jax.training.data import Data, Source, open_source
-
-RNG = np.random.default_rng(0)
-
-
-def opened(name: Path | str, **fields: object) -> Source:
-    return open_source(Data(name=str(name), **fields))
-
-
-def assert_same(source: Source, other: Source) -> None:
-    assert len(source) == len(other)
-    for index in (0, len(source) - 1):
-        np.testing.assert_array_equal(source[index]["image"], other[index]["image"])
+from training.data.sources import RNG, assert_same, opened
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 5])

@@ -7,25 +7,9 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from PIL import Image
+from training.data.sources import assert_same, image, opened
 
-from ddpm_jax.training.data import Data, Source, UnreadableImage, open_source
-
-RNG = np.random.default_rng(0)
-
-
-def opened(name: Path | str, **fields: object) -> Source:
-    return open_source(Data(name=str(name), **fields))
-
-
-def assert_same(source: Source, other: Source) -> None:
-    assert len(source) == len(other)
-    for index in (0, len(source) - 1):
-        np.testing.assert_array_equal(source[index]["image"], other[index]["image"])
-
-
-def image() -> Image.Image:
-    return Image.fromarray(RNG.integers(0, 256, (8, 8, 3), np.uint8))
+from ddpm_jax.training.data import UnreadableImage
 
 
 @pytest.fixture

@@ -82,7 +82,7 @@ class Slow:
     def compile(self) -> str:
         time.sleep(0.2)  # Thread.start of Python 3.13 raises RuntimeError for a signal within it
         signal.raise_signal(signal.SIGINT)
-        hashlib.pbkdf2_hmac("sha256", b"", b"salt", 4_000_000)
+        hashlib.pbkdf2_hmac("sha256", b"", b"salt", 2_000_000)
         self.done = True
         return "program"
 

@@ -111,16 +111,20 @@ def test_a_last_part_of_a_window_is_logged(tmp_path: Path):
     assert [line["step"] for line in read_log(tmp_path) if "loss" in line] == [5, 8]
 
 
+ODD = replace(PRESETS["tiny"], data=replace(SMALL.data, resolution=10))
+
+
 @pytest.mark.parametrize(
-    ("fields", "message"),
+    ("settings", "message"),
     [
-        ({"steps": 9, "steps_per_call": 2}, "loop.steps must be a multiple"),
-        ({"keep_best": 1, "save_every": 6}, "save_every must be a multiple of eval_every"),
+        (with_loop(steps=9, steps_per_call=2), "loop.steps must be a multiple"),
+        (with_loop(keep_best=1, save_every=6), "save_every must be a multiple of eval_every"),
+        (ODD, "images of 10x10 do not halve 2 times"),
     ],
 )
-def test_plans_that_do_not_fit(tmp_path: Path, fields: dict[str, int], message: str):
+def test_plans_that_do_not_fit(tmp_path: Path, settings: Settings, message: str):
     with pytest.raises(ValueError, match=message):
-        make_plan(with_loop(**fields), tmp_path)
+        make_plan(settings, tmp_path)
     assert not any(tmp_path.iterdir())
 
 
@@ -136,12 +140,6 @@ def test_missing_packages_are_named_before_anything_is_written(tmp_path: Path, m
         monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ImportError, match="needs grain, tensorboardX: pip install 'ddpm-jax"):
         make_plan(SMALL, tmp_path)
-
-
-def test_images_that_do_not_halve(tmp_path: Path):
-    odd = replace(PRESETS["tiny"], data=replace(SMALL.data, resolution=10))
-    with pytest.raises(ValueError, match="images of 10x10 do not halve 2 times"):
-        make_plan(odd, tmp_path)
 
 
 def test_what_tensorboard_reads(whole: Path, tmp_path: Path):
