@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 
 from weights_convert import rules
-from weights_convert.errors import listed
+from weights_convert.errors import faults_of, listed
 from weights_convert.files import DIFFUSERS, TRANSFORMERS, candidates, open_weights
 from weights_convert.layout import (
     CONFIG,
@@ -29,6 +29,7 @@ from weights_convert.layout import (
     read_config,
 )
 from weights_convert.names import current_config
+from weights_convert.orbax_io import is_orbax
 from weights_convert.prerelease_layout import old_network, prerelease_layout
 from weights_convert.single_file import is_single_file, open_single_file
 from weights_convert.single_layout import SingleOptions, single_layout
@@ -124,10 +125,15 @@ def convert(
         raise ValueError(f"dtype={dtype!r}: must be one of {', '.join(get_args(Dtype))}")
     with ExitStack() as opened:
         options = single or SingleOptions()
+        if variant is not None and (src.is_file() or is_orbax(src)):
+            raise ValueError(
+                f"variant={variant!r} selects among the files of a folder, but {src} is one "
+                "checkpoint"
+            )
         is_single = src.is_file() and is_single_file(src)
         old = old_network(src)
         if is_single:
-            layout = _single(src, variant, component, options, opened)
+            layout = _single(src, component, options, opened)
         elif options.given:
             if src.is_file():
                 open_weights(src, ema=options.ema).close()  # a damaged file: its own error
@@ -159,13 +165,7 @@ def convert(
     return Report(parts=tuple(parts), notes=layout.notes)
 
 
-def _single(
-    src: Path, variant: str | None, component: str | None, options: SingleOptions, opened: ExitStack
-) -> Layout:
-    if variant is not None:
-        raise ValueError(
-            f"variant={variant!r} selects among the files of a folder, but {src} is one checkpoint"
-        )
+def _single(src: Path, component: str | None, options: SingleOptions, opened: ExitStack) -> Layout:
     overrides = dict(options.overrides)
     if (predicted := options.prediction_type) is not None:
         scheduler = {**overrides.get("scheduler", {}), "prediction_type": predicted}
@@ -192,7 +192,8 @@ def _planned(
         raise ValueError(f"{network.weights} contains no tensors")
     if check is not None:
         check(network.weights, network.config, checkpoint)
-    leaves = _leaves(network.weights, checkpoint)
+    with faults_of(network.weights):
+        leaves = rules.flax_leaves(checkpoint)
     if dtype is None:
         return leaves
     wanted = BFLOAT16 if dtype == "bfloat16" else np.dtype(dtype)
@@ -208,13 +209,6 @@ def _part(network: Network, leaves: Leaves, written: Path) -> Part:
         bytes=sum(tensor.nbytes for tensor in leaves.values()),
         dtypes=Counter(str(tensor.dtype) for tensor in leaves.values()),
     )
-
-
-def _leaves(weights: Path, checkpoint: Checkpoint) -> dict[rules.Path, Stored]:
-    try:
-        return rules.flax_leaves(checkpoint)
-    except ValueError as error:
-        raise ValueError(f"{weights}: {error}") from None
 
 
 def _cast(path: rules.Path, leaf: Stored, dtype: np.dtype[Any]) -> Stored:

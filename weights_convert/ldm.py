@@ -14,8 +14,7 @@ today's names and in today's layout, unread. It raises ValueError for names that
 import re
 from collections.abc import Callable, Collection, Mapping
 
-from weights_convert.errors import listed
-from weights_convert.names import with_current_names
+from weights_convert.names import origins, with_current_names
 from weights_convert.openai_names import renamer
 from weights_convert.rules import BUFFERS
 from weights_convert.tensors import Shape, Stored
@@ -175,15 +174,5 @@ def _has_part(name: str, parts: Collection[str]) -> bool:
 
 
 def _renamed(tensors: Tensors, rename: Callable[[str], str | None]) -> dict[str, Stored]:
-    """The tensors under new names. ValueError for names without one, or with that of another."""
-    found: dict[str, Stored] = {}
-    faults: list[str] = []
-    for name, tensor in tensors.items():
-        new = rename(name)
-        if new is None or new in found:
-            faults.append(name)
-        else:
-            found[new] = tensor
-    if faults:
-        raise ValueError(f"names that no Stable Diffusion has: {listed(faults)}")
-    return found
+    found = origins(tensors, rename, "Stable Diffusion")
+    return {new: tensors[old] for new, old in found.items()}

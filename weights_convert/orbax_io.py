@@ -7,6 +7,7 @@ checkpointer writes it. It is read as NumPy arrays, for every device that it was
 
 import importlib
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,13 +53,11 @@ def open_orbax(folder: Path) -> Checkpoint:
     if odd or not leaves:
         raise ValueError(f"{folder} is not a nested dict of arrays: {listed(odd) or 'empty'}")
     whole = _Restored(folder, tree)
-    return Checkpoint(
-        {
-            name: Stored(tuple(leaf.shape), np.dtype(leaf.dtype), whole.reader(name))
-            for name, leaf in leaves.items()
-        },
-        whole.close,
-    )
+    stored = {
+        name: Stored(tuple(leaf.shape), np.dtype(leaf.dtype), partial(whole.pop, name))
+        for name, leaf in leaves.items()
+    }
+    return Checkpoint(stored, whole.close)
 
 
 def _metadata(folder: Path) -> Any:
@@ -93,10 +92,7 @@ class _Restored:
         self._arrays: dict[str, Array] = {}
         self._closed = False
 
-    def reader(self, name: str) -> Any:
-        return lambda: self._pop(name)
-
-    def _pop(self, name: str) -> Array:
+    def pop(self, name: str) -> Array:
         if self._closed:
             raise ValueError(f"{self._folder}: cannot read {name}: the checkpoint is closed")
         if name not in self._arrays:
@@ -104,8 +100,8 @@ class _Restored:
         return self._arrays.pop(name)
 
     def _restore(self) -> Any:
-        ocp = _orbax()
-        kinds = _like(self._tree, ocp.RestoreArgs(restore_type=np.ndarray))
+        ocp, tree_map = _orbax(), importlib.import_module("jax").tree.map
+        kinds = tree_map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), self._tree)  # pyright: ignore[reportUnknownLambdaType]
         try:
             with ocp.PyTreeCheckpointer() as checkpointer:
                 return checkpointer.restore(self._folder.resolve(), restore_args=kinds)
@@ -114,10 +110,3 @@ class _Restored:
 
     def close(self) -> None:
         self._arrays, self._closed = {}, True
-
-
-def _like(tree: Any, leaf: Any) -> Any:
-    """A nested dict with the same keys; each leaf is `leaf`."""
-    if not isinstance(tree, Mapping):
-        return leaf
-    return {name: _like(value, leaf) for name, value in tree.items()}  # pyright: ignore[reportUnknownVariableType]

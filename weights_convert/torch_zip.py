@@ -210,21 +210,10 @@ def strided(items: Array, view: StridedTensor) -> Array:
     """The tensor in C order, from the items of its storage that it spans."""
     if not items.size:
         return np.empty(view.shape, items.dtype)
-    if view.strides == _row_major(view.shape):
-        return items.reshape(view.shape)
     bytes_strides = [stride * items.itemsize for stride in view.strides]
     plain = items.view(f"u{items.itemsize}")  # as_strided does not know all dtypes of ml_dtypes
-    found = np.lib.stride_tricks.as_strided(plain, view.shape, bytes_strides).copy(order="C")
-    return found.view(items.dtype)
-
-
-def _row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
-    strides: list[int] = []
-    step = 1
-    for length in reversed(shape):
-        strides.insert(0, step)
-        step *= length
-    return tuple(strides)
+    found = np.lib.stride_tricks.as_strided(plain, view.shape, bytes_strides)
+    return np.asarray(found, order="C").view(items.dtype)  # copied unless it is in C order
 
 
 def _data_start(file: BinaryIO, record: zipfile.ZipInfo, what: str) -> int:

@@ -8,11 +8,11 @@ reader sees the old or the new content, never a part.
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from weights_convert.errors import faults_of as faults_of
 from weights_convert.errors import first_line as first_line
 from weights_convert.errors import listed as listed
 from weights_convert.write import replacing as replacing
@@ -56,14 +56,3 @@ def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None
     text = json.dumps(dict(content), indent=2, sort_keys=True) + "\n"
     with replacing(Path(path)) as partial:
         partial.write_text(text, encoding="utf-8")
-
-
-@contextmanager
-def faults_of(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Prefixes a ValueError's message with the file name, unless the message contains it."""
-    try:
-        yield
-    except ValueError as error:
-        if str(path) in str(error):
-            raise
-        raise ValueError(f"{path}: {error}") from error

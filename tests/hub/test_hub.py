@@ -57,11 +57,6 @@ def test_folder_without_config_lists_its_files(tmp_path: Path):
         hub.component(tmp_path, SCHED)
 
 
-def test_revision_of_a_folder_is_refused(tmp_path: Path):
-    with pytest.raises(ValueError, match="revision='main' is for hub repositories"):
-        hub.component(write(tmp_path, NESTED), UNET, revision="main")
-
-
 @pytest.mark.parametrize(
     "name", ["digit", "a/b/c", "./missing", "/missing", "", "a b/c", Path("a/b")]
 )
@@ -72,10 +67,12 @@ def test_unknown_names_list_accepted_names(name: str | Path):
         hub.component(name, UNET)
 
 
-def test_file_instead_of_a_folder(tmp_path: Path):
-    write(tmp_path, {"model.safetensors": b""})
+def test_what_is_no_name_of_a_folder(tmp_path: Path):
+    write(tmp_path, NESTED)
     with pytest.raises(ValueError, match="is a file, not a folder"):
-        hub.component(tmp_path / "model.safetensors", UNET)
+        hub.component(tmp_path / "model_index.json", UNET)
+    with pytest.raises(ValueError, match="revision='main' is for hub repositories"):
+        hub.component(tmp_path, UNET, revision="main")
 
 
 def test_bundled_name_and_a_folder_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -110,7 +110,9 @@ def test_sources_that_cannot_be_converted(tmp_path: Path) -> None:
     refused(r"integers.*a\.bias is int64.*no rule for num_batches_tracked")
 
 
-def test_an_unknown_kind(tmp_path: Path) -> None:
+def test_an_unknown_kind_or_dtype(tmp_path: Path) -> None:
     unchecked: Any = inspect.unwrap(convert)  # the tests' type checks would raise first
     with pytest.raises(ValueError, match="must be one of flax, orbax, diffusers"):
         unchecked(DIGITS, tmp_path / "out", to="msgpack")
+    with pytest.raises(ValueError, match="dtype='int8': must be one of float32, float16, bfloat16"):
+        unchecked(DIGITS, tmp_path / "out", dtype="int8")

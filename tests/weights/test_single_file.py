@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch_files
+from torch_files import Runs
 from weights import ldm_files as ldm
+from weights.folders import unread
 
 from ddpm_jax.models import AutoencoderKL, CLIPTextModel, UNet2DConditionModel
 from weights_convert import ldm as names
 from weights_convert import open_single_file, to_flax
-from weights_convert.ldm_configs import Shapes
-from weights_convert.tensors import Stored
 from weights_convert.unpickle import Inert, StridedTensor, loads
 
 UNET: dict[str, Any] = {
@@ -185,13 +185,6 @@ def test_an_open_clip_of_23_layers_keeps_them():
         assert len(names.open_clip(layers)) == min(count - (count < 23), 23)
 
 
-def unread(*shape: int) -> Stored:
-    def read() -> Any:
-        raise AssertionError("only shapes are needed")
-
-    return Stored(shape, np.dtype(np.float32), read)
-
-
 def refused(tmp_path: Path, state: ldm.Arrays, message: str, **options: Any) -> None:
     path = ldm.save(tmp_path / "sd.safetensors", state)
     with pytest.raises(ValueError, match=message) as caught:
@@ -228,16 +221,6 @@ def test_what_is_refused(tmp_path: Path, unet, vae):
     ldm.save(path, {**original, "control_model.a.weight": ONE})
     with pytest.warns(UserWarning, match="left out: control_model"):
         open_single_file(path).close()
-
-
-class Runs:
-    """Calls a function when `pickle` loads it; `state` is what BUILD would set."""
-
-    def __init__(self, function: Any, *arguments: Any, state: Any = None) -> None:
-        self.call = (function, arguments) if state is None else (function, arguments, state)
-
-    def __reduce__(self) -> Any:
-        return self.call
 
 
 EVIL = {
@@ -314,8 +297,3 @@ def test_a_checkpoint_without_a_state_dict(tmp_path: Path, vae):
     torch_files.write_zip(path, torch_files.state_dict(top), records)
     with pytest.raises(ValueError, match=r"model\.diffusion_model\.a"):
         open_single_file(path)
-
-
-def test_shapes_name_what_is_missing():
-    with pytest.raises(ValueError, match=r"has no conv_in\.weight"):
-        Shapes()["conv_in.weight"]

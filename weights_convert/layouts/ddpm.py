@@ -32,6 +32,7 @@ from weights_convert.layouts.base import (
 from weights_convert.layouts.unet import check, described
 from weights_convert.ldm import ATTENTION, VAE_RESNET
 from weights_convert.ldm_configs import Config, shapes_of
+from weights_convert.names import origins
 from weights_convert.tensors import Stored
 
 _ENDS = {
@@ -63,20 +64,15 @@ def renamed(tensors: Tensors) -> tuple[dict[str, Stored], dict[str, str]]:
     kept = {name: t for name, t in tensors.items() if not _DROPPED.fullmatch(name)}
     numbers = [int(found[1]) for name in kept if (found := re.match(r"up\.(\d+)\.", name))]
     last = max(numbers, default=0)
-    origin: dict[str, str] = {}
-    strange: list[str] = []
-    for name in kept:
+    if wide := [name for name in kept if _WIDE_SHORTCUT.fullmatch(name)]:
+        raise ValueError(f"UNet2DModel has no shortcuts of 3x3 convolutions: {listed(wide)}")
+
+    def rename(name: str) -> str | None:
         module, _, leaf = name.rpartition(".")
         new = _module(module, last)
-        if new is None:
-            strange.append(name)
-        else:
-            origin[f"{new}.{leaf}"] = name
-    wide = [name for name in strange if _WIDE_SHORTCUT.fullmatch(name)]
-    if wide:
-        raise ValueError(f"UNet2DModel has no shortcuts of 3x3 convolutions: {listed(wide)}")
-    if strange:
-        raise ValueError(f"names that no such network has: {listed(strange)}")
+        return new and f"{new}.{leaf}"
+
+    origin = origins(kept, rename, "such network")
     found = {
         new: linear(kept[old]) if ".attentions." in new else kept[old]
         for new, old in origin.items()
@@ -106,7 +102,7 @@ def unet(tensors: Tensors, sample_size: int | None) -> tuple[dict[str, Stored], 
     """
     found, origin = renamed(tensors)
     shapes = shapes_of(found)
-    levels = described(
+    config = described(
         shapes,
         sample_size=sample_size,
         attention_head_dim=None,
@@ -115,14 +111,15 @@ def unet(tensors: Tensors, sample_size: int | None) -> tuple[dict[str, Stored], 
         flip_sin_to_cos=False,
         freq_shift=1,
     )
-    n = len(levels.widths)
-    if n > 1 and not any(".downsamplers." in name for name in shapes):
+    if len(config["block_out_channels"]) > 1 and not any(
+        ".downsamplers." in name for name in shapes
+    ):
         raise ValueError(
             "it halves and doubles pictures without convolutions (resamp_with_conv is false), "
             "which UNet2DModel does not"
         )
-    check(shapes, levels.config, origin)
-    return found, levels.config
+    check(shapes, config, origin)
+    return found, config
 
 
 def _read(tensors: Tensors, settings: Settings) -> Network:

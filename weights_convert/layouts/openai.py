@@ -22,6 +22,7 @@ from weights_convert.errors import listed
 from weights_convert.layouts.base import HeadOrder, Settings, Tensors, linear, raise_if
 from weights_convert.layouts.unet import check, described
 from weights_convert.ldm_configs import Config, Shapes, shapes_of
+from weights_convert.names import origins
 from weights_convert.openai_names import renamer
 from weights_convert.tensors import Array, Stored
 
@@ -48,17 +49,7 @@ def unet(
         ValueError: they are not such a network, or one that `UNet2DModel` cannot express.
     """
     raise_if(_foreign(tensors))
-    rename = renamer(tensors, _in_attention)
-    origin: dict[str, str] = {}
-    strange: list[str] = []
-    for name in tensors:
-        new = rename(name)
-        if new is None:
-            strange.append(name)
-        else:
-            origin[new] = name
-    if strange:
-        raise ValueError(f"names that no such network has: {listed(strange)}")
+    origin = origins(tensors, renamer(tensors, _in_attention), "such network")
     found: dict[str, Stored] = {}
     for new, old in origin.items():
         found |= _projections(new, tensors[old], settings, order)
@@ -66,7 +57,7 @@ def unet(
     widths = shapes.widths("down_blocks")
     raise_if(_inexpressible(shapes, widths))
     attended = {shape[0] for name, shape in shapes.items() if name.endswith(".to_q.bias")}
-    levels = described(
+    config = described(
         shapes,
         sample_size=settings.sample_size,
         attention_head_dim=_head_dim(sorted(attended), settings),
@@ -76,8 +67,8 @@ def unet(
         flip_sin_to_cos=True,
         freq_shift=0,
     )
-    check(shapes, levels.config, origin)
-    return found, levels.config
+    check(shapes, config, origin)
+    return found, config
 
 
 def _in_attention(rest: str) -> str | None:
