@@ -12,7 +12,7 @@ from weights.folders import DIGITS, ROOT, WEIGHTS, component, files
 
 from weights_convert import convert
 from weights_convert.__main__ import main
-from weights_convert.files import FLAX_FILE, ORBAX_FOLDER
+from weights_convert.files import FLAX_FILE
 
 
 def run(cwd: Path, *arguments: str) -> str:
@@ -39,9 +39,8 @@ def test_it_runs_as_a_module_and_imports_neither_jax_nor_torch(tmp_path: Path) -
     place = tmp_path / "out"
     summary = f"src/{WEIGHTS} -> {place / FLAX_FILE}: {size}\n"
     assert run(tmp_path, "-c", code) == f"{summary}[]\n"
-    # orbax, which imports jax, prints nothing of its own
-    options = ["src", "out", "--overwrite", "--to", "orbax"]
-    summary = f"src/{WEIGHTS} -> {place / ORBAX_FOLDER}: {size}\n"
+    options = ["src", "out", "--overwrite", "--to", "diffusers"]
+    summary = f"src/{WEIGHTS} -> {place / WEIGHTS}: {size}\n"
     assert run(tmp_path, "-m", "weights_convert", *options) == summary
 
 

@@ -48,10 +48,12 @@ def single(layout: str | None = None, ema: bool = False, **settings: Any) -> Sin
     return SingleOptions(layout=layout, ema=ema, settings=Settings(**settings))
 
 
-# "new" is slow: the order of its heads is that of "consistency", and its other parts are simpler.
-@pytest.mark.parametrize(
-    "name", ["ddpm", "legacy", "consistency", pytest.param("new", marks=pytest.mark.slow)]
-)
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("legacy", "new")]
+"""Their network is that of "consistency", with convolutions in place of blocks that resample;
+`test_every_row_of_the_projections` holds both orders of heads."""
+
+
+@pytest.mark.parametrize("name", ["ddpm", "consistency", *SLOW])
 def test_outputs_of_the_original(tmp_path: Path, name: str):
     case = CASES[name]
     path = foreign.save(tmp_path / "model.pt", case.state())
@@ -100,11 +102,10 @@ def test_the_command_converts(tmp_path: Path, name: str, capsys):
     assert sum(one.nbytes for one in written.values()) == size
 
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("legacy", "new")]
-"""Their folders are loaded and run as those of the cases that stay."""
-
-
-@pytest.mark.parametrize("name", ["ddpm", "consistency", *SLOW])
+# The folders of the others are loaded and run as that of "consistency".
+@pytest.mark.parametrize(
+    "name", ["consistency", pytest.param("ddpm", marks=pytest.mark.slow), *SLOW]
+)
 def test_a_converted_model_samples(tmp_path: Path, name: str, capsys):
     out = converted(tmp_path, name, capsys, mult=(1,), attends=())  # compiles faster
     picture = tmp_path / "picture.png"
