@@ -52,9 +52,9 @@ class SingleFile:
     """One of `LAYOUTS`."""
     components: Mapping[str, Checkpoint]
     configs: Mapping[str, Config]
-    version: Version | None
+    version: Version | None = None
     """1 or 2, of Stable Diffusion; None if the file has neither a UNet nor a text encoder."""
-    kind: Kind | None
+    kind: Kind | None = None
     """What the UNet's input says, of Stable Diffusion; None without a UNet."""
     has_ema: bool
     """Whether the file has the UNet's moving average too."""
@@ -184,8 +184,6 @@ def _opened(
         "layout": kind.name,
         "components": {"unet": Checkpoint(network.tensors)},
         "configs": overridden(configs, overrides),
-        "version": None,
-        "kind": None,
         "has_ema": checkpoint.average is not None,
         "is_average": is_average,
     }

@@ -12,7 +12,7 @@ from weights import ldm_files as ldm
 from weights.folders import WEIGHTS, bits, component, files, peak_memory
 
 from ddpm_jax.schedulers import DDIMScheduler
-from weights_convert import SingleOptions, convert, find_weights, open_weights, to_flax
+from weights_convert import SingleOptions, convert, open_weights, to_flax
 from weights_convert.__main__ import main
 
 Parts = dict[str, ldm.Arrays]
@@ -119,12 +119,6 @@ def test_dtype_and_layout(tmp_path: Path, single: Path, parts: Parts):
     assert {p.destination.parent.name: p.destination.name for p in back.parts} == FILES
 
 
-def test_one_component(tmp_path: Path, single: Path, parts: Parts):
-    convert(single, tmp_path / "out", component="text_encoder")
-    assert files(tmp_path / "out") == {"config.json", "model.safetensors"}
-    assert set(load_file(tmp_path / "out" / "model.safetensors")) == set(parts["text_encoder"])
-
-
 @pytest.mark.parametrize("token", ["!", {"content": "!"}])
 def test_a_tokenizer_of_another_version_is_noted(
     tmp_path: Path, single: Path, tokenizer: Path, token: Any
@@ -148,8 +142,9 @@ def test_the_command(tmp_path: Path, parts: Parts, tokenizer: Path, capsys):
     np.testing.assert_array_equal(found, -parts["unet"]["conv_in.bias"])
     scheduler = json.loads((out / "scheduler" / "scheduler_config.json").read_text())
     assert scheduler["prediction_type"] == "v_prediction"
-    assert main([str(path), str(tmp_path / "vae"), "--component", "vae"]) == 0
-    assert find_weights(tmp_path / "vae").name == WEIGHTS
+    assert main([str(path), str(tmp_path / "text"), "--component", "text_encoder"]) == 0
+    assert files(tmp_path / "text") == {"config.json", "model.safetensors"}
+    assert set(load_file(tmp_path / "text" / "model.safetensors")) == set(parts["text_encoder"])
 
 
 def test_what_is_refused(tmp_path: Path, single: Path, tokenizer: Path):

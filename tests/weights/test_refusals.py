@@ -41,18 +41,13 @@ def test_the_folder_of_a_source_file_is_not_overwritten(tmp_path: Path) -> None:
 
 def test_an_existing_output_stays_without_overwrite(tmp_path: Path) -> None:
     source = component(tmp_path / "src")
+    (tmp_path / "out").mkdir()  # an empty folder is filled
     convert(source, tmp_path / "out", to="flax")
     with pytest.raises(FileExistsError, match="exists"):
         convert(source, tmp_path / "out", to="diffusers")
     assert find_weights(tmp_path / "out").name == "diffusion_flax_model.safetensors"
     convert(source, tmp_path / "out", to="diffusers", overwrite=True)
     assert files(tmp_path / "out") == {"config.json", WEIGHTS}
-
-
-def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    convert(component(tmp_path / "src"), tmp_path / "out")
-    assert find_weights(tmp_path / "out")
 
 
 def test_overwriting_does_not_delete_other_files(tmp_path: Path) -> None:
