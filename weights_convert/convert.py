@@ -2,7 +2,6 @@
 and the configs that belong to them. A model in one file becomes such a folder.
 """
 
-import json
 import os
 import shutil
 from collections import Counter
@@ -17,6 +16,7 @@ import numpy as np
 from weights_convert import rules
 from weights_convert.errors import faults_of, listed
 from weights_convert.files import DIFFUSERS, TRANSFORMERS, candidates, open_weights
+from weights_convert.json_files import read_json, write_json
 from weights_convert.layout import (
     CONFIG,
     INDEX,
@@ -26,7 +26,6 @@ from weights_convert.layout import (
     Network,
     component_of,
     locate,
-    read_config,
 )
 from weights_convert.names import current_config
 from weights_convert.orbax_io import is_orbax
@@ -236,12 +235,12 @@ def _write_others(folder: Path, layout: Layout) -> None:
             continue
         shutil.copyfile(origin, target)
         if origin.name in (CONFIG, SCHEDULER_CONFIG):
-            config = read_config(origin)
+            config = read_json(origin)
             if (current := current_config(config)) != config:
-                _write_json(target, current)
+                write_json(target, current)
     for place, content in layout.made.items():
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
-        _write_json(folder / place, content)
+        write_json(folder / place, content)
 
 
 def _write(folder: Path, network: Network, leaves: Leaves, to: Kind) -> Path:
@@ -251,10 +250,6 @@ def _write(folder: Path, network: Network, leaves: Leaves, to: Kind) -> Path:
     if to == "diffusers":
         return write_torch(component, rules.torch_tensors(leaves), stem=network.stem)
     return write_flax(component, leaves) if to == "flax" else write_orbax_folder(component, leaves)
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _check_destination(src: Path, layout: Layout, dst: Path, overwrite: bool) -> None:

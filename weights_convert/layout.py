@@ -12,13 +12,12 @@ Every component of a pipeline that has a config.json and weights is a network, a
 folders of others are copied. `id2label.json`, the names of a pipeline's classes, is copied too.
 """
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from weights_convert.errors import listed
 from weights_convert.files import (
@@ -32,6 +31,7 @@ from weights_convert.files import (
     find_weights,
     open_weights,
 )
+from weights_convert.json_files import read_json
 from weights_convert.names import OLD_CLASSES, current_config
 from weights_convert.orbax_io import is_orbax
 from weights_convert.tensors import Checkpoint
@@ -134,7 +134,7 @@ def _lone_weights(src: Path, ema: bool) -> Layout:
     path = src.parent / CONFIG
     config, made, notes = dict[str, Any](), dict[str, dict[str, Any]](), list[str]()
     if path.is_file():
-        config = read_config(path)
+        config = read_json(path)
         made[CONFIG] = current_config(config) | averaged(is_average)
     else:
         notes.append(f"no {CONFIG}: add one to this folder to load it")
@@ -160,7 +160,7 @@ def _pipeline_of(scheduler: str) -> str:
 
 def _network(folder: Path, variant: str | None, subfolder: str = "") -> Network:
     """The network in a component's folder. Raises as `locate`."""
-    config = read_config(_config(folder))
+    config = read_json(_config(folder))
     weights = _weights(folder, variant, _stem(config))
     return Network(
         weights=weights, open=partial(open_weights, weights), config=config, subfolder=subfolder
@@ -232,7 +232,7 @@ def _index(src: Path, network: Path, scheduler: Path) -> dict[str, Any] | None:
     has_index, has_scheduler = (src / INDEX).is_file(), scheduler.is_file()
     if not has_index and not has_scheduler:
         return None
-    index = read_config(src / INDEX) if has_index else {}
+    index = read_json(src / INDEX) if has_index else {}
     if has_scheduler:
         method = _class_name(scheduler) or "DDPMScheduler"
         index["scheduler"] = ["diffusers", method]
@@ -270,16 +270,5 @@ def _has_scheduler(src: Path) -> bool:
 
 
 def _class_name(config: Path) -> str | None:
-    name = read_config(config).get("_class_name")
+    name = read_json(config).get("_class_name")
     return name if isinstance(name, str) else None
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """The JSON object in a file. ValueError if it holds something else."""
-    try:
-        found: Any = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError):
-        raise ValueError(f"{path} is not JSON") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} is not a JSON object")
-    return cast(dict[str, Any], found)

@@ -16,7 +16,7 @@ from weights_convert import ddpm_names
 from weights_convert.names import origins, with_current_names
 from weights_convert.openai_names import renamer
 from weights_convert.rules import BUFFERS
-from weights_convert.tensors import Shape, Stored
+from weights_convert.tensors import Stored, thirds
 
 Tensors = Mapping[str, Stored]
 
@@ -101,7 +101,11 @@ def open_clip(tensors: Tensors) -> dict[str, Stored]:
         match = matches[name]
         if (match and int(match[1]) >= layers) or _has_part(name, _OPEN_CLIP_DROPPED):
             continue
-        kept |= _thirds(name, tensor) if match and _IN_PROJ.fullmatch(match[2]) else {name: tensor}
+        if match and _IN_PROJ.fullmatch(match[2]):
+            names = (name.replace("attn.in_proj_", f"self_attn.{part}_proj.") for part in "qkv")
+            kept |= zip(names, thirds(tensor), strict=True)
+        else:
+            kept[name] = tensor
 
     def renamed(name: str) -> str | None:
         if name in _OPEN_CLIP_ENDS:
@@ -113,18 +117,6 @@ def open_clip(tensors: Tensors) -> dict[str, Stored]:
         return new and f"{_TEXT}encoder.layers.{match[1]}.{new}.{leaf}"
 
     return _renamed(kept, renamed)
-
-
-def _thirds(name: str, tensor: Stored) -> dict[str, Stored]:
-    """The projections to queries, keys and values, which OpenCLIP stores as one tensor."""
-    module, _, leaf = name.partition(".attn.in_proj_")
-    width = tensor.shape[0] // 3
-
-    def third(k: int) -> Stored:
-        shape: Shape = (width, *tensor.shape[1:])
-        return tensor.mapped(shape, lambda array: array[k * width : (k + 1) * width].copy())
-
-    return {f"{module}.self_attn.{part}_proj.{leaf}": third(k) for k, part in enumerate("qkv")}
 
 
 def _has_part(name: str, parts: Collection[str]) -> bool:

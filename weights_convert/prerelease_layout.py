@@ -4,6 +4,7 @@ from pathlib import Path
 
 from weights_convert.errors import faults_of, listed
 from weights_convert.files import open_weights
+from weights_convert.json_files import read_json
 from weights_convert.layout import (
     CONFIG,
     INDEX,
@@ -12,7 +13,6 @@ from weights_convert.layout import (
     Layout,
     Network,
     averaged,
-    read_config,
     unconditional_index,
 )
 from weights_convert.layouts import prerelease
@@ -24,7 +24,7 @@ def old_network(src: Path) -> Path | None:
     """The folder of the network of a pre-release of diffusers, if this is a folder of one."""
     for folder in (src / NETWORK, src):
         config = folder / CONFIG
-        if config.is_file() and read_config(config).get("_class_name") == prerelease.CLASS:
+        if config.is_file() and read_json(config).get("_class_name") == prerelease.CLASS:
             return folder
     return None
 
@@ -49,8 +49,8 @@ def prerelease_layout(src: Path, folder: Path, variant: str | None, ema: bool) -
         raise FileNotFoundError(f"no weights in {folder}: looked for {listed(prerelease.WEIGHTS)}")
     weights = folder / names[0]
     configs = [src / place / SCHEDULER_CONFIG for place in prerelease.SCHEDULER_FOLDERS]
-    scheduler = next((read_config(path) for path in configs if path.is_file()), None)
-    config = read_config(folder / CONFIG)
+    scheduler = next((read_json(path) for path in configs if path.is_file()), None)
+    config = read_json(folder / CONFIG)
 
     def read(checkpoint: Checkpoint) -> prerelease.Network:
         with faults_of(weights):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from weights_convert.errors import listed
+from weights_convert.json_files import read_json
 from weights_convert.layout import (
     AVERAGE_NOTE,
     CONFIG,
@@ -22,7 +23,6 @@ from weights_convert.layout import (
     SCHEDULER_CONFIG,
     Layout,
     Network,
-    read_config,
     unconditional_index,
 )
 from weights_convert.layouts import BY_NAME
@@ -165,7 +165,7 @@ def _padding(file: SingleFile, copies: Mapping[str, Path]) -> tuple[str, ...]:
     if not copies:
         return ()
     tokens = [
-        read_config(copies[name]).get("pad_token")
+        read_json(copies[name]).get("pad_token")
         for name in ("tokenizer/tokenizer_config.json", "tokenizer/special_tokens_map.json")
         if name in copies
     ]

@@ -147,6 +147,20 @@ def as_stored(array: Any) -> Stored:
     return Stored(shape, np.dtype(array.dtype), lambda: np.asarray(array))
 
 
+def thirds(tensor: Stored, groups: int = 1) -> list[Stored]:
+    """Queries, keys and values, of which a tensor has in each group of rows as many one after the
+    other.
+    """
+    width = tensor.shape[0] // 3
+    shape = (width, *tensor.shape[1:])
+
+    def third(k: int) -> Stored:
+        parts = (groups, 3, width // groups, *shape[1:])
+        return tensor.mapped(shape, lambda array: array.reshape(parts)[:, k].copy().reshape(shape))
+
+    return [third(k) for k in range(3)]
+
+
 def raw_bytes(array: Array) -> memoryview:
     """The memory of a C-contiguous array, not copied. The view as uint8 is needed because arrays of
     ml_dtypes do not support the buffer protocol.

@@ -17,7 +17,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import torch_files
 from hypothesis import strategies as st
@@ -164,13 +163,12 @@ def read_single(folder: Path) -> None:
 @cache
 def network() -> dict[str, bytes]:
     """The files of a small pipeline."""
-    model = dj.UNet2DModel(**UNET)
-    state = weights_convert.to_torch(model.init_params(jax.random.key(0)))
+    state = ldm_files.random_state(dj.UNet2DModel(**UNET).shapes())
     scheduler = {"_class_name": "DDPMScheduler", **dj.DDPMScheduler().config}
     return {
         "model_index.json": json.dumps(INDEX).encode(),
         "unet/config.json": json.dumps({"_class_name": "UNet2DModel", **UNET}).encode(),
-        f"unet/{WEIGHTS}": save({name: np.asarray(array) for name, array in state.items()}),
+        f"unet/{WEIGHTS}": save(state),
         "scheduler/scheduler_config.json": json.dumps(scheduler).encode(),
     }
 

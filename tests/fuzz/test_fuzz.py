@@ -188,10 +188,6 @@ def test_bombs_are_refused(bomb: str, tmp_path: Path) -> None:
     assert words in refused(name, files(), tmp_path)
 
 
-def reading(path: str) -> Callable[[Path], object]:
-    return lambda folder: (folder / path).read_bytes()
-
-
 @pytest.mark.parametrize(
     ("bad", "said"),
     [
@@ -221,5 +217,5 @@ def test_the_guard_sees_a_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_the_guard_lets_readers_read(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"a")
-    assert guard.check(reading("a"), tmp_path)
-    assert not guard.check(reading("b"), tmp_path)
+    assert guard.check(lambda folder: (folder / "a").read_bytes(), tmp_path)
+    assert not guard.check(lambda folder: (folder / "b").read_bytes(), tmp_path)

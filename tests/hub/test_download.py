@@ -165,17 +165,14 @@ def test_what_the_hub_refuses(served: HubServer):
     refused("google/nested has no revision 'v7'", "google/nested", revision="v7")
 
 
-def test_repository_without_a_model(served: HubServer):
+def test_what_a_repository_lacks(served: HubServer):
     with pytest.raises(ValueError, match=r"google/empty.*model_index.json; it contains: README"):
         hub.pipeline("google/empty", BOTH)
     with pytest.raises(ValueError, match=r"google/weightless: no weights"):
         hub.component("google/weightless", UNET)
-    assert served.downloaded == []
-
-
-def test_missing_variant(served: HubServer):
     with pytest.raises(ValueError, match="google/nested: no weights of variant 'ema'"):
         hub.component("google/nested", UNET, variant="ema")
+    assert served.downloaded == []
 
 
 def test_a_component_without_the_variant_is_fetched_as_it_is(served: HubServer):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 from weights import foreign_files as foreign
+from weights import ldm_files
 from weights.folders import files
 from weights.layout_cases import CASES, LINEAR
 
@@ -242,10 +243,10 @@ def test_diffusers_own_layout_inside(tmp_path: Path):
         up_block_types=("UpBlock2D",),
         norm_num_groups=4,
     )
-    model.save_pretrained(tmp_path / "a", model.init_params(jax.random.key(0)))
-    weights = tmp_path / "a" / "diffusion_pytorch_model.safetensors"
-    plain = load_file(weights)
-    weights.unlink()
+    (tmp_path / "a").mkdir()
+    config = {"_class_name": "UNet2DModel", **model.config}
+    (tmp_path / "a" / "config.json").write_text(json.dumps(config))
+    plain = ldm_files.random_state(model.shapes())
     average = {name: -one for name, one in plain.items()}
     path = foreign.save_nested(
         tmp_path / "a" / "diffusion_pytorch_model.bin", {"model": plain, "ema": average}

@@ -96,7 +96,7 @@ def test_sources_that_cannot_be_converted(tmp_path: Path) -> None:
     refused("has no config.json")
     source = component(tmp_path / "bad_config")
     (source / "config.json").write_text("[1]")
-    refused("config.json is not a JSON object")
+    refused("config.json must hold a JSON object, got list")
     source = component(tmp_path / "no_tensor")
     save_file({}, source / WEIGHTS)
     refused("contains no tensors")

@@ -14,9 +14,7 @@ Reference: Nichol & Dhariwal 2021, arXiv:2102.09672; Dhariwal & Nichol 2021, arX
 """
 
 import re
-from collections.abc import Callable, Iterator
-
-import numpy as np
+from collections.abc import Iterator
 
 from weights_convert.errors import listed
 from weights_convert.layouts.base import HeadOrder, Settings, Tensors, linear, raise_if
@@ -24,7 +22,7 @@ from weights_convert.layouts.unet import check, described
 from weights_convert.ldm_configs import Config, Shapes, shapes_of
 from weights_convert.names import origins
 from weights_convert.openai_names import renamer
-from weights_convert.tensors import Array, Stored
+from weights_convert.tensors import Stored, thirds
 
 MARKS = (
     r"time_embed\.0\.weight",
@@ -136,23 +134,10 @@ def _projections(
         tensor = linear(tensor)
     if not (match := _QKV.fullmatch(new)):
         return {new: tensor}
-    rows = tensor.shape[0] if tensor.shape else 0
-    width, heads = rows // 3, _heads(rows, settings)
-    shape = (width, *tensor.shape[1:])
-
-    def part(k: int) -> Callable[[Array], Array]:
-        def of(array: Array) -> Array:
-            if order == "new":
-                return array.reshape(3, *shape)[k].copy()
-            parts = array.reshape(heads, 3, width // heads, *shape[1:])
-            return np.ascontiguousarray(parts[:, k]).reshape(shape)
-
-        return of
-
-    return {
-        f"{match[1]}.to_{letter}.{match[2]}": tensor.mapped(shape, part(k))
-        for k, letter in enumerate("qkv")
-    }
+    heads = _heads(tensor.shape[0] if tensor.shape else 0, settings)
+    parts = thirds(tensor, heads if order == "legacy" else 1)
+    names = (f"{match[1]}.to_{letter}.{match[2]}" for letter in "qkv")
+    return dict(zip(names, parts, strict=True))
 
 
 def _heads(rows: int, settings: Settings) -> int:
