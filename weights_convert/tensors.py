@@ -151,6 +151,8 @@ def thirds(tensor: Stored, groups: int = 1) -> list[Stored]:
     """Queries, keys and values, of which a tensor has in each group of rows as many one after the
     other.
     """
+    if not tensor.shape or tensor.shape[0] % (3 * groups):
+        raise ValueError(f"shape {tensor.shape} is not of queries, keys and values")
     width = tensor.shape[0] // 3
     shape = (width, *tensor.shape[1:])
 

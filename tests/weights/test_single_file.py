@@ -137,6 +137,10 @@ def test_an_open_clip_of_23_layers_keeps_them():
     for count in (22, 23, 24):
         layers = {f"transformer.resblocks.{i}.ln_1.bias": unread(4) for i in range(count)}
         assert len(names.open_clip(layers)) == min(count - (count < 23), 23)
+    for shape in ((), (4, 2)):
+        projection = {"transformer.resblocks.0.attn.in_proj_bias": unread(*shape), **layers}
+        with pytest.raises(ValueError, match="is not of queries, keys and values"):
+            names.open_clip(projection)
 
 
 def refused(tmp_path: Path, state: ldm.Arrays, message: str, **options: Any) -> None:

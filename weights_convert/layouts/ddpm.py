@@ -79,9 +79,8 @@ def unet(tensors: Tensors, sample_size: int | None) -> tuple[dict[str, Stored], 
         flip_sin_to_cos=False,
         freq_shift=1,
     )
-    if len(config["block_out_channels"]) > 1 and not any(
-        ".downsamplers." in name for name in shapes
-    ):
+    resamples = any(".downsamplers." in name for name in shapes)
+    if len(config["block_out_channels"]) > 1 and not resamples:
         raise ValueError(
             "it halves and doubles pictures without convolutions (resamp_with_conv is false), "
             "which UNet2DModel does not"
