@@ -254,11 +254,8 @@ def _write(folder: Path, network: Network, leaves: Leaves, to: Kind) -> Path:
 
 def _check_destination(src: Path, layout: Layout, dst: Path, overwrite: bool) -> None:
     """Raises unless `dst` is new or empty, or is an earlier result and `overwrite` is set."""
-    target, sources = (
-        dst.resolve(),
-        {src.resolve(), *(n.weights.resolve() for n in layout.networks)},
-    )
-    for source in sources:
+    target = dst.resolve()
+    for source in {src.resolve(), *(network.weights.resolve() for network in layout.networks)}:
         if target == source or target in source.parents or source in target.parents:
             raise ValueError(
                 f"{dst} is, contains or is inside the source {src}: choose another folder"

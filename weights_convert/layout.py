@@ -253,8 +253,8 @@ def _other_components(src: Path, index: dict[str, Any]) -> dict[str, Path]:
         if name != NETWORK and isinstance(entry, list) and entry and entry[0] is not None
     ]
     found = {name: src / name for name in needed if _is_component(src, name)}
-    present = {*found, "scheduler"} if "scheduler" in needed and _has_scheduler(src) else set(found)
-    missing = [name for name in needed if name not in present]
+    flat = {"scheduler"} if (src / SCHEDULER_CONFIG).is_file() else set[str]()
+    missing = [name for name in needed if name not in found.keys() | flat]
     if missing:
         raise ValueError(f"{src / INDEX} names components that do not exist: {listed(missing)}")
     return {name: folder for name, folder in found.items() if name != "scheduler"}
@@ -263,10 +263,6 @@ def _other_components(src: Path, index: dict[str, Any]) -> dict[str, Path]:
 def _is_component(src: Path, name: str) -> bool:
     """Whether `name` is a folder directly in `src`. A path to another place is not accepted."""
     return Path(name).name == name and name not in ("", "..") and (src / name).is_dir()
-
-
-def _has_scheduler(src: Path) -> bool:
-    return any((src / place / SCHEDULER_CONFIG).is_file() for place in ("", "scheduler"))
 
 
 def _class_name(config: Path) -> str | None:

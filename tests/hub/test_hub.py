@@ -39,22 +39,15 @@ def test_only_the_subfolder_is_searched(tmp_path: Path):
         ValueError, match=r"no other/config.json; it contains: config.json, ema/, unet/"
     ):
         hub.component(tmp_path, UNET, subfolder="other")
+    expected = "has no scheduler/scheduler_config.json or scheduler_config.json; it contains"
+    with pytest.raises(ValueError, match=expected):
+        hub.component(tmp_path, SCHED)
 
 
 def test_pipeline_folder(tmp_path: Path):
     assert hub.pipeline(write(tmp_path, NESTED), BOTH) == tmp_path
     with pytest.raises(ValueError, match=r"no model_index.json; it contains: config.json"):
         hub.pipeline(tmp_path / "unet", BOTH)
-
-
-def test_folder_without_config_lists_its_files(tmp_path: Path):
-    write(tmp_path, {"weights.bin": b"", "notes/a.txt": b""})
-    expected = (
-        rf"{tmp_path} has no scheduler/scheduler_config.json or scheduler_config.json; "
-        "it contains: notes/, weights.bin"
-    )
-    with pytest.raises(ValueError, match=expected):
-        hub.component(tmp_path, SCHED)
 
 
 @pytest.mark.parametrize(

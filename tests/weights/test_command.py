@@ -44,11 +44,6 @@ def test_it_runs_as_a_module_and_imports_neither_jax_nor_torch(tmp_path: Path) -
     assert run(tmp_path, "-m", "weights_convert", *options) == summary
 
 
-def evil(folder: Path) -> Path:
-    pickled = torch_files.state_dict({"w": torch_files.named("posix system") + b")R"})
-    return torch_files.write_zip(folder / "evil.bin", pickled, {})
-
-
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
@@ -76,7 +71,8 @@ def test_every_error_is_one_line(
     component(tmp_path / "src")
     convert(tmp_path / "src", tmp_path / "there")
     (tmp_path / "file").touch()
-    evil(tmp_path)
+    evil = torch_files.state_dict({"w": torch_files.named("posix system") + b")R"})
+    torch_files.write_zip(tmp_path / "evil.bin", evil, {})
     before = files(tmp_path)
     monkeypatch.chdir(tmp_path)
     try:

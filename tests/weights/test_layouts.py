@@ -308,9 +308,7 @@ def prerelease(folder: Path, **config: Any) -> Path:
     scheduler = {
         "_class_name": "GaussianDDPMScheduler",
         "timesteps": 500,
-        "beta_start": 0.0001,
-        "beta_end": 0.02,
-        "beta_schedule": "linear",
+        "beta_end": 0.01,
         "variance_type": "fixed_small",
         "clip_predicted_image": True,
     }
@@ -326,6 +324,7 @@ def test_a_folder_of_diffusers_before_its_release(tmp_path: Path, capsys):
     assert (pipe.unet.dropout, pipe.unet.sample_size) == (0.1, 8)
     config = pipe.scheduler.config
     assert (config.num_train_timesteps, config.variance_type) == (500, "fixed_small")
+    assert config.beta_end == 0.01
     direct = dj.DDPMPipeline.from_single_file(
         folder / "diffusion_model.pt", sample_size=8, variance_type="fixed_small"
     )
