@@ -10,6 +10,17 @@ from typing import Any
 
 import numpy as np
 
+
+class Runs:
+    """Calls a function when `pickle` loads it; `state` is what BUILD would set."""
+
+    def __init__(self, function: Any, *arguments: Any, state: Any = None) -> None:
+        self.call = (function, arguments) if state is None else (function, arguments, state)
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
 STORAGE_NAMES = {
     "float32": "FloatStorage",
     "float16": "HalfStorage",
@@ -90,42 +101,39 @@ def save(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]], **options: Any)
 
 
 def entries(
-    arrays: Mapping[str, np.ndarray[Any, Any]],
+    arrays: Mapping[str, np.ndarray[Any, Any]], *, old: bool = False
 ) -> tuple[dict[str, bytes], dict[str, bytes]]:
     """The opcodes of tensors, and the records of their storages, one for each."""
     items: dict[str, bytes] = {}
     records: dict[str, bytes] = {"byteorder": b"little"}
     for key, (name, array) in enumerate(arrays.items()):
-        strides = tuple(
-            stride // array.itemsize for stride in np.empty_like(array, order="C").strides
-        )
+        strides = tuple(s // array.itemsize for s in np.empty_like(array, order="C").strides)
         kind = STORAGE_NAMES[str(array.dtype)]
-        items[name] = tensor(str(key), kind, array.size, 0, array.shape, strides)
+        items[name] = tensor(str(key), kind, array.size, 0, array.shape, strides, old=old)
         records[f"data/{key}"] = array.tobytes()
     return items, records
 
 
-def write_old(
-    path: Path,
+def old(
     pickled: bytes,
     storages: Mapping[str, np.ndarray[Any, Any]],
     *,
     header: tuple[Any, ...] = (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}),
-) -> Path:
+) -> bytes:
     """A file in the format from before torch 1.6: pickles, and the storages behind them."""
     parts = [pickle.dumps(part, 2) for part in header]
     parts += [pickled, pickle.dumps(list(storages), 2)]
     parts += [struct.pack("<q", one.size) + one.tobytes() for one in storages.values()]
-    path.write_bytes(b"".join(parts))
+    return b"".join(parts)
+
+
+def write_old(path: Path, *content: Any, **options: Any) -> Path:
+    """Writes what `old` makes."""
+    path.write_bytes(old(*content, **options))
     return path
 
 
 def save_old(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Path:
     """As torch.save of a state dict until torch 1.5."""
-    items: dict[str, bytes] = {}
-    for key, (name, array) in enumerate(arrays.items()):
-        strides = tuple(s // array.itemsize for s in np.empty_like(array, order="C").strides)
-        kind = STORAGE_NAMES[str(array.dtype)]
-        items[name] = tensor(str(key), kind, array.size, 0, array.shape, strides, old=True)
     keyed = {str(key): array for key, array in enumerate(arrays.values())}
-    return write_old(path, state_dict(items), keyed)
+    return write_old(path, state_dict(entries(arrays, old=True)[0]), keyed)

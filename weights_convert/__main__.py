@@ -85,33 +85,20 @@ def _add_settings(group: Any) -> None:
     )
 
 
-def _settings(options: argparse.Namespace) -> Settings:
-    named = {field.name: getattr(options, field.name) for field in fields(Settings)}
-    rescale = named.pop("rescale_timesteps")
-    return Settings(**named, rescale_timesteps=None if rescale is None else rescale == "yes")
+def _taken(options: dict[str, Any], kind: type[Settings | SingleOptions]) -> dict[str, Any]:
+    """The options that are fields of a class; they are removed from the others."""
+    return {one.name: options.pop(one.name) for one in fields(kind) if one.name in options}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    options = _parser().parse_args(arguments)
+    options = vars(_parser().parse_args(arguments))
+    if (rescale := options["rescale_timesteps"]) is not None:
+        options["rescale_timesteps"] = rescale == "yes"
     try:
-        report = convert(
-            options.src,
-            options.dst,
-            to=options.to,
-            overwrite=options.overwrite,
-            variant=options.variant,
-            dtype=options.dtype,
-            component=options.component,
-            single=SingleOptions(
-                ema=options.ema,
-                without_depth_estimator=options.without_depth_estimator,
-                prediction_type=options.prediction_type,
-                tokenizer=options.tokenizer,
-                layout=options.layout,
-                settings=_settings(options),
-            ),
-        )
+        settings = Settings(**_taken(options, Settings))
+        single = SingleOptions(**_taken(options, SingleOptions), settings=settings)
+        report = convert(**options, single=single)
     except (ValueError, OSError, MemoryError, ImportError) as error:
         print("error:", " ".join(str(error).split()) or type(error).__name__, file=sys.stderr)
         return 1

@@ -2,7 +2,6 @@
 and the configs that belong to them. A model in one file becomes such a folder.
 """
 
-import json
 import os
 import shutil
 from collections import Counter
@@ -15,8 +14,9 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 
 from weights_convert import rules
-from weights_convert.errors import listed
+from weights_convert.errors import faults_of, listed
 from weights_convert.files import DIFFUSERS, TRANSFORMERS, candidates, open_weights
+from weights_convert.json_files import read_json, write_json
 from weights_convert.layout import (
     CONFIG,
     INDEX,
@@ -26,9 +26,9 @@ from weights_convert.layout import (
     Network,
     component_of,
     locate,
-    read_config,
 )
 from weights_convert.names import current_config
+from weights_convert.orbax_io import is_orbax
 from weights_convert.prerelease_layout import old_network, prerelease_layout
 from weights_convert.single_file import is_single_file, open_single_file
 from weights_convert.single_layout import SingleOptions, single_layout
@@ -124,10 +124,15 @@ def convert(
         raise ValueError(f"dtype={dtype!r}: must be one of {', '.join(get_args(Dtype))}")
     with ExitStack() as opened:
         options = single or SingleOptions()
+        if variant is not None and (src.is_file() or is_orbax(src)):
+            raise ValueError(
+                f"variant={variant!r} selects among the files of a folder, but {src} is one "
+                "checkpoint"
+            )
         is_single = src.is_file() and is_single_file(src)
         old = old_network(src)
         if is_single:
-            layout = _single(src, variant, component, options, opened)
+            layout = _single(src, component, options, opened)
         elif options.given:
             if src.is_file():
                 open_weights(src, ema=options.ema).close()  # a damaged file: its own error
@@ -159,13 +164,7 @@ def convert(
     return Report(parts=tuple(parts), notes=layout.notes)
 
 
-def _single(
-    src: Path, variant: str | None, component: str | None, options: SingleOptions, opened: ExitStack
-) -> Layout:
-    if variant is not None:
-        raise ValueError(
-            f"variant={variant!r} selects among the files of a folder, but {src} is one checkpoint"
-        )
+def _single(src: Path, component: str | None, options: SingleOptions, opened: ExitStack) -> Layout:
     overrides = dict(options.overrides)
     if (predicted := options.prediction_type) is not None:
         scheduler = {**overrides.get("scheduler", {}), "prediction_type": predicted}
@@ -192,7 +191,8 @@ def _planned(
         raise ValueError(f"{network.weights} contains no tensors")
     if check is not None:
         check(network.weights, network.config, checkpoint)
-    leaves = _leaves(network.weights, checkpoint)
+    with faults_of(network.weights):
+        leaves = rules.flax_leaves(checkpoint)
     if dtype is None:
         return leaves
     wanted = BFLOAT16 if dtype == "bfloat16" else np.dtype(dtype)
@@ -208,13 +208,6 @@ def _part(network: Network, leaves: Leaves, written: Path) -> Part:
         bytes=sum(tensor.nbytes for tensor in leaves.values()),
         dtypes=Counter(str(tensor.dtype) for tensor in leaves.values()),
     )
-
-
-def _leaves(weights: Path, checkpoint: Checkpoint) -> dict[rules.Path, Stored]:
-    try:
-        return rules.flax_leaves(checkpoint)
-    except ValueError as error:
-        raise ValueError(f"{weights}: {error}") from None
 
 
 def _cast(path: rules.Path, leaf: Stored, dtype: np.dtype[Any]) -> Stored:
@@ -242,12 +235,12 @@ def _write_others(folder: Path, layout: Layout) -> None:
             continue
         shutil.copyfile(origin, target)
         if origin.name in (CONFIG, SCHEDULER_CONFIG):
-            config = read_config(origin)
+            config = read_json(origin)
             if (current := current_config(config)) != config:
-                _write_json(target, current)
+                write_json(target, current)
     for place, content in layout.made.items():
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
-        _write_json(folder / place, content)
+        write_json(folder / place, content)
 
 
 def _write(folder: Path, network: Network, leaves: Leaves, to: Kind) -> Path:
@@ -259,17 +252,10 @@ def _write(folder: Path, network: Network, leaves: Leaves, to: Kind) -> Path:
     return write_flax(component, leaves) if to == "flax" else write_orbax_folder(component, leaves)
 
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
 def _check_destination(src: Path, layout: Layout, dst: Path, overwrite: bool) -> None:
     """Raises unless `dst` is new or empty, or is an earlier result and `overwrite` is set."""
-    target, sources = (
-        dst.resolve(),
-        {src.resolve(), *(n.weights.resolve() for n in layout.networks)},
-    )
-    for source in sources:
+    target = dst.resolve()
+    for source in {src.resolve(), *(network.weights.resolve() for network in layout.networks)}:
         if target == source or target in source.parents or source in target.parents:
             raise ValueError(
                 f"{dst} is, contains or is inside the source {src}: choose another folder"

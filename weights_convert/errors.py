@@ -1,6 +1,8 @@
 """Text for errors."""
 
-from collections.abc import Iterable
+import os
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 
 LISTED = 10
 """The most items of a list in a message."""
@@ -9,6 +11,17 @@ LISTED = 10
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, or its class if the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+@contextmanager
+def faults_of(path: str | os.PathLike[str]) -> Generator[None, None, None]:
+    """Prefixes a ValueError's message with the file name, unless the message contains it."""
+    try:
+        yield
+    except ValueError as error:
+        if str(path) in str(error):
+            raise
+        raise ValueError(f"{path}: {error}") from None
 
 
 def listed(items: Iterable[object], separator: str = ", ") -> str:

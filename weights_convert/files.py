@@ -20,10 +20,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
-from weights_convert.errors import listed
+from weights_convert.errors import faults_of, listed
 from weights_convert.orbax_io import is_orbax, open_orbax
 from weights_convert.rules import components, torch_tensors
-from weights_convert.safetensors_io import metadata, open_safetensors
+from weights_convert.safetensors_io import open_safetensors
 from weights_convert.state_dicts import chosen_sets
 from weights_convert.tensors import Checkpoint, Stored
 from weights_convert.torch_legacy import open_torch_legacy
@@ -178,12 +178,10 @@ def open_weights(path: str | Path, *, ema: bool | None = None) -> Checkpoint:
         return _from_flax(open_orbax(path), path)
     if path.name.endswith(".json"):
         return _open_shards(path)
-    checkpoint = open_file(path)
-    try:
-        return checkpoint.chosen(ema)
-    except ValueError as error:
-        checkpoint.close()
-        raise ValueError(f"{path}: {error}") from None
+    with ExitStack() as opened, faults_of(path):
+        checkpoint = opened.enter_context(open_file(path)).chosen(ema)
+        opened.pop_all()  # it stays open
+        return checkpoint
 
 
 def open_file(path: Path, *, training: bool = False) -> Checkpoint:
@@ -196,8 +194,7 @@ def open_file(path: Path, *, training: bool = False) -> Checkpoint:
         )
     # safetensors first: its first eight bytes are a length and may equal the magic bytes below.
     if start[8:9] == b"{":
-        checkpoint = open_safetensors(path)
-        is_flax = metadata(path).get("format") == "flax"
+        checkpoint, is_flax = open_safetensors(path)
         return _from_flax(checkpoint, path) if is_flax else _parted(checkpoint)
     if start.startswith(b"PK"):
         return open_torch_zip(path, training=training)
@@ -219,10 +216,8 @@ def _from_flax(checkpoint: Checkpoint, path: Path) -> Checkpoint:
     with ExitStack() as opened:
         opened.enter_context(checkpoint)
         leaves = {components(name): tensor for name, tensor in checkpoint.stored.items()}
-        try:
+        with faults_of(path):
             tensors = torch_tensors(leaves)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
         return Checkpoint(tensors, opened.pop_all().close)
 
 

@@ -32,9 +32,9 @@ class Inspected:
     """What a conversion has to be told, or why there is none; empty: nothing."""
 
     def __str__(self) -> str:
-        what = f"layout {' or '.join(self.layouts)}" if self.layouts else "diffusers' layout"
-        if not self.layouts:
-            what += ", or one that is not known"
+        what = "diffusers' layout, or one that is not known"
+        if self.layouts:
+            what = f"layout {' or '.join(self.layouts)}"
         dtypes = " and ".join(sorted(self.dtypes))
         lines = [
             f"{self.path}: {what}",

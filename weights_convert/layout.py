@@ -12,13 +12,12 @@ Every component of a pipeline that has a config.json and weights is a network, a
 folders of others are copied. `id2label.json`, the names of a pipeline's classes, is copied too.
 """
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from weights_convert.errors import listed
 from weights_convert.files import (
@@ -32,6 +31,7 @@ from weights_convert.files import (
     find_weights,
     open_weights,
 )
+from weights_convert.json_files import read_json
 from weights_convert.names import OLD_CLASSES, current_config
 from weights_convert.orbax_io import is_orbax
 from weights_convert.tensors import Checkpoint
@@ -42,6 +42,7 @@ NETWORK, NETWORK_CLASS = "unet", "UNet2DModel"
 CONFIG = "config.json"
 AVERAGED = "_moving_average"
 """The field of a config that says whether its weights are a moving average (EMA)."""
+AVERAGE_NOTE = "the file has a moving average (EMA) of these weights too: ema takes it"
 LAYOUT = "0.35.0"
 """The version of diffusers whose layout is written; its own loading of a pipeline reads it."""
 INDEX = "model_index.json"
@@ -50,8 +51,9 @@ CLASS_NAMES = "id2label.json"
 
 _STEMS = (DIFFUSERS, TRANSFORMERS)
 
-# The pipeline of each scheduler, for a folder that has both components but no model_index.json.
+# The pipeline of a scheduler's class, where no model_index.json names one.
 _PIPELINES = {
+    "CMStochasticIterativeScheduler": "ConsistencyModelPipeline",
     "DDIMScheduler": "DDIMPipeline",
     "PNDMScheduler": "PNDMPipeline",
     "ScoreSdeVeScheduler": "ScoreSdeVePipeline",
@@ -108,7 +110,7 @@ def locate(src: Path, variant: str | None, ema: bool = False) -> Layout:
     if not src.exists():
         raise FileNotFoundError(f"{src} does not exist")
     if src.is_file() or is_orbax(src):
-        return _lone_weights(src, variant, ema)
+        return _lone_weights(src, ema)
     if ema:
         raise ValueError(f"{src} is a folder: a moving average (EMA) is taken from a file of it")
     if (src / NETWORK).is_dir():
@@ -126,42 +128,39 @@ def component_of(src: Path, name: str) -> Path:
     return src / name
 
 
-def _lone_weights(src: Path, variant: str | None, ema: bool) -> Layout:
-    if variant is not None:
-        raise ValueError(
-            f"variant={variant!r} selects among the files of a folder, but {src} is one checkpoint"
-        )
+def _lone_weights(src: Path, ema: bool) -> Layout:
+    with open_weights(src, ema=ema) as weights:  # names and shapes only
+        is_average = weights.is_average
     path = src.parent / CONFIG
-    found = path.is_file()
-    config, copies, notes = read_config(path) if found else {}, {CONFIG: path}, list[str]()
-    made: dict[str, dict[str, Any]] = {}
-    is_average = None
-    if src.is_file():
-        with open_weights(src, ema=ema) as weights:  # names and shapes only
-            is_average = weights.is_average
-    if is_average is not None and found:
-        made, copies = {CONFIG: current_config(config) | averaged(is_average)}, {}
-    if not found:
-        copies, notes = {}, [f"no {CONFIG}: add one to this folder to load it"]
+    config, made, notes = dict[str, Any](), dict[str, dict[str, Any]](), list[str]()
+    if path.is_file():
+        config = read_json(path)
+        made[CONFIG] = current_config(config) | averaged(is_average)
+    else:
+        notes.append(f"no {CONFIG}: add one to this folder to load it")
     if is_average is False:
-        notes.append("the file has a moving average (EMA) of these weights too: ema takes it")
+        notes.append(AVERAGE_NOTE)
     network = Network(weights=src, open=partial(open_weights, src, ema=ema), config=config)
-    return Layout(networks=(network,), copies=copies, made=made, notes=tuple(notes))
+    return Layout(networks=(network,), made=made, notes=tuple(notes))
 
 
-def unconditional_index(pipeline: str, scheduler: str) -> dict[str, Any]:
-    """The index of a pipeline with a `UNet2DModel`."""
+def unconditional_index(scheduler: str) -> dict[str, Any]:
+    """The index of a pipeline with a `UNet2DModel` and a scheduler of this class."""
     return {
-        "_class_name": pipeline,
+        "_class_name": _pipeline_of(scheduler),
         "_diffusers_version": LAYOUT,
         NETWORK: ["diffusers", NETWORK_CLASS],
         "scheduler": ["diffusers", scheduler],
     }
 
 
+def _pipeline_of(scheduler: str) -> str:
+    return _PIPELINES.get(scheduler, "DDPMPipeline")
+
+
 def _network(folder: Path, variant: str | None, subfolder: str = "") -> Network:
     """The network in a component's folder. Raises as `locate`."""
-    config = read_config(_config(folder))
+    config = read_json(_config(folder))
     weights = _weights(folder, variant, _stem(config))
     return Network(
         weights=weights, open=partial(open_weights, weights), config=config, subfolder=subfolder
@@ -233,11 +232,11 @@ def _index(src: Path, network: Path, scheduler: Path) -> dict[str, Any] | None:
     has_index, has_scheduler = (src / INDEX).is_file(), scheduler.is_file()
     if not has_index and not has_scheduler:
         return None
-    index = read_config(src / INDEX) if has_index else {}
+    index = read_json(src / INDEX) if has_index else {}
     if has_scheduler:
         method = _class_name(scheduler) or "DDPMScheduler"
         index["scheduler"] = ["diffusers", method]
-        index.setdefault("_class_name", _PIPELINES.get(method, "DDPMPipeline"))
+        index.setdefault("_class_name", _pipeline_of(method))
     found = _class_name(network) or NETWORK_CLASS
     index[NETWORK] = ["diffusers", OLD_CLASSES.get(found, found)]
     pipeline = index.get("_class_name")
@@ -254,8 +253,8 @@ def _other_components(src: Path, index: dict[str, Any]) -> dict[str, Path]:
         if name != NETWORK and isinstance(entry, list) and entry and entry[0] is not None
     ]
     found = {name: src / name for name in needed if _is_component(src, name)}
-    present = {*found, "scheduler"} if "scheduler" in needed and _has_scheduler(src) else set(found)
-    missing = [name for name in needed if name not in present]
+    flat = {"scheduler"} if (src / SCHEDULER_CONFIG).is_file() else set[str]()
+    missing = [name for name in needed if name not in found.keys() | flat]
     if missing:
         raise ValueError(f"{src / INDEX} names components that do not exist: {listed(missing)}")
     return {name: folder for name, folder in found.items() if name != "scheduler"}
@@ -266,21 +265,6 @@ def _is_component(src: Path, name: str) -> bool:
     return Path(name).name == name and name not in ("", "..") and (src / name).is_dir()
 
 
-def _has_scheduler(src: Path) -> bool:
-    return any((src / place / SCHEDULER_CONFIG).is_file() for place in ("", "scheduler"))
-
-
 def _class_name(config: Path) -> str | None:
-    name = read_config(config).get("_class_name")
+    name = read_json(config).get("_class_name")
     return name if isinstance(name, str) else None
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """The JSON object in a file. ValueError if it holds something else."""
-    try:
-        found: Any = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError):
-        raise ValueError(f"{path} is not JSON") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} is not a JSON object")
-    return cast(dict[str, Any], found)

@@ -1,9 +1,7 @@
 """The names of Stable Diffusion's original code ("LDM") to those of diffusers and transformers.
 
-The UNet's are those of `openai_names`, with transformers for attentions. With i for a level of n:
-
-    encoder.down.i.{block.j, downsample}         encoder.down_blocks.i.{resnets.j, downsamplers.0}
-    decoder.up.{n - 1 - i}.{block.j, upsample}   decoder.up_blocks.i.{resnets.j, upsamplers.0}
+The UNet's are those of `openai_names`, with transformers for attentions; those of encoder and
+decoder are those of `ddpm_names`.
 
     transformer.resblocks.l                      text_model.encoder.layers.l, of OpenCLIP
 
@@ -14,45 +12,19 @@ today's names and in today's layout, unread. It raises ValueError for names that
 import re
 from collections.abc import Callable, Collection, Mapping
 
-from weights_convert.errors import listed
-from weights_convert.names import with_current_names
+from weights_convert import ddpm_names
+from weights_convert.names import origins, with_current_names
 from weights_convert.openai_names import renamer
 from weights_convert.rules import BUFFERS
-from weights_convert.tensors import Shape, Stored
+from weights_convert.tensors import Stored, thirds
 
 Tensors = Mapping[str, Stored]
 
 _TRANSFORMER = ("norm.", "proj_in.", "transformer_blocks.", "proj_out.")
 
-_VAE_ENDS = {name: name for name in ("quant_conv", "post_quant_conv")} | {
-    f"{coder}.{old}": f"{coder}.{new}"
-    for coder in ("encoder", "decoder")
-    for old, new in (
-        ("conv_in", "conv_in"),
-        ("norm_out", "conv_norm_out"),
-        ("conv_out", "conv_out"),
-    )
-}
-VAE_RESNET = {name: name for name in ("norm1", "conv1", "norm2", "conv2")} | {
-    "nin_shortcut": "conv_shortcut"
-}
-ATTENTION = {
-    "norm": "group_norm",
-    "q": "to_q",
-    "k": "to_k",
-    "v": "to_v",
-    "proj_out": "to_out.0",
-}
-_VAE_MIDDLE = {
-    "block_1": ("resnets.0", VAE_RESNET),
-    "attn_1": ("attentions.0", ATTENTION),
-    "block_2": ("resnets.1", VAE_RESNET),
-}
 _VAE_DROPPED = ("loss.", "model_ema.")
-_VAE_BLOCK = re.compile(
-    r"(?:encoder\.down|decoder\.up)\.(\d+)\.(?:block\.(\d+)\.(\w+)|(?:down|up)sample\.conv)"
-)
-_VAE_MID = re.compile(r"(encoder|decoder)\.mid\.(\w+)\.(\w+)")
+_VAE_STRANGE = re.compile(r"encoder\.up\..+|decoder\.down\..+|.+\.attn\..+|.+\.temb_proj\..+")
+"""Names of the UNet that the autoencoder does not have."""
 
 _TEXT = "text_model."
 _TEXT_PARTS = ("embeddings.", "encoder.", "final_layer_norm.")
@@ -90,25 +62,17 @@ def unet(tensors: Tensors) -> dict[str, Stored]:
 def vae(tensors: Tensors) -> dict[str, Stored]:
     """An autoencoder's tensors, from those below `first_stage_model.`; its loss is left out."""
     kept = {name: t for name, t in tensors.items() if not name.startswith(_VAE_DROPPED)}
-    numbers = [int(found[1]) for name in kept if (found := re.match(r"decoder\.up\.(\d+)\.", name))]
-    last = max(numbers, default=0)
+    module_of = ddpm_names.renamer(kept)
 
     def renamed(name: str) -> str | None:
-        module, _, leaf = name.rpartition(".")
-        if module in _VAE_ENDS:
-            return f"{_VAE_ENDS[module]}.{leaf}"
-        if (found := _VAE_MID.fullmatch(module)) and found[2] in _VAE_MIDDLE:
-            block, inside = _VAE_MIDDLE[found[2]]
-            return _joined(found[1], "mid_block", block, inside.get(found[3]), leaf)
-        if not (found := _VAE_BLOCK.fullmatch(module)):
+        if name.startswith(("quant_conv.", "post_quant_conv.")):
+            return name
+        coder, _, rest = name.partition(".")
+        if coder not in ("encoder", "decoder") or _VAE_STRANGE.fullmatch(name):
             return None
-        number, layer, inner = found.groups()
-        coder, way = ("encoder", "down") if name.startswith("encoder") else ("decoder", "up")
-        level = int(number) if way == "down" else last - int(number)
-        block = f"{coder}.{way}_blocks.{level}"
-        if layer is None:
-            return f"{block}.{way}samplers.0.conv.{leaf}"
-        return _joined(block, "resnets", layer, VAE_RESNET.get(inner), leaf)
+        module, _, leaf = rest.rpartition(".")
+        new = module_of(module)
+        return new and f"{coder}.{new}.{leaf}"
 
     return with_current_names(_renamed(kept, renamed))  # the attention's 1x1 convolutions: linear
 
@@ -137,7 +101,11 @@ def open_clip(tensors: Tensors) -> dict[str, Stored]:
         match = matches[name]
         if (match and int(match[1]) >= layers) or _has_part(name, _OPEN_CLIP_DROPPED):
             continue
-        kept |= _thirds(name, tensor) if match and _IN_PROJ.fullmatch(match[2]) else {name: tensor}
+        if match and _IN_PROJ.fullmatch(match[2]):
+            names = (name.replace("attn.in_proj_", f"self_attn.{part}_proj.") for part in "qkv")
+            kept |= zip(names, thirds(tensor), strict=True)
+        else:
+            kept[name] = tensor
 
     def renamed(name: str) -> str | None:
         if name in _OPEN_CLIP_ENDS:
@@ -151,39 +119,11 @@ def open_clip(tensors: Tensors) -> dict[str, Stored]:
     return _renamed(kept, renamed)
 
 
-def _thirds(name: str, tensor: Stored) -> dict[str, Stored]:
-    """The projections to queries, keys and values, which OpenCLIP stores as one tensor."""
-    module, _, leaf = name.partition(".attn.in_proj_")
-    width = tensor.shape[0] // 3
-
-    def third(k: int) -> Stored:
-        shape: Shape = (width, *tensor.shape[1:])
-        return tensor.mapped(shape, lambda array: array[k * width : (k + 1) * width].copy())
-
-    return {f"{module}.self_attn.{part}_proj.{leaf}": third(k) for k, part in enumerate("qkv")}
-
-
-def _joined(*parts: str | None) -> str | None:
-    """A name from its parts; None if one of them is not known."""
-    known = [part for part in parts if part]
-    return ".".join(known) if len(known) == len(parts) else None
-
-
 def _has_part(name: str, parts: Collection[str]) -> bool:
     """Whether a part of the name is one of these."""
     return not set(name.split(".")).isdisjoint(parts)
 
 
 def _renamed(tensors: Tensors, rename: Callable[[str], str | None]) -> dict[str, Stored]:
-    """The tensors under new names. ValueError for names without one, or with that of another."""
-    found: dict[str, Stored] = {}
-    faults: list[str] = []
-    for name, tensor in tensors.items():
-        new = rename(name)
-        if new is None or new in found:
-            faults.append(name)
-        else:
-            found[new] = tensor
-    if faults:
-        raise ValueError(f"names that no Stable Diffusion has: {listed(faults)}")
-    return found
+    found = origins(tensors, rename, "Stable Diffusion")
+    return {new: tensors[old] for new, old in found.items()}

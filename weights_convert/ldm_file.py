@@ -71,9 +71,8 @@ def opened(
     version = _version(shapes, parts)
     kind = _kind(shapes["unet"]) if "unet" in shapes else None
     configs = _configs(shapes, version, kind, checkpoint.global_step, overrides)
-    is_average = (
-        True if ema else None
-    )  # most published files have the average in place of the others
+    # Not False: most published files have the average in place of the others.
+    is_average = True if ema else None
     if "unet" in configs:
         configs["unet"] |= averaged(is_average)
     return {

@@ -11,7 +11,7 @@ diffusers has renamed modules since its first release, and still reads most of t
 
 import re
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -93,6 +93,23 @@ def current_name(name: str) -> str:
     return name
 
 
+def origins(names: Iterable[str], rename: Callable[[str], str | None], what: str) -> dict[str, str]:
+    """For each new name the one that it had. ValueError for names that no `what` has: those without
+    a new one, or with that of another.
+    """
+    found: dict[str, str] = {}
+    strange: list[str] = []
+    for name in names:
+        new = rename(name)
+        if new is None or new in found:
+            strange.append(name)
+        else:
+            found[new] = name
+    if strange:
+        raise ValueError(f"names that no {what} has: {listed(strange)}")
+    return found
+
+
 def without_wrappers(stored: Mapping[str, Stored]) -> dict[str, Stored]:
     """The same tensors without what a wrapped module puts before all of its names.
 
@@ -136,14 +153,20 @@ def with_current_names(stored: Mapping[str, Stored]) -> dict[str, Stored]:
         ValueError: a tensor is stored under two names, with different shapes or dtypes. If only
             the values differ, reading the tensor raises the error.
     """
-    copies: dict[str, dict[str, Stored]] = {}
-    for old, tensor in stored.items():
+    found: dict[str, tuple[str, Stored]] = {}
+    faults: list[str] = []
+    for old in sorted(stored, key=lambda old: current_name(old) != old):  # current names first
         new = current_name(old)
-        copies.setdefault(new, {})[old] = _in_current_layout(old, new, tensor)
-    faults = [fault for new, same in copies.items() for fault in _unlike(new, same)]
+        tensor = _in_current_layout(old, new, stored[old])
+        first, kept = found.setdefault(new, (old, tensor))
+        if first == old:
+            continue
+        if (kept.shape, kept.dtype) != (tensor.shape, tensor.dtype):
+            faults.append(f"{first} and {old}")
+        found[new] = first, _checked(kept, tensor, f"{first} and {old}")
     if faults:
         raise ValueError(f"two copies of one tensor differ in shape or dtype: {listed(faults)}")
-    return {new: _one_of(new, same) for new, same in copies.items()}
+    return {new: tensor for new, (_, tensor) in found.items()}
 
 
 def _in_current_layout(old: str, new: str, tensor: Stored) -> Stored:
@@ -154,39 +177,13 @@ def _in_current_layout(old: str, new: str, tensor: Stored) -> Stored:
     return tensor
 
 
-def _current_first(new: str, same: Mapping[str, Stored]) -> list[str]:
-    return sorted(same, key=lambda old: old != new)
+def _checked(tensor: Stored, copy: Stored, names: str) -> Stored:
+    """The tensor; reading it checks that the bytes of a copy are equal, of NaN too."""
 
-
-def _unlike(new: str, same: Mapping[str, Stored]) -> list[str]:
-    """The copies whose shape or dtype differs from the first copy."""
-    chosen, *others = _current_first(new, same)
-    first = same[chosen]
-    return [
-        f"{chosen} and {old}"
-        for old in others
-        if (same[old].shape, same[old].dtype) != (first.shape, first.dtype)
-    ]
-
-
-def _one_of(new: str, same: Mapping[str, Stored]) -> Stored:
-    """The tensor of a name. If there are copies, reading it checks that they are equal."""
-    chosen, *others = _current_first(new, same)
-    if not others:
-        return same[chosen]
-    first = same[chosen]
-
-    def read() -> Array:
-        array = first.read()
-        for old in others:
-            if not _same_bits(array, same[old].read()):
-                raise ValueError(f"{chosen} and {old} are one tensor but differ in value")
+    def same(array: Array) -> Array:
+        left, right = (raw_bytes(np.asarray(one, order="C")) for one in (array, copy.read()))
+        if left != right:
+            raise ValueError(f"{names} are one tensor but differ in value")
         return array
 
-    return Stored(first.shape, first.dtype, read)
-
-
-def _same_bits(a: Array, b: Array) -> bool:
-    """Whether the bytes are equal, including NaN and the sign of zero. Allocates no array."""
-    left, right = (raw_bytes(np.asarray(array, order="C")) for array in (a, b))
-    return left == right
+    return tensor.mapped(tensor.shape, same)

@@ -7,12 +7,14 @@ checkpointer writes it. It is read as NumPy arrays, for every device that it was
 
 import importlib
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from weights_convert.errors import first_line, listed
+from weights_convert.rules import flat
 from weights_convert.tensors import Array, Checkpoint, Stored
 
 _MARKS = ("_CHECKPOINT_METADATA", "_METADATA")
@@ -23,16 +25,12 @@ def is_orbax(folder: Path) -> bool:
     return any((folder / mark).is_file() for mark in _MARKS)
 
 
-def _orbax() -> Any:
-    return importlib.import_module("orbax.checkpoint")
-
-
 def write_orbax(folder: Path, params: Mapping[str, Any]) -> None:
     """Write a params tree into `folder`, which must not exist.
 
     orbax copies all arrays before it writes the first one.
     """
-    ocp = _orbax()
+    ocp: Any = importlib.import_module("orbax.checkpoint")
     with ocp.PyTreeCheckpointer() as checkpointer:
         checkpointer.save(folder.resolve(), params)
 
@@ -40,84 +38,59 @@ def write_orbax(folder: Path, params: Mapping[str, Any]) -> None:
 def open_orbax(folder: Path) -> Checkpoint:
     """The arrays of a checkpoint, in Flax's names, joined with dots, and Flax's layout.
 
-    orbax restores only whole trees, so the first read loads all arrays. Each array is released when
-    it is read.
+    orbax restores only whole trees, so the first read loads all arrays, and so does a second read
+    of one of them. Each array is released when it is read.
 
     Raises:
         ValueError: orbax cannot read the folder, or it is not a nested dict of arrays.
     """
-    tree = _metadata(folder)
-    leaves = _leaves(tree, "")
+    found = _asked(folder, "metadata")
+    # Newer orbax versions wrap the tree of array metadata once or twice; old ones do not.
+    found = getattr(found, "item_metadata", found)
+    tree = getattr(found, "tree", found)
+    leaves = _leaves(tree) if isinstance(tree, Mapping) else {}
     odd = [name for name, leaf in leaves.items() if not hasattr(leaf, "shape")]
     if odd or not leaves:
         raise ValueError(f"{folder} is not a nested dict of arrays: {listed(odd) or 'empty'}")
     whole = _Restored(folder, tree)
-    return Checkpoint(
-        {
-            name: Stored(tuple(leaf.shape), np.dtype(leaf.dtype), whole.reader(name))
-            for name, leaf in leaves.items()
-        },
-        whole.close,
-    )
+    stored = {
+        name: Stored(tuple(leaf.shape), np.dtype(leaf.dtype), partial(whole.pop, name))
+        for name, leaf in leaves.items()
+    }
+    return Checkpoint(stored, whole.close)
 
 
-def _metadata(folder: Path) -> Any:
-    ocp = _orbax()
+def _asked(folder: Path, method: str, **options: Any) -> Any:
+    """What a method of orbax's checkpointer returns for a folder."""
+    ocp: Any = importlib.import_module("orbax.checkpoint")
     try:
         with ocp.PyTreeCheckpointer() as checkpointer:
-            found = checkpointer.metadata(folder.resolve())
+            return getattr(checkpointer, method)(folder.resolve(), **options)
     except Exception as error:  # orbax and tensorstore raise many types for a damaged folder
         raise ValueError(f"{folder}: orbax cannot read it: {first_line(error)}") from None
-    # Newer orbax versions wrap the tree of array metadata once or twice; old ones do not.
-    found = getattr(found, "item_metadata", found)
-    return getattr(found, "tree", found)
 
 
-def _leaves(tree: Any, prefix: str) -> dict[str, Any]:
-    if not isinstance(tree, Mapping):
-        return {prefix.removesuffix("."): tree}
-    leaves: dict[str, Any] = {}
-    for name, value in tree.items():  # pyright: ignore[reportUnknownVariableType]
-        leaves |= _leaves(value, f"{prefix}{name}.")
-    return leaves
+def _leaves(tree: Any) -> dict[str, Any]:
+    return {".".join(map(str, path)): leaf for path, leaf in flat(tree).items()}
 
 
 class _Restored:
-    """The arrays of a checkpoint. All are restored when the first is read, and again when an array
-    is read a second time.
-    """
+    """The arrays of a checkpoint that are restored and not yet read."""
 
     def __init__(self, folder: Path, tree: Any) -> None:
-        self._folder = folder
-        self._tree = tree
+        self._folder, self._tree = folder, tree
         self._arrays: dict[str, Array] = {}
         self._closed = False
 
-    def reader(self, name: str) -> Any:
-        return lambda: self._pop(name)
-
-    def _pop(self, name: str) -> Array:
+    def pop(self, name: str) -> Array:
         if self._closed:
             raise ValueError(f"{self._folder}: cannot read {name}: the checkpoint is closed")
         if name not in self._arrays:
-            self._arrays = _leaves(self._restore(), "")
+            ocp: Any = importlib.import_module("orbax.checkpoint")
+            as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
+            kinds = importlib.import_module("jax").tree.map(lambda _: as_numpy, self._tree)  # pyright: ignore[reportUnknownLambdaType]
+            self._arrays = _leaves(_asked(self._folder, "restore", restore_args=kinds))
         return self._arrays.pop(name)
-
-    def _restore(self) -> Any:
-        ocp = _orbax()
-        kinds = _like(self._tree, ocp.RestoreArgs(restore_type=np.ndarray))
-        try:
-            with ocp.PyTreeCheckpointer() as checkpointer:
-                return checkpointer.restore(self._folder.resolve(), restore_args=kinds)
-        except Exception as error:
-            raise ValueError(f"{self._folder}: orbax cannot read it: {first_line(error)}") from None
 
     def close(self) -> None:
         self._arrays, self._closed = {}, True
-
-
-def _like(tree: Any, leaf: Any) -> Any:
-    """A nested dict with the same keys; each leaf is `leaf`."""
-    if not isinstance(tree, Mapping):
-        return leaf
-    return {name: _like(value, leaf) for name, value in tree.items()}  # pyright: ignore[reportUnknownVariableType]

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from weights_convert.errors import listed
+from weights_convert.errors import faults_of, listed
 from weights_convert.files import open_weights
+from weights_convert.json_files import read_json
 from weights_convert.layout import (
     CONFIG,
     INDEX,
@@ -12,7 +13,6 @@ from weights_convert.layout import (
     Layout,
     Network,
     averaged,
-    read_config,
     unconditional_index,
 )
 from weights_convert.layouts import prerelease
@@ -24,7 +24,7 @@ def old_network(src: Path) -> Path | None:
     """The folder of the network of a pre-release of diffusers, if this is a folder of one."""
     for folder in (src / NETWORK, src):
         config = folder / CONFIG
-        if config.is_file() and read_config(config).get("_class_name") == prerelease.CLASS:
+        if config.is_file() and read_json(config).get("_class_name") == prerelease.CLASS:
             return folder
     return None
 
@@ -49,28 +49,25 @@ def prerelease_layout(src: Path, folder: Path, variant: str | None, ema: bool) -
         raise FileNotFoundError(f"no weights in {folder}: looked for {listed(prerelease.WEIGHTS)}")
     weights = folder / names[0]
     configs = [src / place / SCHEDULER_CONFIG for place in prerelease.SCHEDULER_FOLDERS]
-    scheduler = next((read_config(path) for path in configs if path.is_file()), None)
-    with open_weights(weights, ema=ema) as checkpoint:
-        try:
-            found = prerelease.network(
-                without_wrappers(checkpoint.stored), read_config(folder / CONFIG), scheduler or {}
-            )
-        except ValueError as error:
-            raise ValueError(f"{weights}: {error}") from None
-        found.config.update(averaged(checkpoint.is_average))
+    scheduler = next((read_json(path) for path in configs if path.is_file()), None)
+    config = read_json(folder / CONFIG)
+
+    def read(checkpoint: Checkpoint) -> prerelease.Network:
+        with faults_of(weights):
+            return prerelease.network(without_wrappers(checkpoint.stored), config, scheduler or {})
 
     def opened() -> Checkpoint:
-        again = open_weights(weights, ema=ema)
-        config = read_config(folder / CONFIG)
-        tensors = prerelease.network(without_wrappers(again.stored), config, scheduler or {})
-        return Checkpoint(tensors.tensors, again.close)
+        checkpoint = open_weights(weights, ema=ema)
+        return Checkpoint(read(checkpoint).tensors, checkpoint.close)
 
-    named = found.scheduler["_class_name"]
+    with open_weights(weights, ema=ema) as checkpoint:
+        found = read(checkpoint)
+        found.config.update(averaged(checkpoint.is_average))
     network = Network(weights=weights, open=opened, config=found.config, subfolder=NETWORK)
     made = {
         f"{NETWORK}/{CONFIG}": found.config,
         f"scheduler/{SCHEDULER_CONFIG}": found.scheduler,
-        INDEX: unconditional_index(prerelease.PIPELINES[named], named),
+        INDEX: unconditional_index(found.scheduler["_class_name"]),
     }
     note = "no scheduler_config.json: the paper's noise schedule is assumed"
     return Layout(networks=(network,), made=made, notes=() if scheduler else (note,))

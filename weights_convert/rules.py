@@ -23,7 +23,7 @@ import numpy as np
 
 from weights_convert.errors import listed
 from weights_convert.names import with_current_names, without_wrappers
-from weights_convert.tensors import BFLOAT16, FLOAT8, Array, Shape, Stored, in_memory, stored_of
+from weights_convert.tensors import BFLOAT16, FLOAT8, Array, Shape, Stored, as_stored, stored_of
 
 Path: TypeAlias = tuple[str, ...]
 Params: TypeAlias = Mapping[str, Any]
@@ -154,11 +154,6 @@ def torch_tensors(leaves: Mapping[Path, Any]) -> dict[str, Stored]:
     return tensors
 
 
-def as_stored(leaf: Any) -> Stored:
-    """A leaf of a params tree, an array or a `Stored`, as `Stored`."""
-    return leaf if isinstance(leaf, Stored) else in_memory(leaf)
-
-
 def nested(leaves: Mapping[Path, Any]) -> dict[str, Any]:
     """The inverse of `flat`. A `Stored` leaf is read."""
     params: dict[str, Any] = {}
@@ -238,24 +233,21 @@ def _differences(
     """
     found = {torch_name(path): (path, _torch_shape(path, t.shape)) for path, t in leaves.items()}
     wanted = {torch_name(p): (p, _torch_shape(p, tuple(t.shape))) for p, t in expected.items()}
-    missing = sorted(wanted.keys() - found.keys() - known.keys())
-    unexpected = sorted(found.keys() - wanted.keys())
-    misshapen = [
-        f"{name} is {found[name][1]}, expected {wanted[name][1]}"
-        for name in sorted(wanted.keys() & found.keys())
-        if found[name][1] != wanted[name][1]
-    ]
-    other_kind = [
-        f"{name} as {found[name][0][-1]}, expected {wanted[name][0][-1]}"
-        for name in sorted(wanted.keys() & found.keys())
-        if found[name][1] == wanted[name][1] and found[name][0] != wanted[name][0]
-    ]
-    groups = {"missing": missing, "unexpected": unexpected, "wrong shape": misshapen}
-    groups["read"] = other_kind
-    faults = {what: f"{what}: {listed(names)}" for what, names in groups.items() if names}
     if prefix := _prefix_of(found.keys(), wanted.keys()):
         return {"prefix": f"all names begin with {prefix!r}, those of this network do not"}
-    return faults
+    groups: dict[str, list[str]] = {
+        "missing": sorted(wanted.keys() - found.keys() - known.keys()),
+        "unexpected": sorted(found.keys() - wanted.keys()),
+        "wrong shape": [],
+        "read": [],
+    }
+    for name in sorted(wanted.keys() & found.keys()):
+        (path, shape), (other, needed) = found[name], wanted[name]
+        if shape != needed:
+            groups["wrong shape"].append(f"{name} is {shape}, expected {needed}")
+        elif path != other:
+            groups["read"].append(f"{name} as {path[-1]}, expected {other[-1]}")
+    return {what: f"{what}: {listed(names)}" for what, names in groups.items() if names}
 
 
 def _prefix_of(found: Collection[str], wanted: Collection[str]) -> str | None:

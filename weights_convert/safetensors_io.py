@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-from weights_convert.errors import listed
+from weights_convert.errors import faults_of, listed
 from weights_convert.tensors import BFLOAT16, FLOAT8, Array, Checkpoint, Shape, Stored, raw_bytes
 
 LONGEST_HEADER = 100_000_000  # bytes; the limit that the safetensors library sets too
@@ -42,38 +42,31 @@ DTYPES: dict[str, np.dtype[Any]] = {
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
-def open_safetensors(path: Path) -> Checkpoint:
-    """Open one .safetensors file. ValueError, which names the file, if its header is damaged or
-    does not match the file's size.
+def open_safetensors(path: Path) -> tuple[Checkpoint, bool]:
+    """Open one .safetensors file; also whether its metadata says that it is in Flax's layout.
+
+    Raises:
+        ValueError: its header is damaged or does not match the file's size. The message names the
+            file.
     """
     with ExitStack() as opened:
         file = opened.enter_context(path.open("rb"))
-        try:
+        with faults_of(path):
             header, start = _read_header(file)
             size = os.fstat(file.fileno()).st_size - start
-            header.pop("__metadata__", None)
+            metadata = header.pop("__metadata__", None)
             entries = {name: _entry(name, entry) for name, entry in header.items()}
             _check_ranges({name: span for name, (_, _, span) in entries.items()}, size)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
-        stored = {
-            name: Stored(
-                shape, dtype, _reader(file, start + begin, shape, dtype, f"{path}: {name}")
-            )
-            for name, (dtype, shape, (begin, _)) in entries.items()
-        }
-        return Checkpoint(stored, opened.pop_all().close)
 
+        def stored(name: str) -> Stored:
+            dtype, shape, (begin, _) = entries[name]
+            what = f"{path}: {name}"
+            return Stored(shape, dtype, lambda: read_array(file, start + begin, shape, dtype, what))
 
-def metadata(path: Path) -> dict[str, Any]:
-    """The free-form `__metadata__` of a .safetensors file, or an empty dict."""
-    with path.open("rb") as file:
-        try:
-            header, _ = _read_header(file)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
-    found: Any = header.get("__metadata__", {})
-    return cast(dict[str, Any], found) if isinstance(found, dict) else {}
+        is_dict = isinstance(metadata, dict)
+        is_flax = is_dict and cast(dict[str, Any], metadata).get("format") == "flax"
+        tensors = {name: stored(name) for name in entries}
+        return Checkpoint(tensors, opened.pop_all().close), is_flax
 
 
 def _read_header(file: BinaryIO) -> tuple[dict[str, Any], int]:
@@ -133,11 +126,6 @@ def _check_ranges(spans: Mapping[str, tuple[int, int]], size: int) -> None:
         at = end
     if at != size:
         raise ValueError(f"{size - at} bytes at the end belong to no tensor")
-
-
-def _reader(file: BinaryIO, start: int, shape: Shape, dtype: np.dtype[Any], what: str) -> Any:
-    """A function that reads one tensor from an open file."""
-    return lambda: read_array(file, start, shape, dtype, what)
 
 
 def read_array(file: BinaryIO, start: int, shape: Shape, dtype: np.dtype[Any], what: str) -> Array:

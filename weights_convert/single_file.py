@@ -21,11 +21,10 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from weights_convert import layouts, ldm_file
-from weights_convert.errors import listed
+from weights_convert.errors import faults_of, listed
 from weights_convert.files import open_file
 from weights_convert.layout import averaged
 from weights_convert.layouts.base import Settings, Tensors
@@ -53,9 +52,9 @@ class SingleFile:
     """One of `LAYOUTS`."""
     components: Mapping[str, Checkpoint]
     configs: Mapping[str, Config]
-    version: Version | None
+    version: Version | None = None
     """1 or 2, of Stable Diffusion; None if the file has neither a UNet nor a text encoder."""
-    kind: Kind | None
+    kind: Kind | None = None
     """What the UNet's input says, of Stable Diffusion; None without a UNet."""
     has_ema: bool
     """Whether the file has the UNet's moving average too."""
@@ -85,12 +84,7 @@ class SingleFile:
     def __enter__(self) -> "SingleFile":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
 
@@ -143,14 +137,12 @@ def open_single_file(
     path = Path(path)
     with ExitStack() as opened:
         checkpoint = opened.enter_context(open_file(path, training=True))
-        try:
+        with faults_of(path):
             if layout is not None and layout not in LAYOUTS:
                 raise ValueError(f"layout must be one of {listed(LAYOUTS)}, got {layout!r}")
             found = _opened(
                 path, checkpoint, layout, ema, without_depth_estimator, overrides or {}, settings
             )
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
         return SingleFile(
             **found, path=path, global_step=checkpoint.global_step, close=opened.pop_all().close
         )
@@ -192,8 +184,6 @@ def _opened(
         "layout": kind.name,
         "components": {"unet": Checkpoint(network.tensors)},
         "configs": overridden(configs, overrides),
-        "version": None,
-        "kind": None,
         "has_ema": checkpoint.average is not None,
         "is_average": is_average,
     }

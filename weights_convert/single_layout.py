@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any, cast
 
 from weights_convert.errors import listed
+from weights_convert.json_files import read_json
 from weights_convert.layout import (
+    AVERAGE_NOTE,
     CONFIG,
     INDEX,
     LAYOUT,
     SCHEDULER_CONFIG,
     Layout,
     Network,
-    read_config,
     unconditional_index,
 )
 from weights_convert.layouts import BY_NAME
@@ -128,14 +129,10 @@ def _unconditional(
     """The layout of an unconditional UNet: a pipeline's folder, or the UNet alone."""
     if tokenizer is not None:
         raise ValueError(f"{file.path} takes no prompts: it needs no tokenizer")
-    notes = ()
-    if file.has_ema and not file.is_average:
-        notes = ("the file has a moving average (EMA) of these weights too: ema takes it",)
+    notes = (AVERAGE_NOTE,) if file.has_ema and not file.is_average else ()
     if component is None:
         made[f"scheduler/{SCHEDULER_CONFIG}"] = file.configs["scheduler"]
-        made[INDEX] = unconditional_index(
-            BY_NAME[file.layout].pipeline, file.configs["scheduler"]["_class_name"]
-        )
+        made[INDEX] = unconditional_index(file.configs["scheduler"]["_class_name"])
     return Layout(networks=networks, made=made, notes=notes)
 
 
@@ -168,7 +165,7 @@ def _padding(file: SingleFile, copies: Mapping[str, Path]) -> tuple[str, ...]:
     if not copies:
         return ()
     tokens = [
-        read_config(copies[name]).get("pad_token")
+        read_json(copies[name]).get("pad_token")
         for name in ("tokenizer/tokenizer_config.json", "tokenizer/special_tokens_map.json")
         if name in copies
     ]

@@ -48,10 +48,6 @@ class Stored:
         return Stored(shape, self.dtype, lambda: change(self.read()))
 
 
-def _nothing() -> None:
-    """The default of `Checkpoint.close`."""
-
-
 class Checkpoint(Mapping[str, Any]):  # Any, not Array: a runtime type checker would read values
     """A read-only mapping from tensor names to NumPy arrays, read one at a time, on access.
 
@@ -62,7 +58,7 @@ class Checkpoint(Mapping[str, Any]):  # Any, not Array: a runtime type checker w
     def __init__(
         self,
         stored: Mapping[str, Stored],
-        close: Callable[[], None] = _nothing,
+        close: Callable[[], None] = lambda: None,
         *,
         global_step: int | None = None,
         average: Mapping[str, Stored] | None = None,
@@ -136,15 +132,35 @@ def stored_of(tensors: Mapping[str, Any]) -> Mapping[str, Stored]:
     """The tensors of a `Checkpoint`, or of a plain mapping of NumPy or JAX arrays, as `Stored`."""
     if isinstance(tensors, Checkpoint):
         return tensors.stored
-    return {name: in_memory(array) for name, array in tensors.items()}
+    return {name: as_stored(array) for name, array in tensors.items()}
 
 
-def in_memory(array: Any) -> Stored:
-    """A NumPy or JAX array, or a number, as `Stored`. A JAX array is copied to the host on read."""
+def as_stored(array: Any) -> Stored:
+    """A NumPy or JAX array, a number or a `Stored`, as `Stored`. A JAX array is copied to the host
+    on read.
+    """
+    if isinstance(array, Stored):
+        return array
     if not hasattr(array, "shape") or not hasattr(array, "dtype"):
         array = np.asarray(array)
     shape = tuple(int(length) for length in array.shape)
     return Stored(shape, np.dtype(array.dtype), lambda: np.asarray(array))
+
+
+def thirds(tensor: Stored, groups: int = 1) -> list[Stored]:
+    """Queries, keys and values, of which a tensor has in each group of rows as many one after the
+    other.
+    """
+    if not tensor.shape or tensor.shape[0] % (3 * groups):
+        raise ValueError(f"shape {tensor.shape} is not of queries, keys and values")
+    width = tensor.shape[0] // 3
+    shape = (width, *tensor.shape[1:])
+
+    def third(k: int) -> Stored:
+        parts = (groups, 3, width // groups, *shape[1:])
+        return tensor.mapped(shape, lambda array: array.reshape(parts)[:, k].copy().reshape(shape))
+
+    return [third(k) for k in range(3)]
 
 
 def raw_bytes(array: Array) -> memoryview:

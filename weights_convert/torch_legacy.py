@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from weights_convert.errors import listed
+from weights_convert.errors import faults_of, listed
 from weights_convert.safetensors_io import read_array
 from weights_convert.tensors import Array, Checkpoint, Stored
 from weights_convert.torch_zip import check_size, checkpoint_fields, strided, unpickled
@@ -27,7 +27,7 @@ def open_torch_legacy(path: Path, *, training: bool = False) -> Checkpoint:
     """Open a file of this format, without torch. Arguments and errors as in `open_torch_zip`."""
     with ExitStack() as opened:
         file = opened.enter_context(path.open("rb"))
-        try:
+        with faults_of(path):
             _check_head(file)
             start, storages = file.tell(), list[Storage]()
 
@@ -48,8 +48,6 @@ def open_torch_legacy(path: Path, *, training: bool = False) -> Checkpoint:
                 return found
 
             fields = checkpoint_fields(found, training, stored)
-        except (ValueError, EOFError) as error:
-            raise ValueError(f"{path}: {error}") from None
         return Checkpoint(**fields, close=opened.pop_all().close)
 
 
@@ -58,7 +56,8 @@ def _check_head(file: BinaryIO) -> None:
         raise ValueError("a pickle, but not of torch.save")
     version, system = loads(file), loads(file)
     if version != _VERSION:
-        raise ValueError(f"version {version!r} of torch's old format: only {_VERSION} is read")
+        shown = version if type(version) is int else "unknown"  # the text of others may be endless
+        raise ValueError(f"version {shown} of torch's old format: only {_VERSION} is read")
     little = isinstance(system, dict) and cast(dict[Any, Any], system).get("little_endian")
     if little is not True:
         raise ValueError("byte order: only little-endian files are supported")
@@ -75,9 +74,10 @@ def _by_key(storages: list[Storage]) -> dict[str, Storage]:
 def _places(file: BinaryIO, path: Path, storages: dict[str, Storage]) -> dict[str, int]:
     """The byte at which the items of each storage begin."""
     keys: Any = loads(file)
-    if not isinstance(keys, list):
+    # The hash and the text of nested tuples may take forever.
+    if type(keys) is not list or not all(type(key) is str for key in cast(list[Any], keys)):
         raise ValueError("its list of storages is damaged")
-    unknown = [key for key in cast(list[Any], keys) if key not in storages]
+    unknown = [key for key in cast(list[str], keys) if key not in storages]
     if unknown:
         raise ValueError(f"storages of tensors that are not read: {listed(unknown)}")
     size, places = path.stat().st_size, dict[str, int]()

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-from weights_convert.errors import listed
+from weights_convert.errors import faults_of, listed
 from weights_convert.safetensors_io import read_array
 from weights_convert.state_dicts import chosen_sets, is_nested, state_dicts
 from weights_convert.tensors import Array, Checkpoint, Stored, raw_bytes
@@ -49,7 +49,7 @@ def open_torch_zip(path: Path, *, training: bool = False) -> Checkpoint:
     """
     with ExitStack() as opened:
         file = opened.enter_context(path.open("rb"))
-        try:
+        with faults_of(path):
             records, pickled = _read_directory(file)
             found, training = unpickled(lambda inert: loads(pickled, inert=inert), training)
 
@@ -57,8 +57,6 @@ def open_torch_zip(path: Path, *, training: bool = False) -> Checkpoint:
                 return _stored(file, path, records, name, view)
 
             fields = checkpoint_fields(found, training, stored)
-        except (ValueError, zipfile.BadZipFile, EOFError, NotImplementedError) as error:
-            raise ValueError(f"{path}: {_reason(error)}") from None
         return Checkpoint(**fields, close=opened.pop_all().close)
 
 
@@ -102,29 +100,30 @@ def checkpoint_fields(
     }
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, ValueError):
-        return str(error)
-    return f"not a torch file, or truncated: {error}"
-
-
 def _read_directory(file: BinaryIO) -> tuple[dict[str, zipfile.ZipInfo], bytes]:
     """The zip's records, by their name in the archive folder, and the pickle."""
-    with zipfile.ZipFile(file) as archive:
-        entries = archive.infolist()
-        roots = [e.filename.removesuffix("data.pkl") for e in entries if _is_pickle(e.filename)]
-        if len(roots) != 1:
-            raise ValueError(f"not a file of torch.save: the zip has {len(roots)} data.pkl")
-        inside = [entry for entry in entries if entry.filename.startswith(roots[0])]
-        records = {entry.filename.removeprefix(roots[0]): entry for entry in inside}
-        if len(records) < len(inside):
-            raise ValueError("the zip has two records with the same name")
-        _check_plain(records)
-        order = archive.read(records["byteorder"]) if "byteorder" in records else b"little"
-        pickled = archive.read(records["data.pkl"])
+    try:
+        with zipfile.ZipFile(file) as archive:
+            records = _records(archive.infolist())
+            order = archive.read(records["byteorder"]) if "byteorder" in records else b"little"
+            pickled = archive.read(records["data.pkl"])
+    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+        raise ValueError(f"not a torch file, or truncated: {error}") from None
     if order != b"little":
         raise ValueError(f"byte order {order!r}: only little-endian files are supported")
     return records, pickled
+
+
+def _records(entries: list[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
+    roots = [e.filename.removesuffix("data.pkl") for e in entries if _is_pickle(e.filename)]
+    if len(roots) != 1:
+        raise ValueError(f"not a file of torch.save: the zip has {len(roots)} data.pkl")
+    inside = [entry for entry in entries if entry.filename.startswith(roots[0])]
+    records = {entry.filename.removeprefix(roots[0]): entry for entry in inside}
+    if len(records) < len(inside):
+        raise ValueError("the zip has two records with the same name")
+    _check_plain(records)
+    return records
 
 
 def _is_pickle(name: str) -> bool:
@@ -210,21 +209,10 @@ def strided(items: Array, view: StridedTensor) -> Array:
     """The tensor in C order, from the items of its storage that it spans."""
     if not items.size:
         return np.empty(view.shape, items.dtype)
-    if view.strides == _row_major(view.shape):
-        return items.reshape(view.shape)
     bytes_strides = [stride * items.itemsize for stride in view.strides]
     plain = items.view(f"u{items.itemsize}")  # as_strided does not know all dtypes of ml_dtypes
-    found = np.lib.stride_tricks.as_strided(plain, view.shape, bytes_strides).copy(order="C")
-    return found.view(items.dtype)
-
-
-def _row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
-    strides: list[int] = []
-    step = 1
-    for length in reversed(shape):
-        strides.insert(0, step)
-        step *= length
-    return tuple(strides)
+    found = np.lib.stride_tricks.as_strided(plain, view.shape, bytes_strides)
+    return np.asarray(found, order="C").view(items.dtype)  # copied unless it is in C order
 
 
 def _data_start(file: BinaryIO, record: zipfile.ZipInfo, what: str) -> int:

@@ -139,14 +139,12 @@ class _Machine:
     def get(self, index: Any) -> None:
         self.stack.append(self.memo[int(index)])
 
-    def tuple_of(self, count: int) -> None:
-        items = self.stack[len(self.stack) - count :]
-        del self.stack[len(self.stack) - count :]
+    def tuple_of(self, items: list[Any]) -> None:
         self.stack.append(tuple(items))
 
-    def tuple_from_mark(self, _: Any) -> None:
-        items = self.pop_mark()
-        self.stack.append(tuple(items))
+    def pop_last(self, count: int) -> list[Any]:
+        """Remove and return so many items."""
+        return [self.stack.pop() for _ in range(count)][::-1]
 
     def set_items(self, items: list[Any]) -> None:
         if len(items) % 2:
@@ -161,23 +159,25 @@ class _Machine:
             return
         _exactly(self.stack[-1], list).extend(items)
 
-    def named(self, name: Any) -> None:
+    def named(self, name: str) -> None:
         known = name in STORAGES or name in _BUILDERS or name in DTYPES
-        self.stack.append(Inert(name) if self.inert and not known else _allowed(name))
+        if not known and not self.inert:
+            reason = _REFUSED.get(name, "which no state dict needs")
+            dotted = name.replace(" ", ".")
+            raise ValueError(f"its pickle uses {dotted}, {reason}; nothing was executed")
+        self.stack.append(Global(name) if known else Inert(name))
 
     def stack_named(self, _: Any) -> None:
-        attribute, module = self.stack.pop(), self.stack.pop()
+        module, attribute = (_exactly(one, str) for one in self.pop_last(2))
         self.named(f"{module} {attribute}")
 
     def reduce(self, _: Any) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
-        placeholders = [
-            one for one in (function, *_exactly(arguments, tuple)) if type(one) is Inert
-        ]
-        if placeholders:
+        parts = (function, *_exactly(arguments, tuple))
+        if placeholders := [one for one in parts if type(one) is Inert]:
             self.stack.append(placeholders[0])
-            return
-        self.stack.append(_built(_exactly(function, Global), arguments))
+        else:
+            self.stack.append(_BUILDERS[_exactly(function, Global).name](*arguments))
 
     def build(self, _: Any) -> None:
         """Ignore `_metadata` of a state dict: it contains module versions, which are not needed."""
@@ -204,19 +204,6 @@ def _exactly(value: Any, kind: type) -> Any:
     if type(value) is not kind:
         raise TypeError
     return value
-
-
-def _allowed(name: str) -> Global:
-    if name in STORAGES or name in _BUILDERS or name in DTYPES:
-        return Global(name)
-    reason = _REFUSED.get(name, "which no state dict needs")
-    raise ValueError(f"its pickle uses {name.replace(' ', '.')}, {reason}; nothing was executed")
-
-
-def _built(function: Global, arguments: tuple[Any, ...]) -> Any:
-    if function.name not in _BUILDERS:
-        raise TypeError
-    return _BUILDERS[function.name](*arguments)
 
 
 def _ordered_dict(pairs: Any = ()) -> dict[Any, Any]:
@@ -328,13 +315,13 @@ _ACTIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "EMPTY_TUPLE": _fixed(tuple),
     "MARK": _Machine.mark,
     "POP": _Machine.pop,
-    "TUPLE": _Machine.tuple_from_mark,
-    "TUPLE1": lambda machine, _: machine.tuple_of(1),
-    "TUPLE2": lambda machine, _: machine.tuple_of(2),
-    "TUPLE3": lambda machine, _: machine.tuple_of(3),
-    "SETITEM": lambda machine, _: machine.set_items([machine.stack.pop(-2), machine.stack.pop()]),
+    "TUPLE": lambda machine, _: machine.tuple_of(machine.pop_mark()),
+    "TUPLE1": lambda machine, _: machine.tuple_of(machine.pop_last(1)),
+    "TUPLE2": lambda machine, _: machine.tuple_of(machine.pop_last(2)),
+    "TUPLE3": lambda machine, _: machine.tuple_of(machine.pop_last(3)),
+    "SETITEM": lambda machine, _: machine.set_items(machine.pop_last(2)),
     "SETITEMS": lambda machine, _: machine.set_items(machine.pop_mark()),
-    "APPEND": lambda machine, _: machine.append_items([machine.stack.pop()]),
+    "APPEND": lambda machine, _: machine.append_items(machine.pop_last(1)),
     "APPENDS": lambda machine, _: machine.append_items(machine.pop_mark()),
     "PUT": _Machine.put,
     "BINPUT": _Machine.put,
@@ -353,10 +340,8 @@ _ACTIONS: dict[str, Callable[[_Machine, Any], None]] = {
 _OF_OBJECTS: dict[str, Callable[[_Machine, Any], None]] = {
     "BINBYTES": lambda machine, value: machine.stack.append(value),
     "SHORT_BINBYTES": lambda machine, value: machine.stack.append(value),
-    "NEWOBJ": lambda machine, _: machine.instance([machine.stack.pop(-2), machine.stack.pop()]),
-    "NEWOBJ_EX": lambda machine, _: machine.instance(
-        [machine.stack.pop(-3), machine.stack.pop(), machine.stack.pop()]
-    ),
+    "NEWOBJ": lambda machine, _: machine.instance(machine.pop_last(2)),
+    "NEWOBJ_EX": lambda machine, _: machine.instance(machine.pop_last(3)),
     "OBJ": lambda machine, _: machine.instance(machine.pop_mark()),
     "INST": lambda machine, name: machine.instance([Inert(name), machine.pop_mark()]),
     "EMPTY_SET": _fixed(lambda: Inert("builtins set")),

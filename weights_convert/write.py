@@ -17,7 +17,7 @@ from weights_convert.errors import listed
 from weights_convert.files import DIFFUSERS, FLAX_FILE, ORBAX_FOLDER, Stem, check_variant, chosen
 from weights_convert.orbax_io import write_orbax
 from weights_convert.safetensors_io import write_safetensors
-from weights_convert.tensors import Stored
+from weights_convert.tensors import Stored, as_stored
 
 Leaves = Mapping[rules.Path, Any]
 
@@ -79,7 +79,7 @@ def write_flax(folder: Path, leaves: Leaves) -> Path:
     """Like `save_flax`, from leaves by their path. Each is read when it is written."""
     rules.torch_tensors(leaves)  # raises for leaves that could not be read back
     path = folder / FLAX_FILE
-    stored = {".".join(names): rules.as_stored(leaf) for names, leaf in leaves.items()}
+    stored = {".".join(names): as_stored(leaf) for names, leaf in leaves.items()}
     with _in_folder(path) as partial:
         write_safetensors(partial, stored, {"format": "flax"})
     return path

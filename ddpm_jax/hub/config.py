@@ -13,6 +13,7 @@ lacks, says that the network was trained on another forward process.
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from weights_convert.names import OLD_SCHEDULER_FIELDS
@@ -71,9 +72,8 @@ SCORE_FAMILY = frozenset({"ScoreSdeVeScheduler"})
 KARRAS_FAMILY = frozenset({"KarrasVeScheduler"})
 IPNDM_FAMILY = frozenset({"IPNDMScheduler"})
 FAMILIES = (
-    *(FAMILY, EDM_FAMILY, FLOW_FAMILY, CM_FAMILY, SCORE_FAMILY),
-    *(KARRAS_FAMILY, IPNDM_FAMILY),
-)
+    FAMILY, EDM_FAMILY, FLOW_FAMILY, CM_FAMILY, SCORE_FAMILY, KARRAS_FAMILY, IPNDM_FAMILY,
+)  # fmt: skip
 
 # Fields that change the network's inputs or levels, with the value that every scheduler supports.
 # A scheduler without the field cannot sample a network that was trained with another value.
@@ -136,7 +136,8 @@ class Config(Mapping[str, Any]):
         raise AttributeError("a config is read-only: make a new one with from_config(config, ...)")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self._values, self.class_name, self.hidden, self.explicit)
+        others = {name: getattr(self, name) for name in ("class_name", "hidden", "explicit")}
+        return partial(Config, **others), (self._values,)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Config):
@@ -149,10 +150,6 @@ class Config(Mapping[str, Any]):
     def __repr__(self) -> str:
         fields = ", ".join(f"{name}={value!r}" for name, value in self._values.items())
         return f"{self.class_name or type(self).__name__}({fields})"
-
-
-def _rebuild(values: Any, class_name: Any, hidden: Any, explicit: Any) -> Config:
-    return Config(values, class_name=class_name, hidden=hidden, explicit=explicit)
 
 
 class Transfer(NamedTuple):

@@ -6,15 +6,14 @@ reader sees the old or the new content, never a part.
 """
 
 import hashlib
-import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
+from weights_convert.errors import faults_of as faults_of
 from weights_convert.errors import first_line as first_line
 from weights_convert.errors import listed as listed
+from weights_convert.json_files import read_json as read_json
+from weights_convert.json_files import write_json as write_json
 from weights_convert.write import replacing as replacing
 
 
@@ -30,40 +29,3 @@ def file_sum(file: Path) -> str:
     """The SHA-256 sum of a file, as hexadecimal digits."""
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
-
-
-def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Reads a JSON object.
-
-    Raises:
-        ValueError: the file is missing, cannot be read, or does not hold a JSON object.
-    """
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise ValueError(f"{path} does not exist") from None
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read as JSON: {error}") from error
-    except RecursionError:
-        raise ValueError(f"{path} cannot be read as JSON: it is nested too deeply") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold a JSON object, got {type(content).__name__}")
-    return content
-
-
-def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
-    """Writes a JSON object with sorted keys, by `replacing`."""
-    text = json.dumps(dict(content), indent=2, sort_keys=True) + "\n"
-    with replacing(Path(path)) as partial:
-        partial.write_text(text, encoding="utf-8")
-
-
-@contextmanager
-def faults_of(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Prefixes a ValueError's message with the file name, unless the message contains it."""
-    try:
-        yield
-    except ValueError as error:
-        if str(path) in str(error):
-            raise
-        raise ValueError(f"{path}: {error}") from error

@@ -13,17 +13,9 @@ import numpy as np
 from ddpm_jax.hub.files import first_line, listed
 
 FAULTS = (
-    *(ValueError, EOFError, MemoryError, NotImplementedError, RecursionError, SyntaxError),
-    *(
-        TypeError,
-        OverflowError,
-        RuntimeError,
-        struct.error,
-        tokenize.TokenError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ),
-)
+    ValueError, EOFError, MemoryError, OverflowError, RuntimeError, SyntaxError, TypeError,
+    struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 """What NumPy raises for a damaged file. MemoryError is for a header that states a huge
 shape, RuntimeError for an encrypted member."""
 

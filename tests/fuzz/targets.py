@@ -17,7 +17,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import torch_files
 from hypothesis import strategies as st
@@ -48,6 +47,7 @@ ARRAYS = {
     "conv.bias": np.ones(2, np.float32),
     "half": np.zeros((0, 3), np.float16),
 }
+KEYED = {str(key): array for key, array in enumerate(ARRAYS.values())}
 TENSOR = torch_files.tensor("0", "FloatStorage", 24, 0, (2, 3, 2, 2), (12, 4, 2, 1))
 
 
@@ -92,18 +92,29 @@ def with_header(text: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + safetensors()[8 + size :]
 
 
-def zipped(pickled: bytes, **records: bytes) -> bytes:
-    data = {f"data/{key}": value for key, value in records.items()}
+def zip_of(files: dict[str, bytes]) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
-        for name, content in {"data.pkl": pickled, "byteorder": b"little", **data}.items():
-            archive.writestr(f"archive/{name}", content)
+        for name, data in files.items():
+            archive.writestr(name, data)
     return file.getvalue()
+
+
+def zipped(pickled: bytes) -> bytes:
+    """A file of torch.save."""
+    data = {f"data/{key}": array.tobytes() for key, array in KEYED.items()}
+    files = {"data.pkl": pickled, "byteorder": b"little", **data}
+    return zip_of({f"archive/{name}": content for name, content in files.items()})
 
 
 def pickled() -> bytes:
     items, _ = torch_files.entries(ARRAYS)
     return torch_files.state_dict(items)
+
+
+def legacy() -> bytes:
+    """A file of torch from before 1.6."""
+    return torch_files.old(pickled(), KEYED)
 
 
 def training() -> bytes:
@@ -113,19 +124,6 @@ def training() -> bytes:
     step, floats = torch_files.number(470000), b"G" + bytes(8)
     items = {"state_dict": inner, "config": other, "global_step": step, "lr": floats}
     return torch_files.state_dict(items)
-
-
-RECORDS = {str(key): array.tobytes() for key, array in enumerate(ARRAYS.values())}
-
-
-def legacy(state: bytes, keys: bytes | None = None) -> bytes:
-    """A file of torch from before 1.6."""
-    magic, version = torch_files.number(0x1950A86A20F9469CFC6C), torch_files.number(1001)
-    system = torch_files.dictionary({"little_endian": b"\x88"})
-    named = keys or b"](" + b"".join(torch_files.text(key) for key in RECORDS) + b"e"
-    heads = b"".join(b"\x80\x02" + part + b"." for part in (magic, version, system))
-    sizes = (array.size.to_bytes(8, "little") + array.tobytes() for array in ARRAYS.values())
-    return heads + state + b"\x80\x02" + named + b"." + b"".join(sizes)
 
 
 OPCODES = tuple(opcode.code.encode("latin-1") for opcode in pickletools.opcodes)
@@ -165,13 +163,12 @@ def read_single(folder: Path) -> None:
 @cache
 def network() -> dict[str, bytes]:
     """The files of a small pipeline."""
-    model = dj.UNet2DModel(**UNET)
-    state = weights_convert.to_torch(model.init_params(jax.random.key(0)))
+    state = ldm_files.random_state(dj.UNet2DModel(**UNET).shapes())
     scheduler = {"_class_name": "DDPMScheduler", **dj.DDPMScheduler().config}
     return {
         "model_index.json": json.dumps(INDEX).encode(),
         "unet/config.json": json.dumps({"_class_name": "UNet2DModel", **UNET}).encode(),
-        f"unet/{WEIGHTS}": save({name: np.asarray(array) for name, array in state.items()}),
+        f"unet/{WEIGHTS}": save(state),
         "scheduler/scheduler_config.json": json.dumps(scheduler).encode(),
     }
 
@@ -243,22 +240,14 @@ def arrays() -> bytes:
     return file.getvalue()
 
 
-def rezipped(files: dict[str, bytes]) -> bytes:
-    """An .npz file of members that are changed, with the checksums of what they hold."""
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
-    return file.getvalue()
-
-
 def members() -> st.SearchStrategy[bytes]:
+    """An .npz file of members that are changed, with the checksums of what they hold."""
     with zipfile.ZipFile(io.BytesIO(arrays())) as archive:
         content = {name: archive.read(name) for name in archive.namelist()}
     marks = (b"|O", b"<f8", b"(1000000000000,)", b"(2,-1)", b"<U99999999", b"True", b"[('a','O')]")
     return st.fixed_dictionaries(
         {name: st.just(data) | changed_bytes(data, marks) for name, data in content.items()}
-    ).map(rezipped)
+    ).map(zip_of)
 
 
 def read_arrays(folder: Path) -> None:
@@ -313,28 +302,24 @@ TARGETS: dict[str, Target] = {
         read_weights,
     ),
     "torch zip": Target(
-        lambda: one("a.ckpt", changed_bytes(zipped(pickled(), **RECORDS), ZIP_MARKS)),
+        lambda: one("a.ckpt", changed_bytes(zipped(pickled()), ZIP_MARKS)),
         read_pickles,
     ),
     "pickle": Target(
         lambda: one(
             "a.ckpt",
-            (changed_bytes(pickled(), OPCODES) | changed_bytes(training(), OPCODES)).map(
-                lambda data: zipped(data, **RECORDS)
-            ),
+            (changed_bytes(pickled(), OPCODES) | changed_bytes(training(), OPCODES)).map(zipped),
         ),
         read_pickles,
         share=2.0,
     ),
     "torch before 1.6": Target(
-        lambda: one("a.ckpt", changed_bytes(legacy(pickled()), OPCODES)), read_pickles
+        lambda: one("a.ckpt", changed_bytes(legacy(), OPCODES)), read_pickles
     ),
     "ermongroup list": Target(
         lambda: one(
             "a.ckpt",
-            changed_bytes(b"\x80\x02](" + 2 * pickled()[2:-1] + b"K\x05e.", OPCODES).map(
-                lambda data: zipped(data, **RECORDS)
-            ),
+            changed_bytes(b"\x80\x02](" + 2 * pickled()[2:-1] + b"K\x05e.", OPCODES).map(zipped),
         ),
         read_pickles,
     ),

@@ -6,6 +6,7 @@ each reader.
 
 import io
 import json
+import pickle
 import subprocess
 import sys
 import zipfile
@@ -18,7 +19,17 @@ import torch_files as tf
 
 from tests.fuzz import guard
 from tests.fuzz.run import fuzz, write
-from tests.fuzz.targets import ARRAYS, RECORDS, TARGETS, Target, read, with_header, zipped
+from tests.fuzz.targets import (
+    ARRAYS,
+    KEYED,
+    TARGETS,
+    Target,
+    legacy,
+    read,
+    with_header,
+    zip_of,
+    zipped,
+)
 
 pytestmark = [
     pytest.mark.usefixtures("as_users_run"),
@@ -66,23 +77,25 @@ def of_header(header: dict[str, object]) -> dict[str, bytes]:
 
 
 def of_pickle(opcodes: bytes) -> dict[str, bytes]:
-    return {TORCH: zipped(b"\x80\x02" + opcodes + b".", **RECORDS)}
+    return {TORCH: zipped(b"\x80\x02" + opcodes + b".")}
 
 
-def deep_key() -> bytes:
-    """A dict whose key is a tuple of 2^60 paths: each level is a pair of the level below, twice."""
-    levels = b"".join(b"h%c" % i + b"h%c" % i + b"\x86q%c" % (i + 1) + b"0" for i in range(60))
-    return b"}" + b"K\x01q\x000" + levels + b"h\x3cK\x01s"
+LEVELS = (b"h%c" % i + b"h%c" % i + b"\x86q%c" % (i + 1) + b"0" for i in range(60))
+DEEP = b"K\x01q\x000" + b"".join(LEVELS) + b"h\x3c"
+"""A tuple of 2^60 paths: each level is a pair of the level below, twice."""
 
 
 def deep_shape() -> bytes:
     """A tensor whose shape is such a tuple: a message must not spell it out."""
-    levels = b"".join(b"h%c" % i + b"h%c" % i + b"\x86q%c" % (i + 1) + b"0" for i in range(60))
     storage = tf.storage("0", "FloatStorage", 24) + tf.number(0)
-    shape = b"K\x01q\x000" + levels  # leaves nothing on the stack
     named = tf.named("torch._utils _rebuild_tensor_v2")
-    view = storage + b"h\x3c" + tf.numbers((1,)) + b"\x89" + b"}"
-    return shape + b"}" + tf.text("a") + named + b"(" + view + b"tRs"
+    view = storage + DEEP + tf.numbers((1,)) + b"\x89" + b"}"
+    return b"}" + tf.text("a") + named + b"(" + view + b"tRs"
+
+
+def deep_legacy(part: object, opcodes: bytes) -> dict[str, bytes]:
+    """A file from before torch 1.6 with other opcodes in place of one of its pickles."""
+    return {TORCH: legacy().replace(pickle.dumps(part, 2), b"\x80\x02" + opcodes + b".")}
 
 
 def repeated(shape: tuple[int, ...]) -> bytes:
@@ -113,15 +126,23 @@ def npz_of(shape: str) -> dict[str, bytes]:
     array = io.BytesIO()
     np.save(array, np.zeros((2, 2), np.uint8))
     member = array.getvalue().replace(b"(2, 2), }", f"({shape}), }}".encode())
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("about.npy", member)
-    return {"a.npz": file.getvalue()}
+    return {"a.npz": zip_of({"about.npy": member})}
 
 
 BOMBS: dict[str, tuple[str, Callable[[], dict[str, bytes]], str]] = {
-    "a hash of 2^60 paths": ("pickle", lambda: of_pickle(deep_key()), "damaged"),
+    "a hash of 2^60 paths": ("pickle", lambda: of_pickle(b"}" + DEEP + b"K\x01s"), "damaged"),
     "a message of 2^60 paths": ("pickle", lambda: of_pickle(deep_shape()), "damaged"),
+    "a name of 2^60 paths": ("pickle", lambda: of_pickle(DEEP + b"h\x3c\x93"), "damaged"),
+    "a version of 2^60 paths": (
+        "torch before 1.6",
+        lambda: deep_legacy(1001, DEEP),
+        "version unknown",
+    ),
+    "a key of 2^60 paths": (
+        "torch before 1.6",
+        lambda: deep_legacy(list(KEYED), b"](" + DEEP + b"e"),
+        "its list of storages is damaged",
+    ),
     "a terabyte from one item": ("pickle", lambda: of_pickle(repeated((10**12,))), "repeats"),
     "a terabyte in the directory": ("torch zip", overstated, "beyond the end of the file"),
     "15,000 names twice": ("safetensors", lambda: twice_named(15_000), "duplicate names"),
@@ -167,10 +188,6 @@ def test_bombs_are_refused(bomb: str, tmp_path: Path) -> None:
     assert words in refused(name, files(), tmp_path)
 
 
-def reading(path: str) -> Callable[[Path], object]:
-    return lambda folder: (folder / path).read_bytes()
-
-
 @pytest.mark.parametrize(
     ("bad", "said"),
     [
@@ -200,5 +217,5 @@ def test_the_guard_sees_a_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_the_guard_lets_readers_read(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"a")
-    assert guard.check(reading("a"), tmp_path)
-    assert not guard.check(reading("b"), tmp_path)
+    assert guard.check(lambda folder: (folder / "a").read_bytes(), tmp_path)
+    assert not guard.check(lambda folder: (folder / "b").read_bytes(), tmp_path)

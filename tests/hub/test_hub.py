@@ -1,6 +1,6 @@
 """From names to folders: local folders and bundled models."""
 
-import subprocess
+import socket
 import sys
 from pathlib import Path
 
@@ -39,27 +39,15 @@ def test_only_the_subfolder_is_searched(tmp_path: Path):
         ValueError, match=r"no other/config.json; it contains: config.json, ema/, unet/"
     ):
         hub.component(tmp_path, UNET, subfolder="other")
+    expected = "has no scheduler/scheduler_config.json or scheduler_config.json; it contains"
+    with pytest.raises(ValueError, match=expected):
+        hub.component(tmp_path, SCHED)
 
 
 def test_pipeline_folder(tmp_path: Path):
     assert hub.pipeline(write(tmp_path, NESTED), BOTH) == tmp_path
     with pytest.raises(ValueError, match=r"no model_index.json; it contains: config.json"):
         hub.pipeline(tmp_path / "unet", BOTH)
-
-
-def test_folder_without_config_lists_its_files(tmp_path: Path):
-    write(tmp_path, {"weights.bin": b"", "notes/a.txt": b""})
-    expected = (
-        rf"{tmp_path} has no scheduler/scheduler_config.json or scheduler_config.json; "
-        "it contains: notes/, weights.bin"
-    )
-    with pytest.raises(ValueError, match=expected):
-        hub.component(tmp_path, SCHED)
-
-
-def test_revision_of_a_folder_is_refused(tmp_path: Path):
-    with pytest.raises(ValueError, match="revision='main' is for hub repositories"):
-        hub.component(write(tmp_path, NESTED), UNET, revision="main")
 
 
 @pytest.mark.parametrize(
@@ -72,10 +60,12 @@ def test_unknown_names_list_accepted_names(name: str | Path):
         hub.component(name, UNET)
 
 
-def test_file_instead_of_a_folder(tmp_path: Path):
-    write(tmp_path, {"model.safetensors": b""})
+def test_what_is_no_name_of_a_folder(tmp_path: Path):
+    write(tmp_path, NESTED)
     with pytest.raises(ValueError, match="is a file, not a folder"):
-        hub.component(tmp_path / "model.safetensors", UNET)
+        hub.component(tmp_path / "model_index.json", UNET)
+    with pytest.raises(ValueError, match="revision='main' is for hub repositories"):
+        hub.component(tmp_path, UNET, revision="main")
 
 
 def test_bundled_name_and_a_folder_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -87,20 +77,12 @@ def test_bundled_name_and_a_folder_of_that_name(tmp_path: Path, monkeypatch: pyt
     assert hub.pipeline("./digits", BOTH) == hub.pipeline(Path("digits"), BOTH) == Path("digits")
 
 
-def test_local_folders_need_no_hub_package(tmp_path: Path):
-    """Local folders need neither the network nor huggingface_hub, whose import fails here."""
-    program = f"""
-import sys
-sys.modules["huggingface_hub"] = None
-import socket
-socket.socket.connect = None
-import ddpm_jax as dj
-from ddpm_jax.hub import hub
-hub.component({str(write(tmp_path, NESTED))!r}, dj.UNet2DModel.files)
-hub.pipeline("digits", [dj.UNet2DModel.files, dj.Scheduler.files], local_files_only=True)
-"""
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
+def test_local_folders_need_no_hub_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Nor a network. That the library's import loads none of it, tests/test_package.py holds."""
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)  # its import fails
+    monkeypatch.setattr(socket.socket, "connect", None)
+    hub.component(write(tmp_path, NESTED), UNET)
+    hub.pipeline("digits", BOTH, local_files_only=True)
 
 
 def test_names_of_variants():

@@ -1,31 +1,37 @@
 """Convert folders and files, as a function and as a command."""
 
-import inspect
 import json
 import os
+import re
 import shutil
 import stat
-import tracemalloc
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch_files
 from safetensors.numpy import load_file, save_file
-from weights.folders import DIGITS, INDEX, WEIGHTS, component, files, numbered, pipeline
+from weights.folders import (
+    DIGITS,
+    INDEX,
+    WEIGHTS,
+    bits,
+    component,
+    files,
+    numbered,
+    peak_memory,
+    pipeline,
+)
 
-from weights_convert import convert, find_weights, open_weights, to_flax
-from weights_convert.convert import Dtype, Kind
-from weights_convert.rules import flat
-
-KINDS: list[Kind] = ["flax", "orbax", "diffusers"]
+from weights_convert import convert, find_weights, open_weights
+from weights_convert.convert import Dtype
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_digits_there_and_back(tmp_path: Path, kind: Kind) -> None:
-    (report,) = convert(DIGITS, tmp_path / "there", to=kind).parts
-    assert (report.tensors, report.params, report.bytes) == (268, 1_623_169, 6_492_676)
-    assert report.dtypes == {"float32": 268}
+def test_the_digits_there_and_back(tmp_path: Path) -> None:
+    (report,) = convert(DIGITS, tmp_path / "there").parts
+    size = "268 tensors, 1,623,169 params, float32, 6,492,676 bytes"
+    assert str(report) == f"{DIGITS / 'unet' / WEIGHTS} -> {report.destination}: {size}"
     assert report.destination == find_weights(tmp_path / "there" / "unet")
     for name in ("model_index.json", "unet/config.json", "scheduler/scheduler_config.json"):
         found = json.loads((tmp_path / "there" / name).read_text())
@@ -33,13 +39,13 @@ def test_the_digits_there_and_back(tmp_path: Path, kind: Kind) -> None:
     convert(tmp_path / "there", tmp_path / "back", to="diffusers")
     assert files(tmp_path / "back") == files(DIGITS)
     written, given = (load_file(root / "unet" / WEIGHTS) for root in (tmp_path / "back", DIGITS))
-    assert {n: a.tobytes() for n, a in written.items()} == {
-        n: a.tobytes() for n, a in given.items()
-    }
+    assert bits(written) == bits(given)
 
 
-def test_a_component_stays_a_component(tmp_path: Path) -> None:
-    source = component(tmp_path / "unet", sample_size=8)
+@pytest.mark.parametrize("name", ["UNet2DModel", ["my_unet", "MyUNet"]])
+def test_a_component_stays_a_component(tmp_path: Path, name: str | list[str]) -> None:
+    """A class of custom code too, which has a list of its file and its class."""
+    source = component(tmp_path / "unet", _class_name=name)
     convert(source, tmp_path / "out")
     assert files(tmp_path / "out") == {"config.json", "diffusion_flax_model.safetensors"}
     assert (tmp_path / "out" / "config.json").read_bytes() == (source / "config.json").read_bytes()
@@ -68,15 +74,6 @@ def test_a_folder_of_the_first_release_gets_todays_names(tmp_path: Path) -> None
     assert read("scheduler/scheduler_config.json")["num_train_timesteps"] == 40
 
 
-def test_a_custom_class_is_copied_as_it_is(tmp_path: Path) -> None:
-    """Custom code has a list of its file and its class."""
-    source = pipeline(tmp_path / "custom", **INDEX)
-    config = {"_class_name": ["my_unet", "MyUNet"], "in_channels": 1}
-    (source / "unet" / "config.json").write_text(json.dumps(config))
-    convert(source, tmp_path / "out")
-    assert json.loads((tmp_path / "out" / "unet" / "config.json").read_text()) == config
-
-
 def test_a_flat_repository_becomes_nested(tmp_path: Path) -> None:
     nested = pipeline(tmp_path / "nested", **INDEX)
     flat_one = component(tmp_path / "flat")
@@ -96,6 +93,7 @@ def test_a_flat_repository_becomes_nested(tmp_path: Path) -> None:
         ("DDIMScheduler", "DDIMPipeline"),
         ("PNDMScheduler", "PNDMPipeline"),
         ("EulerDiscreteScheduler", "DDPMPipeline"),
+        ("CMStochasticIterativeScheduler", "ConsistencyModelPipeline"),
     ],
 )
 def test_a_missing_model_index_is_made(tmp_path: Path, method: str, name: str) -> None:
@@ -113,28 +111,13 @@ def test_a_folder_with_only_a_unet_gets_no_index(tmp_path: Path) -> None:
     assert files(tmp_path / "out") == {"unet/config.json", "unet/diffusion_flax_model.safetensors"}
 
 
-def test_other_components_are_copied(tmp_path: Path) -> None:
-    index = {**INDEX, "vqvae": ["diffusers", "VQModel"], "safety_checker": [None, None]}
-    source = pipeline(tmp_path / "src", **index)
-    (source / "vqvae" / "sub").mkdir(parents=True)
-    (source / "vqvae" / "sub" / "weights").write_bytes(b"any")
-    convert(source, tmp_path / "out", to="diffusers")
-    assert (tmp_path / "out" / "vqvae" / "sub" / "weights").read_bytes() == b"any"
-    assert json.loads((tmp_path / "out" / "model_index.json").read_text()) == index
-
-
-@pytest.mark.parametrize("name", ["vqvae", "../other", "/etc", "..", "."])
+@pytest.mark.parametrize("name", ["vqvae", "../other", "/etc", "..", ".", "scheduler"])
 def test_missing_components(tmp_path: Path, name: str) -> None:
     (tmp_path / "other").mkdir()
-    source = pipeline(tmp_path / "src", **INDEX, **{name: ["diffusers", "VQModel"]})
-    with pytest.raises(ValueError, match="names components that do not exist"):
-        convert(source, tmp_path / "out")
-
-
-def test_an_index_that_names_a_missing_scheduler(tmp_path: Path) -> None:
-    source = pipeline(tmp_path / "src", **INDEX)
-    shutil.rmtree(source / "scheduler")
-    with pytest.raises(ValueError, match="do not exist: scheduler"):
+    source = pipeline(tmp_path / "src", **INDEX | {name: ["diffusers", "VQModel"]})
+    if name == "scheduler":
+        shutil.rmtree(source / name)
+    with pytest.raises(ValueError, match=f"names components that do not exist: {re.escape(name)}"):
         convert(source, tmp_path / "out")
 
 
@@ -160,12 +143,12 @@ def test_an_orbax_folder_as_the_source(tmp_path: Path) -> None:
 
 def test_the_variant_is_read_in_its_dtype(tmp_path: Path) -> None:
     source = component(tmp_path / "src")
-    half = {"conv_in.bias": numbered(3).astype(np.float16)}
+    half = {"conv_in.bias": numbered(3).astype(np.float16), "conv_out.bias": numbered(3)}
     save_file(half, source / "diffusion_pytorch_model.fp16.safetensors")
     (report,) = convert(source, tmp_path / "out", variant="fp16").parts
-    assert report.dtypes == {"float16": 1}
+    assert str(report).endswith(": 2 tensors, 6 params, 1 float16, 1 float32, 18 bytes")
     with open_weights(report.destination) as checkpoint:
-        assert checkpoint.dtypes == {"conv_in.bias": np.float16}
+        assert bits(checkpoint) == bits(half)
     with pytest.raises(ValueError, match="is one checkpoint"):
         convert(source / WEIGHTS, tmp_path / "other", variant="fp16")
 
@@ -177,12 +160,8 @@ def test_memory_is_two_tensors(tmp_path: Path) -> None:
     save_file(state, tmp_path / "w.safetensors")
     del state
     for kind in ("flax", "diffusers"):
-        tracemalloc.start()
-        try:
-            convert(tmp_path / "w.safetensors", tmp_path / kind, to=kind)
-            _, peak = tracemalloc.get_traced_memory()
-        finally:
-            tracemalloc.stop()
+        run = partial(convert, tmp_path / "w.safetensors", tmp_path / kind, to=kind)
+        peak = peak_memory(run)
         assert peak <= 2 * tensor + tensor // 4  # a quarter for everything else
 
 
@@ -196,17 +175,7 @@ def test_permissions_are_those_of_new_files(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o755
 
 
-def test_written_params_equal_the_source(tmp_path: Path) -> None:
-    source = component(tmp_path / "src")
-    (report,) = convert(source, tmp_path / "out").parts
-    with open_weights(source / WEIGHTS) as given, open_weights(report.destination) as written:
-        ours, theirs = flat(to_flax(written)), flat(to_flax(given))
-    assert ours.keys() == theirs.keys()
-    for path, leaf in theirs.items():
-        np.testing.assert_array_equal(ours[path], leaf)
-
-
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_weights_in_another_dtype(tmp_path: Path, dtype: Dtype):
     (report,) = convert(DIGITS, tmp_path / "cast", to="diffusers", dtype=dtype).parts
     assert report.dtypes == {dtype: report.tensors}
@@ -223,5 +192,3 @@ def test_a_number_too_large_for_a_dtype(tmp_path: Path):
     with pytest.raises(ValueError, match=r"conv_in\.bias contains 7e\+04, too large for float16"):
         convert(folder, tmp_path / "cast", dtype="float16")
     assert not (tmp_path / "cast").exists()
-    with pytest.raises(ValueError, match="dtype='int8': must be one of float32, float16, bfloat16"):
-        inspect.unwrap(convert)(folder, tmp_path / "cast", dtype="int8")  # type: ignore[arg-type]

@@ -41,18 +41,13 @@ def test_the_folder_of_a_source_file_is_not_overwritten(tmp_path: Path) -> None:
 
 def test_an_existing_output_stays_without_overwrite(tmp_path: Path) -> None:
     source = component(tmp_path / "src")
+    (tmp_path / "out").mkdir()  # an empty folder is filled
     convert(source, tmp_path / "out", to="flax")
     with pytest.raises(FileExistsError, match="exists"):
         convert(source, tmp_path / "out", to="diffusers")
     assert find_weights(tmp_path / "out").name == "diffusion_flax_model.safetensors"
     convert(source, tmp_path / "out", to="diffusers", overwrite=True)
     assert files(tmp_path / "out") == {"config.json", WEIGHTS}
-
-
-def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    convert(component(tmp_path / "src"), tmp_path / "out")
-    assert find_weights(tmp_path / "out")
 
 
 def test_overwriting_does_not_delete_other_files(tmp_path: Path) -> None:
@@ -101,7 +96,7 @@ def test_sources_that_cannot_be_converted(tmp_path: Path) -> None:
     refused("has no config.json")
     source = component(tmp_path / "bad_config")
     (source / "config.json").write_text("[1]")
-    refused("config.json is not a JSON object")
+    refused("config.json must hold a JSON object, got list")
     source = component(tmp_path / "no_tensor")
     save_file({}, source / WEIGHTS)
     refused("contains no tensors")
@@ -110,7 +105,9 @@ def test_sources_that_cannot_be_converted(tmp_path: Path) -> None:
     refused(r"integers.*a\.bias is int64.*no rule for num_batches_tracked")
 
 
-def test_an_unknown_kind(tmp_path: Path) -> None:
+def test_an_unknown_kind_or_dtype(tmp_path: Path) -> None:
     unchecked: Any = inspect.unwrap(convert)  # the tests' type checks would raise first
     with pytest.raises(ValueError, match="must be one of flax, orbax, diffusers"):
         unchecked(DIGITS, tmp_path / "out", to="msgpack")
+    with pytest.raises(ValueError, match="dtype='int8': must be one of float32, float16, bfloat16"):
+        unchecked(DIGITS, tmp_path / "out", dtype="int8")

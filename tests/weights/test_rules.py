@@ -1,21 +1,20 @@
 """Torch layout to Flax and back: each rule by its definition, the bijection on random trees, all
 faults at once."""
 
-import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 import pytest
+import torch_files
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
-from weights.folders import numbered
+from weights.folders import bits, numbered, peak_memory, unread
 
-from weights_convert import open_weights, to_flax, to_torch
-from weights_convert.rules import components, flat, nested
-from weights_convert.tensors import Stored
+from weights_convert import Checkpoint, open_weights, to_flax, to_torch
+from weights_convert.rules import components, flat
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -38,11 +37,12 @@ def test_a_convolution_becomes_hwio() -> None:
         assert kernel[h, w, i, o] == torch[o, i, h, w]
 
 
-def test_a_linear_layer_becomes_in_by_out() -> None:
+@pytest.mark.parametrize("module", ["time_embedding", "class_embedding"])
+def test_a_linear_layer_becomes_in_by_out(module: str) -> None:
+    """An embedding that is made of layers, too."""
     torch = numbered(5, 3)
-    kernel = to_flax({"time_embedding.linear_1.weight": torch})["time_embedding"]["linear_1"][
-        "kernel"
-    ]
+    kernel = to_flax({f"{module}.linear_1.weight": torch})[module]["linear_1"]["kernel"]
+    assert kernel.shape == (3, 5)
     for o, i in np.ndindex(torch.shape):
         assert kernel[i, o] == torch[o, i]
 
@@ -71,16 +71,8 @@ def test_leaves_with_unchanged_axes(
     name: str, shape: tuple[int, ...], path: tuple[str, ...]
 ) -> None:
     params = to_flax({name: numbered(*shape)})
-    assert set(flat(params)) == {path}
-    np.testing.assert_array_equal(flat(params)[path], numbered(*shape))
-    back = to_torch(params)
-    assert set(back) == {name}
-    np.testing.assert_array_equal(back[name], numbered(*shape))
-
-
-def test_an_embedding_made_of_layers_is_linear() -> None:
-    params = to_flax({"class_embedding.linear_1.weight": numbered(5, 3)})
-    assert params["class_embedding"]["linear_1"]["kernel"].shape == (3, 5)
+    assert bits(flat(params)) == bits({path: numbered(*shape)})
+    assert bits(to_torch(params)) == bits({name: numbered(*shape)})
 
 
 # The bijection
@@ -118,41 +110,21 @@ def state_dicts(draw: st.DrawFn) -> Arrays:
     return state
 
 
-def same_bits(a: Arrays, b: Arrays) -> bool:
-    return a.keys() == b.keys() and all(
-        (a[n].dtype, a[n].shape, a[n].tobytes()) == (b[n].dtype, b[n].shape, b[n].tobytes())
-        for n in a
-    )
-
-
 @settings(max_examples=100, deadline=None)
 @given(state_dicts())
 def test_there_and_back_bit_for_bit(state: Arrays) -> None:
     params = to_flax(state)
-    assert same_bits(to_torch(params), state)
+    assert bits(to_torch(params)) == bits(state)
     again = to_flax(to_torch(params))  # and in the other direction
-    assert same_bits(
-        {".".join(p): a for p, a in flat(again).items()},
-        {".".join(p): a for p, a in flat(params).items()},
-    )
+    assert bits(flat(again)) == bits(flat(params))
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.one_of(_module, st.text(min_size=1, max_size=4)), min_size=1, max_size=5))
+@given(st.lists(_module | st.text("a1٣².", min_size=1, max_size=4), min_size=1, max_size=5))
 def test_components_join_to_the_name(parts: list[str]) -> None:
     name = ".".join(parts)
     assert ".".join(components(name)) == name
     assert not any(part.isdecimal() for part in components(name)[1:])
-
-
-def test_jax_arrays_become_numpy_arrays_of_the_same_dtype() -> None:
-    import jax.numpy as jnp
-
-    params = {"a": {"kernel": jnp.arange(6, dtype=jnp.bfloat16).reshape(2, 3)}}
-    found = to_torch(params)["a.weight"]
-    assert type(found) is np.ndarray
-    assert found.dtype == ml_dtypes.bfloat16
-    assert found.tolist() == [[0, 3], [1, 4], [2, 5]]
 
 
 # Faults
@@ -161,6 +133,14 @@ EXPECTED = {
     "conv_in": {"kernel": Shaped(3, 3, 1, 8), "bias": Shaped(8)},
     "norm": {"scale": Shaped(8), "bias": Shaped(8)},
     "linear": {"kernel": Shaped(4, 8), "bias": Shaped(8)},
+}
+GOOD: Arrays = {
+    "conv_in.weight": numbered(8, 1, 3, 3),
+    "conv_in.bias": numbered(8),
+    "norm.weight": numbered(8),
+    "norm.bias": numbered(8),
+    "linear.weight": numbered(8, 4),
+    "linear.bias": numbered(8),
 }
 
 
@@ -189,35 +169,20 @@ def test_one_error_lists_every_fault_in_torch_terms() -> None:
     assert "\n" not in message
 
 
-def test_lists_are_cut_at_ten() -> None:
-    state = {f"extra{i}.bias": numbered(2) for i in range(31)}
-    with pytest.raises(ValueError, match=r"extra17\.bias and 21 more") as raised:
-        to_flax(state, EXPECTED)
-    assert len(str(raised.value)) < 600
-
-
 @pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "module._orig_mod."])
 def test_names_of_a_wrapped_module_are_read(prefix: str) -> None:
-    state = to_torch(nested({path: np.zeros(leaf.shape) for path, leaf in flat(EXPECTED).items()}))
     with pytest.warns(UserWarning, match=f"begin with '{prefix}'.*it is removed"):
-        params = to_flax({prefix + name: array for name, array in state.items()}, EXPECTED)
+        params = to_flax({prefix + name: array for name, array in GOOD.items()}, EXPECTED)
     assert flat(params).keys() == flat(EXPECTED).keys()
 
 
 def test_another_prefix_is_named() -> None:
-    state = to_torch(nested({path: np.zeros(leaf.shape) for path, leaf in flat(EXPECTED).items()}))
     with pytest.raises(ValueError, match=r"all names begin with 'unet\.'.*do not$"):
-        to_flax({f"unet.{name}": array for name, array in state.items()}, EXPECTED)
+        to_flax({f"unet.{name}": array for name, array in GOOD.items()}, EXPECTED)
 
 
 def test_nothing_is_read_before_the_checks_have_passed() -> None:
-    from weights_convert import Checkpoint
-
-    def read() -> Any:
-        raise AssertionError("read")
-
-    tensors = {"linear.weight": Stored((9, 4), np.dtype(np.float32), read)}
-    checkpoint = Checkpoint(tensors)
+    checkpoint = Checkpoint({"linear.weight": unread(9, 4)})
     assert "linear.weight" in checkpoint
     assert checkpoint.shapes == {"linear.weight": (9, 4)}
     with pytest.raises(ValueError, match="do not match"):
@@ -225,21 +190,13 @@ def test_nothing_is_read_before_the_checks_have_passed() -> None:
 
 
 def test_a_matching_tree_is_accepted_and_put_gets_every_leaf() -> None:
-    state = {
-        "conv_in.weight": numbered(8, 1, 3, 3),
-        "conv_in.bias": numbered(8),
-        "norm.weight": numbered(8),
-        "norm.bias": numbered(8),
-        "linear.weight": numbered(8, 4),
-        "linear.bias": numbered(8),
-    }
     seen: list[tuple[str, ...]] = []
 
     def put(path: tuple[str, ...], array: np.ndarray[Any, Any]) -> tuple[int, ...]:
         seen.append(path)
         return array.shape
 
-    params = to_flax(state, EXPECTED, put=put)
+    params = to_flax(GOOD, EXPECTED, put=put)
     assert sorted(seen) == sorted(flat(EXPECTED))
     assert flat(params) == {path: leaf.shape for path, leaf in flat(EXPECTED).items()}
 
@@ -247,16 +204,13 @@ def test_a_matching_tree_is_accepted_and_put_gets_every_leaf() -> None:
 @pytest.mark.parametrize(
     ("state", "message"),
     [
-        ({"a.weight": np.ones((2, 2, 2), np.float32)}, "no rule for a.weight"),
-        ({"a.bias": np.ones((2, 2), np.float32)}, "no rule for a.bias"),
-        ({"a.weight_g": np.ones(2, np.float32)}, "no rule for a.weight_g"),
+        ({"a.weight": numbered(2, 2, 2)}, "no rule for a.weight"),
+        ({"a.bias": numbered(2, 2)}, "no rule for a.bias"),
+        ({"a.weight_g": numbered(2)}, "no rule for a.weight_g"),
         ({"a.bias": np.ones(2, np.bool_)}, "a.bias is bool"),
         ({"a.bias": np.ones(2, ">f4")}, "a.bias is >f4"),
         ({"a.bias": np.ones(2, np.complex64)}, "a.bias is complex64"),
-        (
-            {"a.bias": np.ones(2, np.float32), "a.bias.bias": np.ones(2, np.float32)},
-            "a.bias is a tensor and a module",
-        ),
+        ({"a.bias": numbered(2), "a.bias.bias": numbered(2)}, "a.bias is a tensor and a module"),
     ],
 )
 def test_state_dicts_without_a_rule(state: Arrays, message: str) -> None:
@@ -284,11 +238,6 @@ def test_trees_without_an_inverse(params: dict[str, Any], message: str) -> None:
         to_torch(params)
 
 
-def test_all_faults_of_a_tree_are_listed() -> None:
-    with pytest.raises(ValueError, match=r"a\.gamma.*b\.beta"):
-        to_torch({"a": {"gamma": numbered(2)}, "b": {"beta": numbered(2)}})
-
-
 # Memory
 
 COUNT, WIDTH = 16, 512
@@ -298,30 +247,16 @@ SLACK = TENSOR // 4  # headers, names and the interpreter
 
 @pytest.mark.parametrize("kind", ["safetensors", "bin"])
 def test_memory_is_the_result_and_one_tensor(tmp_path: Path, kind: str) -> None:
-    import torch_files
-
     state = {f"m.{i}.weight": numbered(WIDTH, WIDTH) for i in range(COUNT)}
     path = tmp_path / f"w.{kind}"
     save_file(state, path) if kind == "safetensors" else torch_files.save(path, state)
     del state
-    tracemalloc.start()
-    try:
-        with open_weights(path) as checkpoint:
-            params = to_flax(checkpoint)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert len(flat(params)) == COUNT
+    with open_weights(path) as checkpoint:
+        peak = peak_memory(lambda: to_flax(checkpoint))
     assert COUNT * TENSOR < peak <= (COUNT + 1) * TENSOR + SLACK
 
 
 def test_buffers_are_left_out() -> None:
     """CLIP's checkpoints hold the numbers of the positions, as whole numbers."""
-    weight = np.ones((77, 8), np.float32)
-    state = {
-        "embeddings.position_embedding.weight": weight,
-        "embeddings.position_ids": np.arange(77)[None],
-    }
-    params = to_flax(state)
-    assert params.keys() == {"embeddings"}
-    assert params["embeddings"].keys() == {"position_embedding"}
+    state = {"e.position_embedding.weight": numbered(7, 8), "e.position_ids": np.arange(7)[None]}
+    assert flat(to_flax(state)).keys() == {("e", "position_embedding", "embedding")}

@@ -26,11 +26,8 @@ def test_shards(tmp_path: Path, kind: str) -> None:
     parts = [{"a.weight": numbered(2), "b.bias": numbered(3)}, {"c.weight": numbered(2, 2)}]
     names = [f"{TORCH}-0000{i}-of-00002.{kind}" for i in (1, 2)]
     for name, part in zip(names, parts, strict=True):
-        (
-            save_file(part, tmp_path / name)
-            if kind == "safetensors"
-            else torch_files.save(tmp_path / name, part)
-        )
+        save = save_file if kind == "safetensors" else lambda part, to: torch_files.save(to, part)
+        save(part, tmp_path / name)
     weight_map = {"a.weight": names[0], "b.bias": names[0], "c.weight": names[1]}
     index = shard(tmp_path, weight_map, kind)
     assert find_weights(tmp_path) == index

@@ -9,78 +9,45 @@ from typing import Any
 import numpy as np
 import pytest
 import torch_files
+from torch_files import Runs
 from weights import ldm_files as ldm
+from weights.folders import unread
 
-from ddpm_jax.models import AutoencoderKL, CLIPTextModel, UNet2DConditionModel
 from weights_convert import ldm as names
-from weights_convert import open_single_file, to_flax
-from weights_convert.ldm_configs import Shapes
-from weights_convert.tensors import Stored
+from weights_convert import open_single_file
 from weights_convert.unpickle import Inert, StridedTensor, loads
 
-UNET: dict[str, Any] = {
-    "sample_size": 64,
-    "block_out_channels": (8, 8, 16),
-    "layers_per_block": 2,
-    "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
-    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-    "cross_attention_dim": 12,
-    "norm_num_groups": 4,
-    "attention_head_dim": 2,
+MODELS = ldm.SMALL | {
+    "unet": ldm.SMALL["unet"].clone(
+        block_out_channels=(32, 32, 64),
+        layers_per_block=2,
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+    ),
+    "vae": ldm.SMALL["vae"].clone(
+        block_out_channels=(32, 64, 64),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+    ),
 }
-VAE: dict[str, Any] = {
-    "block_out_channels": (4, 8, 8),
-    "down_block_types": ("DownEncoderBlock2D",) * 3,
-    "up_block_types": ("UpDecoderBlock2D",) * 3,
-    "layers_per_block": 1,
-    "norm_num_groups": 2,
-    "sample_size": 512,
-}
-TEXT: dict[str, Any] = {
-    "vocab_size": 20,
-    "hidden_size": 12,
-    "intermediate_size": 16,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 2,
-    "max_position_embeddings": 7,
-    "projection_dim": 12,
-    "bos_token_id": 0,
-    "eos_token_id": 2,
-}
-OVERRIDES = {
-    "unet": {"norm_num_groups": 4, "attention_head_dim": 2},
-    "vae": {"norm_num_groups": 2},
-    "text_encoder": {"num_attention_heads": 2},
-}
-"""What no shape tells, where a network is not of full size."""
-
-
-def state_of(model: Any, seed: int) -> ldm.Arrays:
-    return ldm.random_state(model.shapes(), seed)
 
 
 @pytest.fixture(scope="module")
-def unet() -> ldm.Arrays:
-    return state_of(UNet2DConditionModel(**UNET), 0)
+def parts() -> dict[str, ldm.Arrays]:
+    return {name: ldm.random_state(model.shapes()) for name, model in MODELS.items()}
+
+
+@pytest.fixture
+def unet(parts: dict[str, ldm.Arrays]) -> ldm.Arrays:
+    return parts["unet"]
 
 
 @pytest.fixture(scope="module")
-def vae() -> ldm.Arrays:
-    return state_of(AutoencoderKL(**VAE), 1)
-
-
-@pytest.fixture(scope="module")
-def text() -> ldm.Arrays:
-    return state_of(CLIPTextModel(**TEXT), 2)
-
-
-@pytest.fixture(scope="module")
-def whole(unet: ldm.Arrays, vae: ldm.Arrays, text: ldm.Arrays) -> ldm.Arrays:
+def whole(parts: dict[str, ldm.Arrays]) -> ldm.Arrays:
     """A version 1, with a moving average and buffers."""
-    clip = {ldm.CLIP + name: one for name, one in text.items()}
-    clip[ldm.CLIP + "text_model.embeddings.position_ids"] = np.arange(7)[None]
-    original = ldm.unet_ldm(unet)
-    return {**original, **ldm.ema_ldm(original), **ldm.vae_ldm(vae), **clip, **ldm.BUFFERS}
+    ids = {ldm.CLIP + "text_model.embeddings.position_ids": np.arange(7)[None]}
+    average = ldm.ema_ldm(ldm.unet_ldm(parts["unet"]))
+    return {**ldm.one_file(parts), **ids, **average, **ldm.BUFFERS}
 
 
 def linear(unet: ldm.Arrays) -> ldm.Arrays:
@@ -96,23 +63,15 @@ def equal(found: Any, wanted: ldm.Arrays) -> None:
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "ckpt"])
-def test_every_name_and_value(tmp_path: Path, whole, unet, vae, text, kind: str):
+def test_every_name_and_value(tmp_path: Path, whole, parts, kind: str):
     write = ldm.save if kind == "safetensors" else ldm.save_ckpt
-    with open_single_file(write(tmp_path / f"sd.{kind}", whole), overrides=OVERRIDES) as file:
-        equal(file.components["unet"], unet)
-        equal(file.components["vae"], vae)
-        equal(file.components["text_encoder"], text)
+    with open_single_file(write(tmp_path / f"sd.{kind}", whole)) as file:
         assert (file.version, file.kind, file.has_ema, file.absent) == (1, "text2img", True, ())
         assert file.global_step == (875_000 if kind == "ckpt" else None)
-        built = {
-            "unet": UNet2DConditionModel(**UNET, transformer_layers_per_block=1),
-            "vae": AutoencoderKL(**VAE),
-            "text_encoder": CLIPTextModel(**TEXT),
-        }
-        for name, model in built.items():
+        for name, model in MODELS.items():
+            equal(file.components[name], parts[name])
             made = {k: v for k, v in file.configs[name].items() if k in model.config}
             assert type(model).from_config(made) == model
-            to_flax(file.components[name], model.shapes())
         assert file.configs["scheduler"]["prediction_type"] == "epsilon"
     with pytest.raises(ValueError, match="closed"):
         file.components["unet"]["conv_in.bias"]
@@ -131,48 +90,43 @@ def test_the_moving_average(tmp_path: Path, whole, unet):
     ("step", "given", "wanted"),
     [(875_000, None, "epsilon"), (1, None, "v_prediction"), (1, "epsilon", "epsilon")],
 )
-def test_version_two(tmp_path: Path, unet, vae, text, step: int, given: str | None, wanted: str):
-    unet = linear(unet)
-    state = {**ldm.unet_ldm(unet), **ldm.vae_ldm(vae, "vae."), **ldm.open_clip_ldm(text)}
+def test_version_two(tmp_path: Path, parts, step: int, given: str | None, wanted: str):
+    parts = {**parts, "unet": linear(parts["unet"])}
+    text = ldm.open_clip_ldm(parts["text_encoder"])
+    state = {**ldm.unet_ldm(parts["unet"]), **ldm.vae_ldm(parts["vae"], "vae."), **text}
     overrides = {} if given is None else {"scheduler": {"prediction_type": given}}
     path = ldm.save_ckpt(tmp_path / "sd2.ckpt", state, step)
     with open_single_file(path, overrides=overrides) as file:
-        equal(file.components["unet"], unet)
-        equal(file.components["vae"], vae)
-        equal(file.components["text_encoder"], text)
+        for name, state_of_it in parts.items():
+            equal(file.components[name], state_of_it)
         assert (file.version, file.kind, file.has_ema) == (2, "text2img", False)
         found = file.configs["unet"]
         assert (found["use_linear_projection"], found["attention_head_dim"]) == (True, [1, 1, 1])
         assert found["sample_size"] == (64 if wanted == "epsilon" else 96)
         assert file.configs["text_encoder"]["hidden_act"] == "gelu"
-        assert file.configs["text_encoder"]["num_hidden_layers"] == 3
+        assert file.configs["text_encoder"]["num_hidden_layers"] == 2
         assert file.configs["scheduler"]["prediction_type"] == wanted
     ldm.save(tmp_path / "sd2.safetensors", state)
     with pytest.warns(UserWarning, match="v_prediction is assumed"):
         open_single_file(tmp_path / "sd2.safetensors").close()
 
 
-@pytest.mark.parametrize(
-    ("channels", "kind"),
-    [(9, "inpaint"), (5, "depth2img"), (8, "instruct_pix2pix"), (7, None)],
-)
-def test_kinds(tmp_path: Path, unet, channels: int, kind: str | None):
+def test_kinds(tmp_path: Path, unet):
     """All but text to image predict eps, in version 2 too."""
-    start = {"conv_in.weight": np.zeros((8, channels, 3, 3), np.float32)}
-    state = ldm.unet_ldm({**linear(unet), **start})
-    path = ldm.save(tmp_path / "sd.safetensors", state)
-    if kind is None:
-        with pytest.raises(ValueError, match=r"takes 7 channels: must be one of 4 \(text2img"):
-            open_single_file(path)
-        return
-    with open_single_file(path) as file:
-        assert (file.version, file.kind, file.absent) == (2, kind, ("vae", "text_encoder"))
-        assert file.configs["unet"]["in_channels"] == channels
+    state = ldm.unet_ldm(linear(unet))
+    first = ldm.UNET + "input_blocks.0.0.weight"
+    state[first] = np.zeros((32, 9, 3, 3), np.float32)
+    with open_single_file(ldm.save(tmp_path / "sd.safetensors", state)) as file:
+        assert (file.version, file.kind, file.absent) == (2, "inpaint", ("vae", "text_encoder"))
+        assert file.configs["unet"]["in_channels"] == 9
         assert file.configs["scheduler"]["prediction_type"] == "epsilon"
         assert set(file.configs) == {"unet", "scheduler"}
+    state[first] = np.zeros((32, 7, 3, 3), np.float32)
+    refused(tmp_path, state, r"takes 7 channels: must be one of 4 \(text2img")
 
 
-def test_names_without_text_model(tmp_path: Path, text):
+def test_names_without_text_model(tmp_path: Path, parts):
+    text = parts["text_encoder"]
     short = {ldm.CLIP + name.removeprefix("text_model."): one for name, one in text.items()}
     with open_single_file(ldm.save(tmp_path / "text.safetensors", short)) as file:
         equal(file.components["text_encoder"], text)
@@ -183,13 +137,10 @@ def test_an_open_clip_of_23_layers_keeps_them():
     for count in (22, 23, 24):
         layers = {f"transformer.resblocks.{i}.ln_1.bias": unread(4) for i in range(count)}
         assert len(names.open_clip(layers)) == min(count - (count < 23), 23)
-
-
-def unread(*shape: int) -> Stored:
-    def read() -> Any:
-        raise AssertionError("only shapes are needed")
-
-    return Stored(shape, np.dtype(np.float32), read)
+    for shape in ((), (4, 2)):
+        projection = {"transformer.resblocks.0.attn.in_proj_bias": unread(*shape), **layers}
+        with pytest.raises(ValueError, match="is not of queries, keys and values"):
+            names.open_clip(projection)
 
 
 def refused(tmp_path: Path, state: ldm.Arrays, message: str, **options: Any) -> None:
@@ -202,7 +153,8 @@ def refused(tmp_path: Path, state: ldm.Arrays, message: str, **options: Any) -> 
 ONE = np.zeros((2, 2), np.float32)
 
 
-def test_what_is_refused(tmp_path: Path, unet, vae):
+def test_what_is_refused(tmp_path: Path, parts):
+    unet, vae = parts["unet"], parts["vae"]
     original = ldm.unet_ldm(unet)
     other = {f"part{i:02}.a.weight": ONE for i in range(12)}
     refused(tmp_path, other, "its names begin with part00, .*part09 and 2 more, not with model")
@@ -228,16 +180,6 @@ def test_what_is_refused(tmp_path: Path, unet, vae):
     ldm.save(path, {**original, "control_model.a.weight": ONE})
     with pytest.warns(UserWarning, match="left out: control_model"):
         open_single_file(path).close()
-
-
-class Runs:
-    """Calls a function when `pickle` loads it; `state` is what BUILD would set."""
-
-    def __init__(self, function: Any, *arguments: Any, state: Any = None) -> None:
-        self.call = (function, arguments) if state is None else (function, arguments, state)
-
-    def __reduce__(self) -> Any:
-        return self.call
 
 
 EVIL = {
@@ -303,8 +245,9 @@ def test_a_tensor_of_a_foreign_storage_is_no_tensor(tmp_path: Path):
         open_single_file(path)
 
 
-def test_a_checkpoint_without_a_state_dict(tmp_path: Path, vae):
+def test_a_checkpoint_without_a_state_dict(tmp_path: Path, parts):
     """Its tensors stand beside other things."""
+    vae = parts["vae"]
     items, records = torch_files.entries(ldm.vae_ldm(vae))
     top = {**items, "epoch": torch_files.number(1), "callbacks": torch_files.named("a.b thing")}
     path = torch_files.write_zip(tmp_path / "a.ckpt", torch_files.state_dict(top), records)
@@ -314,8 +257,3 @@ def test_a_checkpoint_without_a_state_dict(tmp_path: Path, vae):
     torch_files.write_zip(path, torch_files.state_dict(top), records)
     with pytest.raises(ValueError, match=r"model\.diffusion_model\.a"):
         open_single_file(path)
-
-
-def test_shapes_name_what_is_missing():
-    with pytest.raises(ValueError, match=r"has no conv_in\.weight"):
-        Shapes()["conv_in.weight"]

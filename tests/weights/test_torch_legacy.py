@@ -1,15 +1,13 @@
 """Files of torch from before the zip format. tests/parity reads those that torch writes."""
 
-import contextlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch_files as tf
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from weights.folders import bits
 
-from weights_convert import open_weights, to_flax
+from weights_convert import open_weights
 
 ARRAYS = {
     "a.weight": np.arange(12, dtype=np.float32).reshape(3, 4),
@@ -21,12 +19,7 @@ ARRAYS = {
 
 def test_arrays_come_back(tmp_path: Path) -> None:
     with open_weights(tf.save_old(tmp_path / "w.pth", ARRAYS)) as found:
-        assert list(found) == list(ARRAYS)
-        for name, array in ARRAYS.items():
-            assert found[name].dtype == array.dtype
-            np.testing.assert_array_equal(found[name], array)
-        params = to_flax({"a.weight": found["a.weight"]})
-    np.testing.assert_array_equal(params["a"]["kernel"], ARRAYS["a.weight"].T)
+        assert bits(found) == bits(ARRAYS)
 
 
 def test_views_share_a_storage(tmp_path: Path) -> None:
@@ -45,7 +38,7 @@ def test_every_truncation_is_found_when_the_file_is_opened(tmp_path: Path) -> No
     whole = tf.save_old(tmp_path / "w.pth", ARRAYS).read_bytes()
     for length in [*range(1, len(whole), 9), len(whole) - 1]:
         (tmp_path / "cut.pth").write_bytes(whole[:length])
-        with pytest.raises(ValueError, match=r"cut\.pth"):
+        with pytest.raises(ValueError, match=r"cut\.pth.*(damaged|truncated)"):
             open_weights(tmp_path / "cut.pth")
 
 
@@ -93,19 +86,3 @@ def test_nothing_in_the_file_runs(tmp_path: Path) -> None:
     path.write_bytes(evil)
     with pytest.raises(ValueError, match=r"uses os\.system"):
         open_weights(path)
-
-
-@pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")
-@settings(max_examples=200, deadline=None)
-@given(changes=st.lists(st.tuples(st.integers(0, 500), st.integers(0, 255)), max_size=4))
-def test_a_damaged_file_is_a_value_error_or_harmless(
-    tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[int, int]]
-) -> None:
-    path = tf.save_old(tmp_path_factory.getbasetemp() / "damaged.pth", ARRAYS)
-    content = bytearray(path.read_bytes())
-    for at, byte in changes:
-        content[at % len(content)] = byte
-    path.write_bytes(content)
-    with contextlib.suppress(ValueError), open_weights(path) as found:
-        for name in found:
-            found[name]

@@ -101,8 +101,6 @@ class UNetLayout:
     """Regular expressions, each of which matches the whole name of some tensor."""
     settings: frozenset[str] = frozenset()
     """The names of the settings that it takes."""
-    pipeline: str = "DDPMPipeline"
-    """The class that the index of the resulting folder names."""
     read: Callable[[Tensors, Settings], Network] | None = None
     """Raises ValueError, with all faults, for tensors that are not such a network, and for settings
     that are missing."""

@@ -43,7 +43,6 @@ CONSISTENCY = UNetLayout(
     title="a UNet of OpenAI's consistency models",
     marks=MARKS,
     settings=frozenset({"sample_size", "num_heads", "num_head_channels", "num_train_timesteps"}),
-    pipeline="ConsistencyModelPipeline",
     possible=_possible,
     read=_read,
 )

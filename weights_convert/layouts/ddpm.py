@@ -1,14 +1,6 @@
 """The UNet of Ho et al. in PyTorch, as ermongroup/ddim and pesser/pytorch_diffusion have it.
 
-Its names are those of diffusers so, with n levels:
-
-    temb.dense.{0, 1}                     time_embedding.linear_{1, 2}
-    down.i.{block, attn}.j                down_blocks.i.{resnets, attentions}.j
-    down.i.downsample.conv                down_blocks.i.downsamplers.0.conv
-    mid.{block_1, attn_1, block_2}        mid_block.{resnets.0, attentions.0, resnets.1}
-    up.{n - 1 - i}.{block, attn}.j        up_blocks.i.{resnets, attentions}.j
-    up.{n - 1 - i}.upsample.conv          up_blocks.i.upsamplers.0.conv
-    norm_out, conv_out                    conv_norm_out, conv_out
+Its names are those of `ddpm_names`, and temb.dense.{0, 1}, which are time_embedding.linear_{1, 2}.
 
 The attentions have one head and 1x1 convolutions; the pictures are padded at the right and bottom
 before they are halved; epsilon of the norms is 1e-6; sines come first, and their frequencies reach
@@ -19,6 +11,7 @@ Reference: Ho et al. 2020, arXiv:2006.11239; Song et al. 2020, arXiv:2010.02502.
 
 import re
 
+from weights_convert import ddpm_names
 from weights_convert.errors import listed
 from weights_convert.layouts.base import (
     Network,
@@ -30,21 +23,14 @@ from weights_convert.layouts.base import (
     raise_if,
 )
 from weights_convert.layouts.unet import check, described
-from weights_convert.ldm import ATTENTION, VAE_RESNET
 from weights_convert.ldm_configs import Config, shapes_of
+from weights_convert.names import origins
 from weights_convert.tensors import Stored
 
-_ENDS = {
+_TIMES = {
     "temb.dense.0": "time_embedding.linear_1",
     "temb.dense.1": "time_embedding.linear_2",
-    "conv_in": "conv_in",
-    "norm_out": "conv_norm_out",
-    "conv_out": "conv_out",
 }
-_RESNET = VAE_RESNET | {"temb_proj": "time_emb_proj"}
-_MIDDLE = {"block_1": "resnets.0", "attn_1": "attentions.0", "block_2": "resnets.1"}
-_BLOCK = re.compile(r"(down|up)\.(\d+)\.(?:(block|attn)\.(\d+)\.(\w+)|(?:down|up)sample\.conv)")
-_MID = re.compile(r"mid\.(block_1|attn_1|block_2)\.(\w+)")
 _DROPPED = re.compile(
     r"logvar"  # of the training of "bayesian" models
     # copies under the names to come, of diffusers before its first release
@@ -61,43 +47,21 @@ def renamed(tensors: Tensors) -> tuple[dict[str, Stored], dict[str, str]]:
         ValueError: names that no such network has, or of parts that `UNet2DModel` does not have.
     """
     kept = {name: t for name, t in tensors.items() if not _DROPPED.fullmatch(name)}
-    numbers = [int(found[1]) for name in kept if (found := re.match(r"up\.(\d+)\.", name))]
-    last = max(numbers, default=0)
-    origin: dict[str, str] = {}
-    strange: list[str] = []
-    for name in kept:
-        module, _, leaf = name.rpartition(".")
-        new = _module(module, last)
-        if new is None:
-            strange.append(name)
-        else:
-            origin[f"{new}.{leaf}"] = name
-    wide = [name for name in strange if _WIDE_SHORTCUT.fullmatch(name)]
-    if wide:
+    module_of = ddpm_names.renamer(kept)
+    if wide := [name for name in kept if _WIDE_SHORTCUT.fullmatch(name)]:
         raise ValueError(f"UNet2DModel has no shortcuts of 3x3 convolutions: {listed(wide)}")
-    if strange:
-        raise ValueError(f"names that no such network has: {listed(strange)}")
+
+    def rename(name: str) -> str | None:
+        module, _, leaf = name.rpartition(".")
+        new = _TIMES.get(module) or module_of(module)
+        return new and f"{new}.{leaf}"
+
+    origin = origins(kept, rename, "such network")
     found = {
         new: linear(kept[old]) if ".attentions." in new else kept[old]
         for new, old in origin.items()
     }
     return found, origin
-
-
-def _module(module: str, last: int) -> str | None:
-    if module in _ENDS:
-        return _ENDS[module]
-    if found := _MID.fullmatch(module):
-        place, table = _MIDDLE[found[1]], ATTENTION if found[1] == "attn_1" else _RESNET
-        return None if found[2] not in table else f"mid_block.{place}.{table[found[2]]}"
-    if not (found := _BLOCK.fullmatch(module)):
-        return None
-    way, number, kind, layer, inner = found.groups()
-    block = f"{way}_blocks.{number if way == 'down' else last - int(number)}"
-    if kind is None:
-        return f"{block}.{way}samplers.0.conv"
-    table, name = (_RESNET, "resnets") if kind == "block" else (ATTENTION, "attentions")
-    return None if inner not in table else f"{block}.{name}.{layer}.{table[inner]}"
 
 
 def unet(tensors: Tensors, sample_size: int | None) -> tuple[dict[str, Stored], Config]:
@@ -106,7 +70,7 @@ def unet(tensors: Tensors, sample_size: int | None) -> tuple[dict[str, Stored], 
     """
     found, origin = renamed(tensors)
     shapes = shapes_of(found)
-    levels = described(
+    config = described(
         shapes,
         sample_size=sample_size,
         attention_head_dim=None,
@@ -115,14 +79,14 @@ def unet(tensors: Tensors, sample_size: int | None) -> tuple[dict[str, Stored], 
         flip_sin_to_cos=False,
         freq_shift=1,
     )
-    n = len(levels.widths)
-    if n > 1 and not any(".downsamplers." in name for name in shapes):
+    resamples = any(".downsamplers." in name for name in shapes)
+    if len(config["block_out_channels"]) > 1 and not resamples:
         raise ValueError(
             "it halves and doubles pictures without convolutions (resamp_with_conv is false), "
             "which UNet2DModel does not"
         )
-    check(shapes, levels.config, origin)
-    return found, levels.config
+    check(shapes, config, origin)
+    return found, config
 
 
 def _read(tensors: Tensors, settings: Settings) -> Network:

@@ -14,16 +14,15 @@ Reference: Nichol & Dhariwal 2021, arXiv:2102.09672; Dhariwal & Nichol 2021, arX
 """
 
 import re
-from collections.abc import Callable, Iterator
-
-import numpy as np
+from collections.abc import Iterator
 
 from weights_convert.errors import listed
 from weights_convert.layouts.base import HeadOrder, Settings, Tensors, linear, raise_if
 from weights_convert.layouts.unet import check, described
 from weights_convert.ldm_configs import Config, Shapes, shapes_of
+from weights_convert.names import origins
 from weights_convert.openai_names import renamer
-from weights_convert.tensors import Array, Stored
+from weights_convert.tensors import Stored, thirds
 
 MARKS = (
     r"time_embed\.0\.weight",
@@ -48,17 +47,7 @@ def unet(
         ValueError: they are not such a network, or one that `UNet2DModel` cannot express.
     """
     raise_if(_foreign(tensors))
-    rename = renamer(tensors, _in_attention)
-    origin: dict[str, str] = {}
-    strange: list[str] = []
-    for name in tensors:
-        new = rename(name)
-        if new is None:
-            strange.append(name)
-        else:
-            origin[new] = name
-    if strange:
-        raise ValueError(f"names that no such network has: {listed(strange)}")
+    origin = origins(tensors, renamer(tensors, _in_attention), "such network")
     found: dict[str, Stored] = {}
     for new, old in origin.items():
         found |= _projections(new, tensors[old], settings, order)
@@ -66,7 +55,7 @@ def unet(
     widths = shapes.widths("down_blocks")
     raise_if(_inexpressible(shapes, widths))
     attended = {shape[0] for name, shape in shapes.items() if name.endswith(".to_q.bias")}
-    levels = described(
+    config = described(
         shapes,
         sample_size=settings.sample_size,
         attention_head_dim=_head_dim(sorted(attended), settings),
@@ -76,8 +65,8 @@ def unet(
         flip_sin_to_cos=True,
         freq_shift=0,
     )
-    check(shapes, levels.config, origin)
-    return found, levels.config
+    check(shapes, config, origin)
+    return found, config
 
 
 def _in_attention(rest: str) -> str | None:
@@ -145,23 +134,10 @@ def _projections(
         tensor = linear(tensor)
     if not (match := _QKV.fullmatch(new)):
         return {new: tensor}
-    rows = tensor.shape[0] if tensor.shape else 0
-    width, heads = rows // 3, _heads(rows, settings)
-    shape = (width, *tensor.shape[1:])
-
-    def part(k: int) -> Callable[[Array], Array]:
-        def of(array: Array) -> Array:
-            if order == "new":
-                return array.reshape(3, *shape)[k].copy()
-            parts = array.reshape(heads, 3, width // heads, *shape[1:])
-            return np.ascontiguousarray(parts[:, k]).reshape(shape)
-
-        return of
-
-    return {
-        f"{match[1]}.to_{letter}.{match[2]}": tensor.mapped(shape, part(k))
-        for k, letter in enumerate("qkv")
-    }
+    heads = _heads(tensor.shape[0] if tensor.shape else 0, settings)
+    parts = thirds(tensor, heads if order == "legacy" else 1)
+    names = (f"{match[1]}.to_{letter}.{match[2]}" for letter in "qkv")
+    return dict(zip(names, parts, strict=True))
 
 
 def _heads(rows: int, settings: Settings) -> int:

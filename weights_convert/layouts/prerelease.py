@@ -26,17 +26,8 @@ WEIGHTS = ("diffusion_model.pt", *candidates(None, DIFFUSERS))
 SCHEDULER_FOLDERS = ("noise_scheduler", "scheduler", "")
 
 _BETAS = ("beta_start", "beta_end", "beta_schedule", "trained_betas", "variance_type")
-_SCHEDULERS = {
-    "GaussianDDPMScheduler": "DDPMScheduler",
-    "DDPMScheduler": "DDPMScheduler",
-    "DDIMScheduler": "DDIMScheduler",
-    "PNDMScheduler": "PNDMScheduler",
-}
-PIPELINES = {
-    "DDPMScheduler": "DDPMPipeline",
-    "DDIMScheduler": "DDIMPipeline",
-    "PNDMScheduler": "PNDMPipeline",
-}
+_OF_PAPER = "GaussianDDPMScheduler"
+_SCHEDULERS = (_OF_PAPER, "DDPMScheduler", "DDIMScheduler", "PNDMScheduler")
 
 
 def network(tensors: Tensors, config: Mapping[str, Any], scheduler: Mapping[str, Any]) -> Network:
@@ -85,15 +76,15 @@ def _descending(sizes: Any) -> list[int] | None:
 
 def _scheduler(config: Mapping[str, Any]) -> Config:
     """Of today's names; without one, that of the paper."""
-    named = config.get("_class_name", "GaussianDDPMScheduler")
+    named = config.get("_class_name", _OF_PAPER)
     if named not in _SCHEDULERS:
         raise ValueError(f"its scheduler is a {named!r}: known are {listed(_SCHEDULERS)}")
-    made: Config = {"_class_name": _SCHEDULERS[named]}
+    made: Config = {"_class_name": "DDPMScheduler" if named == _OF_PAPER else named}
     made |= {name: config[name] for name in _BETAS if config.get(name) is not None}
     if made["_class_name"] != "DDPMScheduler":
         made.pop("variance_type", None)
     made["num_train_timesteps"] = config.get("timesteps", config.get("num_train_timesteps", 1000))
-    if made["_class_name"] != "PNDMScheduler":
+    if named != "PNDMScheduler":
         clip = config.get("clip_sample", config.get("clip_predicted_image", True))
         made["clip_sample"] = bool(clip)
     return made

@@ -18,14 +18,7 @@ RESNET_DOWN = {False: "ResnetDownsampleBlock2D", True: "AttnDownBlock2D"}
 RESNET_UP = {False: "ResnetUpsampleBlock2D", True: "AttnUpBlock2D"}
 
 
-class Levels(NamedTuple):
-    """What the shapes of a UNet tell."""
-
-    config: Config
-    widths: list[int]
-
-
-def described(shapes: Shapes, **others: Any) -> Levels:
+def described(shapes: Shapes, **others: Any) -> Config:
     """The fields of a config that shapes tell, beside other ones; ValueError if one is missing that
     all such networks have.
     """
@@ -39,7 +32,7 @@ def described(shapes: Shapes, **others: Any) -> Levels:
     hidden = shapes["time_embedding.linear_1.weight"][0]
     doubled = shapes["down_blocks.0.resnets.0.time_emb_proj.weight"][0] == 2 * widths[0]
     rows = shapes.get("class_embedding.weight", (None,))[0]
-    config: Config = {
+    return {
         "_class_name": "UNet2DModel",
         "in_channels": shapes["conv_in.weight"][1],
         "out_channels": shapes["conv_out.weight"][0],
@@ -55,7 +48,6 @@ def described(shapes: Shapes, **others: Any) -> Levels:
         "norm_num_groups": 32,
         **others,
     }
-    return Levels(config, widths)
 
 
 def check(shapes: Mapping[str, Shape], config: Config, origin: Mapping[str, str]) -> None:
