@@ -223,7 +223,7 @@ def _from_flax(checkpoint: Checkpoint, path: Path) -> Checkpoint:
 
 def _open_shards(index: Path) -> Checkpoint:
     """The tensors of an index, each read from the shard that the index names."""
-    places = _weight_map(index)
+    places = weight_map(index)
     with ExitStack() as opened:
         shards = {
             name: opened.enter_context(open_weights(index.parent / name))
@@ -248,7 +248,7 @@ def _open_shards(index: Path) -> Checkpoint:
         return Checkpoint(stored, opened.pop_all().close)
 
 
-def _weight_map(index: Path) -> dict[str, str]:
+def weight_map(index: Path) -> dict[str, str]:
     """An index's map from tensors to shards. Each shard is a file in the folder of the index."""
     try:
         places: Any = json.loads(index.read_text(encoding="utf-8"))["weight_map"]

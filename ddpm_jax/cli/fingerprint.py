@@ -4,11 +4,11 @@ import hashlib
 from pathlib import Path
 
 from ddpm_jax.hub import hub
-from ddpm_jax.hub.files import file_sum, read_json
+from ddpm_jax.hub.files import file_sum
 from ddpm_jax.models import Model, UNet2DModel
 from ddpm_jax.pipelines.base import DiffusionPipeline
 from weights_convert import find_weights
-from weights_convert.files import chosen
+from weights_convert.files import chosen, weight_map
 
 
 def fingerprint(model: str, revision: str | None, variant: str | None) -> dict[str, str]:
@@ -54,8 +54,7 @@ def _weights_sum(weights: Path) -> str:
     if weights.is_dir():
         files = sorted(file for file in weights.rglob("*") if file.is_file())
     elif weights.suffix == ".json":
-        names: list[str] = sorted(set(read_json(weights)["weight_map"].values()))
-        files = [weights.parent / name for name in names]
+        files = [weights.parent / name for name in sorted(set(weight_map(weights).values()))]
     else:
         return file_sum(weights)
     lines = [f"{file_sum(file)}  {file.relative_to(weights.parent).as_posix()}\n" for file in files]

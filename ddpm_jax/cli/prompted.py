@@ -17,6 +17,7 @@ from ddpm_jax.cli.given_images import given_images
 from ddpm_jax.cli.job import Job
 from ddpm_jax.cli.loading import located, scheduler_config
 from ddpm_jax.hub import hub
+from ddpm_jax.models import AutoencoderKL
 from ddpm_jax.pipelines.base import supported_class
 from ddpm_jax.pipelines.depth_to_image import StableDiffusionDepth2ImgPipeline
 from ddpm_jax.pipelines.image_to_image import StableDiffusionImg2ImgPipeline
@@ -69,6 +70,7 @@ def job(given: "Sample", model: str, prompts: list[str]) -> Job:
     table = given.table(scheduler, model, images.start)
     wanted = [one.files for name, one in kind.declared().items() if name in index.components]
     folder = hub.pipeline(model, wanted, revision=given.revision, variant=given.variant)
+    _check_sizes(given, AutoencoderKL.read_model(hub.component(folder, AutoencoderKL.files)).factor)
     num = given.num or 1
     settings = provenance.chosen(
         given,
@@ -145,3 +147,10 @@ def _options(given: "Sample", images: Mapping[str, Any], of_table: float | None)
     if any(sizes.values()):
         raise OptionError("--height and --width are those of --image: leave them out")
     return found
+
+
+def _check_sizes(given: "Sample", factor: int) -> None:
+    """OptionError for sizes that no image can have, before the weights are read."""
+    wrong = [side for side in (given.height, given.width) if side and side % factor]
+    if wrong:
+        raise OptionError(f"--height and --width must be multiples of {factor}, got {wrong[0]}")

@@ -153,7 +153,7 @@ def test_images(prompted: Path, tmp_path: Path, picture: Path, masked: bool):
         ("--model {model} --prompt a --height 0", "--height must be at least 1"),
         (
             "--model {model} --prompt a --height 15 --out {out}",
-            "height and width must be multiples of 2, got 15x16",
+            "--height and --width must be multiples of 2, got 15",
         ),
         ("--model {model} --prompts-from none.txt", "--prompts-from none.txt cannot be read"),
         ("--model {model} --prompts-from {empty}", "has no prompt: it needs one on each line"),

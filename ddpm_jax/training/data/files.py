@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 
@@ -33,7 +32,7 @@ class ImageFiles:
 
     folder: Path
     names: tuple[str, ...]
-    converts: ClassVar[bool] = True
+    converts = True
 
     def __len__(self) -> int:
         return len(self.names)

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,7 +35,7 @@ class DatasetImages:
     rows: "datasets.Dataset"
     column: str
     name: str
-    converts: ClassVar[bool] = True
+    converts = True
 
     def __len__(self) -> int:
         return len(self.rows)
