@@ -4,9 +4,6 @@ Scripts do the running, in processes of their own: jax fixes the number of devic
 """
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +11,9 @@ import numpy as np
 import pytest
 from cli.eight import NUM, RUNS
 from cli.sampling import PROGRAM, names, pixels
+from launch import finished, launch, printed
 
 from ddpm_jax.cli.devices import Devices, local_devices
-
-ROOT = Path(__file__).parents[2]
 
 # Of 255. With another number of rows on a device XLA may sum in another order, by 1e-6 of a pixel,
 # and one that lies between two values then moves by 1. Measured: none does, of this network or of
@@ -27,31 +23,6 @@ ROUNDING = 1
 CUT = 1e-5
 
 
-def launch(*command: str, devices: int, **environment: str) -> "subprocess.Popen[str]":
-    given = {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}",
-    }
-    return subprocess.Popen(
-        [sys.executable, *command],
-        cwd=ROOT,
-        env=os.environ | given | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def printed(process: "subprocess.Popen[str]") -> str:
-    try:
-        out, err = process.communicate(timeout=600)
-    finally:
-        process.kill()
-    assert process.returncode == 0, err
-    return out
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("images")
@@ -59,8 +30,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def eight(tiny: Path, folder: Path) -> Any:
-    run = launch("-m", "tests.cli.eight", str(tiny), str(folder), devices=8)
-    return json.loads(printed(run).splitlines()[-1])
+    found = printed("-m", "tests.cli.eight", tiny, folder, devices=8)
+    return json.loads(found.splitlines()[-1])
 
 
 def drawn(folder: Path) -> np.ndarray:
@@ -126,7 +97,7 @@ def test_two_processes_make_one_folder(
         launch(*command, devices=4, JAX_NUM_PROCESSES="2", JAX_PROCESS_ID=str(index))
         for index in range(2)
     ]
-    lines = [printed(process) for process in both]
+    lines = [finished(process) for process in both]
     counts = [14, 10] if form == "npz" else [12, 12]  # shards of 5, 5 and 4, and of 5 and 5
     for index, (line, count) in enumerate(zip(lines, counts, strict=True)):
         assert line.startswith(f"process {index} of 2: {count} images in ")

@@ -1,23 +1,18 @@
 """Features of images in batches, by any network."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from launch import printed
 
 import ddpm_jax as dj
 from ddpm_jax.evaluation.features import Outputs
 from ddpm_jax.evaluation.resizing import RESIZINGS
-
-ROOT = Path(__file__).parents[2]
 
 
 def images(n: int, seed: int = 0, channels: int = 1) -> np.ndarray:
@@ -128,18 +123,7 @@ def test_refusals(
 @pytest.fixture(scope="module")
 def four() -> dict[str, Any]:
     """What a process with four devices found: jax fixes their number at its start."""
-    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
-    given = {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.evaluation.four"],
-        cwd=ROOT,
-        env=os.environ | given,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(printed("-m", "tests.evaluation.four", devices=4).splitlines()[-1])
 
 
 def test_four_devices_share_a_batch(four: dict[str, Any]) -> None:

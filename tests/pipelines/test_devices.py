@@ -1,13 +1,9 @@
 """A pipeline with its batch split over several devices."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import jax
 import numpy as np
 import pytest
+from launch import printed
 from pipelines.models import tiny
 
 from ddpm_jax.pipelines.generate import Network, is_cut, with_conditions
@@ -88,14 +84,4 @@ for wrong in (P(), P(None, "batch"), P("batch", "other")):
         raise AssertionError(wrong)
 print("checked")
 """
-    tests = Path(__file__).parents[1]
-    env = {
-        **os.environ,
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": f"{tests.parent}:{tests}",
-    }
-    run = subprocess.run(
-        [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=False
-    )
-    assert run.stdout.strip() == "checked", run.stderr
+    assert printed("-c", program, devices=8).strip() == "checked"

@@ -11,11 +11,11 @@ import jax
 import numpy as np
 import pytest
 from jax.sharding import AbstractMesh, PartitionSpec
+from launch import printed, two
 
 from ddpm_jax import training
 from ddpm_jax.training.processes import VARIABLES
 from tests.training import small
-from tests.training.launch import finished, launch, two
 
 ALONE = {"fully sharded, five steps a call": "alone", "data-parallel": "alone"}
 ALONE |= {"mixed, in parts": "alone, in parts"}
@@ -36,14 +36,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def eight(folder: Path) -> Any:
-    script = launch("-W", "error", "-m", "tests.training.eight", folder, devices=8)
-    return json.loads(finished(script).splitlines()[-1])
+    found = printed("-W", "error", "-m", "tests.training.eight", folder, devices=8)
+    return json.loads(found.splitlines()[-1])
 
 
 @pytest.fixture(scope="module")
 def pair(folder: Path) -> list[Any]:
     both = two("-W", "error", "-m", "tests.training.pair", 4, folder, devices=2)
-    return [json.loads(printed.splitlines()[-1]) for printed in both]
+    return [json.loads(one.splitlines()[-1]) for one in both]
 
 
 @pytest.mark.slow

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from launch import two
 from training.kill_and_resume import PROGRAM
-from training.launch import two
 from training.runs import SMALL
 
 from ddpm_jax.training.run.logs import read_log

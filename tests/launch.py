@@ -6,17 +6,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 def launch(*words: object, devices: int = 1, **environment: str) -> subprocess.Popen[str]:
     """Starts Python with these arguments; hasty compilation, as programs run for seconds."""
     flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
-    given = {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", **environment}
+    given = {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
     return subprocess.Popen(
         [sys.executable, *map(str, words)],
         cwd=ROOT,
-        env=os.environ | given,
+        env=os.environ | given | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -31,6 +31,11 @@ def finished(process: subprocess.Popen[str]) -> str:
         process.kill()
     assert process.returncode == 0, err
     return out
+
+
+def printed(*words: object, devices: int) -> str:
+    """What such a process prints."""
+    return finished(launch(*words, devices=devices))
 
 
 def two(*words: object, devices: int = 1) -> list[str]:
