@@ -8,7 +8,7 @@ import dataclasses
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, Unpack
 
@@ -303,8 +303,7 @@ class Model(nn.Module):
             ValueError: the params are not those of this model (all faults are listed).
         """
         assert self.files.weights is not None
-        found = list(_differences(params, self.shapes()))
-        if found:
+        if found := differences(params, self.shapes()):
             raise ValueError("these are not the params of this model: " + listed(found, "; "))
         weights_convert.save_torch(Path(path), params, variant=variant, stem=self.files.weights)
         write_json(Path(path) / self.files.config, {**self._class_entry(), **self.config})
@@ -350,15 +349,17 @@ def _changes(name: str, value: Any) -> bool:
     return name in COMPUTING and not unused
 
 
-def _differences(params: Any, expected: Any) -> list[str]:
+def differences(params: Any, expected: Any) -> list[str]:
+    """A sentence for each leaf, by its name, that is missing, unexpected or of another shape."""
     ours, theirs = _leaf_shapes(params), _leaf_shapes(expected)
     return [
-        f"{path}: expected {theirs.get(path, 'nothing')}, got {ours.get(path, 'nothing')}"
-        for path in sorted(ours.keys() | theirs.keys())
-        if ours.get(path) != theirs.get(path)
+        f"{name} is {ours.get(name, 'missing')}, expected {theirs.get(name, 'none')}"
+        for name in sorted(ours.keys() | theirs.keys())
+        if ours.get(name) != theirs.get(name)
     ]
 
 
 def _leaf_shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path): tuple(np.shape(leaf)) for path, leaf in leaves}
+    named = partial(jax.tree_util.keystr, simple=True, separator=".")
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {named(path): tuple(np.shape(leaf)) for path, leaf in leaves}

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ddpm_jax.hub import hub
-from ddpm_jax.hub.files import faults_of, read_json
+from ddpm_jax.hub.files import faults_of, listed, read_json
 from ddpm_jax.models import UNet2DModel
+from ddpm_jax.models.pretrained import differences
 from ddpm_jax.schedulers import DDPMScheduler
 from ddpm_jax.training.run.settings import Diffusion, Model
 
@@ -122,23 +123,10 @@ def fitted(
     if want == 2 * have:
         params["conv_out"] = jax.tree.map(_with_zeros, params["conv_out"])
         news.append(f"conv_out has {have} new channels, at 0, for the variance")
-    if wrong := _differences(params, fresh):
-        raise ValueError(f"{base.name} does not fit these settings: {'; '.join(wrong)}")
+    if wrong := differences(params, fresh):
+        raise ValueError(f"{base.name} does not fit these settings: {listed(wrong, '; ')}")
     return params, news
 
 
 def _with_zeros(leaf: jax.Array) -> jax.Array:
     return jnp.concatenate([leaf, jnp.zeros_like(leaf)], axis=-1)
-
-
-def _differences(got: Mapping[str, Any], want: Mapping[str, Any]) -> list[str]:
-    def named(tree: Any) -> dict[str, tuple[int, ...]]:
-        leaves = jax.tree_util.tree_leaves_with_path(tree)
-        return {".".join(str(key.key) for key in path): leaf.shape for path, leaf in leaves}
-
-    ours, theirs = named(want), named(got)
-    return [
-        f"{name} is {theirs.get(name, 'missing')}, {ours.get(name, 'none')} is wanted"
-        for name in sorted(ours.keys() | theirs.keys())
-        if ours.get(name) != theirs.get(name)
-    ]
