@@ -153,6 +153,9 @@ def test_fingerprint_of_shards(tmp_path: Path):
         index.write_text(json.dumps({"weight_map": places}))
         sums.add(fingerprint(str(tmp_path), None, None)["weights"])
     assert len(sums) == 3
+    index.write_text("{}")
+    with pytest.raises(ValueError, match="it has no weight_map"):
+        fingerprint(str(tmp_path), None, None)
 
 
 def test_strips_in_a_folder(tiny: Path, tmp_path: Path):
