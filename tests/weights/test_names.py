@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from weights.folders import bits, numbered
 
 from weights_convert import to_flax, to_torch
-from weights_convert.names import current_name
+from weights_convert.names import current_name, origins
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -94,6 +94,12 @@ def test_copies_become_one_tensor(order: int) -> None:
     nan = np.array([np.nan, 1], np.float32)
     found = converted(dict.fromkeys(["time_proj.W", "time_proj.weight"][::order], nan))
     assert bits(found) == bits({"time_proj.weight": nan})
+
+
+def test_two_names_that_become_one_are_refused() -> None:
+    assert origins("ab", str.upper, "network") == {"A": "a", "B": "b"}
+    with pytest.raises(ValueError, match=r"names that no network has: b$"):
+        origins("ab", lambda name: "A", "network")
 
 
 def test_copies_that_differ_in_value_are_refused() -> None:

@@ -24,6 +24,7 @@ from ddpm_jax.training.run.logs import Log, read_log
 from ddpm_jax.training.run.plan import make_plan
 from ddpm_jax.training.run.presets import PRESETS
 from ddpm_jax.training.run.run import Run
+from ddpm_jax.training.run.samples import Sampler
 from ddpm_jax.training.run.settings import Settings
 from weights_convert import convert
 
@@ -133,6 +134,12 @@ def test_a_batch_larger_than_the_data_is_a_warning(tmp_path: Path):
     with pytest.warns(UserWarning, match="batch_size is 8, but there are 7 images to train on"):
         make_plan(few, tmp_path)
     make_plan(with_loop(few, batch_size=7), tmp_path)  # a warning is an error
+
+
+def test_a_grid_has_every_class_in_turn(tmp_path: Path):
+    labelled = replace(SMALL, data=replace(SMALL.data, labels=True))
+    sampler = Sampler(make_plan(with_loop(labelled, sample_num=12), tmp_path))
+    assert sampler.inputs.conditions["context"].tolist() == [*range(10), 0, 1]
 
 
 def test_missing_packages_are_named_before_anything_is_written(tmp_path: Path, monkeypatch):
