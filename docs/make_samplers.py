@@ -70,7 +70,8 @@ MEASURED = """
 {images} images of the bundled {model}, on {cpu}. The distance is Frechet's, between
 features of the images and of the real digits; smaller is closer. Empty: the sampler has no run of
 exactly this many evaluations, or it is not measured. Samplers for other networks, such as flows,
-have no row. NAME+GRID is a sampler on a grid by name. `python -m benchmarks.samplers` measures it.
+have no row. NAME+GRID is a sampler on a grid by name;
+those of "dmn" were measured on an AMD EPYC. `python -m benchmarks.samplers` measures it.
 
 {closest}
 
