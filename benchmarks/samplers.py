@@ -166,6 +166,7 @@ def measure(given: Namespace) -> dict[str, Any]:
             found["distance"] = distance(features, real)
             found["apart"] = float(np.square(images[:COMPARED] - wanted).mean())
             found |= {"registers": table.num_registers, "table": content}
+            found["cpu"] = report.machine()["cpu"]
         report.write(given.out, document, markdown(document))
         if not given.time:  # which leaves what an interrupted measurement goes on from
             kept.unlink(missing_ok=True)
@@ -207,6 +208,15 @@ def _document(given: Namespace) -> dict[str, Any]:
     return {"source": source, "machine": report.machine(), "results": {}}
 
 
+def processors(document: Mapping[str, Any]) -> str:
+    """What the distances were measured on: the first run's processor, and what others measured."""
+    own, others = document["machine"]["cpu"], dict[str, list[str]]()
+    for name, found in document["results"].items():
+        for cpu in sorted({one.get("cpu", own) for one in found.values()} - {own}):
+            others.setdefault(cpu, []).append(name)
+    return "; ".join([own, *(f"{', '.join(names)} on {cpu}" for cpu, names in others.items())])
+
+
 def markdown(document: Mapping[str, Any]) -> str:
     """One row a sampler, one column a number of evaluations."""
     results, source = document["results"], document["source"]
@@ -224,7 +234,7 @@ def markdown(document: Mapping[str, Any]) -> str:
     text = report.table(("sampler", *map(str, counts)), rows)
     return (
         f"# Frechet distance to the real digits, by evaluations\n\n{source['images']} images of "
-        f"{source['model']}, seed {source['seed']}, on {document['machine']['cpu']}. Smaller is "
+        f"{source['model']}, seed {source['seed']}, on {processors(document)}. Smaller is "
         f"closer.\n\n{text}\n"
     )
 

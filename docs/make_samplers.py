@@ -8,6 +8,7 @@ The rows follow from `SCHEDULERS`, the figures from benchmarks/results/samplers.
 """
 
 import functools
+import importlib
 import inspect
 import json
 import math
@@ -70,8 +71,7 @@ MEASURED = """
 {images} images of the bundled {model}, on {cpu}. The distance is Frechet's, between
 features of the images and of the real digits; smaller is closer. Empty: the sampler has no run of
 exactly this many evaluations, or it is not measured. Samplers for other networks, such as flows,
-have no row. NAME+GRID is a sampler on a grid by name;
-those of "dmn" were measured on an AMD EPYC. `python -m benchmarks.samplers` measures it.
+have no row. NAME+GRID is a sampler on a grid by name. `python -m benchmarks.samplers` measures it.
 
 {closest}
 
@@ -95,7 +95,7 @@ def page() -> str:
         parts += [
             MEASURED.format(
                 **source,
-                cpu=document["machine"]["cpu"],
+                cpu=_benchmark().processors(document),
                 closest=_closest(document["results"]),
             ),
             _table(*_measured(document["results"])),
@@ -254,10 +254,14 @@ def _samples(names: list[str]) -> None:
 
 
 def _run(config: Any, name: str, evaluations: int) -> Any:
-    sys.path.insert(0, str(HERE.parent))
-    from benchmarks.samplers import tables
+    runs = _benchmark().tables("digits", [name], [evaluations])
+    return next((run.table for run in runs), None)
 
-    return next((run.table for run in tables("digits", [name], [evaluations])), None)
+
+def _benchmark() -> Any:
+    """What measures the samplers."""
+    sys.path.insert(0, str(HERE.parent))
+    return importlib.import_module("benchmarks.samplers")
 
 
 if __name__ == "__main__":

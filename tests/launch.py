@@ -10,8 +10,8 @@ ROOT = Path(__file__).parents[1]
 
 
 def launch(*words: object, devices: int = 1, **environment: str) -> subprocess.Popen[str]:
-    """Starts Python with these arguments; hasty compilation, as programs run for seconds."""
-    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
+    """Starts Python with these arguments; programs are compiled as those of the tests."""
+    flags = os.environ.get("XLA_FLAGS", "") + f" --xla_force_host_platform_device_count={devices}"
     given = {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
     return subprocess.Popen(
         [sys.executable, *map(str, words)],

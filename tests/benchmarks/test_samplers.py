@@ -45,7 +45,11 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: Any) -> None:
     before = len(drawn)
     assert samplers.main(argv) == 0
     assert len(drawn) == before  # what is there is not measured again
-    source = json.loads(out.read_text())["source"]
+    document = json.loads(out.read_text())
+    source, cpu = document["source"], document["machine"]["cpu"]
+    assert samplers.processors(document) == cpu == found["cpu"]
+    document["machine"]["cpu"] = "another"
+    assert samplers.processors(document) == f"another; ddim on {cpu}"
     kept = samplers._kept(out, source, "ddim", found["table"])
     kept.touch()
     assert samplers.main([*argv, "--time"]) == 0
